@@ -1,0 +1,277 @@
+//! Start of core: from the hypervisor information page to the first thread of init.
+
+use crate::account::{AccountError, Ledger, Resources};
+use crate::affinity::CpuSet;
+use crate::boot::{self, Memory, Module};
+use crate::dataspace::{Content, Dataspace};
+use crate::io_port::PORTS;
+use crate::kernel::{Kernel, Machine};
+use crate::madt::IsaLines;
+use crate::object::{Handle, Key, Kind};
+use crate::parent::Child;
+use crate::ranges::{Range, Ranges};
+use crate::session::Session;
+use crate::{Core, MachineInfo, acpi};
+use abi::PAGE_SIZE;
+use abi::cap::{MemRights, Sel, root};
+use abi::hip::{Features, Hip};
+use abi::session::affinity::Affinity;
+use abi::session::args::Args;
+use abi::session::cpu::ThreadPlace;
+use abi::session::initial::{self, session_id};
+use abi::session::parent::SessionError;
+use abi::session::pd::AllocError;
+use abi::session::region_map::{AttachError, Attachment};
+use abi::session::rpc::Interface;
+use abi::session::wire::{Text, Typed};
+use abi::session::{cpu, log, pd, rom};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::vec;
+use core::fmt;
+use program::{Plan, ProgramError};
+
+/// Name of core's child, its binary and its label.
+pub const INIT: &str = "init";
+/// Name of core's own boot module, which is nobody else's business.
+const CORE: &str = "core";
+/// Capabilities that core keeps: pages of kernel memory for its own page tables and object space.
+const PRESERVED_CAPS: u64 = 64;
+/// Ports of a UART.
+const UART_PORTS: u64 = 8;
+/// Longest command line of a module that is looked at.
+const COMMAND_LINE_MAX: usize = 256;
+
+/// Why init was not started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LaunchError {
+    /// No boot module is called so.
+    NoModule,
+    /// It is not a program.
+    Program(ProgramError),
+    /// A session that every component has could not be opened.
+    Session(SessionError),
+    /// Not enough RAM.
+    Ram(AllocError),
+    /// Its segments could not be attached.
+    Attach(AttachError),
+    /// An account cannot pay.
+    Account(AccountError),
+    /// Its first thread could not be made or started.
+    Thread,
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoModule => f.write_str("no such boot module"),
+            Self::Program(error) => write!(f, "{error}"),
+            Self::Session(error) => write!(f, "session of its environment: {error}"),
+            Self::Ram(error) => write!(f, "RAM: {error}"),
+            Self::Attach(error) => write!(f, "segments: {error}"),
+            Self::Account(error) => write!(f, "account: {error:?}"),
+            Self::Thread => f.write_str("no first thread"),
+        }
+    }
+}
+
+impl core::error::Error for LaunchError {}
+
+impl From<SessionError> for LaunchError {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
+    }
+}
+
+impl From<AccountError> for LaunchError {
+    fn from(error: AccountError) -> Self {
+        Self::Account(error)
+    }
+}
+
+impl<'m, M: Machine> Core<'m, M> {
+    /// Core on the machine that the hypervisor describes. `memory` is what of the described memory core does not use
+    /// itself, `first_free` the first selector that it does not use itself.
+    pub fn new(machine: &'m M, hip: &Hip, memory: Memory, first_free: Sel) -> Self {
+        let kernel = Kernel(machine);
+        let (quota, used) = kernel.pages(root::PD);
+        let caps = quota.saturating_sub(used).saturating_sub(PRESERVED_CAPS);
+        let (ledger, own) = Ledger::new(kernel, Resources { ram: memory.ram.total(), caps });
+        let madt = acpi::find(hip.rsdp, *b"APIC", |address, into| machine.read(address, into));
+        let machine_info = MachineInfo {
+            tsc_hz: hip.tsc_hz,
+            cpus: CpuSet::all(hip.cpu_count),
+            features: Features::from_bits_truncate(hip.features),
+        };
+        let mut core = Self {
+            kernel,
+            machine_info,
+            ledger,
+            selectors: all(first_free.0, Sel::COUNT.saturating_sub(first_free.0)),
+            ram: memory.ram,
+            io_mem: memory.io_mem,
+            ports: all(0, PORTS),
+            lines: all(0, u64::from(hip.gsi_count)),
+            isa_lines: IsaLines::from_madt(&madt.unwrap_or_default()),
+            modules: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            pds: BTreeMap::new(),
+            events: BTreeMap::new(),
+            maps: BTreeMap::new(),
+            dataspaces: BTreeMap::new(),
+            cpus: BTreeMap::new(),
+            threads: BTreeMap::new(),
+            rms: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            roms: BTreeMap::new(),
+            io_mems: BTreeMap::new(),
+            io_ports: BTreeMap::new(),
+            irqs: BTreeMap::new(),
+            vms: BTreeMap::new(),
+            child: None,
+        };
+        if let Some(ports) = Range::new(u64::from(hip.log_port), UART_PORTS).filter(|ports| ports.base() != 0) {
+            core.ports.remove(ports);
+        }
+        for module in &memory.modules {
+            core.add_module(module, own);
+        }
+        core
+    }
+
+    fn add_module(&mut self, module: &Module, own: crate::account::AccountId) {
+        let mut line = [0; COMMAND_LINE_MAX];
+        self.kernel.0.read(module.command_line, &mut line);
+        let Some(name) = boot::module_name(&line).filter(|name| name != CORE) else {
+            return;
+        };
+        let Module { memory, .. } = *module;
+        let pages = memory
+            .end()
+            .checked_next_multiple_of(PAGE_SIZE)
+            .and_then(|end| Range::new(memory.base(), end - memory.base()));
+        let Some(pages) = pages.filter(|pages| pages.base().is_multiple_of(PAGE_SIZE)) else {
+            self.log(format_args!("boot module \"{name}\" is not at a page boundary, ignored"));
+            return;
+        };
+        // What follows the module in its last page may be anything.
+        if let Some(tail) = Range::new(memory.end(), pages.end() - memory.end()) {
+            self.kernel.0.zero(tail);
+        }
+        match self.create_object(Kind::Dataspace, own) {
+            Ok(key) => {
+                self.dataspaces.insert(key, Dataspace::physical(pages, MemRights::READ | MemRights::EXEC));
+                self.modules.insert(name, key);
+            }
+            Err(error) => self.log(format_args!("boot module \"{name}\" ignored: {error:?}")),
+        }
+    }
+
+    /// Starts init with everything that is left.
+    ///
+    /// # Errors
+    /// As [`LaunchError`] says. The system is of no use then.
+    pub fn start_init(&mut self) -> Result<(), LaunchError> {
+        let pd = self.create_init_pd()?;
+        let (ram, caps) = (self.ledger.quota(pd.account)?.ram, self.ledger.quota(pd.account)?.caps);
+        self.log(format_args!("{} MiB RAM and {caps} caps assigned to {INIT}", ram >> 20));
+        self.child = Some(Child { pd, sessions: BTreeMap::from([(session_id::PD, pd)]) });
+        let cpu = self.open_environment(pd, session_id::CPU, cpu::Cpu::NAME, least::<cpu::Cpu>(), INIT)?;
+        self.open_environment(pd, session_id::LOG, log::Log::NAME, least::<log::Log>(), INIT)?;
+        self.open_environment(pd, session_id::BINARY, rom::Rom::NAME, least::<rom::Rom>(), INIT)?;
+        let parent = self.create_object(Kind::Parent, pd.account)?;
+        self.assign_parent(pd.key, Handle::Own(parent));
+        let entry = self.load(pd.key, INIT)?;
+        let place = ThreadPlace { cpu: 0, below: 0, utcb: initial::UTCB };
+        let name = Text::from(INIT).map_err(|_| LaunchError::Thread)?;
+        let thread = cpu::Server::create_thread(
+            &mut crate::cpu::Call { core: self, key: cpu.key },
+            Typed::new(Handle::Own(pd.key)),
+            name,
+            place,
+        );
+        let thread = thread.ok().and_then(|thread| thread.into_name().own()).ok_or(LaunchError::Thread)?;
+        self.start_thread(thread, entry, 0).map_err(|_| LaunchError::Thread)
+    }
+
+    fn create_init_pd(&mut self) -> Result<Session, LaunchError> {
+        let own = self.ledger.root();
+        let account = self.ledger.open(own, least::<pd::Pd>())?;
+        self.ledger.set_reference(account, own)?;
+        let rest = self.ledger.quota(own)?.saturating_sub(self.ledger.used(own)?);
+        self.ledger.transfer(own, account, rest)?;
+        let key = self.create_pd(INIT, account, self.machine_info.cpus)?;
+        Ok(Session { key, account })
+    }
+
+    fn open_environment(
+        &mut self,
+        pd: Session,
+        id: u64,
+        service: &str,
+        donation: Resources,
+        label: &str,
+    ) -> Result<Session, LaunchError> {
+        let args = format!("label=\"{label}\", ram_quota={}, cap_quota={}", donation.ram, donation.caps);
+        let session = self.open_session(pd.account, service, Args(&args), &Affinity::default())?;
+        if let Some(child) = self.child.as_mut() {
+            child.sessions.insert(id, session);
+        }
+        Ok(session)
+    }
+
+    /// Loads a boot module into a protection domain and returns its entry point.
+    fn load(&mut self, pd: Key, name: &str) -> Result<u64, LaunchError> {
+        let &module = self.modules.get(name).ok_or(LaunchError::NoModule)?;
+        let image = self.physical(module).ok_or(LaunchError::NoModule)?;
+        let mut head = vec![0; program::HEAD_SIZE];
+        self.kernel.0.read(image.base(), &mut head);
+        let bounds = initial::IMAGE_BASE..initial::ATTACH_BASE;
+        let plan = Plan::parse(&head, image.size(), bounds).map_err(LaunchError::Program)?;
+        let map = self.pds.get(&pd).map(|pd| pd.map).ok_or(LaunchError::Thread)?;
+        for segment in &plan.segments {
+            let mut rights = MemRights::READ;
+            rights.set(MemRights::WRITE, segment.write);
+            rights.set(MemRights::EXEC, segment.execute);
+            let (dataspace, offset) = match &segment.content {
+                program::Content::Shared { offset } => (module, *offset),
+                program::Content::Private { file, at } => {
+                    let dataspace = self.alloc_ram(pd, segment.size).map_err(LaunchError::Ram)?;
+                    let memory = self.physical(dataspace).ok_or(LaunchError::Thread)?;
+                    let length = file.end - file.start;
+                    if let (Some(from), Some(to)) =
+                        (Range::new(image.base() + file.start, length), Range::new(memory.base() + at, length))
+                    {
+                        self.kernel.0.copy(from, to);
+                    }
+                    (dataspace, 0)
+                }
+            };
+            let attachment = Attachment { offset, size: segment.size, address: segment.address, rights: rights.bits() };
+            self.attach(map, dataspace, &attachment).map_err(LaunchError::Attach)?;
+        }
+        Ok(plan.entry)
+    }
+
+    fn physical(&self, dataspace: Key) -> Option<Range> {
+        match self.dataspaces.get(&dataspace)?.content {
+            Content::Physical { memory, .. } => Some(memory),
+            Content::Map(_) => None,
+        }
+    }
+}
+
+/// The set of `size` units from `base`.
+fn all(base: u64, size: u64) -> Ranges {
+    let mut ranges = Ranges::new();
+    if let Some(range) = Range::new(base, size) {
+        let freed = ranges.free(range);
+        debug_assert!(freed.is_ok(), "the set was empty");
+    }
+    ranges
+}
+
+/// Least donation for an interface.
+const fn least<I: Interface>() -> Resources {
+    Resources { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA }
+}

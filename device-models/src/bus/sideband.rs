@@ -1,0 +1,15 @@
+//! Single wires between chips of the board that carry no data.
+
+use crate::time::Tsc;
+
+/// Carries chip-to-chip signals.
+pub trait SidebandBus {
+    /// Address line 20 is now passed (`true`) or forced to 0.
+    fn a20(&mut self, enabled: bool);
+
+    /// The gate input of interval timer channel 2 is now `level`.
+    fn speaker_gate(&mut self, now: Tsc, level: bool);
+
+    /// Samples the output of interval timer channel 2.
+    fn speaker_output(&mut self, now: Tsc) -> bool;
+}

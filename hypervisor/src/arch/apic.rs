@@ -1,0 +1,161 @@
+//! Local APIC in xAPIC or x2APIC mode (SDM vol. 3, chapter 11).
+
+use super::mmio::Window;
+use super::x86::{self, Msr};
+use crate::mem::Phys;
+use abi::status::Status;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The kernel's interrupt vectors.
+pub mod vector {
+    /// Another CPU wants something.
+    pub const REMOTE: u8 = 0xf0;
+    /// Timer.
+    pub const TIMER: u8 = 0xf1;
+    /// Spurious.
+    pub const SPURIOUS: u8 = 0xff;
+}
+
+/// Registers: xAPIC byte offsets; x2APIC MSRs are 0x800 + offset / 16 (SDM vol. 3, table 11-6).
+mod reg {
+    pub const ID: u64 = 0x20;
+    pub const TPR: u64 = 0x80;
+    pub const EOI: u64 = 0xb0;
+    pub const SVR: u64 = 0xf0;
+    pub const ICR_LOW: u64 = 0x300;
+    pub const ICR_HIGH: u64 = 0x310;
+    pub const LVT_TIMER: u64 = 0x320;
+    pub const LVT_LINT0: u64 = 0x350;
+    pub const LVT_LINT1: u64 = 0x360;
+    pub const TIMER_INITIAL: u64 = 0x380;
+    pub const TIMER_CURRENT: u64 = 0x390;
+    pub const TIMER_DIVIDE: u64 = 0x3e0;
+}
+
+const SVR_ENABLE: u32 = 1 << 8;
+const LVT_MASKED: u32 = 1 << 16;
+const LVT_TSC_DEADLINE: u32 = 2 << 17;
+const ICR_PENDING: u32 = 1 << 12;
+/// Fixed delivery, physical destination, edge, asserted.
+const ICR_FIXED: u32 = 1 << 14;
+const ICR_INIT: u32 = 5 << 8 | 1 << 14;
+const ICR_STARTUP: u32 = 6 << 8 | 1 << 14;
+const DIVIDE_BY_1: u32 = 0b1011;
+const BASE_ENABLE: u64 = 1 << 11;
+const BASE_X2: u64 = 1 << 10;
+const BASE_ADDR: u64 = 0x000f_ffff_ffff_f000;
+/// Address of interrupt messages (SDM vol. 3, 11.11.1).
+const MSI_BASE: u64 = 0xfee0_0000;
+const MSI_DESTINATION_SHIFT: u32 = 12;
+
+/// Virtual address of the register page; 0 in x2APIC mode.
+static WINDOW: AtomicU64 = AtomicU64::new(0);
+
+fn read(reg: u64) -> u32 {
+    match WINDOW.load(Relaxed) {
+        0 => x86::rdmsr_at(Msr::X2Apic as u32 + (reg >> 4) as u32) as u32,
+        page => Window::from_addr(page).read(reg),
+    }
+}
+
+#[inline(always)]
+fn write(reg: u64, value: u32) {
+    match WINDOW.load(Relaxed) {
+        0 => x86::wrmsr_at(Msr::X2Apic as u32 + (reg >> 4) as u32, u64::from(value)),
+        page => Window::from_addr(page).write(reg, value),
+    }
+}
+
+/// Physical address of the register page.
+pub fn base() -> Phys {
+    Phys(x86::rdmsr(Msr::ApicBase) & BASE_ADDR)
+}
+
+/// Chooses the mode, on the boot CPU. Whether it is x2APIC.
+///
+/// # Errors
+/// `OutOfMemory` if the registers cannot be mapped.
+pub fn choose() -> Result<bool, Status> {
+    let x2apic = x86::cpuid(1, 0).ecx & 1 << 21 != 0;
+    if !x2apic {
+        WINDOW.store(Window::map(base())?.addr(), Relaxed);
+    }
+    Ok(x2apic)
+}
+
+/// Enables the APIC of this CPU in the chosen mode.
+pub fn init() {
+    let mode = if WINDOW.load(Relaxed) == 0 { BASE_ENABLE | BASE_X2 } else { BASE_ENABLE };
+    x86::wrmsr(Msr::ApicBase, x86::rdmsr(Msr::ApicBase) | mode);
+    write(reg::TPR, 0);
+    write(reg::LVT_LINT0, LVT_MASKED);
+    write(reg::LVT_LINT1, LVT_MASKED);
+    write(reg::SVR, SVR_ENABLE | u32::from(vector::SPURIOUS));
+    write(reg::TIMER_DIVIDE, DIVIDE_BY_1);
+    write(reg::LVT_TIMER, LVT_MASKED);
+}
+
+/// Id of this CPU's APIC.
+pub fn id() -> u64 {
+    let id = read(reg::ID);
+    u64::from(if WINDOW.load(Relaxed) == 0 { id } else { id >> 24 })
+}
+
+/// Acknowledges the interrupt in service.
+#[inline(always)]
+pub fn eoi() {
+    write(reg::EOI, 0);
+}
+
+fn command(apic_id: u64, low: u32) {
+    if WINDOW.load(Relaxed) == 0 {
+        x86::wrmsr_at(Msr::X2Apic as u32 + (reg::ICR_LOW >> 4) as u32, apic_id << 32 | u64::from(low));
+        return;
+    }
+    while read(reg::ICR_LOW) & ICR_PENDING != 0 {
+        core::hint::spin_loop();
+    }
+    write(reg::ICR_HIGH, (apic_id as u32) << 24);
+    write(reg::ICR_LOW, low);
+}
+
+/// Interrupts another CPU.
+pub fn send_ipi(apic_id: u64, vector: u8) {
+    command(apic_id, ICR_FIXED | u32::from(vector));
+}
+
+/// Resets another CPU.
+pub fn send_init(apic_id: u64) {
+    command(apic_id, ICR_INIT);
+}
+
+/// Starts another CPU in real mode at page `page`.
+pub fn send_startup(apic_id: u64, page: u8) {
+    command(apic_id, ICR_STARTUP | u32::from(page));
+}
+
+/// Address and data of a message that interrupts a CPU.
+pub fn message(apic_id: u64, vector: u8) -> (u64, u64) {
+    (MSI_BASE | (apic_id & 0xff) << MSI_DESTINATION_SHIFT, u64::from(vector))
+}
+
+/// Makes the timer one-shot, counting APIC ticks.
+pub fn timer_one_shot() {
+    write(reg::LVT_TIMER, u32::from(vector::TIMER));
+}
+
+/// Makes the timer fire at a TSC value.
+pub fn timer_deadline_mode() {
+    write(reg::LVT_TIMER, u32::from(vector::TIMER) | LVT_TSC_DEADLINE);
+}
+
+/// Starts the one-shot timer; 0 stops it.
+#[inline(always)]
+pub fn timer_start(ticks: u32) {
+    write(reg::TIMER_INITIAL, ticks);
+}
+
+/// Ticks left of the one-shot timer.
+pub fn timer_left() -> u32 {
+    read(reg::TIMER_CURRENT)
+}

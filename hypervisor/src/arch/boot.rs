@@ -1,0 +1,444 @@
+//! From the loader to the first thread.
+//!
+//! The loader enters [`boot_entry`] in 32-bit mode, paging off (Multiboot 1, section 3.2; Multiboot 2, section 3.3). The
+//! boot page table maps the first 4 GiB one to one, and again where the kernel is linked and at the direct map. It lasts
+//! until the kernel's own table is complete; other CPUs come up through it too.
+
+use super::{
+    acpi_pm, apic, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, svm, timer, tsc, virt,
+    x86,
+};
+use crate::boot::{acpi, elf, info::BootInfo, multiboot};
+use crate::cpu;
+use crate::kernel;
+use crate::mem::{PAGE, Phys, pool};
+use crate::root;
+use abi::hip::{Features, RangeKind};
+use abi::status::Status;
+use core::arch::global_asm;
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+/// Physical page where other CPUs start in real mode.
+const TRAMPOLINE: u64 = 0x8000;
+/// Share of RAM for the kernel: a sixteenth, inside these bounds.
+const POOL_SHARE: u64 = 16;
+const POOL_MIN: u64 = 16 << 20;
+const POOL_MAX: u64 = 512 << 20;
+const LARGE_PAGE: u64 = 2 << 20;
+/// How long to wait for a CPU to come up.
+const AP_PATIENCE_US: u64 = 200_000;
+/// Address range of interrupt messages (SDM vol. 3, 11.11.1).
+const MSI_RANGE: (u64, u64) = (0xfee0_0000, 0x10_0000);
+
+global_asm!(
+    // Multiboot 1 header with address fields, because the image is an ELF64 file.
+    ".pushsection .boot.header,\"a\",@progbits",
+    ".balign 8",
+    "mb1_header:",
+    ".long 0x1badb002",
+    ".long 0x00010003",
+    ".long -(0x1badb002 + 0x00010003)",
+    ".long mb1_header",
+    ".long IMAGE_START",
+    ".long LOAD_END_PHYS",
+    ".long IMAGE_END_PHYS",
+    ".long boot_entry",
+    ".balign 8",
+    "mb2_header:",
+    ".long 0xe85250d6",
+    ".long 0",
+    ".long mb2_end - mb2_header",
+    ".long -(0xe85250d6 + (mb2_end - mb2_header))",
+    ".short 0, 0",
+    ".long 8",
+    "mb2_end:",
+    ".popsection",
+    ".pushsection .boot,\"awx\",@progbits",
+    ".code32",
+    ".global boot_entry",
+    "boot_entry:",
+    "cli",
+    "cld",
+    "mov esi, eax",
+    "mov edi, ebx",
+    "mov esp, offset boot_stack_end",
+    // Four page directories of 2 MiB pages.
+    "mov ecx, 2048",
+    "mov ebx, offset boot_pd",
+    "mov eax, 0x83",
+    "2: mov [ebx], eax",
+    "mov dword ptr [ebx + 4], 0",
+    "add eax, 0x200000",
+    "add ebx, 8",
+    "loop 2b",
+    "mov eax, offset boot_pd + 3",
+    "mov ebx, offset boot_pdpt_low",
+    "mov ecx, 4",
+    "3: mov [ebx], eax",
+    "add eax, 0x1000",
+    "add ebx, 8",
+    "loop 3b",
+    "mov dword ptr [boot_pdpt_high + 510 * 8], offset boot_pd + 3",
+    "mov dword ptr [boot_pml4], offset boot_pdpt_low + 3",
+    "mov dword ptr [boot_pml4 + 256 * 8], offset boot_pdpt_low + 3",
+    "mov dword ptr [boot_pml4 + 511 * 8], offset boot_pdpt_high + 3",
+    "call boot_long_mode",
+    "push 0x08",
+    "mov eax, offset boot_64",
+    "push eax",
+    "retf",
+    // Turns on long mode with the boot page table; expects 32-bit mode. Keeps ESI and EDI.
+    "boot_long_mode:",
+    "mov eax, offset boot_pml4",
+    "mov cr3, eax",
+    "mov eax, cr4",
+    "or eax, 0x20",
+    "mov cr4, eax",
+    "mov ecx, 0xc0000080",
+    "rdmsr",
+    "or eax, 0x900",
+    "wrmsr",
+    "mov eax, cr0",
+    "or eax, 0x80010001",
+    "mov cr0, eax",
+    "lgdt [boot_gdt_pointer]",
+    "ret",
+    ".code64",
+    "boot_64:",
+    "xor eax, eax",
+    "mov ss, eax",
+    "mov ds, eax",
+    "mov es, eax",
+    "mov fs, eax",
+    "mov gs, eax",
+    "mov rsp, offset boot_stack_end",
+    "movabs rax, offset {start}",
+    "mov edi, edi",
+    "xchg rdi, rsi",
+    "call rax",
+    "ud2",
+    // Real-mode start of the other CPUs, copied to the trampoline page.
+    ".code16",
+    ".global ap_start",
+    "ap_start:",
+    "cli",
+    "xor ax, ax",
+    "mov ds, ax",
+    ".byte 0x66, 0x0f, 0x01, 0x16", // lgdt with a 32-bit base
+    ".short {trampoline} + (ap_gdt_pointer - ap_start)",
+    "mov eax, cr0",
+    "or eax, 1",
+    "mov cr0, eax",
+    ".byte 0x66, 0xea", // far jump, 32-bit offset
+    ".long {trampoline} + (ap_32 - ap_start)",
+    ".short 0x18",
+    ".code32",
+    "ap_32:",
+    "mov ax, 0x20",
+    "mov ds, ax",
+    "mov ss, ax",
+    "mov esp, {trampoline} + 0x1000",
+    "mov eax, offset boot_long_mode",
+    "call eax",
+    "push 0x08",
+    "mov eax, offset ap_64",
+    "push eax",
+    "retf",
+    ".balign 8",
+    "ap_gdt_pointer:",
+    ".short 0x27",
+    ".long boot_gdt",
+    ".global ap_end",
+    "ap_end:",
+    ".code64",
+    "ap_64:",
+    "xor eax, eax",
+    "mov ss, eax",
+    "mov ds, eax",
+    "mov es, eax",
+    "mov fs, eax",
+    "mov gs, eax",
+    "movabs rax, offset {ap_stack}",
+    "mov rsp, [rax]",
+    "movabs rax, offset {ap_main}",
+    "call rax",
+    "ud2",
+    ".balign 8",
+    "boot_gdt:",
+    ".quad 0",
+    ".quad 0x00af9b000000ffff", // 0x08: 64-bit code
+    ".quad 0x00cf93000000ffff", // 0x10: data
+    ".quad 0x00cf9b000000ffff", // 0x18: 32-bit code
+    ".quad 0x00cf93000000ffff", // 0x20: data
+    "boot_gdt_pointer:",
+    ".short 0x27",
+    ".long boot_gdt",
+    ".long 0",
+    ".balign 4096",
+    "boot_pml4: .skip 4096",
+    "boot_pdpt_low: .skip 4096",
+    "boot_pdpt_high: .skip 4096",
+    "boot_pd: .skip 4 * 4096",
+    ".skip 16384",
+    "boot_stack_end:",
+    ".popsection",
+    start = sym boot_main,
+    ap_main = sym ap_main,
+    ap_stack = sym AP_STACK,
+    trampoline = const TRAMPOLINE,
+);
+
+unsafe extern "C" {
+    static ap_start: u8;
+    static ap_end: u8;
+    static IMAGE_START: u8;
+    static TEXT_START: u8;
+    static TEXT_END: u8;
+    static RODATA_END: u8;
+    static IMAGE_END: u8;
+}
+
+/// Address of a linker symbol.
+macro_rules! symbol {
+    ($name:ident) => {
+        (&raw const $name).addr() as u64
+    };
+}
+
+/// Stack and area of the CPU that is being started.
+static AP_STACK: AtomicU64 = AtomicU64::new(0);
+static AP_AREA: AtomicU64 = AtomicU64::new(0);
+
+struct BootMemory;
+
+impl multiboot::Memory for BootMemory {
+    fn bytes(&self, at: u64, len: u64) -> Option<&[u8]> {
+        physmem::bytes(Phys(at), len)
+    }
+}
+
+fn fail(what: &str) -> ! {
+    log::fatal(format_args!("cannot start: {what}"))
+}
+
+fn or_fail<T>(result: Result<T, Status>, what: &str) -> T {
+    match result {
+        Ok(value) => value,
+        Err(_) => fail(what),
+    }
+}
+
+/// First Rust code on the boot CPU: `magic` and `info` are the loader's.
+extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
+    let Some(mut info) = multiboot::parse(&BootMemory, magic as u32, info) else {
+        log::init("");
+        fail("not started by a Multiboot loader");
+    };
+    log::init(command_line(&info));
+    log::line(format_args!("Kilonova {}, ABI {}", env!("CARGO_PKG_VERSION"), abi::VERSION));
+    let image_start = symbol!(IMAGE_START);
+    info.add(image_start, symbol!(IMAGE_END) - kernel_map::IMAGE_BASE - image_start, RangeKind::Hypervisor as u32, 0);
+    info.add(TRAMPOLINE, PAGE, RangeKind::Hypervisor as u32, 0);
+    let facts = acpi::parse(&BootMemory, info.rsdp).unwrap_or_default();
+    let image = load_root(&mut info);
+    let quota = make_pool(&mut info);
+    let x2apic = devices(&facts);
+    let area = new_cpu(0, apic_of_boot_cpu());
+    area.cpu.root.set(cpu::kernel_root());
+    let features = bring_up(area);
+    timer::calibrate((facts.pm_timer != 0).then(|| acpi_pm::Timer::at(facts.pm_timer)));
+    timer::init();
+    cpu::register(&area.cpu);
+    start_others(&facts);
+    report(&info, features, x2apic);
+    let machine =
+        root::Machine { rsdp: facts.rsdp, gsi_count: ioapic::gsi_count(), log_port: log::port(), x2apic };
+    protect(&info, &facts);
+    let created = root::create(&area.cpu, quota, &image, &info, &machine);
+    or_fail(created, "the first module is no program, or kernel memory does not suffice");
+    kernel_map::drop_boot_mapping();
+    entry::start(&area.cpu)
+}
+
+fn command_line(info: &BootInfo) -> &'static str {
+    let (at, len) = info.command_line;
+    physmem::bytes(Phys(at), len).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("")
+}
+
+/// Copies the root task, the first module, to memory of its own.
+fn load_root(info: &mut BootInfo) -> root::Image {
+    let Some(module) = info.ranges.as_slice().iter().find(|r| root::is_module(r)).copied() else {
+        fail("no boot module: the first one must be the root task");
+    };
+    let file = physmem::bytes(Phys(module.base), module.size).unwrap_or(&[]);
+    if elf::entry(file).is_none() {
+        fail("the first boot module is not an ELF program for x86-64");
+    }
+    let size = root::image_pages(file) * PAGE;
+    let Some(base) = info.find_free(size, PAGE, physmem::LIMIT) else { fail("no memory for the root task") };
+    info.add(base, size, RangeKind::Hypervisor as u32, 0);
+    root::Image::load(file, Phys(base))
+}
+
+/// Reserves the pool, builds the kernel's page table. Returns the pages of quota.
+fn make_pool(info: &mut BootInfo) -> u64 {
+    let mut size = (info.free_bytes() / POOL_SHARE).clamp(POOL_MIN, POOL_MAX) & !(LARGE_PAGE - 1);
+    let base = loop {
+        match info.find_free(size, LARGE_PAGE, physmem::LIMIT) {
+            Some(base) => break base,
+            None if size > LARGE_PAGE => size -= LARGE_PAGE,
+            None => fail("not enough memory"),
+        }
+    };
+    info.add(base, size, RangeKind::Hypervisor as u32, 0);
+    // SAFETY: free RAM, reserved above; the boot page table and `kernel_map` both have it in the direct map.
+    let pages = unsafe { pool::init(Phys(base), size) };
+    let image = kernel_map::Image {
+        text: symbol!(TEXT_START),
+        rodata: symbol!(TEXT_END),
+        data: symbol!(RODATA_END),
+        end: symbol!(IMAGE_END),
+    };
+    or_fail(kernel_map::build(&image, Phys(base), size), "no memory for the kernel's page table");
+    // What the kernel itself takes before the root task has its account: tables and CPU blocks.
+    pages - CPU_PAGES * (abi::hip::MAX_CPUS as u64).min(pages / 4 / CPU_PAGES) - KERNEL_TABLES
+}
+
+/// Pages of a CPU: its block, and two for the state of SVM.
+const CPU_PAGES: u64 = (1 << percpu::ORDER) + 2;
+/// Pages for the kernel's page tables: pool, image, devices.
+const KERNEL_TABLES: u64 = 64;
+
+/// Finds the interrupt controllers. Whether the local ones are in x2APIC mode. Device windows are in the kernel's page table
+/// only, so that one is loaded, with the boot mapping's low half added until the end of boot.
+fn devices(facts: &acpi::Facts) -> bool {
+    kernel_map::keep_boot_mapping();
+    kernel_map::load();
+    let x2apic = or_fail(apic::choose(), "no memory for device mappings");
+    for &(address, first) in facts.ioapics.as_slice() {
+        or_fail(ioapic::add(Phys(u64::from(address)), first), "too many I/O APICs");
+    }
+    mask_pic();
+    x2apic
+}
+
+/// Masks the two 8259 (data sheet, OCW1): interrupts come through the I/O APICs.
+fn mask_pic() {
+    const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
+    for port in PIC_MASKS {
+        x86::outb(port, 0xff);
+    }
+}
+
+fn apic_of_boot_cpu() -> u64 {
+    // Initial APIC id (SDM vol. 2, CPUID leaf 1), needed before the APIC is set up.
+    u64::from(x86::cpuid(1, 0).ebx >> 24)
+}
+
+fn new_cpu(id: usize, apic_id: u64) -> &'static percpu::Area {
+    let Some(page) = pool::alloc(percpu::ORDER) else { fail("no memory for a CPU") };
+    page.zero(1 << percpu::ORDER);
+    let area = percpu::Area::at(page);
+    area.cpu.init(id, apic_id);
+    area.cpu.stack.set(area.stack_top());
+    area
+}
+
+/// Sets up the CPU that executes this. On the boot CPU also looks for virtualisation.
+fn bring_up(area: &'static percpu::Area) -> Features {
+    let boot = area.cpu.index() == 0;
+    if boot {
+        descriptor::build_idt();
+        kernel::set_physical_bits(x86::cpuid(0x8000_0008, 0).eax & 0xff);
+    }
+    area.tables.load(area);
+    area.load();
+    features::init();
+    fpu::init();
+    apic::init();
+    area.cpu.apic_id.set(apic::id());
+    let features = if boot { virt::detect() } else { virt::features() };
+    if features.contains(Features::SVM) {
+        match (pool::alloc(0), pool::alloc(0)) {
+            (Some(save), Some(host)) => {
+                host.zero(1);
+                svm::init(&area.cpu, save, host);
+            }
+            _ => fail("no memory for the state of SVM"),
+        }
+    }
+    features
+}
+
+/// Starts all other CPUs, one after the other.
+fn start_others(facts: &acpi::Facts) {
+    let (from, len) = (symbol!(ap_start), symbol!(ap_end) - symbol!(ap_start));
+    if let Some(code) = physmem::bytes(Phys(from), len) {
+        physmem::fill(Phys(TRAMPOLINE), code, len);
+    }
+    let own = apic::id();
+    let mut id = 1;
+    for &apic_id in facts.cpus.as_slice().iter().filter(|&&apic_id| u64::from(apic_id) != own) {
+        if id >= cpu::MAX_CPUS {
+            break;
+        }
+        let area = new_cpu(id, u64::from(apic_id));
+        AP_STACK.store(area.stack_top(), Relaxed);
+        // Ordering: Release pairs with the Acquire in `ap_main`.
+        AP_AREA.store(area.cpu.this.get(), Release);
+        apic::send_init(u64::from(apic_id));
+        timer::spin(10_000);
+        apic::send_startup(u64::from(apic_id), (TRAMPOLINE >> abi::PAGE_BITS) as u8);
+        let deadline = tsc::read() + tsc::from_us(AP_PATIENCE_US);
+        while cpu::count() <= id && tsc::read() < deadline {
+            core::hint::spin_loop();
+        }
+        if cpu::count() > id {
+            id += 1;
+        } else {
+            log::line(format_args!("CPU with APIC id {apic_id} does not start"));
+        }
+    }
+}
+
+/// First Rust code on another CPU.
+extern "sysv64" fn ap_main() -> ! {
+    kernel_map::load();
+    let Some(cpu) = percpu::at(AP_AREA.load(Acquire)) else { x86::halt() };
+    let area = percpu::Area::of(cpu);
+    bring_up(area);
+    timer::init();
+    cpu.root.set(cpu::kernel_root());
+    cpu::register(cpu);
+    entry::start(cpu)
+}
+
+fn report(info: &BootInfo, features: Features, x2apic: bool) {
+    let mode = if x2apic { "x2APIC" } else { "xAPIC" };
+    log::line(format_args!(
+        "{} CPU(s), {mode}, TSC {} MHz, {} GSIs",
+        cpu::count(),
+        tsc::hz() / 1_000_000,
+        ioapic::gsi_count()
+    ));
+    let kind = if features.contains(Features::SVM) { "SVM with nested paging" } else { "none" };
+    log::line(format_args!("virtualisation: {kind}"));
+    log::line(format_args!("{} MiB RAM", info.free_bytes() >> 20));
+}
+
+/// Makes everything that is the hypervisor's unmappable.
+fn protect(info: &BootInfo, facts: &acpi::Facts) {
+    let own = info.ranges.as_slice().iter().filter(|r| r.kind == RangeKind::Hypervisor as u32);
+    let mut fits = own.fold(true, |fits, range| kernel::protect(range.base, range.size) && fits);
+    fits &= kernel::protect(MSI_RANGE.0, MSI_RANGE.1);
+    for &(address, _) in facts.ioapics.as_slice() {
+        fits &= kernel::protect(u64::from(address) & !(PAGE - 1), PAGE);
+    }
+    if !fits {
+        fail("too many ranges to protect");
+    }
+}
+

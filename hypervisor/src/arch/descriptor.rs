@@ -1,0 +1,149 @@
+//! Segments, task state and interrupt gates (SDM vol. 3, chapters 3, 6 and 7).
+
+use super::{entry, percpu::Area};
+use crate::mem::object::Word;
+use crate::space::pio;
+use core::arch::asm;
+use core::cell::UnsafeCell;
+
+/// Kernel code segment. SYSCALL loads it and the next one as SS.
+pub const KERNEL_CS: u16 = 0x08;
+/// SYSRET loads this + 16 as CS and + 8 as SS.
+pub const SYSRET_BASE: u16 = 0x10;
+/// User stack segment.
+pub const USER_SS: u64 = 0x18 | 3;
+/// User code segment.
+pub const USER_CS: u64 = 0x20 | 3;
+const TSS: u16 = 0x28;
+
+/// Segment descriptors: present, code/data, long mode (SDM vol. 3, 3.4.5).
+const KERNEL_CODE: u64 = 0x00af_9b00_0000_ffff;
+const KERNEL_DATA: u64 = 0x00cf_9300_0000_ffff;
+const USER_DATA: u64 = 0x00cf_f300_0000_ffff;
+const USER_CODE: u64 = 0x00af_fb00_0000_ffff;
+
+/// Interrupt stack table entry of double faults and machine checks.
+const FAULT_IST: u64 = 1;
+const DOUBLE_FAULT: usize = 8;
+const MACHINE_CHECK: usize = 18;
+
+/// Task state segment (SDM vol. 3, figure 7-11), its 64-bit fields split in words of 32 bits, and the I/O bitmap.
+#[repr(C, align(128))]
+pub struct Tables {
+    /// Offset 0 of the TSS is 4 bytes into this array, so that RSP0 and IST1 are aligned words.
+    tss: [Word; 14],
+    /// I/O permission bitmap, and a word of ones behind it (SDM vol. 1, 19.5.2).
+    bitmap: [Word; pio::WORDS + 1],
+    gdt: [Word; 7],
+}
+
+/// Byte offsets inside `tss`, shifted by 4.
+const TSS_SHIFT: u64 = 4;
+const RSP0: usize = (4 + 4) / 8;
+const IST1: usize = (0x24 + 4) / 8;
+/// Bytes of the fixed part of the TSS.
+const TSS_BYTES: u64 = 0x68;
+/// I/O map base: upper half of the 32-bit word at 0x64, the upper half of tss word 13.
+const IOMAP: usize = (0x64 + 4) / 8;
+const IOMAP_SHIFT: u32 = 48;
+
+impl Tables {
+    /// Sets up and loads GDT, TSS and IDT of this CPU.
+    pub fn load(&'static self, area: &'static Area) {
+        let words = [0, KERNEL_CODE, KERNEL_DATA, USER_DATA, USER_CODE];
+        for (slot, word) in self.gdt.iter().zip(words) {
+            slot.set(word);
+        }
+        self.tss[RSP0].set(area.stack_top());
+        self.tss[IST1].set(area.fault_stack_top());
+        for word in &self.bitmap {
+            word.set(u64::MAX);
+        }
+        // Offset of the bitmap from the start of the TSS.
+        self.tss[IOMAP].set((14 * 8 - TSS_SHIFT) << IOMAP_SHIFT);
+        let base = (&raw const self.tss).addr() as u64 + TSS_SHIFT;
+        let limit = 14 * 8 - TSS_SHIFT + (pio::WORDS as u64) * 8;
+        debug_assert!(limit >= TSS_BYTES);
+        let descriptor = limit & 0xffff
+            | (base & 0xff_ffff) << 16
+            | 0x89 << 40
+            | (limit >> 16 & 0xf) << 48
+            | (base >> 24 & 0xff) << 56;
+        self.gdt[5].set(descriptor);
+        self.gdt[6].set(base >> 32);
+        load_gdt((&raw const self.gdt).addr() as u64, (size_of_val(&self.gdt) - 1) as u16);
+        load_idt();
+    }
+
+    /// Word of the I/O bitmap.
+    pub fn set_ports(&self, index: usize, value: u64) {
+        self.bitmap[index].set(value);
+    }
+}
+
+/// Operand of LGDT and LIDT.
+#[repr(C, packed)]
+struct Pointer {
+    limit: u16,
+    base: u64,
+}
+
+fn load_gdt(base: u64, limit: u16) {
+    let pointer = Pointer { limit, base };
+    // SAFETY: the table holds the segments that are loaded here; CS is reloaded by the far return.
+    unsafe {
+        asm!(
+            "lgdt [{pointer}]",
+            "push {cs}",
+            "lea {tmp}, [rip + 2f]",
+            "push {tmp}",
+            "retfq",
+            "2:",
+            "mov ss, {ss:e}",
+            "mov ds, {zero:e}",
+            "mov es, {zero:e}",
+            "mov fs, {zero:e}",
+            "ltr {tss:x}",
+            pointer = in(reg) &pointer,
+            cs = const KERNEL_CS as u64,
+            tmp = out(reg) _,
+            ss = in(reg) u32::from(KERNEL_CS + 8),
+            zero = in(reg) 0,
+            tss = in(reg) TSS,
+        );
+    }
+}
+
+/// Interrupt descriptor table, the same for all CPUs.
+struct Idt(UnsafeCell<[[u64; 2]; 256]>);
+
+// SAFETY: written in `build_idt` only, before other CPUs run.
+unsafe impl Sync for Idt {}
+
+static IDT: Idt = Idt(UnsafeCell::new([[0; 2]; 256]));
+
+/// Fills the interrupt descriptor table. Called once, by the boot CPU, before the first [`Tables::load`].
+pub fn build_idt() {
+    for vector in 0..256 {
+        let target = entry::interrupt_address(vector);
+        let ist = if vector == DOUBLE_FAULT || vector == MACHINE_CHECK || vector as u64 == entry::vector::NMI {
+            FAULT_IST
+        } else {
+            0
+        };
+        // Interrupt gate, DPL 0 (SDM vol. 3, 6.14.1): user mode cannot invoke any by INT n.
+        let low = target & 0xffff
+            | u64::from(KERNEL_CS) << 16
+            | ist << 32
+            | 0x8e << 40
+            | (target >> 16 & 0xffff) << 48;
+        // SAFETY: only the boot CPU runs, and the table is not loaded yet.
+        unsafe { (*IDT.0.get())[vector] = [low, target >> 32] };
+    }
+}
+
+fn load_idt() {
+    let pointer = Pointer { limit: (256 * 16 - 1) as u16, base: IDT.0.get() as u64 };
+    // SAFETY: the table is filled and lives for good.
+    unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };
+}

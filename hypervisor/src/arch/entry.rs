@@ -1,0 +1,355 @@
+//! Entry into the kernel and exit from it: the only code that applies a [`Resume`].
+//!
+//! | way in | saves | Rust handler |
+//! |---|---|---|
+//! | SYSCALL | callee-saved registers, RIP, RSP, RFLAGS, pushed right into the frame | [`crate::syscall::syscall`] |
+//! | interrupt or exception in user mode | all registers | [`user_interrupt`] |
+//! | the same in the kernel (only while idle or at an interrupt window) | caller-saved registers, on the stack | [`kernel_interrupt`] |
+//! | exit of a vCPU | all guest registers | [`virt::vm_exit`] |
+//!
+//! Offsets are those of [`crate::frame::Reg`] and [`crate::cpu::Cpu`]. Interrupts are off throughout.
+
+use super::{apic, descriptor, log, virt, x86};
+use crate::cpu::Cpu;
+use crate::frame::{Kind, PUSHED, Reg};
+use crate::sched::{self, Resume};
+use crate::{cpu, event, interrupt, sm, smp};
+use core::arch::global_asm;
+
+/// Vector numbers of exceptions (SDM vol. 3, table 6-1).
+pub mod vector {
+    /// Non-maskable interrupt.
+    pub const NMI: u64 = 2;
+    /// Page fault.
+    pub const PAGE_FAULT: u64 = 14;
+    /// Number of exception vectors.
+    pub const EXCEPTIONS: u64 = 32;
+}
+
+const fn at(reg: Reg) -> usize {
+    reg as usize * 8
+}
+
+global_asm!(
+    ".pushsection .text.hot,\"ax\",@progbits",
+    ".global syscall_entry",
+    ".balign 64",
+    "syscall_entry:",
+    "swapgs",
+    "mov gs:[{scratch}], rsp",
+    "mov rsp, gs:[{frame_top}]",
+    "push r11",
+    "push rcx",
+    "push qword ptr gs:[{scratch}]",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "mov qword ptr [rsp + {kind}], {sysret}",
+    "mov rsp, gs:[{stack}]",
+    "mov rcx, r10",
+    "call {syscall}",
+    // RAX: frame, RDX: kind.
+    ".global resume",
+    "resume:",
+    "test edx, edx",
+    "jnz 2f",
+    "mov r15, [rax + {r15}]",
+    "mov r14, [rax + {r14}]",
+    "mov r13, [rax + {r13}]",
+    "mov r12, [rax + {r12}]",
+    "mov rbp, [rax + {rbp}]",
+    "mov rbx, [rax + {rbx}]",
+    "mov rcx, [rax + {rip}]",
+    "mov r11, [rax + {rflags}]",
+    "mov rdi, [rax + {rdi}]",
+    "mov rsi, [rax + {rsi}]",
+    "mov rdx, [rax + {rdx}]",
+    "mov r8, [rax + {r8}]",
+    "mov r9, [rax + {r9}]",
+    "mov r10, [rax + {r10}]",
+    "mov rsp, [rax + {rsp}]",
+    "mov rax, [rax + {rax}]",
+    "swapgs",
+    "sysretq",
+    "2:",
+    "mov rsp, gs:[{stack}]",
+    "cmp edx, {iret}",
+    "jne 3f",
+    "push {user_ss}",
+    "push qword ptr [rax + {rsp}]",
+    "push qword ptr [rax + {rflags}]",
+    "push {user_cs}",
+    "push qword ptr [rax + {rip}]",
+    "mov r15, [rax + {r15}]",
+    "mov r14, [rax + {r14}]",
+    "mov r13, [rax + {r13}]",
+    "mov r12, [rax + {r12}]",
+    "mov rbp, [rax + {rbp}]",
+    "mov rbx, [rax + {rbx}]",
+    "mov rcx, [rax + {rcx}]",
+    "mov r11, [rax + {r11}]",
+    "mov rdi, [rax + {rdi}]",
+    "mov rsi, [rax + {rsi}]",
+    "mov rdx, [rax + {rdx}]",
+    "mov r8, [rax + {r8}]",
+    "mov r9, [rax + {r9}]",
+    "mov r10, [rax + {r10}]",
+    "mov rax, [rax + {rax}]",
+    "swapgs",
+    "iretq",
+    "3:",
+    "cmp edx, {guest}",
+    "je 4f",
+    "sti",
+    "hlt",
+    "cli",
+    "call {idle_wake}",
+    "jmp resume",
+    // vCPU: RAX is the frame. Registers but RAX and RSP travel by hand, those two in the VMCB.
+    "4:",
+    "mov rdi, rax",
+    "call {guest_prepare}",
+    "push qword ptr gs:[{host_control}]",
+    "mov r15, [rax + {r15}]",
+    "mov r14, [rax + {r14}]",
+    "mov r13, [rax + {r13}]",
+    "mov r12, [rax + {r12}]",
+    "mov rbp, [rax + {rbp}]",
+    "mov rbx, [rax + {rbx}]",
+    "mov rcx, [rax + {rcx}]",
+    "mov r11, [rax + {r11}]",
+    "mov rdi, [rax + {rdi}]",
+    "mov rsi, [rax + {rsi}]",
+    "mov rdx, [rax + {rdx}]",
+    "mov r8, [rax + {r8}]",
+    "mov r9, [rax + {r9}]",
+    "mov r10, [rax + {r10}]",
+    "mov rax, [rax + {control}]",
+    // With GIF clear the interrupt flag only says that interrupts exit the guest (APM vol. 2, 15.17).
+    "clgi",
+    "sti",
+    "vmload rax",
+    "vmrun rax",
+    "vmsave rax",
+    "pop rax",
+    "vmload rax",
+    "mov gs:[{scratch}], rdi",
+    "mov rdi, gs:[{frame_top}]",
+    "mov [rdi - {top} + {r15}], r15",
+    "mov [rdi - {top} + {r14}], r14",
+    "mov [rdi - {top} + {r13}], r13",
+    "mov [rdi - {top} + {r12}], r12",
+    "mov [rdi - {top} + {rbp}], rbp",
+    "mov [rdi - {top} + {rbx}], rbx",
+    "mov [rdi - {top} + {rcx}], rcx",
+    "mov [rdi - {top} + {r11}], r11",
+    "mov [rdi - {top} + {rsi}], rsi",
+    "mov [rdi - {top} + {rdx}], rdx",
+    "mov [rdi - {top} + {r8}], r8",
+    "mov [rdi - {top} + {r9}], r9",
+    "mov [rdi - {top} + {r10}], r10",
+    "mov rax, gs:[{scratch}]",
+    "mov [rdi - {top} + {rdi}], rax",
+    "cli",
+    "stgi",
+    "mov rsp, gs:[{stack}]",
+    "call {vm_exit}",
+    "jmp resume",
+    // Interrupts and exceptions. On the stack: vector, error code, RIP, CS, RFLAGS, RSP, SS.
+    "interrupt_common:",
+    "cld",
+    "test byte ptr [rsp + 24], 3",
+    "jz 5f",
+    "swapgs",
+    "push rdi",
+    "mov rdi, gs:[{frame_top}]",
+    "mov [rdi - {top} + {r15}], r15",
+    "mov [rdi - {top} + {r14}], r14",
+    "mov [rdi - {top} + {r13}], r13",
+    "mov [rdi - {top} + {r12}], r12",
+    "mov [rdi - {top} + {rbp}], rbp",
+    "mov [rdi - {top} + {rbx}], rbx",
+    "mov [rdi - {top} + {rcx}], rcx",
+    "mov [rdi - {top} + {r11}], r11",
+    "mov [rdi - {top} + {rsi}], rsi",
+    "mov [rdi - {top} + {rdx}], rdx",
+    "mov [rdi - {top} + {r8}], r8",
+    "mov [rdi - {top} + {r9}], r9",
+    "mov [rdi - {top} + {r10}], r10",
+    "mov [rdi - {top} + {rax}], rax",
+    "pop qword ptr [rdi - {top} + {rdi}]",
+    "mov rax, rdi",
+    "pop rdi",
+    "pop rsi",
+    "pop qword ptr [rax - {top} + {rip}]",
+    "pop rcx",
+    "pop qword ptr [rax - {top} + {rflags}]",
+    "pop qword ptr [rax - {top} + {rsp}]",
+    "mov qword ptr [rax - {top} + {kind}], {iret}",
+    "mov rsp, gs:[{stack}]",
+    "call {user_interrupt}",
+    "jmp resume",
+    "5:",
+    "push rax",
+    "push rcx",
+    "push rdx",
+    "push rsi",
+    "push rdi",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "mov rdi, [rsp + 72]",
+    "mov rsi, [rsp + 80]",
+    "mov rdx, [rsp + 88]",
+    "call {kernel_interrupt}",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rcx",
+    "pop rax",
+    "add rsp, 16",
+    "iretq",
+    // One stub of 16 bytes per vector; those without error code push a zero (SDM vol. 3, 6.13).
+    ".balign 16",
+    ".global interrupt_stubs",
+    "interrupt_stubs:",
+    ".set i, 0",
+    ".rept 256",
+    ".balign 16",
+    ".if (i != 8) && ((i < 10) || (i > 14)) && (i != 17) && (i != 21) && (i != 29) && (i != 30)",
+    "push 0",
+    ".endif",
+    ".byte 0x68", // push imm32, so that every stub is as long
+    ".long i",
+    "jmp interrupt_common",
+    ".set i, i + 1",
+    ".endr",
+    // NMIs may hit anywhere, also between SWAPGS and its exit; nothing is done about them.
+    ".global nmi_entry",
+    "nmi_entry:",
+    "iretq",
+    ".popsection",
+    scratch = const cpu::SCRATCH,
+    frame_top = const cpu::FRAME_TOP,
+    stack = const cpu::STACK,
+    host_control = const cpu::HOST_CONTROL,
+    top = const PUSHED * 8,
+    kind = const at(Reg::Kind),
+    sysret = const Kind::Sysret as u64,
+    iret = const Kind::Iret as u64,
+    guest = const Kind::Guest as u64,
+    user_cs = const descriptor::USER_CS,
+    user_ss = const descriptor::USER_SS,
+    r15 = const at(Reg::R15),
+    r14 = const at(Reg::R14),
+    r13 = const at(Reg::R13),
+    r12 = const at(Reg::R12),
+    rbp = const at(Reg::Rbp),
+    rbx = const at(Reg::Rbx),
+    rsp = const at(Reg::Rsp),
+    rip = const at(Reg::Rip),
+    rflags = const at(Reg::Rflags),
+    rax = const at(Reg::Rax),
+    rdi = const at(Reg::Rdi),
+    rsi = const at(Reg::Rsi),
+    rdx = const at(Reg::Rdx),
+    r8 = const at(Reg::R8),
+    r9 = const at(Reg::R9),
+    r10 = const at(Reg::R10),
+    rcx = const at(Reg::Rcx),
+    r11 = const at(Reg::R11),
+    control = const at(Reg::Control),
+    syscall = sym crate::syscall::syscall,
+    idle_wake = sym idle_wake,
+    guest_prepare = sym virt::prepare,
+    vm_exit = sym virt::vm_exit,
+    user_interrupt = sym user_interrupt,
+    kernel_interrupt = sym kernel_interrupt,
+);
+
+unsafe extern "sysv64" {
+    fn syscall_entry();
+    fn interrupt_stubs();
+    fn nmi_entry();
+    fn resume();
+}
+
+/// Address of the SYSCALL entry.
+pub fn syscall_address() -> u64 {
+    syscall_entry as *const () as u64
+}
+
+/// Address of the stub for `vector`.
+pub fn interrupt_address(vector: usize) -> u64 {
+    if vector as u64 == self::vector::NMI {
+        return nmi_entry as *const () as u64;
+    }
+    interrupt_stubs as *const () as u64 + vector as u64 * 16
+}
+
+/// Leaves the boot code: continues on the kernel stack with what the scheduler chooses.
+pub fn start(cpu: &'static Cpu) -> ! {
+    // SAFETY: the kernel stack is this CPU's own and empty; GS points to its block; `resume` expects what a handler returns
+    // and never returns itself.
+    unsafe {
+        core::arch::asm!("mov rsp, {stack}", "call {first}", "jmp {resume}", stack = in(reg) cpu.stack.get(),
+            first = sym idle_wake, resume = sym resume, options(noreturn));
+    }
+}
+
+/// An interrupt or exception in user mode.
+extern "sysv64" fn user_interrupt(vector: u64, error: u64) -> Resume {
+    let cpu = super::percpu::current();
+    let Some(ec) = cpu.current() else { return sched::schedule(cpu) };
+    if vector < vector::EXCEPTIONS {
+        let cr2 = if vector == vector::PAGE_FAULT { x86::read_cr2() } else { 0 };
+        return event::raise(cpu, ec, vector, vector, error, cr2);
+    }
+    handle(cpu, vector);
+    if ec.frame().get(Reg::Recall) != 0 {
+        cpu.resched.set(1);
+    }
+    sched::continue_or_preempt(cpu, ec)
+}
+
+/// An interrupt while idle or at an interrupt window. An exception here is a bug of the kernel.
+extern "sysv64" fn kernel_interrupt(vector: u64, error: u64, rip: u64) {
+    if vector < vector::EXCEPTIONS {
+        log::fatal(format_args!(
+            "exception {vector} in the kernel at {rip:#x}, error {error:#x}, address {:#x}",
+            x86::read_cr2()
+        ));
+    }
+    handle(super::percpu::current(), vector);
+}
+
+/// The CPU was idle and an interrupt came, or it has just started.
+extern "sysv64" fn idle_wake() -> Resume {
+    sched::schedule(super::percpu::current())
+}
+
+/// Does what an interrupt is about; the caller decides what runs next.
+fn handle(cpu: &'static Cpu, vector: u64) {
+    match vector as u8 {
+        apic::vector::TIMER => {
+            apic::eoi();
+            cpu.armed.set(u64::MAX);
+            sm::expire(cpu);
+            sched::tick(cpu);
+        }
+        apic::vector::REMOTE => {
+            apic::eoi();
+            smp::interrupt(cpu);
+        }
+        apic::vector::SPURIOUS => {}
+        device => interrupt::arrived(cpu, usize::from(device)),
+    }
+}

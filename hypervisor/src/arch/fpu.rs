@@ -1,0 +1,130 @@
+//! Extended state: x87, SSE, AVX and whatever else XSAVE manages.
+//!
+//! A context that left the CPU by a hypercall has none (the ABI says it is clobbered); it starts from the initial state,
+//! so nothing leaks. One that was interrupted, and a vCPU, has it saved in its context page.
+
+use super::x86;
+use crate::ec::Ec;
+use crate::frame::EXTENDED;
+use crate::mem::PAGE;
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// XCR0 of the host: all user state components that fit the context page. 0: the CPU has FXSAVE only.
+static XCR0: AtomicU64 = AtomicU64::new(0);
+
+/// XSAVE header at byte 512 of the area (SDM vol. 1, 13.4.2).
+const HEADER_WORD: usize = (EXTENDED as usize + 512) / 8;
+/// FCW in the area's first bytes, and MXCSR at byte 24: values after reset (SDM vol. 1, 13.6).
+const FCW_WORD: usize = EXTENDED as usize / 8;
+const FCW_INIT: u64 = 0x37f;
+const MXCSR_WORD: usize = (EXTENDED as usize + 24) / 8;
+const MXCSR_INIT: u64 = 0x1f80;
+
+/// State components that threads and guests may use: x87, SSE, AVX, and AVX-512's three.
+const WANTED: u64 = 0xe7;
+const CR4_OSFXSR: u64 = 1 << 9;
+const CR4_OSXMMEXCPT: u64 = 1 << 10;
+const CR4_OSXSAVE: u64 = 1 << 18;
+const CR0_MP: u64 = 1 << 1;
+const CR0_EM: u64 = 1 << 2;
+const CR0_TS: u64 = 1 << 3;
+
+/// An area in its initial state.
+#[repr(C, align(64))]
+struct Init([u64; 512]);
+
+static INIT: Init = {
+    let mut area = [0; 512];
+    area[0] = FCW_INIT;
+    area[3] = MXCSR_INIT;
+    Init(area)
+};
+
+/// Enables the extended state on this CPU.
+pub fn init() {
+    x86::write_cr0(x86::read_cr0() & !(CR0_EM | CR0_TS) | CR0_MP);
+    x86::write_cr4(x86::read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
+    if x86::cpuid(1, 0).ecx & 1 << 26 == 0 {
+        return;
+    }
+    x86::write_cr4(x86::read_cr4() | CR4_OSXSAVE);
+    let leaf = x86::cpuid(0xd, 0);
+    let mut mask = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & WANTED;
+    set_xcr0(mask);
+    if u64::from(x86::cpuid(0xd, 0).ebx) > PAGE - EXTENDED {
+        mask &= 7;
+        set_xcr0(mask);
+    }
+    XCR0.store(mask, Relaxed);
+}
+
+/// XCR0 of the host; 0 without XSAVE.
+#[inline(always)]
+pub fn host_xcr0() -> u64 {
+    XCR0.load(Relaxed)
+}
+
+/// Sets XCR0.
+pub fn set_xcr0(value: u64) {
+    // SAFETY: OSXSAVE is set; the value is the host's own, or one that the guest's XSETBV was allowed to set.
+    unsafe {
+        asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32,
+            options(nomem, nostack, preserves_flags));
+    }
+}
+
+/// XCR0.
+pub fn xcr0() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: OSXSAVE is set where the caller has checked `host_xcr0`.
+    unsafe {
+        asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
+}
+
+fn restore_from(area: u64) {
+    // SAFETY: the area is 64-byte aligned, large enough for XCR0 (`init`), and was written by `save` or is initial.
+    unsafe {
+        if host_xcr0() != 0 {
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") -1, in("edx") -1, options(nostack, preserves_flags));
+        } else {
+            asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags));
+        }
+    }
+}
+
+/// Loads the initial state.
+#[inline(always)]
+pub fn clear() {
+    restore_from((&raw const INIT).addr() as u64);
+}
+
+/// Loads the state of `ec`.
+#[inline(always)]
+pub fn restore(ec: &'static Ec) {
+    restore_from(ec.frame().extended());
+}
+
+/// Saves the state of `ec`.
+#[inline(always)]
+pub fn save(ec: &'static Ec) {
+    let area = ec.frame().extended();
+    // SAFETY: as in `restore_from`; the page belongs to `ec`.
+    unsafe {
+        if host_xcr0() != 0 {
+            asm!("xsave64 [{}]", in(reg) area, in("eax") -1, in("edx") -1, options(nostack, preserves_flags));
+        } else {
+            asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
+        }
+    }
+}
+
+/// Sets the saved state of `ec` to the initial one.
+pub fn reset(ec: &'static Ec) {
+    let page = ec.frame().0;
+    page.write(FCW_WORD, FCW_INIT);
+    page.write(MXCSR_WORD, MXCSR_INIT);
+    page.write(HEADER_WORD, 0);
+}

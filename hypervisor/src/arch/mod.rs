@@ -1,0 +1,22 @@
+//! Everything that is x86-64: boot, entry and exit, control registers, interrupt controllers, timers, virtualisation.
+
+pub mod acpi_pm;
+pub mod apic;
+#[cfg(target_os = "none")]
+pub mod boot;
+pub mod descriptor;
+pub mod entry;
+pub mod features;
+pub mod fpu;
+pub mod ioapic;
+pub mod kernel_map;
+pub mod log;
+pub mod mmio;
+pub mod percpu;
+pub mod physmem;
+pub mod svm;
+pub mod switch;
+pub mod timer;
+pub mod tsc;
+pub mod virt;
+pub mod x86;

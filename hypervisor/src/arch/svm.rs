@@ -1,0 +1,411 @@
+//! AMD SVM (APM vol. 2, chapter 15; offsets from appendix B).
+
+use super::virt::{Exit, FIELDS, Field, WINDOWS};
+use super::x86::{self, Msr};
+use super::{fpu, percpu, tsc};
+use crate::cpu::Cpu;
+use crate::ec::Ec;
+use crate::frame::Reg;
+use crate::mem::{Object, Page, Phys};
+use crate::space::{msr::MsrSpace, pio::PioSpace};
+use abi::event::guest;
+use abi::hip::Features;
+use abi::state::{Controls, Injection, Interruptibility, Mtd, word};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Words of the control block.
+mod control {
+    pub const CR_DR: usize = 0x000 / 8;
+    pub const EXCEPTIONS_3: usize = 0x008 / 8;
+    pub const VECTOR_4: usize = 0x010 / 8;
+    pub const IOPM: usize = 0x040 / 8;
+    pub const MSRPM: usize = 0x048 / 8;
+    pub const TSC_OFFSET: usize = 0x050 / 8;
+    pub const ASID_TLB: usize = 0x058 / 8;
+    pub const VIRTUAL_INTERRUPT: usize = 0x060 / 8;
+    pub const SHADOW: usize = 0x068 / 8;
+    pub const EXITCODE: usize = 0x070 / 8;
+    pub const EXITINFO1: usize = 0x078 / 8;
+    pub const EXITINFO2: usize = 0x080 / 8;
+    pub const EXITINTINFO: usize = 0x088 / 8;
+    pub const NP_ENABLE: usize = 0x090 / 8;
+    pub const EVENTINJ: usize = 0x0a8 / 8;
+    pub const N_CR3: usize = 0x0b0 / 8;
+    pub const NRIP: usize = 0x0c8 / 8;
+    pub const INST_BYTES: usize = 0x0d0 / 8;
+    pub const CPL: usize = 0x4c8 / 8;
+    pub const RIP: usize = 0x578 / 8;
+    pub const RSP: usize = 0x5d8 / 8;
+    pub const RAX: usize = 0x5f8 / 8;
+    pub const SS: usize = 0x420 / 8;
+}
+
+/// Word of each [`Field`], in its order.
+const OFFSETS: [usize; FIELDS] = {
+    const BYTES: [usize; FIELDS] = [
+        0x578, 0x570, // RIP, RFLAGS
+        0x400, 0x408, 0x410, 0x418, 0x420, 0x428, 0x430, 0x438, 0x440, 0x448, 0x450, 0x458, // ES CS SS DS FS GS
+        0x470, 0x478, 0x490, 0x498, 0x460, 0x468, 0x480, 0x488, // LDTR TR GDTR IDTR
+        0x558, 0x640, 0x550, 0x548, // CR0 CR2 CR3 CR4
+        0x568, 0x560, // DR6 DR7
+        0x4d0, // EFER
+        0x600, 0x608, 0x610, 0x618, 0x620, // STAR LSTAR CSTAR SFMASK KERNEL_GS_BASE
+        0x628, 0x630, 0x638, // SYSENTER
+        0x668, // PAT
+        0x088, // EXITINTINFO
+    ];
+    let mut words = [0; FIELDS];
+    let mut i = 0;
+    while i < FIELDS {
+        words[i] = BYTES[i] / 8;
+        i += 1;
+    }
+    words
+};
+
+/// Intercepts in the upper half of word [`control::EXCEPTIONS_3`] (vector 3, offset 0xc).
+mod intercept3 {
+    pub const INTR: u64 = 1 << 32;
+    pub const NMI: u64 = 1 << 33;
+    pub const SMI: u64 = 1 << 34;
+    pub const INIT: u64 = 1 << 35;
+    pub const VINTR: u64 = 1 << 36;
+    pub const RDTSC: u64 = 1 << 46;
+    pub const RDPMC: u64 = 1 << 47;
+    pub const CPUID: u64 = 1 << 50;
+    pub const RSM: u64 = 1 << 51;
+    pub const IRET: u64 = 1 << 52;
+    pub const INVD: u64 = 1 << 54;
+    pub const PAUSE: u64 = 1 << 55;
+    pub const HLT: u64 = 1 << 56;
+    pub const INVLPG: u64 = 1 << 57;
+    pub const INVLPGA: u64 = 1 << 58;
+    pub const IOIO: u64 = 1 << 59;
+    pub const MSR: u64 = 1 << 60;
+    pub const TASK_SWITCH: u64 = 1 << 61;
+    pub const FERR_FREEZE: u64 = 1 << 62;
+    pub const SHUTDOWN: u64 = 1 << 63;
+    /// What keeps the hypervisor in control, whatever the VMM wants.
+    pub const ALWAYS: u64 = INTR
+        | NMI
+        | SMI
+        | INIT
+        | RDPMC
+        | CPUID
+        | RSM
+        | INVD
+        | INVLPGA
+        | IOIO
+        | MSR
+        | TASK_SWITCH
+        | FERR_FREEZE
+        | SHUTDOWN;
+}
+
+/// Vector 4: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, MONITOR, MWAIT (both), XSETBV; and by wish RDTSCP, WBINVD.
+const INTERCEPT4_ALWAYS: u64 = 0x7f | 7 << 10 | 1 << 13;
+const INTERCEPT4_RDTSCP: u64 = 1 << 7;
+const INTERCEPT4_WBINVD: u64 = 1 << 9;
+/// CR8, reads and writes: the task priority belongs to the VMM's interrupt controller.
+const CR8: u64 = 1 << 8 | 1 << 24;
+const CR3_WRITE: u64 = 1 << 19;
+const CR0_CR4_WRITE: u64 = 1 << 16 | 1 << 20;
+/// All debug registers, reads and writes: the hypervisor does not switch DR0 to DR3.
+const DR_ALL: u64 = 0xffff_ffff << 32;
+
+/// V_IRQ with the highest priority, ignoring the task priority.
+const V_IRQ: u64 = 1 << 8 | 0xf << 16 | 1 << 20;
+const V_INTR_MASKING: u64 = 1 << 24;
+const TLB_CONTROL_SHIFT: u32 = 32;
+const TLB_FLUSH_ALL: u64 = 1;
+const ASID_MASK: u64 = 0xffff_ffff;
+const EFER_SVME: u64 = 1 << 12;
+
+/// Exit codes (APM vol. 2, appendix C).
+mod code {
+    pub const INTR: u64 = 0x60;
+    pub const NMI: u64 = 0x61;
+    pub const VINTR: u64 = 0x64;
+    pub const IRET: u64 = 0x74;
+    pub const NPF: u64 = 0x400;
+    /// Some implementations report the invalid state with 32 bits of ones only.
+    pub const INVALID: u64 = 0xffff_ffff;
+    /// Highest one that is its own event number.
+    pub const LAST: u64 = 0xef;
+}
+
+const CPUID_SVM: u32 = 1 << 2;
+const CPUID_NP: u32 = 1 << 0;
+const CPUID_NRIPS: u32 = 1 << 3;
+const CPUID_DECODE_ASSISTS: u32 = 1 << 7;
+const VM_CR_SVMDIS: u64 = 1 << 4;
+
+static ASIDS: AtomicU64 = AtomicU64::new(2);
+static HAS: AtomicU64 = AtomicU64::new(0);
+
+/// What this CPU's SVM offers; empty if there is none with nested paging.
+pub fn detect() -> Features {
+    let none = Features::empty();
+    if x86::cpuid(0x8000_0001, 0).ecx & CPUID_SVM == 0 || x86::rdmsr(Msr::VmCr) & VM_CR_SVMDIS != 0 {
+        return none;
+    }
+    let leaf = x86::cpuid(0x8000_000a, 0);
+    if leaf.edx & CPUID_NP == 0 {
+        return none;
+    }
+    ASIDS.store(u64::from(leaf.ebx), Relaxed);
+    let mut features = Features::SVM;
+    features.set(Features::NRIP, leaf.edx & CPUID_NRIPS != 0);
+    features.set(Features::DECODE_ASSISTS, leaf.edx & CPUID_DECODE_ASSISTS != 0);
+    HAS.store(features.bits(), Relaxed);
+    features
+}
+
+/// Enables SVM on this CPU. `save` and `host` are pages for the processor's host state and for that of VMSAVE.
+pub fn init(cpu: &'static Cpu, save: Page, host: Page) {
+    x86::wrmsr(Msr::Efer, x86::rdmsr(Msr::Efer) | EFER_SVME);
+    x86::wrmsr(Msr::VmHsavePa, save.phys().0);
+    cpu.host_control.set(host.phys().0);
+    // SAFETY: SVM is enabled and the page is ours; VMSAVE writes FS, GS, TR, LDTR and system-call registers to it.
+    unsafe { core::arch::asm!("vmsave rax", in("rax") host.phys().0, options(nostack, preserves_flags)) };
+}
+
+/// A virtual machine control block.
+#[derive(Clone, Copy)]
+pub struct Vmcb(Page);
+
+impl Vmcb {
+    /// The control block of a vCPU.
+    #[inline(always)]
+    pub fn of(ec: &'static Ec) -> Self {
+        Self(Page::at(Phys(ec.frame().get(Reg::Control))))
+    }
+
+    /// Sets up a zeroed page for a vCPU in these spaces. Without a space, everything exits.
+    pub fn init(page: Page, root: Phys, pio: &PioSpace, msr: &MsrSpace) {
+        let this = Self(page);
+        this.set_controls(Controls::HLT);
+        page.write(control::IOPM, pio.phys().0);
+        page.write(control::MSRPM, msr.phys().0);
+        page.write(control::NP_ENABLE, 1);
+        page.write(control::N_CR3, root.0);
+        page.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING);
+        this.set_field(Field::Efer, 0);
+    }
+
+    /// Physical address of its MSR permission map.
+    pub fn msr_map(self) -> Phys {
+        Phys(self.0.read(control::MSRPM))
+    }
+
+    /// A word of state.
+    #[inline(always)]
+    pub fn field(self, field: Field) -> u64 {
+        let value = self.0.read(OFFSETS[field as usize]);
+        if field as usize == Field::Efer as usize { value & !EFER_SVME } else { value }
+    }
+
+    /// Sets a word of state.
+    #[inline(always)]
+    pub fn set_field(self, field: Field, value: u64) {
+        let value = if field as usize == Field::Efer as usize { value | EFER_SVME } else { value };
+        self.0.write(OFFSETS[field as usize], value);
+    }
+
+    fn set_controls(self, wish: Controls) {
+        let mut crs = CR8;
+        let mut third = intercept3::ALWAYS;
+        let mut fourth = INTERCEPT4_ALWAYS;
+        for (control, bits) in
+            [(Controls::CR3_WRITE, CR3_WRITE), (Controls::CR0_CR4_WRITE, CR0_CR4_WRITE)]
+        {
+            if wish.contains(control) {
+                crs |= bits;
+            }
+        }
+        for (control, bits) in [
+            (Controls::HLT, intercept3::HLT),
+            (Controls::PAUSE, intercept3::PAUSE),
+            (Controls::INVLPG, intercept3::INVLPG),
+            (Controls::RDTSC, intercept3::RDTSC),
+        ] {
+            if wish.contains(control) {
+                third |= bits;
+            }
+        }
+        if wish.contains(Controls::RDTSC) {
+            fourth |= INTERCEPT4_RDTSCP;
+        }
+        if wish.contains(Controls::WBINVD) {
+            fourth |= INTERCEPT4_WBINVD;
+        }
+        let window = self.0.read(control::EXCEPTIONS_3) & (intercept3::VINTR | intercept3::IRET);
+        self.0.write(control::CR_DR, crs | DR_ALL);
+        self.0.write(control::EXCEPTIONS_3, third | window);
+        self.0.write(control::VECTOR_4, fourth);
+    }
+
+    /// Delivers what is not a plain word.
+    pub fn save_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd) {
+        if mtd.intersects(Mtd::RIP | Mtd::STA) {
+            let next = self.0.read(control::NRIP);
+            let has = Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::NRIP);
+            let len = if has && next != 0 { next.wrapping_sub(self.0.read(control::RIP)) & 0xf } else { 0 };
+            let shadow = self.0.read(control::SHADOW) & 1;
+            utcb.write(word::INST_LEN_INTERRUPTIBILITY, len | shadow << 32);
+            utcb.write(word::ACTIVITY_CONTROLS, 0);
+        }
+        if mtd.contains(Mtd::INJ) {
+            utcb.write(word::INTERRUPTED, self.0.read(control::EXITINTINFO));
+            utcb.write(word::INJECTION, self.0.read(control::EVENTINJ) | ec.frame().get(Reg::Windows));
+        }
+        if mtd.contains(Mtd::CR) {
+            utcb.write(word::CR8, self.0.read(control::VIRTUAL_INTERRUPT) & 0xf);
+        }
+        if mtd.contains(Mtd::TSC) {
+            let offset = self.0.read(control::TSC_OFFSET);
+            utcb.write(word::TSC_OFFSET, offset);
+            utcb.write(word::TSC_VALUE, tsc::read().wrapping_add(offset));
+        }
+        if mtd.contains(Mtd::XCR0) {
+            utcb.write(word::XCR0, ec.frame().get(Reg::Xcr0));
+        }
+        if mtd.contains(Mtd::INST_BYTES) {
+            self.save_instruction(utcb);
+        }
+        if mtd.contains(Mtd::XMM) {
+            if percpu::current().current().is_some_and(|current| current.addr() == ec.addr()) {
+                fpu::save(ec);
+            }
+            for i in 0..XMM_WORDS {
+                utcb.write(word::XMM + i, ec.frame().0.read(XMM_AT + i));
+            }
+        }
+    }
+
+    fn save_instruction(self, utcb: Page) {
+        let has = Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::DECODE_ASSISTS);
+        let (low, high) = (self.0.read(control::INST_BYTES), self.0.read(control::INST_BYTES + 1));
+        utcb.write(word::INST_BYTES_LEN, if has { low & 0xf } else { 0 });
+        utcb.write(word::INST_BYTES, low >> 8 | high << 56);
+        utcb.write(word::INST_BYTES + 1, high >> 8);
+    }
+
+    /// Accepts what is not a plain word.
+    pub fn load_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd) {
+        if mtd.contains(Mtd::INJ) {
+            self.inject(ec, utcb.read(word::INJECTION));
+        }
+        if mtd.contains(Mtd::STA) {
+            let state = Interruptibility::from_bits_truncate((utcb.read(word::INST_LEN_INTERRUPTIBILITY) >> 32) as u32);
+            self.0.write(control::SHADOW, u64::from(state.contains(Interruptibility::SHADOW)));
+        }
+        if mtd.contains(Mtd::CTRL) {
+            let wish = (utcb.read(word::ACTIVITY_CONTROLS) >> 32) as u32;
+            self.set_controls(Controls::from_bits_truncate(wish));
+        }
+        if mtd.contains(Mtd::TSC) {
+            self.0.write(control::TSC_OFFSET, utcb.read(word::TSC_OFFSET));
+        }
+        if mtd.contains(Mtd::XCR0) {
+            let (value, host) = (utcb.read(word::XCR0), fpu::host_xcr0());
+            if value & !host == 0 && value & 1 != 0 {
+                ec.frame().set(Reg::Xcr0, value);
+            }
+        }
+        if mtd.contains(Mtd::CS_SS) {
+            // The processor takes the privilege level from here, not from SS (APM vol. 2, 15.5.1).
+            let dpl = self.0.read(control::SS) >> 16 >> 5 & 3;
+            self.0.write(control::CPL, dpl << 24);
+        }
+        if mtd.contains(Mtd::TLB_FLUSH) {
+            ec.frame().set(Reg::SpaceGeneration, 0);
+        }
+        if mtd.contains(Mtd::XMM) {
+            for i in 0..XMM_WORDS {
+                ec.frame().0.write(XMM_AT + i, utcb.read(word::XMM + i));
+            }
+        }
+    }
+
+    /// Injects an event, and asks for windows by a virtual interrupt that exits when it could be taken.
+    fn inject(self, ec: &'static Ec, injection: u64) {
+        self.0.write(control::EVENTINJ, injection & !WINDOWS);
+        ec.frame().set(Reg::Windows, injection & WINDOWS);
+        let third = self.0.read(control::EXCEPTIONS_3) & !(intercept3::VINTR | intercept3::IRET);
+        if injection & Injection::INTERRUPT_WINDOW != 0 {
+            self.0.write(control::EXCEPTIONS_3, third | intercept3::VINTR);
+            self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING | V_IRQ);
+        } else {
+            let iret = if injection & Injection::NMI_WINDOW != 0 { intercept3::IRET } else { 0 };
+            self.0.write(control::EXCEPTIONS_3, third | iret);
+            self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING);
+        }
+    }
+
+    /// Before each entry: an address-space id that is this vCPU's on this CPU, and a flush where translations changed.
+    pub fn prepare(self, cpu: &'static Cpu, ec: &'static Ec) {
+        let frame = ec.frame();
+        let mut flush = false;
+        if frame.get(Reg::AsidGeneration) != cpu.asid_generation.get() {
+            let mut asid = cpu.asid.get() + 1;
+            if asid >= ASIDS.load(Relaxed) {
+                // All given out: start over. Entries of the former holders go with one flush of everything.
+                cpu.asid_generation.set(cpu.asid_generation.get() + 1);
+                asid = 1;
+                flush = true;
+            }
+            cpu.asid.set(asid);
+            frame.set(Reg::Asid, asid);
+            frame.set(Reg::AsidGeneration, cpu.asid_generation.get());
+        }
+        let generation = ec.guest.get().map_or(0, |space| space.generation());
+        if frame.get(Reg::SpaceGeneration) != generation {
+            frame.set(Reg::SpaceGeneration, generation);
+            flush = true;
+        }
+        let tlb = if flush { TLB_FLUSH_ALL << TLB_CONTROL_SHIFT } else { 0 };
+        self.0.write(control::ASID_TLB, frame.get(Reg::Asid) & ASID_MASK | tlb);
+        self.0.write(control::RAX, frame.get(Reg::Rax));
+        self.0.write(control::RSP, frame.get(Reg::Rsp));
+    }
+
+    /// After each exit.
+    #[inline(always)]
+    pub fn exit(self, cpu: &'static Cpu, ec: &'static Ec) -> Exit {
+        // The host half loaded after the exit was saved with this FS base.
+        cpu.fs_base.set(0);
+        let frame = ec.frame();
+        frame.set(Reg::Rax, self.0.read(control::RAX));
+        frame.set(Reg::Rsp, self.0.read(control::RSP));
+        self.0.write(control::EVENTINJ, 0);
+        let reason = self.0.read(control::EXITCODE) & 0xffff_ffff;
+        let number = match reason {
+            code::INTR | code::NMI => {
+                self.keep_event();
+                return Exit::Host;
+            }
+            code::VINTR | code::IRET => {
+                self.inject(ec, self.0.read(control::EVENTINJ) & !Injection::VALID);
+                reason
+            }
+            code::NPF => guest::NESTED_FAULT,
+            code::INVALID => guest::INVALID_STATE,
+            reason if reason <= code::LAST => reason,
+            _ => guest::INVALID_STATE,
+        };
+        Exit::Event(number, reason, self.0.read(control::EXITINFO1), self.0.read(control::EXITINFO2))
+    }
+
+    /// A host interrupt that arrived while an event was being delivered to the guest: deliver it at the next entry.
+    fn keep_event(self) {
+        let interrupted = self.0.read(control::EXITINTINFO);
+        if interrupted & Injection::VALID != 0 {
+            self.0.write(control::EVENTINJ, interrupted);
+        }
+    }
+}
+
+/// XMM registers in the legacy part of the extended state (SDM vol. 1, 10.5.1).
+const XMM_AT: usize = (crate::frame::EXTENDED as usize + 160) / 8;
+const XMM_WORDS: usize = 32;

@@ -1,0 +1,109 @@
+//! Switching between contexts: what of the CPU's state belongs to the one that runs.
+
+use super::x86::{self, Msr};
+use super::{fpu, percpu};
+use crate::cpu::{self, Cpu};
+use crate::ec::Ec;
+use crate::frame::{Kind, Reg};
+use crate::mem::{Object, Phys};
+use crate::space::pio::PioSpace;
+
+/// Makes `ec` current: saves what its predecessor must find again, loads what `ec` needs.
+#[inline(always)]
+pub fn to(cpu: &'static Cpu, ec: &'static Ec) {
+    let frame = ec.frame();
+    let kind = frame.kind();
+    let mut foreign = true;
+    if let Some(prev) = cpu.current() {
+        if prev.addr() == ec.addr() {
+            return;
+        }
+        foreign = prev.frame().kind() != Kind::Sysret as u64;
+        if foreign {
+            fpu::save(prev);
+        }
+    }
+    if kind == Kind::Guest as u64 {
+        fpu::restore(ec);
+        cpu.set_current(ec, frame);
+        return;
+    }
+    let root = ec.root.get();
+    if root != cpu.root.get() {
+        x86::write_cr3(root);
+        cpu.root.set(root);
+        foreign = true;
+    }
+    if kind != Kind::Sysret as u64 {
+        fpu::restore(ec);
+    } else if foreign {
+        fpu::clear();
+    }
+    let fs = frame.get(Reg::FsBase);
+    if fs != cpu.fs_base.get() {
+        set_fs(cpu, fs);
+    }
+    if let Some(pio) = ec.pio.get() {
+        if !cpu.pio.is(pio) || cpu.pio_generation.get() != pio.generation() {
+            load_ports(cpu, pio);
+        }
+    } else if cpu.pio.get().is_some() {
+        close_ports(cpu);
+    }
+    cpu.set_current(ec, frame);
+}
+
+/// Loads the FS base.
+#[cold]
+pub fn set_fs(cpu: &'static Cpu, base: u64) {
+    x86::wrmsr(Msr::FsBase, base);
+    cpu.fs_base.set(base);
+}
+
+/// Loads the port bitmap of `pio` into the TSS: only the words that differ from all ones, there and here.
+#[cold]
+fn load_ports(cpu: &'static Cpu, pio: &'static PioSpace) {
+    close_ports(cpu);
+    let tables = &percpu::Area::of(cpu).tables;
+    let range = pio.range();
+    for index in range.clone() {
+        tables.set_ports(index, pio.word(index));
+    }
+    cpu.pio_range[0].set(range.start as u64);
+    cpu.pio_range[1].set(range.end as u64);
+    cpu.pio.set(Some(pio));
+    cpu.pio_generation.set(pio.generation());
+}
+
+fn close_ports(cpu: &'static Cpu) {
+    let tables = &percpu::Area::of(cpu).tables;
+    for index in cpu.pio_range[0].get()..cpu.pio_range[1].get() {
+        tables.set_ports(index as usize, u64::MAX);
+    }
+    cpu.pio_range[1].set(0);
+    cpu.pio.set(None);
+}
+
+/// A port space has changed: reloads it where it is loaded.
+pub fn ports(cpu: &'static Cpu) {
+    if let Some(pio) = cpu.current().and_then(|ec| ec.pio.get()) {
+        load_ports(cpu, pio);
+    } else {
+        close_ports(cpu);
+    }
+}
+
+/// Forgets translations of the page table with this root.
+pub fn flush(cpu: &'static Cpu, root: Phys) {
+    if cpu.root.get() == root.0 {
+        x86::write_cr3(root.0);
+    }
+}
+
+/// Leaves the page table with this root.
+pub fn leave(cpu: &'static Cpu, root: Phys) {
+    if cpu.root.get() == root.0 {
+        x86::write_cr3(cpu::kernel_root());
+        cpu.root.set(cpu::kernel_root());
+    }
+}

@@ -1,0 +1,169 @@
+//! One-instruction wrappers.
+
+use core::arch::asm;
+
+/// Model-specific registers (SDM vol. 4; APM vol. 2, appendix A).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the names are the registers'")]
+#[repr(u32)]
+pub enum Msr {
+    ApicBase = 0x1b,
+    Pat = 0x277,
+    TscDeadline = 0x6e0,
+    X2Apic = 0x800,
+    Efer = 0xc000_0080,
+    Star = 0xc000_0081,
+    Lstar = 0xc000_0082,
+    Cstar = 0xc000_0083,
+    Sfmask = 0xc000_0084,
+    FsBase = 0xc000_0100,
+    GsBase = 0xc000_0101,
+    KernelGsBase = 0xc000_0102,
+    VmCr = 0xc001_0114,
+    VmHsavePa = 0xc001_0117,
+}
+
+/// Reads an MSR that the CPU has.
+#[inline(always)]
+pub fn rdmsr(msr: Msr) -> u64 {
+    rdmsr_at(msr as u32)
+}
+
+/// Reads an MSR by number; the CPU has it.
+#[inline(always)]
+pub fn rdmsr_at(msr: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: reading an MSR that exists has no effect on memory. Callers name registers that the checked features imply.
+    unsafe { asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// Writes an MSR.
+#[inline(always)]
+pub fn wrmsr(msr: Msr, value: u64) {
+    wrmsr_at(msr as u32, value);
+}
+
+/// Writes an MSR by number.
+#[inline(always)]
+pub fn wrmsr_at(msr: u32, value: u64) {
+    // SAFETY: callers in `arch` write values that keep the kernel's own state valid (the register is named at each call).
+    unsafe {
+        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Result of CPUID.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the names are the registers'")]
+pub struct Cpuid {
+    pub eax: u32,
+    pub ebx: u32,
+    pub ecx: u32,
+    pub edx: u32,
+}
+
+/// CPUID; zeroes beyond the highest leaf.
+pub fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
+    let top = core::arch::x86_64::__cpuid(leaf & 0xffff_0000).eax;
+    if leaf > top {
+        return Cpuid { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+    }
+    let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+    Cpuid { eax: r.eax, ebx: r.ebx, ecx: r.ecx, edx: r.edx }
+}
+
+/// Reads a port.
+pub fn inb(port: u16) -> u8 {
+    let value: u8;
+    // SAFETY: the kernel accesses ports of its serial line, the PIC, the timer and the ACPI PM timer only; none affects memory.
+    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Reads a 32-bit port.
+pub fn inl(port: u16) -> u32 {
+    let value: u32;
+    // SAFETY: as `inb`.
+    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Writes a port.
+pub fn outb(port: u16, value: u8) {
+    // SAFETY: as `inb`.
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Writes a 16-bit port.
+pub fn outw(port: u16, value: u16) {
+    // SAFETY: as `inb`.
+    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Reads a 16-bit port.
+pub fn inw(port: u16) -> u16 {
+    let value: u16;
+    // SAFETY: as `inb`.
+    unsafe { asm!("in ax, dx", in("dx") port, out("ax") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Loads a page-table root, which flushes all translations that are not global.
+#[inline(always)]
+pub fn write_cr3(root: u64) {
+    // SAFETY: every root that the kernel loads maps the kernel in its upper half (`MemSpace::init`).
+    unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
+}
+
+/// CR0.
+pub fn read_cr0() -> u64 {
+    let value: u64;
+    // SAFETY: no effect.
+    unsafe { asm!("mov {}, cr0", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Sets CR0.
+pub fn write_cr0(value: u64) {
+    // SAFETY: callers keep PE, PG and WP set.
+    unsafe { asm!("mov cr0, {}", in(reg) value, options(nostack, preserves_flags)) };
+}
+
+/// Page-fault address.
+#[inline(always)]
+pub fn read_cr2() -> u64 {
+    let value: u64;
+    // SAFETY: no effect.
+    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// CR4.
+pub fn read_cr4() -> u64 {
+    let value: u64;
+    // SAFETY: no effect.
+    unsafe { asm!("mov {}, cr4", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Sets CR4.
+pub fn write_cr4(value: u64) {
+    // SAFETY: callers keep PAE set and set bits only that CPUID reports.
+    unsafe { asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags)) };
+}
+
+/// Lets pending interrupts in, once.
+pub fn interrupt_window() {
+    // SAFETY: the handlers run on this stack and return; the kernel holds no lock here.
+    unsafe { asm!("sti", "nop", "cli", options()) };
+}
+
+/// Stops the CPU for good.
+pub fn halt() -> ! {
+    loop {
+        // SAFETY: interrupts are off and stay off.
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}

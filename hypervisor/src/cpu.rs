@@ -1,0 +1,167 @@
+//! What each CPU has of its own. Only that CPU changes its block, but for the inboxes and the operation word, by which
+//! others talk to it ([`crate::smp`]).
+
+use crate::ec::Ec;
+use crate::frame::{Frame, PUSHED};
+use crate::mem::Link;
+use crate::mem::Weak;
+use crate::mem::object::Word;
+use crate::sc::Sc;
+use crate::sched::Queue;
+use crate::sm::Sm;
+use crate::space::pio::PioSpace;
+use crate::timeout::Timeouts;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+/// Most CPUs.
+pub const MAX_CPUS: usize = abi::hip::MAX_CPUS;
+/// Interrupt vectors of a CPU.
+pub const VECTORS: usize = 256;
+
+/// Block of a CPU, reached through GS. The first words are known to `arch::entry`.
+#[repr(C, align(64))]
+pub struct Cpu {
+    /// Address of this block.
+    pub this: Word,
+    /// End of the pushed registers in the frame of the current EC: the stack pointer at hypercall entry.
+    pub frame_top: Word,
+    /// Top of the kernel stack.
+    pub stack: Word,
+    /// User stack pointer during hypercall entry.
+    pub scratch: Word,
+    /// EC whose state is in the CPU; stays when idle.
+    current: Link<Ec>,
+    /// Page-table root that is loaded.
+    pub root: Word,
+    /// Index of this CPU.
+    pub id: Word,
+    /// FS base that is loaded.
+    pub fs_base: Word,
+    /// Current scheduling context.
+    pub sc: Link<Sc>,
+    /// 1 while the current SC runs an EC that does not serve its own call chain.
+    pub helping: Word,
+    /// 1 when a scheduling context of higher priority may be ready.
+    pub resched: Word,
+    /// TSC when the current SC was last charged.
+    pub since: Word,
+    /// TSC for which the timer is armed; `u64::MAX` for not at all.
+    pub armed: Word,
+    /// Port space whose bitmap is in the TSS, and its generation.
+    pub pio: Link<PioSpace>,
+    /// Generation of that space when it was loaded.
+    pub pio_generation: Word,
+    /// Words of the TSS bitmap that are not all ones.
+    pub pio_range: [Word; 2],
+    /// APIC id.
+    pub apic_id: Word,
+    /// Remote operation to perform: 1 if one is pending.
+    pub operation: Word,
+    /// Scheduling contexts that arrive from other CPUs; a stack linked by `Sc::next`.
+    pub inbox: Word,
+    /// ECs to wake that semaphore operations of other CPUs released; a stack linked by `Ec::queue_next`.
+    pub wakes: Word,
+    /// Last ASID given out and the generation.
+    pub asid: Word,
+    /// See `asid`.
+    pub asid_generation: Word,
+    /// Physical address of the host save area for the host half of VMSAVE/VMLOAD.
+    pub host_control: Word,
+    /// Ready scheduling contexts.
+    pub ready: Queue,
+    /// Waits that end at a time.
+    pub timeouts: Timeouts,
+    /// Semaphore of each interrupt vector.
+    pub vectors: [Weak<Sm>; VECTORS],
+    /// GSI of each interrupt vector, plus flags, see [`crate::interrupt`].
+    pub vector_source: [Word; VECTORS],
+}
+
+/// Offsets for `arch::entry`.
+pub const FRAME_TOP: usize = offset_of!(Cpu, frame_top);
+/// See [`FRAME_TOP`].
+pub const STACK: usize = offset_of!(Cpu, stack);
+/// See [`FRAME_TOP`].
+pub const SCRATCH: usize = offset_of!(Cpu, scratch);
+/// See [`FRAME_TOP`].
+pub const HOST_CONTROL: usize = offset_of!(Cpu, host_control);
+
+/// Blocks of the CPUs that run, by index.
+static CPUS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+impl Cpu {
+    /// The EC whose state is in the CPU.
+    #[inline(always)]
+    pub fn current(&self) -> Option<&'static Ec> {
+        self.current.get()
+    }
+
+    /// Makes `ec` current.
+    #[inline(always)]
+    pub fn set_current(&self, ec: &'static Ec, frame: Frame) {
+        self.current.set(Some(ec));
+        self.frame_top.set(frame.addr() + PUSHED as u64 * 8);
+    }
+
+    /// Forgets the current EC, if it is `ec`.
+    pub fn forget(&self, ec: &'static Ec) {
+        if self.current.is(ec) {
+            self.current.set(None);
+        }
+    }
+
+    /// Index as a number.
+    #[inline(always)]
+    pub fn index(&self) -> u64 {
+        self.id.get()
+    }
+
+    /// Sets up a zeroed block.
+    pub fn init(&self, id: usize, apic_id: u64) {
+        self.this.set((self as *const Self).addr() as u64);
+        self.id.set(id as u64);
+        self.apic_id.set(apic_id);
+        self.armed.set(u64::MAX);
+        self.timeouts.init();
+        self.asid_generation.set(1);
+    }
+}
+
+/// Registers a CPU that has come up. Indices are given in order.
+pub fn register(cpu: &'static Cpu) {
+    // Ordering: Release pairs with the Acquire in `get` and `count`: who sees the CPU sees its block set up.
+    CPUS[cpu.index() as usize].store(cpu.this.get(), Release);
+    COUNT.fetch_max(cpu.index() as usize + 1, Release);
+}
+
+/// Number of CPUs that run.
+pub fn count() -> usize {
+    COUNT.load(Acquire)
+}
+
+/// Block of CPU `index`.
+pub fn get(index: u64) -> Option<&'static Cpu> {
+    let addr = CPUS.get(usize::try_from(index).ok()?)?.load(Acquire);
+    crate::arch::percpu::at(addr)
+}
+
+/// All CPUs that run.
+pub fn all() -> impl Iterator<Item = &'static Cpu> {
+    (0..count() as u64).filter_map(get)
+}
+
+/// The root of page tables that map the kernel only.
+static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
+
+/// Physical address of the kernel's own page-table root.
+pub fn kernel_root() -> u64 {
+    KERNEL_ROOT.load(Relaxed)
+}
+
+/// Sets it, once at boot.
+pub fn set_kernel_root(root: u64) {
+    KERNEL_ROOT.store(root, Relaxed);
+}
+

@@ -1,0 +1,124 @@
+//! Execution context: a thread, the handler of portals, or a virtual CPU.
+//!
+//! An EC belongs to one CPU for life. Its state is changed by that CPU only, but while it waits for a callee on
+//! another CPU, that CPU changes it ([`crate::ipc`]).
+
+use crate::frame::{Frame, Kind, Reg};
+use crate::mem::object::{Header, Word};
+use crate::mem::{Link, Page, Phys, Weak};
+use crate::pt::Pt;
+use crate::sc::Sc;
+use crate::sm::Sm;
+use crate::space::{guest::GuestSpace, obj::ObjSpace, pio::PioSpace};
+
+/// State of an EC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum State {
+    /// Continues as its frame says when a scheduling context gets to it.
+    Runnable = 0,
+    /// A local EC that waits for calls.
+    Idle = 1,
+    /// Waits until the handler of the portal `wanted` is idle, to send it a message.
+    Calling = 2,
+    /// The same, to send it an event.
+    Raising = 3,
+    /// Waits for the reply of `callee`.
+    Waiting = 4,
+    /// Waits at a semaphore.
+    Blocked = 5,
+    /// Stopped for good.
+    Dead = 6,
+}
+
+/// An execution context.
+#[derive(Default)]
+#[repr(C, align(256))]
+pub struct Ec {
+    header: Header,
+    /// Physical address of the context page.
+    frame: Word,
+    state: Word,
+    /// CPU.
+    pub cpu: Word,
+    /// Page-table root of its memory space (host ECs).
+    pub root: Word,
+    /// Physical address of the UTCB (host ECs).
+    utcb: Word,
+    /// Stack pointer at portal entry (local ECs).
+    pub sp: Word,
+    /// Whom it serves (local ECs).
+    pub caller: Weak<Ec>,
+    /// Who serves it.
+    pub callee: Weak<Ec>,
+    /// Portal that it calls.
+    pub wanted: Weak<Pt>,
+    /// Where its selectors are looked up.
+    pub obj: Link<ObjSpace>,
+    /// Ports that it may access (host ECs).
+    pub pio: Link<PioSpace>,
+    /// Guest-physical memory (vCPUs).
+    pub guest: Link<GuestSpace>,
+    /// First selector of its event portals.
+    pub event_base: Word,
+    /// Semaphore at which it waits, and its neighbours in the queue there.
+    pub sm: Link<Sm>,
+    pub(crate) queue_next: Link<Ec>,
+    pub(crate) queue_prev: Link<Ec>,
+    /// Scheduling contexts that wait until it is no longer blocked.
+    pub(crate) parked: Link<Sc>,
+    /// End of its wait, and its place among the timeouts of its CPU.
+    pub(crate) deadline: Word,
+    pub(crate) heap_up: Link<Ec>,
+    pub(crate) heap_left: Link<Ec>,
+    pub(crate) heap_right: Link<Ec>,
+    pub(crate) heap_rank: Word,
+    /// Its scheduling context (threads and vCPUs).
+    pub sc: Weak<Sc>,
+}
+
+impl Ec {
+    /// Sets up a fresh EC. `utcb` is absent for vCPUs.
+    pub fn init(&self, frame: Page, utcb: Option<Page>, cpu: u16, state: State, kind: Kind) {
+        self.frame.set(frame.phys().0);
+        self.utcb.set(utcb.map_or(0, |page| page.phys().0));
+        self.cpu.set(u64::from(cpu));
+        self.state.set(state as u64);
+        self.frame().set(Reg::Kind, kind as u64);
+    }
+
+    /// Context page.
+    #[inline(always)]
+    pub fn frame(&self) -> Frame {
+        Frame(Page::at(Phys(self.frame.get())))
+    }
+
+    /// UTCB of a host EC.
+    #[inline(always)]
+    pub fn utcb(&self) -> Page {
+        Page::at(Phys(self.utcb.get()))
+    }
+
+    /// Whether it is a vCPU.
+    pub fn is_vcpu(&self) -> bool {
+        self.frame().kind() == Kind::Guest as u64
+    }
+
+    /// Whether it is in `state`.
+    #[inline(always)]
+    pub fn is(&self, state: State) -> bool {
+        self.state.observe() == state as u64
+    }
+
+    /// State, numerically.
+    #[inline(always)]
+    pub fn state(&self) -> u64 {
+        self.state.observe()
+    }
+
+    /// Changes the state.
+    #[inline(always)]
+    pub fn become_(&self, state: State) {
+        self.state.publish(state as u64);
+    }
+}

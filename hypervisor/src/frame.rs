@@ -1,0 +1,107 @@
+//! Context page of an execution context: its register frame, what else must be kept while it does not run,
+//! and its extended (FPU/SSE/AVX) state. The order of the frame is known to `arch::entry`.
+
+use crate::mem::Page;
+
+/// Word of the context page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the names are the registers'")]
+#[repr(usize)]
+pub enum Reg {
+    R15 = 0,
+    R14,
+    R13,
+    R12,
+    Rbp,
+    Rbx,
+    Rsp,
+    Rip,
+    Rflags,
+    Rax,
+    Rdi,
+    Rsi,
+    Rdx,
+    R8,
+    R9,
+    R10,
+    Rcx,
+    R11,
+    /// How to continue: [`Kind`].
+    Kind,
+    /// FS base.
+    FsBase,
+    /// Vector or exit number of the event being delivered.
+    EventReason,
+    EventInfo1,
+    EventInfo2,
+    /// Physical address of the VMCB or VMCS (vCPUs).
+    Control,
+    /// XCR0 of a vCPU.
+    Xcr0,
+    /// Window requests of a vCPU ([`abi::state::Injection`] bits).
+    Windows,
+    /// Last ASID and its generation (vCPUs).
+    Asid,
+    AsidGeneration,
+    /// Generation of the guest space's translations that the TLB may hold.
+    SpaceGeneration,
+    /// Recall is pending (1).
+    Recall,
+    /// User address of the UTCB (host ECs).
+    UtcbAt,
+}
+
+/// How a context continues.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Kind {
+    /// After a hypercall or at a portal entry: by SYSRET; extended state is not preserved.
+    Sysret = 0,
+    /// After an exception or interrupt: by IRET, with all registers and extended state.
+    Iret = 1,
+    /// A vCPU.
+    Guest = 2,
+    /// Nothing to run: wait for an interrupt.
+    Idle = 3,
+}
+
+/// Words that the hypercall entry saves by pushing: R15 up to RFLAGS.
+pub const PUSHED: usize = Reg::Rax as usize;
+/// Byte offset of the extended state inside the page; 64-byte aligned for XSAVE.
+pub const EXTENDED: u64 = 1024;
+
+/// The context page.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct Frame(pub Page);
+
+impl Frame {
+    /// A register.
+    #[inline(always)]
+    pub fn get(self, reg: Reg) -> u64 {
+        self.0.read(reg as usize)
+    }
+
+    /// Sets a register.
+    #[inline(always)]
+    pub fn set(self, reg: Reg, value: u64) {
+        self.0.write(reg as usize, value);
+    }
+
+    /// Virtual address of the frame.
+    #[inline(always)]
+    pub fn addr(self) -> u64 {
+        self.0.virt()
+    }
+
+    /// Virtual address of the extended state.
+    pub fn extended(self) -> u64 {
+        self.0.virt() + EXTENDED
+    }
+
+    /// How the context continues.
+    #[inline(always)]
+    pub fn kind(self) -> u64 {
+        self.get(Reg::Kind)
+    }
+}

@@ -1,0 +1,111 @@
+//! Device interrupts: each is a vector of one CPU, and ups a semaphore.
+
+use crate::arch::{apic, ioapic};
+use crate::cpu::{self, Cpu};
+use crate::mem::object::Object;
+use crate::sm::Sm;
+use abi::hypercall::IntSource;
+use abi::status::Status;
+
+/// Vectors for devices: above the exceptions, below the kernel's own.
+const DEVICE_VECTORS: core::ops::Range<usize> = 0x20..0xf0;
+
+/// Source of a vector ([`Cpu::vector_source`]): message-signalled or an edge, nothing to unmask.
+const EDGE: u64 = 0;
+/// Level-triggered GSI: the GSI is in the low bits.
+const LEVEL: u64 = 1 << 32;
+/// The level-triggered line is masked until acknowledged.
+const MASKED: u64 = 1 << 33;
+const GSI: u64 = 0xffff_ffff;
+
+/// What a device must be told to signal a message: address and data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Message {
+    /// Address to write to.
+    pub address: u64,
+    /// Value to write.
+    pub data: u64,
+}
+
+/// Binds an interrupt source to `sm` at a free vector of `target`.
+///
+/// # Errors
+/// `BadParameter` for a GSI that does not exist, `Busy` if `sm` already has an interrupt or no vector is free.
+pub fn assign(target: &'static Cpu, sm: &'static Sm, source: IntSource) -> Result<Message, Status> {
+    if sm.interrupt.get() != 0 {
+        return Err(Status::Busy);
+    }
+    if let IntSource::Gsi { gsi, .. } = source {
+        if !ioapic::exists(gsi) {
+            return Err(Status::BadParameter);
+        }
+    }
+    let vector =
+        DEVICE_VECTORS.clone().find(|&v| target.vectors[v].get().is_none()).ok_or(Status::Busy)?;
+    target.vector_source[vector].set(match source {
+        IntSource::Gsi { gsi, level: true, .. } => u64::from(gsi) | LEVEL,
+        _ => EDGE,
+    });
+    target.vectors[vector].set(Some(sm));
+    sm.interrupt.publish(target.index() << 8 | vector as u64);
+    let apic_id = target.apic_id.get();
+    if let IntSource::Gsi { gsi, level, low } = source {
+        ioapic::route(gsi, vector as u8, apic_id, level, low);
+        return Ok(Message::default());
+    }
+    let (address, data) = apic::message(apic_id, vector as u8);
+    Ok(Message { address, data })
+}
+
+fn locate(sm: &Sm) -> Option<(&'static Cpu, usize)> {
+    let bound = sm.interrupt.observe();
+    if bound == 0 {
+        return None;
+    }
+    Some((cpu::get(bound >> 8)?, (bound & 0xff) as usize))
+}
+
+/// A device interrupt arrived.
+pub fn arrived(cpu: &'static Cpu, vector: usize) {
+    let source = &cpu.vector_source[vector];
+    if source.get() & LEVEL != 0 {
+        ioapic::mask((source.get() & GSI) as u32, true);
+        source.atomic().fetch_or(MASKED, core::sync::atomic::Ordering::AcqRel);
+    }
+    apic::eoi();
+    if let Some(sm) = cpu.vectors[vector].get() {
+        // A counter at its limit loses nothing: the interrupt is pending already.
+        let _ = sm.up(cpu);
+    }
+}
+
+/// A down on `sm`: unmasks its level-triggered line, if it was masked.
+#[inline(always)]
+pub fn acknowledge(_cpu: &'static Cpu, sm: &Sm) {
+    if sm.interrupt.get() != 0 {
+        unmask(sm);
+    }
+}
+
+#[cold]
+fn unmask(sm: &Sm) {
+    let Some((target, vector)) = locate(sm) else { return };
+    let source = &target.vector_source[vector];
+    let before = source.atomic().fetch_and(!MASKED, core::sync::atomic::Ordering::AcqRel);
+    if before & MASKED != 0 {
+        ioapic::mask((before & GSI) as u32, false);
+    }
+}
+
+/// The semaphore is dead: its source is masked and its vector free.
+pub fn release(sm: &'static Sm) {
+    let Some((target, vector)) = locate(sm) else { return };
+    sm.interrupt.set(0);
+    let source = target.vector_source[vector].get();
+    if source & LEVEL != 0 {
+        ioapic::mask((source & GSI) as u32, true);
+    }
+    if target.vectors[vector].raw() == sm.addr() {
+        target.vectors[vector].set(None);
+    }
+}

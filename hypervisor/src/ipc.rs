@@ -1,0 +1,232 @@
+//! Calls and replies through portals. The scheduling context of the first caller runs the whole chain.
+//!
+//! The fast path: the handler is idle, on this CPU. Otherwise the caller's EC records what it wants, and the scheduler
+//! follows the chain ([`crate::sched`]): it helps a busy handler, or carries the scheduling context to the handler's CPU.
+
+use crate::cpu::Cpu;
+use crate::ec::{Ec, State};
+use crate::event;
+use crate::frame::{Kind, Reg};
+use crate::mem::object::Object;
+use crate::pt::Pt;
+use crate::sched::{self, Resume};
+use abi::cap::{ObjectType, Perms, Sel};
+use abi::hypercall::SEL_SHIFT;
+use abi::message::{CapItem, Tag};
+use abi::status::Status;
+use abi::utcb::offset;
+
+/// RFLAGS at portal entry: interrupts on (SDM vol. 1, 3.4.3; bit 1 is always set).
+pub const USER_FLAGS: u64 = 0x202;
+
+/// Register words of a message.
+pub type Words = [u64; abi::message::REG_WORDS];
+
+/// Hypercall `call`.
+#[inline(always)]
+pub fn call(cpu: &'static Cpu, ec: &'static Ec, rdi: u64, tag: Tag, words: Words) -> Resume {
+    let Some(pt) = ec
+        .obj
+        .get()
+        .and_then(|obj| obj.slot(Sel(rdi >> SEL_SHIFT)))
+        .and_then(|slot| slot.lookup::<Pt>(Perms::PT_CALL))
+    else {
+        return fail(ec, Status::BadCapability);
+    };
+    let Some(callee) = pt.ec.get() else { return fail(ec, Status::Aborted) };
+    if callee.cpu.get() != cpu.index() || !callee.is(State::Idle) {
+        return call_slow(cpu, ec, pt, tag, words);
+    }
+    let tag = if tag.is_short() { tag } else { transfer(ec, callee, tag) };
+    enter(ec, callee, pt, tag.0, words);
+    sched::run(cpu, callee)
+}
+
+/// Links caller and handler, and sets the handler up to enter its portal.
+#[inline(always)]
+fn enter(ec: &'static Ec, callee: &'static Ec, pt: &'static Pt, tag: u64, words: Words) {
+    callee.caller.set(Some(ec));
+    ec.callee.set(Some(callee));
+    ec.become_(State::Waiting);
+    callee.become_(State::Runnable);
+    let frame = callee.frame();
+    frame.set(Reg::Rip, pt.ip.get());
+    frame.set(Reg::Rsp, callee.sp.get());
+    frame.set(Reg::Rflags, USER_FLAGS);
+    frame.set(Reg::Rdi, pt.id.get());
+    frame.set(Reg::Kind, Kind::Sysret as u64);
+    set_words(callee, tag, words);
+}
+
+/// Message registers of an EC.
+#[inline(always)]
+fn set_words(ec: &'static Ec, tag: u64, words: Words) {
+    let frame = ec.frame();
+    frame.set(Reg::Rsi, tag);
+    frame.set(Reg::Rdx, words[0]);
+    frame.set(Reg::R8, words[1]);
+    frame.set(Reg::R9, words[2]);
+    frame.set(Reg::R10, words[3]);
+}
+
+/// Words that the EC put into its registers, kept in the frame by [`set_words`].
+fn words(ec: &'static Ec) -> Words {
+    [Reg::Rdx, Reg::R8, Reg::R9, Reg::R10].map(|reg| ec.frame().get(reg))
+}
+
+/// The handler is busy or elsewhere: leaves the message in the caller's frame and lets the scheduler send it.
+#[cold]
+fn call_slow(cpu: &'static Cpu, ec: &'static Ec, pt: &'static Pt, tag: Tag, words: Words) -> Resume {
+    set_words(ec, tag.0, words);
+    ec.wanted.set(Some(pt));
+    ec.become_(State::Calling);
+    sched::reactivate(cpu)
+}
+
+/// Sends what `ec`, calling or raising, has for the idle handler `callee` of this CPU.
+pub fn send(ec: &'static Ec, callee: &'static Ec) {
+    let Some(pt) = ec.wanted.get() else { return };
+    if ec.is(State::Calling) {
+        let tag = Tag(ec.frame().get(Reg::Rsi));
+        let tag = if tag.is_short() { tag } else { transfer(ec, callee, tag) };
+        enter(ec, callee, pt, tag.0, words(ec));
+    } else {
+        let (mtd, words) = event::deliver(ec, callee, pt);
+        enter(ec, callee, pt, mtd, words);
+    }
+}
+
+/// Hypercall `reply`.
+#[inline(always)]
+pub fn reply(cpu: &'static Cpu, ec: &'static Ec, tag: Tag, words: Words) -> Resume {
+    if ec.sp.get() == 0 {
+        return fail(ec, Status::BadCapability);
+    }
+    let caller = ec.caller.get();
+    let Some(caller) = caller.filter(|caller| {
+        caller.frame().kind() == Kind::Sysret as u64
+            && caller.cpu.get() == cpu.index()
+            && cpu.helping.get() | cpu.resched.get() == 0
+    }) else {
+        return reply_slow(cpu, ec, caller, tag, words);
+    };
+    let tag = if tag.is_short() { tag } else { transfer(ec, caller, tag) };
+    ec.become_(State::Idle);
+    answer(caller, tag, words);
+    sched::run(cpu, caller)
+}
+
+/// Gives a caller its reply.
+#[inline(always)]
+fn answer(caller: &'static Ec, tag: Tag, words: Words) {
+    caller.become_(State::Runnable);
+    caller.frame().set(Reg::Rax, Status::Success as u64);
+    set_words(caller, tag.0, words);
+}
+
+/// Reply to an event, to another CPU, to nobody, or while helping.
+#[inline(never)]
+fn reply_slow(
+    cpu: &'static Cpu,
+    ec: &'static Ec,
+    caller: Option<&'static Ec>,
+    tag: Tag,
+    words: Words,
+) -> Resume {
+    let Some(caller) = caller.filter(|c| c.is(State::Waiting)) else {
+        ec.become_(State::Idle);
+        return sched::reactivate(cpu);
+    };
+    if caller.frame().kind() == Kind::Sysret as u64 {
+        let tag = if tag.is_short() { tag } else { transfer(ec, caller, tag) };
+        ec.become_(State::Idle);
+        answer(caller, tag, words);
+    } else {
+        let alive = event::accept(caller, ec, tag.0 as u32);
+        ec.become_(State::Idle);
+        if alive {
+            caller.become_(State::Runnable);
+            if caller.cpu.get() == cpu.index()
+                && cpu.helping.get() | cpu.resched.get() | caller.frame().get(Reg::Recall) == 0
+            {
+                return sched::run(cpu, caller);
+            }
+        } else {
+            caller.become_(State::Dead);
+        }
+    }
+    if cpu.resched.get() != 0 {
+        return sched::preempt(cpu);
+    }
+    sched::reactivate(cpu)
+}
+
+/// The handler of `ec` is gone: it goes on with `Aborted`; an EC that raised an event stops.
+pub fn abort(ec: &'static Ec) {
+    if ec.frame().kind() == Kind::Sysret as u64 {
+        ec.frame().set(Reg::Rax, Status::Aborted as u64);
+        ec.become_(State::Runnable);
+    } else {
+        ec.become_(State::Dead);
+    }
+}
+
+/// Returns to the caller of a hypercall with `status`.
+#[inline(always)]
+pub fn fail(ec: &'static Ec, status: Status) -> Resume {
+    ec.frame().set(Reg::Rax, status as u64);
+    Resume::of(ec)
+}
+
+/// Copies the UTCB part of a message. The tag that arrives counts what was copied.
+#[inline(never)]
+fn transfer(from: &'static Ec, to: &'static Ec, tag: Tag) -> Tag {
+    let words = tag.words();
+    if words > 0 {
+        to.utcb().copy_from(from.utcb(), words);
+    }
+    let caps = tag.caps();
+    if caps > 0 {
+        transfer_caps(from, to, caps);
+    }
+    Tag::new(tag.label(), words, caps)
+}
+
+const ITEM_WORDS: usize = size_of::<CapItem>() / 8;
+const CAPS: usize = offset::CAPS / 8;
+
+/// Passes capabilities on: into the receiver's window, or as the id of its own portal.
+fn transfer_caps(from: &'static Ec, to: &'static Ec, caps: usize) {
+    let (source, target) = (from.utcb(), to.utcb());
+    let mut next = target.read(offset::WINDOW_BASE / 8);
+    let mut left = target.read(offset::WINDOW_COUNT / 8);
+    for i in 0..caps {
+        let at = CAPS + i * ITEM_WORDS;
+        let (sel, info) = (source.read(at), source.read(at + 1));
+        let item = pass(from, to, Sel(sel), Perms::from_bits_truncate(info as u8), next, left > 0);
+        if item.identity != 0 && item.info & CapItem::OWN == 0 {
+            next += 1;
+            left -= 1;
+        }
+        target.write(at, item.sel);
+        target.write(at + 1, item.info);
+        target.write(at + 2, item.identity);
+    }
+}
+
+fn pass(from: &'static Ec, to: &'static Ec, sel: Sel, perms: Perms, window: u64, room: bool) -> CapItem {
+    let Some(from_obj) = from.obj.get() else { return CapItem::default() };
+    let Some(cap) = from_obj.load(sel).map(|cap| cap.restrict(perms)) else { return CapItem::default() };
+    let info = u64::from(cap.perms().bits()) | cap.kind() << CapItem::TYPE_SHIFT;
+    if cap.kind() == ObjectType::Pt as u64 {
+        let home = from_obj.lookup::<Pt>(sel, Perms::empty()).ok();
+        let own = home.filter(|pt| pt.owner().map(Object::addr) == to.owner().map(Object::addr));
+        if let Some(pt) = own {
+            return CapItem { sel: pt.id.get(), info: info | CapItem::OWN, identity: cap.id() };
+        }
+    }
+    if room && to.obj.get().is_some_and(|obj| obj.store(Sel(window), Some(cap)).is_ok()) {
+        return CapItem { sel: window, info, identity: cap.id() };
+    }
+    CapItem::default()
+}

@@ -1,0 +1,65 @@
+//! The direct map: pool memory at a fixed distance from its physical address.
+
+use super::Phys;
+#[cfg(not(target_os = "none"))]
+use core::sync::atomic::Ordering;
+use core::sync::atomic::AtomicU64;
+
+/// First virtual address of the direct map: the start of the upper canonical half.
+pub const BASE: u64 = 0xffff_8000_0000_0000;
+/// Physical addresses that the direct map can show.
+pub const SIZE: u64 = 1 << 46;
+
+/// A 64-bit word of pool memory, by physical address (8-byte aligned). Host tests have no direct map; there the
+/// "physical" address of test memory is its virtual one, and `BASE` is not added.
+#[inline(always)]
+pub fn word(at: Phys) -> &'static AtomicU64 {
+    debug_assert!(at.is_aligned(8));
+    // SAFETY: every Phys handled by this crate's data structures lies in the pool (it comes from the pool's
+    // allocator or from a table that only holds such), which is mapped at this address for good (module `mem`,
+    // fact 1). Any bit pattern is a valid AtomicU64.
+    unsafe { &*(virt(at) as *const AtomicU64) }
+}
+
+/// Virtual address of a pool address.
+#[inline(always)]
+pub const fn virt(at: Phys) -> u64 {
+    if cfg!(target_os = "none") { at.0 + BASE } else { at.0 }
+}
+
+/// Physical address of a virtual one inside the direct map.
+#[inline(always)]
+pub const fn phys(at: u64) -> Phys {
+    if cfg!(target_os = "none") { Phys(at - BASE) } else { Phys(at) }
+}
+
+/// Zeroes `words` words.
+pub fn zero(at: Phys, words: usize) {
+    #[cfg(target_os = "none")]
+    // SAFETY: as for `word`; the block was just allocated, so nobody else accesses it.
+    unsafe {
+        core::arch::asm!("rep stosq", inout("rcx") words => _, inout("rdi") virt(at) => _, in("rax") 0u64,
+            options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_os = "none"))]
+    for i in 0..words as u64 {
+        word(at.offset(i * 8)).store(0, Ordering::Relaxed);
+    }
+}
+
+/// Copies `words` words between pool addresses that do not overlap.
+#[inline(always)]
+pub fn copy(from: Phys, to: Phys, words: usize) {
+    #[cfg(target_os = "none")]
+    // SAFETY: as for `word`; both are pages of message buffers, whose concurrent modification by user mode can
+    // change what is copied but nothing else.
+    unsafe {
+        core::arch::asm!("rep movsq", inout("rcx") words => _, inout("rdi") virt(to) => _,
+            inout("rsi") virt(from) => _, options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_os = "none"))]
+    for i in 0..words as u64 {
+        let value = word(from.offset(i * 8)).load(Ordering::Relaxed);
+        word(to.offset(i * 8)).store(value, Ordering::Relaxed);
+    }
+}

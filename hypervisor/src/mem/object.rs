@@ -1,0 +1,404 @@
+//! Kernel objects: slots of one size, their identity, and the references between them.
+
+use super::{Page, Phys, direct, pool};
+use crate::pd::Pd;
+use abi::cap::{ObjectType, Perms};
+use core::marker::PhantomData;
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+/// Bytes of a slot. Every object has this size and alignment.
+pub const SLOT: u64 = 256;
+
+/// A number inside an object.
+#[derive(Default)]
+#[repr(transparent)]
+pub struct Word(AtomicU64);
+
+impl Word {
+    /// Its value.
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Sets it.
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Its value, and everything that was written before the matching [`Word::publish`].
+    #[inline(always)]
+    pub fn observe(&self) -> u64 {
+        // Ordering: Acquire pairs with the Release in `publish`.
+        self.0.load(Acquire)
+    }
+
+    /// Sets it after everything written before.
+    #[inline(always)]
+    pub fn publish(&self, value: u64) {
+        // Ordering: Release pairs with the Acquire in `observe`.
+        self.0.store(value, Release);
+    }
+
+    /// The atomic, for read-modify-write operations.
+    #[inline(always)]
+    pub fn atomic(&self) -> &AtomicU64 {
+        &self.0
+    }
+}
+
+/// First words of every object.
+#[derive(Default)]
+#[repr(C)]
+pub struct Header {
+    /// Unique over the life of the system; 0 while dead.
+    id: Word,
+    /// Who pays.
+    owner: Link<Pd>,
+    /// Neighbours in the owner's list; `next` also links free slots.
+    pub(crate) next: Word,
+    pub(crate) prev: Word,
+    /// [`ObjectType`].
+    kind: Word,
+}
+
+/// A kernel object.
+///
+/// # Safety
+/// The type is `repr(C, align(256))` and 256 bytes long, begins with a [`Header`], and consists of [`Word`]s, [`Link`]s,
+/// [`Weak`]s and [`super::lock::Lock`]s only, for which any slot content left by zeroing and by their own methods is valid.
+pub unsafe trait Object: Sized + 'static {
+    /// Its type.
+    const TYPE: ObjectType;
+
+    /// Its header.
+    #[inline(always)]
+    fn header(&self) -> &Header {
+        // SAFETY: by the trait's contract the object begins with a Header.
+        unsafe { &*(self as *const Self).cast() }
+    }
+
+    /// Its identity; 0 when it was destroyed.
+    #[inline(always)]
+    fn id(&self) -> u64 {
+        self.header().id.observe()
+    }
+
+    /// Who pays for it. Every live object has an owner, but for the first PD.
+    fn owner(&self) -> Option<&'static Pd> {
+        self.header().owner.get()
+    }
+
+    /// Its address, as stored in links and capabilities.
+    #[inline(always)]
+    fn addr(&self) -> u64 {
+        (self as *const Self).addr() as u64
+    }
+}
+
+macro_rules! objects {
+    ($($path:ty => $kind:ident),* $(,)?) => {
+        $(
+            const _: () = assert!(size_of::<$path>() == SLOT as usize && align_of::<$path>() == SLOT as usize);
+            // SAFETY: asserted above; the fields are words, links, weak links and locks only.
+            unsafe impl Object for $path {
+                const TYPE: ObjectType = ObjectType::$kind;
+            }
+        )*
+    };
+}
+
+objects! {
+    crate::pd::Pd => Pd,
+    crate::ec::Ec => Ec,
+    crate::sc::Sc => Sc,
+    crate::pt::Pt => Pt,
+    crate::sm::Sm => Sm,
+    crate::space::obj::ObjSpace => ObjSpace,
+    crate::space::mem::MemSpace => MemSpace,
+    crate::space::guest::GuestSpace => GuestSpace,
+    crate::space::pio::PioSpace => PioSpace,
+    crate::space::msr::MsrSpace => MsrSpace,
+    crate::hw::Hw => Hw,
+}
+
+/// Identities given so far. 64 bits last for centuries at one object per nanosecond.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Takes a slot for a new object. It is dead until [`publish`]ed.
+pub fn alloc<T: Object>(owner: Option<&'static Pd>) -> Option<&'static T> {
+    let slot = pool::alloc_slot()?;
+    direct::zero(slot, (SLOT / 8) as usize);
+    // SAFETY: the slot is ours, aligned, zeroed, and zero is valid for every object (trait contract).
+    let object: &'static T = unsafe { &*(direct::virt(slot) as *const T) };
+    object.header().owner.set(owner);
+    object.header().kind.set(T::TYPE as u64);
+    Some(object)
+}
+
+/// Gives a fully set-up object its identity: from now on capabilities to it work.
+pub fn publish<T: Object>(object: &'static T) {
+    object.header().id.publish(NEXT_ID.fetch_add(1, Relaxed));
+}
+
+/// Makes an object dead: no capability to it works any more. False if it was already dead: of two destroyers, one wins.
+pub fn retire<T: Object>(object: &'static T) -> bool {
+    object.header().id.atomic().swap(0, Acquire) != 0
+}
+
+/// Returns the slot of a dead object that nothing refers to, after all CPUs were quiescent.
+pub fn free<T: Object>(object: &'static T) {
+    debug_assert!(object.id() == 0);
+    pool::free_slot(direct::phys(object.addr()));
+}
+
+/// Header of a slot by its address, for walks over lists of mixed objects.
+pub(crate) fn header_at(addr: u64) -> Option<&'static Header> {
+    if addr == 0 {
+        return None;
+    }
+    // SAFETY: `addr` was stored by `Pd::adopt` from `Object::addr` of a live object, and is removed before its slot
+    // is freed (both under the owner's lock).
+    Some(unsafe { &*(addr as *const Header) })
+}
+
+/// A live object of any type.
+pub enum AnyObject {
+    /// A protection domain.
+    Pd(&'static Pd),
+    /// An execution context.
+    Ec(&'static crate::ec::Ec),
+    /// A scheduling context.
+    Sc(&'static crate::sc::Sc),
+    /// A portal.
+    Pt(&'static crate::pt::Pt),
+    /// A semaphore.
+    Sm(&'static crate::sm::Sm),
+    /// An object space.
+    ObjSpace(&'static crate::space::obj::ObjSpace),
+    /// A host memory space.
+    MemSpace(&'static crate::space::mem::MemSpace),
+    /// A guest memory space.
+    GuestSpace(&'static crate::space::guest::GuestSpace),
+    /// A port space.
+    PioSpace(&'static crate::space::pio::PioSpace),
+    /// An MSR space.
+    MsrSpace(&'static crate::space::msr::MsrSpace),
+    /// The machine.
+    Hw(&'static crate::hw::Hw),
+}
+
+impl Header {
+    /// The object that begins with this header.
+    pub(crate) fn object(&'static self) -> Option<AnyObject> {
+        let addr = (self as *const Self).addr() as u64;
+        typed(addr, self.kind.get())
+    }
+}
+
+fn typed(addr: u64, kind: u64) -> Option<AnyObject> {
+    // SAFETY: `addr` is that of a slot whose type word, or the type in a capability to the live object in it, is `kind`.
+    unsafe {
+        Some(match kind {
+            k if k == ObjectType::Pd as u64 => AnyObject::Pd(&*(addr as *const _)),
+            k if k == ObjectType::Ec as u64 => AnyObject::Ec(&*(addr as *const _)),
+            k if k == ObjectType::Sc as u64 => AnyObject::Sc(&*(addr as *const _)),
+            k if k == ObjectType::Pt as u64 => AnyObject::Pt(&*(addr as *const _)),
+            k if k == ObjectType::Sm as u64 => AnyObject::Sm(&*(addr as *const _)),
+            k if k == ObjectType::ObjSpace as u64 => AnyObject::ObjSpace(&*(addr as *const _)),
+            k if k == ObjectType::MemSpace as u64 => AnyObject::MemSpace(&*(addr as *const _)),
+            k if k == ObjectType::GuestSpace as u64 => AnyObject::GuestSpace(&*(addr as *const _)),
+            k if k == ObjectType::PioSpace as u64 => AnyObject::PioSpace(&*(addr as *const _)),
+            k if k == ObjectType::MsrSpace as u64 => AnyObject::MsrSpace(&*(addr as *const _)),
+            k if k == ObjectType::Hw as u64 => AnyObject::Hw(&*(addr as *const _)),
+            _ => return None,
+        })
+    }
+}
+
+/// Optional reference to an object whose life is tied to the referrer's by the code that sets it.
+#[repr(transparent)]
+pub struct Link<T>(Word, PhantomData<fn() -> T>);
+
+impl<T> Default for Link<T> {
+    fn default() -> Self {
+        Self(Word::default(), PhantomData)
+    }
+}
+
+impl<T: Object> Link<T> {
+    /// An empty link.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Word(AtomicU64::new(0)), PhantomData)
+    }
+
+    /// The object whose address was exchanged through the atomic of a [`Word`] that only holds such addresses.
+    pub(crate) fn from_raw(addr: u64) -> Option<&'static T> {
+        // SAFETY: as in `get`; callers pass what `Object::addr` gave for a T.
+        unsafe { (addr as *const T).as_ref() }
+    }
+
+    /// The object.
+    #[inline(always)]
+    pub fn get(&self) -> Option<&'static T> {
+        // SAFETY: the word is zero or was stored by `set` from a reference; slots change their type only after the
+        // object was unlinked and all CPUs were quiescent (module `mem`, fact 3).
+        unsafe { (self.0.observe() as *const T).as_ref() }
+    }
+
+    /// Sets it.
+    #[inline(always)]
+    pub fn set(&self, object: Option<&'static T>) {
+        self.0.publish(object.map_or(0, Object::addr));
+    }
+
+    /// Whether it refers to `object`.
+    #[inline(always)]
+    pub fn is(&self, object: &'static T) -> bool {
+        self.0.get() == object.addr()
+    }
+}
+
+/// Reference to an object that may have been destroyed since.
+#[derive(Default)]
+#[repr(C)]
+pub struct Weak<T> {
+    link: Link<T>,
+    id: Word,
+}
+
+impl<T: Object> Weak<T> {
+    /// The object, if it still lives.
+    #[inline(always)]
+    pub fn get(&self) -> Option<&'static T> {
+        let object = self.link.get()?;
+        (object.id() == self.id.get()).then_some(object)
+    }
+
+    /// Sets it to a live object, or to nothing.
+    #[inline(always)]
+    pub fn set(&self, object: Option<&'static T>) {
+        self.id.set(object.map_or(u64::MAX, Object::id));
+        self.link.set(object);
+    }
+
+    /// Address of the object last set, dead or alive.
+    pub fn raw(&self) -> u64 {
+        self.link.0.get()
+    }
+}
+
+/// A slot of a capability table: two words.
+///
+/// Word 0: object address, its low 8 bits replaced by the permissions and bits 55:48 by the type. Word 1: identity.
+/// A writer clears the identity, writes word 0, then the identity; so a reader that sees the new identity with the old
+/// word 0, or the reverse, finds that they do not match: no object's identity is ever that of another.
+#[derive(Clone, Copy)]
+pub struct CapSlot {
+    table: Page,
+    index: usize,
+}
+
+const TYPE_SHIFT: u32 = 48;
+const TYPE_MASK: u64 = 0xff << TYPE_SHIFT;
+const UPPER: u64 = if cfg!(target_os = "none") { 0xffff << TYPE_SHIFT } else { 0 };
+const ADDR_MASK: u64 = !(0xffff << TYPE_SHIFT | (SLOT - 1));
+
+/// Content of a slot whose object lives.
+#[derive(Clone, Copy)]
+pub struct RawCap {
+    word: u64,
+    id: u64,
+}
+
+impl RawCap {
+    /// Permissions.
+    pub fn perms(self) -> Perms {
+        Perms::from_bits_truncate(self.word as u8)
+    }
+
+    /// The object.
+    pub fn object(self) -> Option<AnyObject> {
+        typed(self.word & ADDR_MASK | UPPER, (self.word & TYPE_MASK) >> TYPE_SHIFT)
+    }
+
+    /// Type of the object, numerically.
+    pub fn kind(self) -> u64 {
+        (self.word & TYPE_MASK) >> TYPE_SHIFT
+    }
+
+    /// Identity of the object.
+    pub fn id(self) -> u64 {
+        self.id
+    }
+
+    /// The same with at most the permissions `perms`.
+    pub fn restrict(self, perms: Perms) -> Self {
+        Self { word: self.word & !0xff | (self.perms() & perms).bits() as u64, ..self }
+    }
+}
+
+impl CapSlot {
+    /// Slots of a page.
+    pub const PER_PAGE: usize = super::page::WORDS / 2;
+
+    /// Slot `index` of a capability table.
+    #[inline(always)]
+    pub fn new(table: Page, index: usize) -> Self {
+        debug_assert!(index < Self::PER_PAGE);
+        Self { table, index: index * 2 }
+    }
+
+    /// The object, if the slot names a live object of this type with at least these permissions.
+    #[inline(always)]
+    pub fn lookup<T: Object>(self, need: Perms) -> Option<&'static T> {
+        let word = self.table.read(self.index);
+        let want = (T::TYPE as u64) << TYPE_SHIFT | need.bits() as u64;
+        if word & (TYPE_MASK | need.bits() as u64) != want {
+            return None;
+        }
+        // SAFETY: capability tables are written by `store` only, with the address and type of an object.
+        let object: &'static T = unsafe { &*((word & ADDR_MASK | UPPER) as *const T) };
+        (object.id() == self.table.read(self.index + 1)).then_some(object)
+    }
+
+    /// The capability, if its object lives.
+    pub fn load(self) -> Option<RawCap> {
+        let raw = RawCap { word: self.table.read(self.index), id: self.table.read(self.index + 1) };
+        if raw.word & TYPE_MASK == 0 {
+            return None;
+        }
+        // SAFETY: as in `lookup`; every object begins with a header.
+        let header: &'static Header = unsafe { &*((raw.word & ADDR_MASK | UPPER) as *const Header) };
+        (header.id.observe() == raw.id && raw.id != 0).then_some(raw)
+    }
+
+    /// Overwrites the slot.
+    pub fn store(self, raw: RawCap) {
+        direct::word(self.phys(1)).store(0, Relaxed);
+        // Ordering: the two Release stores keep the order described at the type for a reader's plain loads (x86: TSO).
+        direct::word(self.phys(0)).store(raw.word, Release);
+        direct::word(self.phys(1)).store(raw.id, Release);
+    }
+
+    /// Overwrites the slot with a capability to a live object.
+    pub fn store_object<T: Object>(self, object: &'static T, perms: Perms) {
+        let word = object.addr() & ADDR_MASK | (T::TYPE as u64) << TYPE_SHIFT | perms.bits() as u64;
+        self.store(RawCap { word, id: object.id() });
+    }
+
+    /// Empties the slot.
+    pub fn clear(self) {
+        direct::word(self.phys(1)).store(0, Relaxed);
+        direct::word(self.phys(0)).store(0, Release);
+    }
+
+    fn phys(self, word: u64) -> Phys {
+        self.table.phys().offset((self.index as u64 + word) * 8)
+    }
+}

@@ -1,0 +1,114 @@
+//! The pool of kernel memory, reserved at boot and divided for good into object slots and data pages.
+//!
+//! Accounts ([`crate::pd`]) are given quota for as many data pages as there are, and for a quarter of that in object
+//! slots; both parts are large enough for all accounts together. So whoever stays inside its account never
+//! finds the pool empty, whatever others do.
+
+use super::buddy::{Buddy, Record};
+use super::lock::Lock;
+use super::object::SLOT;
+use super::{PAGE, Page, Phys, direct};
+use core::cell::UnsafeCell;
+
+/// Object slots per data page of quota: slots are a quarter as much memory as data pages.
+pub const SLOTS_PER_PAGE: u64 = PAGE / SLOT / 4;
+
+struct Pool {
+    buddy: Buddy<'static>,
+    data: Phys,
+    free_slot: u64,
+    fresh_slot: Phys,
+    slots_end: Phys,
+}
+
+struct Global {
+    lock: Lock,
+    pool: UnsafeCell<Option<Pool>>,
+}
+
+// SAFETY: `pool` is accessed in `with` only, under the lock.
+unsafe impl Sync for Global {}
+
+static GLOBAL: Global = Global { lock: Lock::new(), pool: UnsafeCell::new(None) };
+
+fn with<R>(f: impl FnOnce(&mut Pool) -> Option<R>) -> Option<R> {
+    let _guard = GLOBAL.lock.lock();
+    // SAFETY: the lock is held, and `f` cannot call back into this module.
+    unsafe { (*GLOBAL.pool.get()).as_mut() }.and_then(f)
+}
+
+/// Sets the pool up in `[base, base + size)`, page aligned. Returns the number of data pages: the quota to give out.
+///
+/// # Safety
+/// The range is RAM, used by nobody else from now on, and mapped in the direct map of all address spaces to come.
+pub unsafe fn init(base: Phys, size: u64) -> u64 {
+    let pages = size / PAGE;
+    let slot_pages = pages / 5 + 1;
+    let record_pages = ((pages - slot_pages) * size_of::<Record>() as u64).div_ceil(PAGE);
+    let data_pages = pages - slot_pages - record_pages;
+    let records_at = base.offset(slot_pages * PAGE);
+    // SAFETY: inside the range given, large enough for `data_pages` records, aligned, and ours for good.
+    let records = unsafe {
+        let first = direct::virt(records_at) as *mut Record;
+        for i in 0..data_pages as usize {
+            first.add(i).write(Record::USED);
+        }
+        core::slice::from_raw_parts_mut(first, data_pages as usize)
+    };
+    let pool = Pool {
+        buddy: Buddy::new(records),
+        data: records_at.offset(record_pages * PAGE),
+        free_slot: 0,
+        fresh_slot: base,
+        slots_end: base.offset(slot_pages * PAGE),
+    };
+    let _guard = GLOBAL.lock.lock();
+    // SAFETY: the lock is held.
+    unsafe { *GLOBAL.pool.get() = Some(pool) };
+    data_pages
+}
+
+/// Takes a contiguous block of `2^order` data pages, not zeroed; only page alignment is promised.
+pub fn alloc(order: usize) -> Option<Page> {
+    with(|pool| {
+        let index = pool.buddy.alloc(order)?;
+        Some(Page::at(pool.data.offset(index as u64 * PAGE)))
+    })
+}
+
+/// Returns a block.
+pub fn free(page: Page, order: usize) {
+    with(|pool| {
+        pool.buddy.free(((page.phys().0 - pool.data.0) / PAGE) as usize, order);
+        Some(())
+    });
+}
+
+/// Takes an object slot; its content is undefined but for an identity of 0.
+pub fn alloc_slot() -> Option<Phys> {
+    with(|pool| {
+        if pool.free_slot != 0 {
+            let slot = Phys(pool.free_slot);
+            pool.free_slot = direct::word(slot.offset(FREE_LINK)).load(core::sync::atomic::Ordering::Relaxed);
+            return Some(slot);
+        }
+        let slot = pool.fresh_slot;
+        if slot == pool.slots_end {
+            return None;
+        }
+        pool.fresh_slot = slot.offset(SLOT);
+        Some(slot)
+    })
+}
+
+/// Offset of the link between free slots: the second word, so that the first, the identity, stays 0.
+const FREE_LINK: u64 = 8;
+
+/// Returns an object slot.
+pub fn free_slot(slot: Phys) {
+    with(|pool| {
+        direct::word(slot.offset(FREE_LINK)).store(pool.free_slot, core::sync::atomic::Ordering::Relaxed);
+        pool.free_slot = slot.0;
+        Some(())
+    });
+}

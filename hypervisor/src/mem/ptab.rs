@@ -1,0 +1,169 @@
+//! Page tables, generic over their format. Tables are data pages; nothing here knows what a table translates.
+//!
+//! Entries are changed by single aligned stores, so that hardware walking concurrently sees the old or the new
+//! translation. Tables are never freed while the space lives: an emptied one is used again.
+
+use super::{PAGE, Page, Phys};
+use abi::cap::MemRights;
+use abi::status::Status;
+
+/// Bits of an index.
+const INDEX_BITS: u32 = 9;
+/// Entries of a table.
+pub const ENTRIES: usize = 1 << INDEX_BITS;
+/// Levels: 0 holds 4 KiB pages, 3 is the root.
+pub const LEVELS: u32 = 4;
+
+/// Format of entries.
+pub trait Format {
+    /// Highest level with leaf entries: 1 for 2 MiB, 2 for 1 GiB.
+    fn max_leaf() -> u32;
+    /// Entry that refers to a table.
+    fn table(table: Phys) -> u64;
+    /// Leaf entry at `level`.
+    fn leaf(phys: Phys, rights: MemRights, level: u32) -> u64;
+    /// Whether an entry translates at all.
+    fn is_present(entry: u64) -> bool;
+    /// Whether a present entry at `level` is a leaf.
+    fn is_leaf(entry: u64, level: u32) -> bool;
+    /// Physical address in a present entry at `level`.
+    fn phys(entry: u64, level: u32) -> Phys;
+    /// Rights of a leaf entry.
+    fn rights(entry: u64) -> MemRights;
+}
+
+/// Bytes translated by one entry at `level`.
+#[must_use]
+pub const fn span(level: u32) -> u64 {
+    PAGE << (INDEX_BITS * level)
+}
+
+fn index(addr: u64, level: u32) -> usize {
+    (addr / span(level)) as usize % ENTRIES
+}
+
+/// What a walk found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// Physical address that the walked address translates to.
+    pub phys: Phys,
+    /// Bytes from there to the end of the leaf.
+    pub len: u64,
+    /// Rights.
+    pub rights: MemRights,
+}
+
+/// Translates `addr`.
+#[must_use]
+pub fn walk<F: Format>(root: Page, addr: u64) -> Option<Mapping> {
+    let mut table = root;
+    for level in (0..LEVELS).rev() {
+        let entry = table.read(index(addr, level));
+        if !F::is_present(entry) {
+            return None;
+        }
+        if level == 0 || F::is_leaf(entry, level) {
+            let offset = addr % span(level);
+            let phys = F::phys(entry, level).offset(offset);
+            return Some(Mapping { phys, len: span(level) - offset, rights: F::rights(entry) });
+        }
+        table = Page::at(F::phys(entry, level));
+    }
+    None
+}
+
+/// Bytes from `addr` that certainly translate to nothing: to the end of the hole that the walk ran into, 0 if there is
+/// a translation. Lets a removal skip what is not there.
+#[must_use]
+pub fn hole<F: Format>(root: Page, addr: u64) -> u64 {
+    let mut table = root;
+    for level in (0..LEVELS).rev() {
+        let entry = table.read(index(addr, level));
+        if !F::is_present(entry) {
+            return span(level) - addr % span(level);
+        }
+        if level == 0 || F::is_leaf(entry, level) {
+            return 0;
+        }
+        table = Page::at(F::phys(entry, level));
+    }
+    0
+}
+
+/// Level of the largest leaf for a mapping of `len` bytes.
+#[must_use]
+pub fn leaf_level<F: Format>(addr: u64, phys: u64, len: u64) -> u32 {
+    let fits = |level: u32| (addr | phys).is_multiple_of(span(level)) && len >= span(level);
+    (1..=F::max_leaf()).rev().find(|&l| fits(l)).unwrap_or(0)
+}
+
+/// What [`set`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Done {
+    /// Bytes covered.
+    pub len: u64,
+    /// A present entry was replaced: stale translations must be flushed.
+    pub flush: bool,
+}
+
+/// Maps (or with `to` = `None` unmaps) a leaf at `addr`, of at most `level`; smaller where a table is in the way. Needs up to
+/// one page per level from `alloc`, and takes nothing if it fails.
+///
+/// # Errors
+/// Those of `alloc`; nothing has changed then but possibly added empty tables.
+pub fn set<F: Format>(
+    root: Page,
+    addr: u64,
+    level: u32,
+    to: Option<(Phys, MemRights)>,
+    mut alloc: impl FnMut() -> Result<Page, Status>,
+) -> Result<Done, Status> {
+    let mut table = root;
+    let mut at = LEVELS - 1;
+    loop {
+        let slot = index(addr, at);
+        let entry = table.read(slot);
+        let present = F::is_present(entry);
+        let leaf = present && (at == 0 || F::is_leaf(entry, at));
+        if at <= level && (at == 0 || leaf || !present) {
+            table.write(slot, to.map_or(0, |(phys, rights)| F::leaf(phys, rights, at)));
+            return Ok(Done { len: span(at), flush: present });
+        }
+        if !present && to.is_none() {
+            return Ok(Done { len: span(at) - addr % span(at), flush: false });
+        }
+        if !present || leaf {
+            let next = alloc()?;
+            if leaf {
+                // Translations stay the same, so the stale large one is flushed with the entry that changes below.
+                split::<F>(next, entry, at);
+            }
+            table.write(slot, F::table(next.phys()));
+        }
+        table = Page::at(F::phys(table.read(slot), at));
+        at -= 1;
+    }
+}
+
+/// Fills `table` with what the leaf `entry` at `level` translates.
+fn split<F: Format>(table: Page, entry: u64, level: u32) {
+    let (base, rights) = (F::phys(entry, level), F::rights(entry));
+    for i in 0..ENTRIES {
+        table.write(i, F::leaf(base.offset(i as u64 * span(level - 1)), rights, level - 1));
+    }
+}
+
+/// Frees all tables below `root`, whose indices below `entries` are walked, and `root` itself.
+pub fn destroy<F: Format>(root: Page, entries: usize, free: &mut impl FnMut(Page)) {
+    destroy_level::<F>(root, LEVELS - 1, entries, free);
+}
+
+fn destroy_level<F: Format>(table: Page, level: u32, entries: usize, free: &mut impl FnMut(Page)) {
+    for i in 0..entries {
+        let entry = table.read(i);
+        if level > 0 && F::is_present(entry) && !F::is_leaf(entry, level) {
+            destroy_level::<F>(Page::at(F::phys(entry, level)), level - 1, ENTRIES, free);
+        }
+    }
+    free(table);
+}

@@ -1,0 +1,165 @@
+//! Protection domain: an account of kernel memory, and the list of everything it pays for.
+//!
+//! Destroying a PD destroys all that is on its list.
+
+use crate::mem::object::{self, AnyObject, Header, Object, Word};
+use crate::mem::{Link, Page, lock::Lock, pool};
+use crate::space::{mem::MemSpace, obj::ObjSpace, pio::PioSpace};
+use abi::status::Status;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// A protection domain.
+#[derive(Default)]
+#[repr(C, align(256))]
+pub struct Pd {
+    header: Header,
+    lock: Lock,
+    /// Pages that the account may use.
+    quota: Word,
+    /// Pages in use.
+    used: Word,
+    /// Object slots in use.
+    slots: Word,
+    /// First object on the list.
+    first: Word,
+    /// Quota taken away when the destruction began; returns to the parent.
+    closed: Word,
+    /// Account that the quota came from and returns to.
+    parent: Link<Pd>,
+    pub(crate) obj: Link<ObjSpace>,
+    pub(crate) mem: Link<MemSpace>,
+    pub(crate) pio: Link<PioSpace>,
+}
+
+impl Pd {
+    /// Sets up a fresh PD.
+    pub fn init(&self, parent: Option<&'static Self>, quota: u64) {
+        self.quota.set(quota);
+        self.parent.set(parent);
+    }
+
+    /// Quota and used pages; slots count as the pages that they would fill.
+    pub fn figures(&self) -> (u64, u64) {
+        (self.quota.get(), self.used.get())
+    }
+
+    /// Takes `pages` of unused quota out of this account.
+    pub fn withdraw(&self, pages: u64) -> Result<(), Status> {
+        let _guard = self.lock.lock();
+        let (quota, used) = self.figures();
+        let slots = self.slots.get();
+        let left = quota.checked_sub(pages).ok_or(Status::OutOfMemory)?;
+        if left < used || left.saturating_mul(pool::SLOTS_PER_PAGE) < slots {
+            return Err(Status::OutOfMemory);
+        }
+        self.quota.set(left);
+        Ok(())
+    }
+
+    /// Puts `pages` into this account.
+    pub fn deposit(&self, pages: u64) {
+        let _guard = self.lock.lock();
+        self.quota.set(self.quota.get() + pages);
+    }
+
+    fn charge(word: &Word, amount: u64, limit: u64) -> Result<(), Status> {
+        let before = word.atomic().fetch_add(amount, Relaxed);
+        if before + amount > limit {
+            word.atomic().fetch_sub(amount, Relaxed);
+            return Err(Status::OutOfMemory);
+        }
+        Ok(())
+    }
+
+    /// A zeroed block of `2^order` pages, paid by this account.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if the account is exhausted.
+    pub fn alloc(&self, order: usize) -> Result<Page, Status> {
+        Self::charge(&self.used, 1 << order, self.quota.get())?;
+        let Some(page) = pool::alloc(order) else {
+            self.used.atomic().fetch_sub(1 << order, Relaxed);
+            return Err(Status::OutOfMemory);
+        };
+        page.zero(1 << order);
+        Ok(page)
+    }
+
+    /// Returns a block got from [`Pd::alloc`].
+    pub fn free(&self, page: Page, order: usize) {
+        pool::free(page, order);
+        self.used.atomic().fetch_sub(1 << order, Relaxed);
+    }
+
+    /// A slot for a new object, paid by this account. Not yet on the list, still dead.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if the account is exhausted.
+    pub fn new_object<T: Object>(&'static self) -> Result<&'static T, Status> {
+        Self::charge(&self.slots, 1, self.quota.get() * pool::SLOTS_PER_PAGE)?;
+        object::alloc(Some(self)).ok_or_else(|| {
+            self.slots.atomic().fetch_sub(1, Relaxed);
+            Status::OutOfMemory
+        })
+    }
+
+    /// Returns the slot of an object that is dead, off the list, and unreferenced.
+    pub fn free_object<T: Object>(&self, object: &'static T) {
+        object::free(object);
+        self.slots.atomic().fetch_sub(1, Relaxed);
+    }
+
+    /// Puts a fully set-up object on the list and brings it to life.
+    pub fn adopt<T: Object>(&self, object: &'static T) {
+        let _guard = self.lock.lock();
+        let first = self.first.get();
+        object.header().prev.set(0);
+        object.header().next.set(first);
+        if let Some(next) = object::header_at(first) {
+            next.prev.set(object.addr());
+        }
+        self.first.set(object.addr());
+        object::publish(object);
+    }
+
+    /// Takes a dead object off the list.
+    pub fn disown<T: Object>(&self, object: &'static T) {
+        let _guard = self.lock.lock();
+        let header = object.header();
+        let (prev, next) = (header.prev.get(), header.next.get());
+        match object::header_at(prev) {
+            Some(prev) => prev.next.set(next),
+            None => self.first.set(next),
+        }
+        if let Some(next) = object::header_at(next) {
+            next.prev.set(prev);
+        }
+    }
+
+    /// The object most recently adopted that is still on the list and for which `wanted` holds.
+    pub fn find(&self, wanted: impl Fn(&AnyObject) -> bool) -> Option<AnyObject> {
+        let _guard = self.lock.lock();
+        let mut at = self.first.get();
+        while let Some(header) = object::header_at(at) {
+            if let Some(object) = header.object().filter(&wanted) {
+                return Some(object);
+            }
+            at = header.next.get();
+        }
+        None
+    }
+
+    /// Begins the destruction: from now on nothing can be paid from the account.
+    pub fn close(&self) {
+        let _guard = self.lock.lock();
+        self.closed.set(self.closed.get() + self.quota.get());
+        self.quota.set(0);
+    }
+
+    /// Ends the destruction: the quota returns to where it came from.
+    pub fn return_quota(&self) {
+        if let Some(parent) = self.parent.get() {
+            parent.deposit(self.closed.get() + self.quota.get());
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Creation of the root task: the first PD with all kernel memory, and its initial capabilities.
+
+use crate::arch::{fpu, physmem, tsc, virt};
+use crate::boot::{elf, info::BootInfo};
+use crate::cpu::{self, Cpu};
+use crate::ec::{Ec, State};
+use crate::frame::{Kind, Reg};
+use crate::hw::Hw;
+use crate::ipc;
+use crate::kernel;
+use crate::mem::{Object, PAGE, Page, Phys, object};
+use crate::pd::Pd;
+use crate::sc::Sc;
+use crate::sched;
+use crate::space::{mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use abi::cap::{MemRights, Perms, Sel, root};
+use abi::hip::{self, Features, Hip, RangeKind};
+use abi::status::Status;
+
+/// Budget of the root task's first thread.
+const BUDGET_US: u64 = 10_000;
+/// Its priority: the highest.
+const PRIORITY: u8 = abi::hypercall::CreateSc::PRIORITIES - 1;
+
+/// Facts that only the architecture code knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Physical address of the ACPI root pointer.
+    pub rsdp: u64,
+    /// Number of global system interrupts.
+    pub gsi_count: u32,
+    /// Serial port of the log.
+    pub log_port: u16,
+    /// Local APICs are in x2APIC mode.
+    pub x2apic: bool,
+}
+
+fn make<T: Object>(
+    pd: &'static Pd,
+    sel: Sel,
+    perms: Perms,
+    init: impl FnOnce(&'static T) -> Result<(), Status>,
+) -> Result<&'static T, Status> {
+    let object: &'static T = pd.new_object()?;
+    init(object)?;
+    pd.adopt(object);
+    if let Some(obj) = pd.obj.get() {
+        obj.prepare(sel)?.store_object(object, perms);
+    }
+    Ok(object)
+}
+
+/// Memory of the root task's image: reserved as a range of its own before the hypervisor's page table is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Image {
+    /// Where its segments were copied to, one after the other, page aligned.
+    pub base: Phys,
+    /// The file, for its headers.
+    pub file: &'static [u8],
+}
+
+/// Pages that the segments of an image need.
+pub fn image_pages(file: &[u8]) -> u64 {
+    segments(file).map(|s| pages(&s)).sum()
+}
+
+fn segments(file: &[u8]) -> impl Iterator<Item = elf::Segment> + '_ {
+    (0..elf::header_count(file)).filter_map(|i| elf::segment(file, i))
+}
+
+/// Pages from the page of the segment's first byte to that of its last.
+fn pages(segment: &elf::Segment) -> u64 {
+    (segment.address % PAGE + segment.size).div_ceil(PAGE)
+}
+
+impl Image {
+    /// Copies the segments to `base`; boot only.
+    pub fn load(file: &'static [u8], base: Phys) -> Self {
+        let mut at = base;
+        for segment in segments(file) {
+            let lead = segment.address % PAGE;
+            physmem::fill(at, &[], pages(&segment) * PAGE);
+            let data = &file[segment.offset as usize..][..segment.file_size as usize];
+            physmem::fill(at.offset(lead), data, data.len() as u64);
+            at = at.offset(pages(&segment) * PAGE);
+        }
+        Self { base, file }
+    }
+
+    fn map(&self, space: &'static MemSpace) -> Result<(), Status> {
+        let mut at = self.base;
+        for segment in segments(self.file) {
+            let mut rights = MemRights::READ;
+            rights.set(MemRights::WRITE, segment.write);
+            rights.set(MemRights::EXEC, segment.exec);
+            for i in 0..pages(&segment) {
+                let address = (segment.address & !(PAGE - 1)) + i * PAGE;
+                space.set(address, 0, Some((at, rights)))?;
+                at = at.offset(PAGE);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Creates the root task. `quota` is all kernel memory.
+///
+/// # Errors
+/// `OutOfMemory` if kernel memory does not suffice, `BadParameter` if the image is not an ELF program.
+pub fn create(
+    cpu: &'static Cpu,
+    quota: u64,
+    image: &Image,
+    info: &BootInfo,
+    machine: &Machine,
+) -> Result<(), Status> {
+    let entry = elf::entry(image.file).ok_or(Status::BadParameter)?;
+    let pd: &'static Pd = object::alloc(None).ok_or(Status::OutOfMemory)?;
+    pd.init(None, quota);
+    object::publish(pd);
+    let obj: &'static ObjSpace = make(pd, root::OBJ, Perms::ALL, ObjSpace::init)?;
+    pd.obj.set(Some(obj));
+    obj.prepare(root::OBJ)?.store_object(obj, Perms::ALL);
+    obj.prepare(root::PD)?.store_object(pd, Perms::ALL);
+    let kernel_root = Page::at(Phys(cpu::kernel_root()));
+    let mem: &'static MemSpace = make(pd, root::MEM, Perms::ALL, |space| MemSpace::init(space, kernel_root))?;
+    pd.mem.set(Some(mem));
+    let pio: &'static PioSpace = make(pd, root::PIO, Perms::ALL, PioSpace::init)?;
+    pd.pio.set(Some(pio));
+    let grant = Perms::SPACE_GRANT;
+    let _: &'static MemSpace = make(pd, root::PHYS, grant, |space: &'static MemSpace| {
+        space.init_physical();
+        Ok(())
+    })?;
+    let _: &'static PioSpace = make(pd, root::ALL_PIO, grant, |space: &'static PioSpace| {
+        space.init_all();
+        Ok(())
+    })?;
+    let _: &'static MsrSpace = make(pd, root::ALL_MSR, grant, |space: &'static MsrSpace| {
+        space.init_all();
+        Ok(())
+    })?;
+    let _: &'static Hw = make(pd, root::HW, Perms::ALL, |_| Ok(()))?;
+    denials(pd)?;
+    image.map(mem)?;
+    let page = pd.alloc(0)?;
+    physmem::store(page, &describe(info, machine));
+    mem.set(hip::ADDRESS, 0, Some((page.phys(), MemRights::READ)))?;
+    thread(cpu, pd, entry)
+}
+
+/// Spaces for vCPUs that are given none.
+fn denials(pd: &'static Pd) -> Result<(), Status> {
+    let ports: &'static PioSpace = pd.new_object()?;
+    ports.init()?;
+    let msrs: &'static MsrSpace = pd.new_object()?;
+    msrs.init()?;
+    // Not on the account's list and without identity: nobody can name or destroy them.
+    kernel::set_denials(ports, msrs);
+    Ok(())
+}
+
+/// The first thread.
+fn thread(cpu: &'static Cpu, pd: &'static Pd, entry: u64) -> Result<(), Status> {
+    let (frame, utcb) = (pd.alloc(0)?, pd.alloc(0)?);
+    let ec: &'static Ec = make(pd, root::EC, Perms::ALL, |ec: &'static Ec| {
+        ec.init(frame, Some(utcb), cpu.index() as u16, State::Runnable, Kind::Sysret);
+        ec.obj.set(pd.obj.get());
+        ec.pio.set(pd.pio.get());
+        let mem = pd.mem.get().ok_or(Status::BadParameter)?;
+        ec.root.set(mem.root().phys().0);
+        let frame = ec.frame();
+        frame.set(Reg::Rip, entry);
+        frame.set(Reg::Rflags, ipc::USER_FLAGS);
+        frame.set(Reg::Rdi, hip::ADDRESS);
+        frame.set(Reg::UtcbAt, hip::ROOT_UTCB);
+        fpu::reset(ec);
+        mem.map_kernel_page(hip::ROOT_UTCB, utcb)
+    })?;
+    let sc: &'static Sc = make(pd, root::SC, Perms::ALL, |sc: &'static Sc| {
+        sc.init(ec, PRIORITY, tsc::from_us(BUDGET_US));
+        Ok(())
+    })?;
+    ec.sc.set(Some(sc));
+    sched::ready(cpu, sc);
+    Ok(())
+}
+
+fn describe(info: &BootInfo, machine: &Machine) -> Hip {
+    let mut features = virt::features();
+    features.set(Features::XSAVE, fpu::host_xcr0() != 0);
+    features.set(Features::X2APIC, machine.x2apic);
+    let mut hip = Hip {
+        magic: hip::MAGIC,
+        version: abi::VERSION,
+        cpu_count: cpu::count() as u32,
+        features: features.bits(),
+        tsc_hz: tsc::hz(),
+        rsdp: machine.rsdp,
+        command_line: info.command_line.0,
+        gsi_count: machine.gsi_count,
+        log_port: u32::from(machine.log_port),
+        apic_id: [0; 256],
+        framebuffer: info.framebuffer,
+        range_count: info.ranges.as_slice().len() as u32,
+        reserved: 0,
+        ranges: [hip::Range::default(); hip::MAX_RANGES],
+    };
+    for cpu in cpu::all() {
+        hip.apic_id[cpu.index() as usize] = cpu.apic_id.get() as u8;
+    }
+    for (slot, range) in hip.ranges.iter_mut().zip(info.ranges.as_slice()) {
+        *slot = *range;
+    }
+    hip
+}
+
+/// Whether a range of the memory map is a module.
+pub fn is_module(range: &hip::Range) -> bool {
+    range.kind == RangeKind::Module as u32
+}

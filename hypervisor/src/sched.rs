@@ -1,0 +1,390 @@
+//! Scheduling: fixed priorities, round robin among equals, budgets. Each CPU schedules its own; nothing here is shared.
+
+use crate::arch::{switch, timer, tsc};
+use crate::cpu::Cpu;
+use crate::ec::{Ec, State};
+use crate::frame::{Kind, Reg};
+use crate::ipc;
+use crate::mem::Link;
+use crate::mem::object::{Object, Word};
+use crate::sc::{Place, Sc};
+use crate::smp;
+use abi::hypercall::CreateSc;
+
+const PRIORITIES: usize = CreateSc::PRIORITIES as usize;
+/// Longest call chain that is followed. Longer ones, and cycles, try again a tick later.
+const CHAIN: usize = 64;
+/// Wait of a scheduling context whose chain leads nowhere, in microseconds.
+const RETRY_US: u64 = 1000;
+
+/// Ready scheduling contexts: a list per priority and a bitmap of those that are not empty.
+#[repr(C)]
+pub struct Queue {
+    bitmap: [Word; PRIORITIES / 64],
+    head: [Link<Sc>; PRIORITIES],
+    tail: [Link<Sc>; PRIORITIES],
+}
+
+impl Queue {
+    /// Adds `sc` behind (or, with `front`, before) those of its priority.
+    pub fn insert(&self, sc: &'static Sc, front: bool) {
+        let p = sc.priority.get() as usize % PRIORITIES;
+        let (head, tail) = (self.head[p].get(), self.tail[p].get());
+        if front {
+            sc.prev.set(None);
+            sc.next.set(head);
+            match head {
+                Some(head) => head.prev.set(Some(sc)),
+                None => self.tail[p].set(Some(sc)),
+            }
+            self.head[p].set(Some(sc));
+        } else {
+            sc.next.set(None);
+            sc.prev.set(tail);
+            match tail {
+                Some(tail) => tail.next.set(Some(sc)),
+                None => self.head[p].set(Some(sc)),
+            }
+            self.tail[p].set(Some(sc));
+        }
+        let word = &self.bitmap[p / 64];
+        word.set(word.get() | 1 << (p % 64));
+        sc.put(Place::Ready);
+    }
+
+    /// Removes `sc`, which is in the queue.
+    pub fn remove(&self, sc: &'static Sc) {
+        let p = sc.priority.get() as usize % PRIORITIES;
+        let (prev, next) = (sc.prev.get(), sc.next.get());
+        match prev {
+            Some(prev) => prev.next.set(next),
+            None => self.head[p].set(next),
+        }
+        match next {
+            Some(next) => next.prev.set(prev),
+            None => self.tail[p].set(prev),
+        }
+        if self.head[p].get().is_none() {
+            let word = &self.bitmap[p / 64];
+            word.set(word.get() & !(1 << (p % 64)));
+        }
+        sc.put(Place::Nowhere);
+    }
+
+    /// Highest priority in the queue.
+    pub fn top(&self) -> Option<u64> {
+        for (i, word) in self.bitmap.iter().enumerate().rev() {
+            if word.get() != 0 {
+                return Some(i as u64 * 64 + 63 - u64::from(word.get().leading_zeros()));
+            }
+        }
+        None
+    }
+
+    /// Removes and returns the first of the highest priority.
+    pub fn pop(&self) -> Option<&'static Sc> {
+        let sc = self.head[self.top()? as usize].get()?;
+        self.remove(sc);
+        Some(sc)
+    }
+}
+
+/// What the CPU does next. Returned by every handler, applied by `arch::entry`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Resume {
+    /// Address of the frame.
+    frame: u64,
+    /// [`Kind`].
+    kind: u64,
+}
+
+impl Resume {
+    /// Waits for an interrupt.
+    pub const IDLE: Self = Self { frame: 0, kind: Kind::Idle as u64 };
+
+    /// Continues `ec`, which is current.
+    #[inline(always)]
+    pub fn of(ec: &'static Ec) -> Self {
+        let frame = ec.frame();
+        Self { frame: frame.addr(), kind: frame.kind() }
+    }
+}
+
+/// Makes `ec` current and continues it.
+#[inline(always)]
+pub fn run(cpu: &'static Cpu, ec: &'static Ec) -> Resume {
+    switch::to(cpu, ec);
+    Resume::of(ec)
+}
+
+/// Makes a scheduling context that is nowhere ready on its CPU.
+pub fn ready(here: &'static Cpu, sc: &'static Sc) {
+    if sc.id() == 0 {
+        sc.put(Place::Nowhere);
+        return;
+    }
+    if sc.cpu.get() != here.index() {
+        smp::send_sc(here, sc);
+        return;
+    }
+    here.ready.insert(sc, false);
+    if here.sc.get().is_none_or(|current| current.priority.get() < sc.priority.get()) {
+        here.resched.set(1);
+    }
+}
+
+/// Charges the current scheduling context for the time since it was last charged.
+fn charge(cpu: &'static Cpu) {
+    let now = tsc::read();
+    if let Some(sc) = cpu.sc.get() {
+        let used = now.saturating_sub(cpu.since.get());
+        sc.consumed.set(sc.consumed.get() + used);
+        sc.left.set(sc.left.get().saturating_sub(used));
+    }
+    cpu.since.set(now);
+}
+
+/// Time consumed by `sc` so far, as far as known here.
+pub fn consumed(cpu: &'static Cpu, sc: &'static Sc) -> u64 {
+    if cpu.sc.is(sc) {
+        charge(cpu);
+    }
+    sc.consumed.get()
+}
+
+/// Puts the current scheduling context back: in front while budget is left, else refilled at the end.
+fn requeue(cpu: &'static Cpu) {
+    charge(cpu);
+    let Some(sc) = cpu.sc.get() else { return };
+    cpu.sc.set(None);
+    if sc.id() == 0 {
+        sc.put(Place::Nowhere);
+        return;
+    }
+    let exhausted = sc.left.get() == 0;
+    if exhausted {
+        sc.left.set(sc.budget.get());
+    }
+    cpu.ready.insert(sc, !exhausted);
+}
+
+/// Leaves the CPU to a scheduling context of higher priority, if there is one; otherwise continues `ec`.
+#[inline(always)]
+pub fn continue_or_preempt(cpu: &'static Cpu, ec: &'static Ec) -> Resume {
+    if cpu.resched.get() != 0 {
+        return preempt(cpu);
+    }
+    Resume::of(ec)
+}
+
+/// Puts the current scheduling context back and takes the best one.
+pub fn preempt(cpu: &'static Cpu) -> Resume {
+    requeue(cpu);
+    schedule(cpu)
+}
+
+/// The current scheduling context has used up its budget, or another event calls for a decision.
+pub fn tick(cpu: &'static Cpu) {
+    charge(cpu);
+    if cpu.sc.get().is_some_and(|sc| sc.left.get() == 0) {
+        cpu.resched.set(1);
+    }
+    arm(cpu);
+}
+
+/// The current EC is blocked: parks the current scheduling context there and takes the next.
+pub fn block(cpu: &'static Cpu, ec: &'static Ec) -> Resume {
+    charge(cpu);
+    if let Some(sc) = cpu.sc.get() {
+        cpu.sc.set(None);
+        park(sc, ec);
+    }
+    schedule(cpu)
+}
+
+fn park(sc: &'static Sc, ec: &'static Ec) {
+    sc.put(Place::Parked);
+    sc.parked_at.set(Some(ec));
+    sc.next.set(ec.parked.get());
+    ec.parked.set(Some(sc));
+}
+
+/// Takes `sc` off the list at which it is parked.
+pub fn unpark(sc: &'static Sc) {
+    let Some(ec) = sc.parked_at.get() else { return };
+    let mut link = &ec.parked;
+    while let Some(at) = link.get() {
+        if at.addr() == sc.addr() {
+            link.set(sc.next.get());
+            break;
+        }
+        link = &at.next;
+    }
+    sc.put(Place::Nowhere);
+}
+
+/// Makes an EC of this CPU, whose wait is over, runnable, and everything that waited for it ready.
+pub fn wake(cpu: &'static Cpu, ec: &'static Ec) {
+    cpu.timeouts.remove(ec);
+    if ec.is(State::Blocked) {
+        ec.become_(State::Runnable);
+    }
+    release_parked(cpu, ec);
+}
+
+/// Makes all scheduling contexts parked at `ec` ready.
+pub fn release_parked(cpu: &'static Cpu, ec: &'static Ec) {
+    while let Some(sc) = ec.parked.get() {
+        ec.parked.set(sc.next.get());
+        ready(cpu, sc);
+    }
+}
+
+/// Takes the best ready scheduling context and continues what it is about.
+pub fn schedule(cpu: &'static Cpu) -> Resume {
+    let mut lost = 0;
+    loop {
+        cpu.resched.set(0);
+        let Some(sc) = cpu.ready.pop() else {
+            arm(cpu);
+            return Resume::IDLE;
+        };
+        sc.put(Place::Current);
+        cpu.sc.set(Some(sc));
+        cpu.since.set(tsc::read());
+        match activate(cpu, sc) {
+            Some(resume) => {
+                arm(cpu);
+                return resume;
+            }
+            None if cpu.sc.is(sc) => {
+                // The chain leads nowhere for now. Others first; when all are like that, wait.
+                requeue(cpu);
+                lost += 1;
+                if lost > CHAIN {
+                    timer::arm(cpu, tsc::read() + tsc::from_us(RETRY_US));
+                    return Resume::IDLE;
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// Starts over with the current scheduling context, after its call chain changed.
+pub fn reactivate(cpu: &'static Cpu) -> Resume {
+    match cpu.sc.get() {
+        Some(sc) => match activate(cpu, sc) {
+            Some(resume) => resume,
+            None => {
+                if cpu.sc.is(sc) {
+                    requeue(cpu);
+                }
+                schedule(cpu)
+            }
+        },
+        None => schedule(cpu),
+    }
+}
+
+/// Follows the call chain of the current `sc` from its beginning to the EC that can run, sends what can be sent on the
+/// way, and continues it. `None`: `sc` left this CPU's hands, or (still current) its chain leads nowhere.
+fn activate(cpu: &'static Cpu, sc: &'static Sc) -> Option<Resume> {
+    let Some(home) = sc.ec.get().filter(|_| sc.id() != 0) else {
+        return leave(cpu, sc, Place::Nowhere);
+    };
+    let mut ec = home;
+    let mut helping = false;
+    for _ in 0..CHAIN {
+        match ec.state() {
+            s if s == State::Runnable as u64 => {
+                if ec.cpu.get() != cpu.index() {
+                    return migrate(cpu, sc, ec.cpu.get());
+                }
+                cpu.helping.set(u64::from(helping));
+                if ec.frame().get(Reg::Recall) != 0 && crate::event::recall(cpu, ec) {
+                    continue;
+                }
+                return Some(run(cpu, ec));
+            }
+            s if s == State::Calling as u64 || s == State::Raising as u64 => {
+                let Some(callee) = ec.wanted.get().and_then(|pt| pt.ec.get()) else {
+                    if ec.cpu.get() != cpu.index() {
+                        return migrate(cpu, sc, ec.cpu.get());
+                    }
+                    ipc::abort(ec);
+                    continue;
+                };
+                if callee.cpu.get() != cpu.index() {
+                    return migrate(cpu, sc, callee.cpu.get());
+                }
+                if callee.is(State::Idle) {
+                    ipc::send(ec, callee);
+                } else {
+                    helping = true;
+                }
+                ec = callee;
+            }
+            s if s == State::Waiting as u64 => match ec.callee.get() {
+                Some(callee) => ec = callee,
+                None if ec.cpu.get() != cpu.index() => return migrate(cpu, sc, ec.cpu.get()),
+                None => ipc::abort(ec),
+            },
+            s if s == State::Blocked as u64 => {
+                if ec.cpu.get() != cpu.index() {
+                    return migrate(cpu, sc, ec.cpu.get());
+                }
+                leave(cpu, sc, Place::Nowhere);
+                park(sc, ec);
+                return None;
+            }
+            s if s == State::Idle as u64 => {
+                ec = home;
+                helping = false;
+            }
+            _ => return leave(cpu, sc, Place::Nowhere),
+        }
+    }
+    None
+}
+
+fn leave(cpu: &'static Cpu, sc: &'static Sc, place: Place) -> Option<Resume> {
+    charge(cpu);
+    cpu.sc.set(None);
+    sc.put(place);
+    None
+}
+
+fn migrate(cpu: &'static Cpu, sc: &'static Sc, to: u64) -> Option<Resume> {
+    leave(cpu, sc, Place::Nowhere);
+    sc.cpu.set(to);
+    smp::send_sc(cpu, sc);
+    None
+}
+
+/// Arms the timer for the end of the budget or the first timeout. A timer that fires too early is harmless, so one
+/// that is armed for earlier stays.
+fn arm(cpu: &'static Cpu) {
+    let end = cpu.sc.get().map_or(u64::MAX, |sc| cpu.since.get().saturating_add(sc.left.get()));
+    let want = end.min(cpu.timeouts.first());
+    if want < cpu.armed.get() {
+        timer::arm(cpu, want);
+    }
+}
+
+/// Removes a dead scheduling context from whatever list of this CPU it is on.
+pub fn drop_sc(cpu: &'static Cpu, sc: &'static Sc) {
+    if cpu.sc.is(sc) {
+        cpu.sc.set(None);
+        cpu.resched.set(1);
+        sc.put(Place::Nowhere);
+    } else if sc.cpu.get() == cpu.index() {
+        if sc.is_at(Place::Ready) {
+            cpu.ready.remove(sc);
+        } else if sc.is_at(Place::Parked) {
+            unpark(sc);
+        }
+    }
+}
+

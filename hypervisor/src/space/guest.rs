@@ -1,0 +1,74 @@
+//! Guest space: guest-physical memory of a virtual machine.
+
+use super::mem::Host;
+use crate::mem::object::{Header, Object, Word};
+use crate::mem::ptab::{self, Mapping};
+use crate::mem::{Page, Phys, lock::Lock};
+use abi::cap::MemRights;
+use abi::status::Status;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// A guest space.
+#[derive(Default)]
+#[repr(C, align(256))]
+pub struct GuestSpace {
+    header: Header,
+    lock: Lock,
+    root: Word,
+    /// Counts changes after which no CPU may use an older translation.
+    generation: Word,
+}
+
+impl GuestSpace {
+    /// Guest-physical addresses below this can be mapped.
+    pub const LIMIT: u64 = 1 << 47;
+
+    /// Sets up a fresh space.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn init(&self) -> Result<(), Status> {
+        let root = self.owner().ok_or(Status::BadCapability)?.alloc(0)?;
+        self.root.set(root.phys().0);
+        self.generation.set(1);
+        Ok(())
+    }
+
+    /// Root of the nested page table.
+    pub fn root(&self) -> Page {
+        Page::at(Phys(self.root.get()))
+    }
+
+    /// What is mapped at a guest-physical address.
+    pub fn walk(&self, addr: u64) -> Option<Mapping> {
+        ptab::walk::<Host>(self.root(), addr)
+    }
+
+    /// Maps or unmaps; see [`ptab::set`].
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
+        let pd = self.owner().ok_or(Status::BadCapability)?;
+        let _guard = self.lock.lock();
+        ptab::set::<Host>(self.root(), addr, level, to, || pd.alloc(0))
+    }
+
+    /// Current generation: a vCPU that last ran with another one flushes its translations at entry.
+    #[inline(always)]
+    pub fn generation(&self) -> u64 {
+        self.generation.observe()
+    }
+
+    /// Makes all vCPUs flush at their next entry.
+    pub fn invalidate(&self) {
+        self.generation.atomic().fetch_add(1, Relaxed);
+    }
+
+    /// Frees the tables.
+    pub fn release(&self) {
+        if let Some(pd) = self.owner() {
+            ptab::destroy::<Host>(self.root(), ptab::ENTRIES, &mut |page| pd.free(page, 0));
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Creation of objects. Each function makes sure of the destination selector and of the payer's means, sets the object up,
+//! and only then makes it visible; an error on the way gives everything back.
+
+use super::{Caller, DONE, Outcome};
+use crate::arch::{fpu, svm, tsc, virt};
+use crate::cpu;
+use crate::ec::{Ec, State};
+use crate::event::pending;
+use crate::frame::{Frame, Kind, Reg};
+use crate::ipc;
+use crate::kernel;
+use crate::mem::object::CapSlot;
+use crate::mem::{Object, Page, Phys};
+use crate::pd::Pd;
+use crate::pt::Pt;
+use crate::sc::Sc;
+use crate::sched;
+use crate::sm::Sm;
+use crate::space::{guest::GuestSpace, mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use abi::cap::{Perms, Sel};
+use abi::hypercall::{
+    Args, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, EcBody, SpaceKind,
+};
+use abi::status::Status;
+
+/// Makes a set-up object visible at `slot`.
+fn install<T: Object>(pd: &'static Pd, object: &'static T, slot: CapSlot) -> Outcome {
+    pd.adopt(object);
+    slot.store_object(object, Perms::ALL);
+    DONE
+}
+
+/// Takes a slot of `pd`, lets `init` set the object up, and makes it visible.
+fn make<T: Object>(
+    pd: &'static Pd,
+    slot: CapSlot,
+    init: impl FnOnce(&'static T) -> Result<(), Status>,
+) -> Outcome {
+    let object: &'static T = pd.new_object()?;
+    match init(object) {
+        Ok(()) => install(pd, object, slot),
+        Err(status) => {
+            pd.free_object(object);
+            Err(status)
+        }
+    }
+}
+
+/// `create_pd`.
+pub fn pd(caller: &Caller, args: &Args) -> Outcome {
+    let args = CreatePd::decode(args);
+    let parent: &'static Pd =
+        caller.obj.lookup(args.parent, Perms::PD_QUOTA.union(Perms::PD_CREATE))?;
+    let slot = caller.obj.prepare(args.dst)?;
+    parent.withdraw(args.quota)?;
+    make(parent, slot, |pd: &'static Pd| {
+        pd.init(Some(parent), args.quota);
+        Ok(())
+    })
+    .inspect_err(|_| parent.deposit(args.quota))
+}
+
+/// `create_space`.
+pub fn space(caller: &Caller, args: &Args) -> Outcome {
+    let args = CreateSpace::decode(args).ok_or(Status::BadParameter)?;
+    let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE_SPACE)?;
+    let slot = caller.obj.prepare(args.dst)?;
+    match args.kind {
+        SpaceKind::Object if pd.obj.get().is_some() => Err(Status::Busy),
+        SpaceKind::Memory if pd.mem.get().is_some() => Err(Status::Busy),
+        SpaceKind::Object => make(pd, slot, |space: &'static ObjSpace| {
+            space.init()?;
+            pd.obj.set(Some(space));
+            Ok(())
+        }),
+        SpaceKind::Memory => make(pd, slot, |space: &'static MemSpace| {
+            space.init(Page::at(Phys(cpu::kernel_root())))?;
+            pd.mem.set(Some(space));
+            Ok(())
+        }),
+        SpaceKind::Pio => make(pd, slot, |space: &'static PioSpace| {
+            space.init()?;
+            if pd.pio.get().is_none() {
+                pd.pio.set(Some(space));
+            }
+            Ok(())
+        }),
+        SpaceKind::Guest if virt::available() => make(pd, slot, GuestSpace::init),
+        SpaceKind::Msr if virt::available() => make(pd, slot, MsrSpace::init),
+        SpaceKind::Guest | SpaceKind::Msr | SpaceKind::Dma => Err(Status::BadFeature),
+    }
+}
+
+/// `create_ec`.
+pub fn ec(caller: &Caller, args: &Args) -> Outcome {
+    let args = CreateEc::decode(args).ok_or(Status::BadParameter)?;
+    if usize::from(args.cpu.0) >= cpu::count() {
+        return Err(Status::BadCpu);
+    }
+    if args.event_base.0 > Sel::COUNT {
+        return Err(Status::BadParameter);
+    }
+    match args.body {
+        EcBody::Vcpu { guest, pio, msr } => vcpu(caller, &args, guest, pio, msr),
+        EcBody::Thread { utcb, sp, ip } => host(caller, &args, utcb, sp, Some(ip)),
+        EcBody::Local { utcb, sp } => host(caller, &args, utcb, sp, None),
+    }
+}
+
+/// A thread (with its start address) or a local EC.
+fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>) -> Outcome {
+    let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE)?;
+    let (obj, mem) = pd.obj.get().zip(pd.mem.get()).ok_or(Status::BadParameter)?;
+    let usable = |address: u64| address != 0 && address < abi::USER_TOP;
+    if !usable(sp) || ip.is_some_and(|ip| !usable(ip)) {
+        return Err(Status::BadParameter);
+    }
+    let slot = caller.obj.prepare(args.dst)?;
+    let frame = pd.alloc(0)?;
+    let utcb = pd.alloc(0).inspect_err(|_| pd.free(frame, 0))?;
+    let give_back = |_: &Status| {
+        pd.free(frame, 0);
+        pd.free(utcb, 0);
+    };
+    make(pd, slot, |ec: &'static Ec| {
+        let state = if ip.is_some() { State::Runnable } else { State::Idle };
+        ec.init(frame, Some(utcb), args.cpu.0, state, Kind::Sysret);
+        ec.root.set(mem.root().phys().0);
+        ec.obj.set(Some(obj));
+        ec.pio.set(pd.pio.get());
+        ec.event_base.set(args.event_base.0);
+        ec.frame().set(Reg::UtcbAt, utcb_at);
+        match ip {
+            Some(ip) => start(ec.frame(), ip, sp),
+            None => ec.sp.set(sp),
+        }
+        mem.map_kernel_page(utcb_at, utcb)
+    })
+    .inspect_err(give_back)
+}
+
+fn start(frame: Frame, ip: u64, sp: u64) {
+    frame.set(Reg::Rip, ip);
+    frame.set(Reg::Rsp, sp);
+    frame.set(Reg::Rdi, sp);
+    frame.set(Reg::Rflags, ipc::USER_FLAGS);
+}
+
+/// A virtual CPU.
+fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Outcome {
+    if !virt::available() {
+        return Err(Status::BadFeature);
+    }
+    let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE_SPACE)?;
+    let obj = pd.obj.get().ok_or(Status::BadParameter)?;
+    let guest: &'static GuestSpace = caller.obj.lookup(guest, Perms::SPACE_ASSIGN)?;
+    let pio: &'static PioSpace = match pio {
+        Sel::NONE => kernel::no_ports(),
+        sel => Some(caller.obj.lookup(sel, Perms::SPACE_ASSIGN)?),
+    }
+    .ok_or(Status::BadParameter)?;
+    let msr: &'static MsrSpace = match msr {
+        Sel::NONE => kernel::no_msrs(),
+        sel => Some(caller.obj.lookup(sel, Perms::SPACE_ASSIGN)?),
+    }
+    .ok_or(Status::BadParameter)?;
+    let foreign = |owner: Option<&'static Pd>| owner.is_none_or(|owner| owner.addr() != pd.addr());
+    let maps = [pio.owner().filter(|_| !kernel::is_denial(pio.addr())), msr.owner().filter(|_| !kernel::is_denial(msr.addr()))];
+    if foreign(guest.owner()) || maps.into_iter().flatten().any(|owner| foreign(Some(owner))) {
+        return Err(Status::BadParameter);
+    }
+    let slot = caller.obj.prepare(args.dst)?;
+    let frame = pd.alloc(0)?;
+    let control = pd.alloc(0).inspect_err(|_| pd.free(frame, 0))?;
+    let give_back = |_: &Status| {
+        pd.free(frame, 0);
+        pd.free(control, 0);
+    };
+    make(pd, slot, |ec: &'static Ec| {
+        ec.init(frame, None, args.cpu.0, State::Runnable, Kind::Guest);
+        ec.obj.set(Some(obj));
+        ec.guest.set(Some(guest));
+        ec.event_base.set(args.event_base.0);
+        let frame = ec.frame();
+        frame.set(Reg::Control, control.phys().0);
+        frame.set(Reg::Xcr0, fpu::host_xcr0());
+        frame.set(Reg::Recall, pending::STARTUP);
+        fpu::reset(ec);
+        svm::Vmcb::init(control, guest.root().phys(), pio, msr);
+        ec.pio.set(Some(pio));
+        Ok(())
+    })
+    .inspect_err(give_back)
+}
+
+/// `create_sc`.
+pub fn sc(caller: &Caller, args: &Args) -> Outcome {
+    let args = CreateSc::decode(args).ok_or(Status::BadParameter)?;
+    let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE_SC)?;
+    let ec: &'static Ec = caller.obj.lookup(args.ec, Perms::EC_BIND_SC)?;
+    if ec.sp.get() != 0 {
+        return Err(Status::BadParameter);
+    }
+    if ec.sc.get().is_some() {
+        return Err(Status::Busy);
+    }
+    let slot = caller.obj.prepare(args.dst)?;
+    let outcome = make(pd, slot, |sc: &'static Sc| {
+        sc.init(ec, args.priority, tsc::from_us(u64::from(args.budget_us)).max(1));
+        Ok(())
+    });
+    if let (Ok(_), Some(sc)) = (&outcome, slot.lookup::<Sc>(Perms::empty())) {
+        ec.sc.set(Some(sc));
+        sched::ready(caller.cpu, sc);
+    }
+    outcome
+}
+
+/// `create_pt`.
+pub fn pt(caller: &Caller, args: &Args) -> Outcome {
+    let args = CreatePt::decode(args);
+    let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE)?;
+    let ec: &'static Ec = caller.obj.lookup(args.ec, Perms::EC_BIND_PT)?;
+    if ec.sp.get() == 0 || args.ip >= abi::USER_TOP {
+        return Err(Status::BadParameter);
+    }
+    let slot = caller.obj.prepare(args.dst)?;
+    make(pd, slot, |pt: &'static Pt| {
+        pt.init(ec, args.ip, args.id, args.mtd);
+        Ok(())
+    })
+}
+
+/// `create_sm`.
+pub fn sm(caller: &Caller, args: &Args) -> Outcome {
+    let args = CreateSm::decode(args);
+    let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE)?;
+    let receiver: Option<&'static Sm> = match args.receiver {
+        Sel::NONE => None,
+        sel => Some(caller.obj.lookup(sel, Perms::SM_DOWN)?),
+    };
+    let slot = caller.obj.prepare(args.dst)?;
+    make(pd, slot, |sm: &'static Sm| {
+        sm.init(args.count, receiver, args.id);
+        Ok(())
+    })
+}
+

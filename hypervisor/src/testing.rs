@@ -1,0 +1,36 @@
+//! Host-side stand-ins: a pool in ordinary memory, PDs and CPUs. "Physical" addresses are virtual ones there.
+
+use crate::cpu::Cpu;
+use crate::mem::{Phys, object, pool};
+use crate::pd::Pd;
+use std::sync::Once;
+
+const POOL: usize = 256 << 20;
+
+fn init_pool() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let memory = vec![0u64; POOL / 8 + 512].leak();
+        let base = (memory.as_ptr() as u64).next_multiple_of(4096);
+        crate::mem::testing_pool(Phys(base), POOL as u64);
+    });
+}
+
+/// A fresh PD with `quota` pages.
+pub fn pd(quota: u64) -> &'static Pd {
+    init_pool();
+    let pd: &'static Pd = object::alloc(None).unwrap();
+    pd.init(None, quota);
+    object::publish(pd);
+    pd
+}
+
+/// A CPU block that is not registered; its index is 0.
+pub fn cpu() -> &'static Cpu {
+    init_pool();
+    let page = pool::alloc(crate::arch::percpu::ORDER).unwrap();
+    page.zero(1 << crate::arch::percpu::ORDER);
+    let cpu = &crate::arch::percpu::Area::at(page).cpu;
+    cpu.init(0, 0);
+    cpu
+}

@@ -1,0 +1,256 @@
+//! `./x run`: boot a scenario and connect the user to its terminal.
+
+use std::io::{IsTerminal, Write, stderr, stdin, stdout};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::boot::overrides::Overrides;
+use crate::boot::product::Products;
+use crate::boot::stage::Stage;
+use crate::error::{Error, Result};
+use crate::host::packages::{self, Purpose};
+use crate::machine::{Firmware, Machine, qemu};
+use crate::repository;
+use crate::scenario::{self, Boot, Scenario};
+use crate::session::end::End;
+use crate::session::escape::Escape;
+use crate::session::tty::{self, RawTerminal};
+use crate::session::{LOG, Observer, Session, Wish};
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// Scenario to run; without it, the scenarios are listed
+    scenario: Option<String>,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Show the log of hypervisor and components on standard error, or copy it to FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    log: Option<Option<PathBuf>>,
+    /// Boot from an image through this firmware
+    #[arg(long, value_name = "FIRMWARE")]
+    iso: Option<Firmware>,
+    /// Wait for gdb at localhost:1234 before the first instruction
+    #[arg(long)]
+    gdb: bool,
+    /// End the run after this many seconds, as a failure
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+}
+
+/// Runs a scenario; returns the exit status of this tool.
+pub fn execute(options: &RunOptions) -> Result<i32> {
+    let Some(name) = &options.scenario else {
+        return list().map(|()| 0);
+    };
+    let mut scenario = Scenario::load(name)?;
+    options.overrides.apply(&mut scenario)?;
+    packages::ensure(&needs(&scenario, options.iso))?;
+    let products = Products::build(&[&scenario])?;
+    let folder = repository::target().join("run").join(&scenario.name);
+    let stage = Stage::prepare(&scenario, &products, &folder)?;
+    let image = options
+        .iso
+        .or(scenario.machine.needs_image().then_some(Firmware::Bios));
+    let medium = stage.medium(image)?;
+    let machine = Machine {
+        platform: scenario.machine,
+        cpus: scenario.cpus,
+        memory: scenario.memory,
+        debugger: options.gdb,
+    };
+    announce(&machine, &products, &scenario, &folder, options.gdb);
+    let log = LogCopy::open(options.log.as_ref())?;
+    let session = Session::start(&machine, &medium, &folder)?;
+    tty::listen(session.event_source())?;
+    let raw = RawTerminal::enter()?;
+    let mut user = User {
+        escape: raw.is_some().then(Escape::default),
+        log,
+    };
+    let deadline = options
+        .timeout
+        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let end = session.run(&mut user, deadline);
+    drop(raw);
+    report(&end?, &scenario, &folder)
+}
+
+/// What the host must have to run a scenario.
+pub fn needs(scenario: &Scenario, image: Option<Firmware>) -> Vec<Purpose> {
+    let mut purposes = scenario.machine.needs().to_vec();
+    purposes.extend(image.map(|_| Purpose::Image));
+    purposes.extend(scenario.roms.values().filter_map(|source| source.needs()));
+    purposes
+}
+
+fn list() -> Result<()> {
+    println!("Scenarios, for `./x run SCENARIO`:");
+    for scenario in scenario::all()? {
+        println!("  {:<16} {}", scenario.name, scenario.summary);
+    }
+    Ok(())
+}
+
+fn announce(
+    machine: &Machine,
+    products: &Products,
+    scenario: &Scenario,
+    folder: &Path,
+    debugger: bool,
+) {
+    let Scenario {
+        name, cpus, memory, ..
+    } = scenario;
+    eprintln!(
+        "run: {name} on {} with {cpus} CPUs and {memory}; log in {}",
+        machine.platform,
+        folder.join(LOG).display()
+    );
+    if let (true, Ok(hypervisor)) = (debugger, products.hypervisor()) {
+        eprintln!(
+            "run: waiting for gdb: gdb {} -ex 'target remote {}'",
+            hypervisor.display(),
+            qemu::DEBUGGER
+        );
+    }
+    if stdin().is_terminal() {
+        eprintln!("run: Ctrl-A X leaves");
+    }
+}
+
+/// Turns the end of a run into an exit status, or an error that says where to look.
+fn report(end: &End, scenario: &Scenario, folder: &Path) -> Result<i32> {
+    /// Shells report a program ended by signal N as 128 + N.
+    const ENDED_BY_SIGNAL: i32 = 128;
+    let log = || format!("see the log in {}", folder.join(LOG).display());
+    match end {
+        End::SystemExit(code) => Ok(*code),
+        End::Stopped => Ok(0),
+        End::Signal(number) => Ok(ENDED_BY_SIGNAL + number),
+        End::EmulatorEnded { success: true, .. } if scenario.boot == Boot::Linux => Ok(0),
+        End::EmulatorEnded { message, .. } if message.is_empty() => Err(Error::new(
+            "the machine was switched off or reset before the system ended",
+        )
+        .remedy(log())),
+        End::EmulatorEnded { message, .. } => Err(Error::new(format!(
+            "the emulator ended: {}",
+            message.replace('\n', " ")
+        ))
+        .remedy(log())),
+        End::Panic(line) => Err(Error::new(line.clone()).remedy(log())),
+        End::Timeout => Err(Error::new("the time is up").remedy(log())),
+    }
+}
+
+/// Where the log goes beside its file.
+enum LogCopy {
+    Nowhere,
+    StandardError,
+    File(std::fs::File),
+}
+
+impl LogCopy {
+    fn open(option: Option<&Option<PathBuf>>) -> Result<Self> {
+        match option {
+            None => Ok(Self::Nowhere),
+            Some(None) => Ok(Self::StandardError),
+            Some(Some(path)) => std::fs::File::create(path)
+                .map(Self::File)
+                .map_err(|cause| Error::io("create", path, &cause)),
+        }
+    }
+}
+
+/// The user in front of the terminal.
+struct User {
+    // Absent where input is not typed but comes from a file or pipe.
+    escape: Option<Escape>,
+    log: LogCopy,
+}
+
+impl Observer for User {
+    fn terminal(&mut self, output: &[u8]) -> Wish {
+        let mut terminal = stdout().lock();
+        // Without a reader of the output there is no point in going on.
+        if terminal
+            .write_all(output)
+            .and_then(|()| terminal.flush())
+            .is_err()
+        {
+            return Wish::Stop;
+        }
+        Wish::Send(Vec::new())
+    }
+
+    fn log_line(&mut self, line: &str) -> Wish {
+        let written = match &mut self.log {
+            LogCopy::Nowhere => Ok(()),
+            // A terminal in raw mode does not return the carriage by itself.
+            LogCopy::StandardError if self.escape.is_some() => write!(stderr(), "{line}\r\n"),
+            LogCopy::StandardError => writeln!(stderr(), "{line}"),
+            LogCopy::File(file) => writeln!(file, "{line}"),
+        };
+        if written.is_err() {
+            Wish::Stop
+        } else {
+            Wish::Send(Vec::new())
+        }
+    }
+
+    fn input(&mut self, input: &[u8]) -> Wish {
+        let Some(escape) = &mut self.escape else {
+            return Wish::Send(input.to_vec());
+        };
+        let typed = escape.typed(input);
+        if typed.leave {
+            Wish::Stop
+        } else {
+            Wish::Send(typed.input)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(boot: &str) -> Scenario {
+        toml::from_str(&format!("summary = 'a'\nboot = '{boot}'")).unwrap()
+    }
+
+    fn ended(message: &str) -> End {
+        End::EmulatorEnded {
+            success: true,
+            message: message.into(),
+        }
+    }
+
+    #[test]
+    fn the_exit_status_is_the_systems() {
+        let system = scenario("hypervisor");
+        let folder = Path::new("/run");
+        assert_eq!(report(&End::SystemExit(3), &system, folder), Ok(3));
+        assert_eq!(report(&End::Stopped, &system, folder), Ok(0));
+        assert_eq!(report(&ended(""), &scenario("linux"), folder), Ok(0));
+        assert_eq!(report(&End::Signal(2), &system, folder), Ok(130));
+    }
+
+    #[test]
+    fn failures_say_where_to_look() {
+        let system = scenario("hypervisor");
+        for end in [
+            ended(""),
+            ended("no such machine"),
+            End::Timeout,
+            End::Panic("[kernel] panic: x".into()),
+        ] {
+            let text = report(&end, &system, Path::new("/run"))
+                .unwrap_err()
+                .to_string();
+            assert!(text.ends_with("/run/log.txt"), "{text}");
+        }
+    }
+}

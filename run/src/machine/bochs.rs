@@ -1,0 +1,129 @@
+//! Bochs: the emulator with VMX, and a second opinion on SVM. It boots images only.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+
+use crate::error::{Error, Result};
+use crate::host::packages::{BOCHS_BIOS, BOCHS_VGA_BIOS};
+use crate::machine::{Endpoint, Firmware, Machine, Medium, Platform, SerialLines, tied_command};
+use crate::repository;
+
+const CONFIGURATION: &str = "bochsrc";
+const DEBUGGER_COMMANDS: &str = "bochs-debugger";
+
+/// The command that starts a machine in `folder`, whose configuration is written there.
+pub fn command(
+    machine: &Machine,
+    medium: &Medium,
+    lines: &SerialLines,
+    folder: &Path,
+) -> Result<Command> {
+    let Medium::Image {
+        file,
+        firmware: Firmware::Bios,
+    } = medium
+    else {
+        return Err(Error::new("Bochs boots images from BIOS only").remedy("use a QEMU machine"));
+    };
+    if machine.debugger {
+        return Err(Error::new("Bochs has no debugger connection").remedy("use a QEMU machine"));
+    }
+    repository::write(
+        &folder.join(CONFIGURATION),
+        configuration(machine, file, lines)?,
+    )?;
+    // Debian's Bochs has its debugger built in, which waits for this command.
+    repository::write(&folder.join(DEBUGGER_COMMANDS), "continue\n")?;
+    // Its text display insists on a terminal; `script` gives it one that nobody looks at.
+    let mut command = tied_command(folder, "script");
+    let bochs = format!("exec bochs -q -rc {DEBUGGER_COMMANDS} -f {CONFIGURATION}");
+    command
+        .args(["--quiet", "--return", "--command", &bochs, "/dev/null"])
+        .env("TERM", "xterm");
+    Ok(command)
+}
+
+fn configuration(machine: &Machine, image: &str, lines: &SerialLines) -> Result<String> {
+    let model = if machine.platform == Platform::BochsSvm {
+        "ryzen"
+    } else {
+        "corei7_skylake_x"
+    };
+    let (cpus, memory) = (machine.cpus, machine.memory.in_mib());
+    let mut text = format!(
+        "display_library: term\n\
+         memory: guest={memory}, host={memory}\n\
+         romimage: file={BOCHS_BIOS}\n\
+         vgaromimage: file={BOCHS_VGA_BIOS}\n\
+         cpu: model={model}, count={cpus}, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=0\n\
+         clock: sync=none\n\
+         ata0-master: type=cdrom, path={image}, status=inserted\n\
+         boot: cdrom\n\
+         pci: enabled=1, chipset=i440fx\n\
+         log: bochs.txt\n\
+         panic: action=fatal\n\
+         error: action=report\n\
+         info: action=ignore\n"
+    );
+    for (name, endpoint) in [("com1", &lines.terminal), ("com2", &lines.log)] {
+        let Endpoint::Tcp(port) = endpoint else {
+            return Err(Error::new("Bochs connects serial lines by TCP only"));
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{name}: enabled=1, mode=socket-client, dev=127.0.0.1:{port}"
+        );
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::size::Size;
+
+    #[test]
+    fn the_model_has_the_wanted_extension() {
+        let lines = SerialLines {
+            terminal: Endpoint::Tcp(1),
+            log: Endpoint::Tcp(2),
+        };
+        let text = |platform| {
+            let machine = Machine {
+                platform,
+                cpus: 2,
+                memory: Size::mib(256),
+                debugger: false,
+            };
+            configuration(&machine, "image.iso", &lines).unwrap()
+        };
+        assert!(text(Platform::BochsVmx).contains("model=corei7_skylake_x, count=2"));
+        assert!(text(Platform::BochsSvm).contains("model=ryzen"));
+        assert!(
+            text(Platform::BochsSvm)
+                .contains("com2: enabled=1, mode=socket-client, dev=127.0.0.1:2")
+        );
+    }
+
+    #[test]
+    fn what_bochs_cannot_do_is_said() {
+        let lines = SerialLines {
+            terminal: Endpoint::Tcp(1),
+            log: Endpoint::Tcp(2),
+        };
+        let machine = Machine {
+            platform: Platform::BochsVmx,
+            cpus: 1,
+            memory: Size::mib(256),
+            debugger: false,
+        };
+        let uefi = Medium::Image {
+            file: "image.iso".into(),
+            firmware: Firmware::Uefi,
+        };
+        let error = command(&machine, &uefi, &lines, Path::new("/nowhere")).unwrap_err();
+        assert!(error.to_string().contains("BIOS only"));
+    }
+}

@@ -1,0 +1,138 @@
+//! The machines that scenarios run on, and the emulators that provide them.
+
+pub mod bochs;
+pub mod qemu;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use crate::host::packages::Purpose;
+use crate::scenario::size::Size;
+
+/// An emulator and the virtualisation hardware it emulates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Platform {
+    /// QEMU: AMD SVM, no IOMMU.
+    #[default]
+    QemuSvm,
+    /// QEMU: AMD SVM with Intel's IOMMU (VT-d).
+    QemuSvmIntelIommu,
+    /// QEMU: AMD SVM with AMD's IOMMU (AMD-Vi).
+    QemuSvmAmdIommu,
+    /// Bochs: Intel VMX.
+    BochsVmx,
+    /// Bochs: AMD SVM.
+    BochsSvm,
+}
+
+impl Platform {
+    /// Bochs boots from media only: it has no loader for boot modules.
+    pub fn needs_image(self) -> bool {
+        matches!(self, Self::BochsVmx | Self::BochsSvm)
+    }
+
+    /// What the host must have.
+    pub fn needs(self) -> &'static [Purpose] {
+        if self.needs_image() {
+            &[Purpose::Bochs, Purpose::Image]
+        } else {
+            &[Purpose::Qemu]
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        display(self, formatter)
+    }
+}
+
+/// Firmware that boots an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firmware {
+    /// The emulator's own PC BIOS.
+    Bios,
+    /// OVMF.
+    Uefi,
+}
+
+impl fmt::Display for Firmware {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        display(self, formatter)
+    }
+}
+
+/// The name that command lines and scenario files use.
+fn display(value: &impl ValueEnum, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match value.to_possible_value() {
+        Some(value) => formatter.write_str(value.get_name()),
+        None => Ok(()),
+    }
+}
+
+/// A machine to start.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Emulator and its hardware.
+    pub platform: Platform,
+    /// Number of CPUs.
+    pub cpus: u32,
+    /// Memory.
+    pub memory: Size,
+    /// Wait for a debugger before the first instruction.
+    pub debugger: bool,
+}
+
+/// What a machine boots. File names are relative to the emulator's working folder.
+#[derive(Debug, Clone)]
+pub enum Medium {
+    /// The emulator loads a kernel itself.
+    Direct {
+        /// Multiboot or Linux kernel.
+        kernel: String,
+        /// Its command line.
+        append: String,
+        /// Multiboot modules, or one initial RAM disk.
+        modules: Vec<String>,
+    },
+    /// An image on a CD.
+    Image {
+        /// The image.
+        file: String,
+        /// What boots it.
+        firmware: Firmware,
+    },
+}
+
+/// Where the emulator connects a serial line to.
+#[derive(Debug, Clone)]
+pub enum Endpoint {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// A TCP port on this machine.
+    Tcp(u16),
+}
+
+/// The two serial lines of a machine.
+#[derive(Debug, Clone)]
+pub struct SerialLines {
+    /// COM1: the terminal.
+    pub terminal: Endpoint,
+    /// COM2: the log.
+    pub log: Endpoint,
+}
+
+/// A command that runs in `folder` and dies with this tool, however that ends.
+fn tied_command(folder: &Path, program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--", program])
+        .current_dir(folder);
+    command
+}

@@ -1,0 +1,183 @@
+//! QEMU, always with its own code generator: it emulates SVM, which KVM here would not offer.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::error::Result;
+use crate::host::packages::{OVMF_CODE, OVMF_VARIABLES};
+use crate::machine::{Endpoint, Firmware, Machine, Medium, Platform, SerialLines, tied_command};
+use crate::repository;
+
+const VARIABLES: &str = "uefi-variables.fd";
+/// Where gdb connects to with `--gdb`.
+pub const DEBUGGER: &str = "localhost:1234";
+
+/// The command that starts a machine in `folder`.
+pub fn command(
+    machine: &Machine,
+    medium: &Medium,
+    lines: &SerialLines,
+    folder: &Path,
+) -> Result<Command> {
+    let mut command = tied_command(folder, "qemu-system-x86_64");
+    // EPYC is the oldest model with nested paging; what TCG lacks of it is not worth a warning.
+    command.args([
+        "-accel",
+        "tcg,thread=multi",
+        "-machine",
+        "q35",
+        "-cpu",
+        "EPYC,check=off",
+    ]);
+    command.args([
+        "-smp",
+        &machine.cpus.to_string(),
+        "-m",
+        &machine.memory.in_mib().to_string(),
+    ]);
+    command.args([
+        "-display",
+        "none",
+        "-vga",
+        "none",
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-monitor",
+        "none",
+    ]);
+    match machine.platform {
+        Platform::QemuSvmIntelIommu => command.args(["-device", "intel-iommu,intremap=on"]),
+        Platform::QemuSvmAmdIommu => command.args(["-device", "amd-iommu,intremap=on"]),
+        Platform::QemuSvm | Platform::BochsVmx | Platform::BochsSvm => &mut command,
+    };
+    // The order decides: the first line is COM1, the second COM2.
+    for (name, endpoint) in [("terminal", &lines.terminal), ("log", &lines.log)] {
+        command.args([
+            "-chardev",
+            &character_device(name, endpoint),
+            "-serial",
+            &format!("chardev:{name}"),
+        ]);
+    }
+    if machine.debugger {
+        command.args(["-gdb", &format!("tcp:{DEBUGGER}"), "-S"]);
+    }
+    add_medium(&mut command, medium, folder)?;
+    Ok(command)
+}
+
+fn character_device(name: &str, endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Unix(path) => format!(
+            "socket,id={name},server=off,path={}",
+            escape(&path.to_string_lossy())
+        ),
+        Endpoint::Tcp(port) => format!("socket,id={name},server=off,host=127.0.0.1,port={port}"),
+    }
+}
+
+fn add_medium(command: &mut Command, medium: &Medium, folder: &Path) -> Result<()> {
+    match medium {
+        Medium::Direct {
+            kernel,
+            append,
+            modules,
+        } => {
+            command.args(["-kernel", kernel, "-append", append]);
+            if !modules.is_empty() {
+                command.args(["-initrd", &modules.join(",")]);
+            }
+        }
+        Medium::Image { file, firmware } => {
+            command.args([
+                "-drive",
+                &format!("file={},format=raw,media=cdrom,readonly=on", escape(file)),
+                "-boot",
+                "d",
+            ]);
+            if *firmware == Firmware::Uefi {
+                repository::copy(Path::new(OVMF_VARIABLES), &folder.join(VARIABLES))?;
+                command.args([
+                    "-drive",
+                    &format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}"),
+                ]);
+                command.args(["-drive", &format!("if=pflash,format=raw,file={VARIABLES}")]);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A value in QEMU's option syntax, where a comma ends it unless doubled.
+fn escape(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::size::Size;
+
+    fn arguments(platform: Platform, medium: &Medium) -> String {
+        let machine = Machine {
+            platform,
+            cpus: 4,
+            memory: Size::mib(512),
+            debugger: false,
+        };
+        let lines = SerialLines {
+            terminal: Endpoint::Unix("/tmp/a,b".into()),
+            log: Endpoint::Tcp(99),
+        };
+        let command = command(&machine, medium, &lines, Path::new("/stage")).unwrap();
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    fn direct() -> Medium {
+        let modules = ["core", "init", "config"].map(str::to_owned).to_vec();
+        Medium::Direct {
+            kernel: "hypervisor".into(),
+            append: "log=com2".into(),
+            modules,
+        }
+    }
+
+    #[test]
+    fn modules_are_one_argument() {
+        let text = arguments(Platform::QemuSvm, &direct());
+        assert!(
+            text.contains("-kernel hypervisor -append log=com2 -initrd core,init,config"),
+            "{text}"
+        );
+        assert!(
+            text.contains("-smp 4 -m 512")
+                && text.contains("-accel tcg")
+                && !text.contains("iommu"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_terminal_is_the_first_serial_line() {
+        let text = arguments(Platform::QemuSvm, &direct());
+        assert!(
+            text.contains("path=/tmp/a,,b -serial chardev:terminal"),
+            "{text}"
+        );
+        assert!(
+            text.find("chardev:terminal") < text.find("chardev:log"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_iommu_is_a_device() {
+        assert!(arguments(Platform::QemuSvmIntelIommu, &direct()).contains("-device intel-iommu"));
+        assert!(arguments(Platform::QemuSvmAmdIommu, &direct()).contains("-device amd-iommu"));
+    }
+}

@@ -1,0 +1,359 @@
+//! Scenarios: what is in an image, how init is configured, on which machine it runs, and what it
+//! is expected to say. The format is explained in `docs/guides/scenarios.md`.
+
+pub mod config;
+pub mod expectation;
+pub mod rom;
+pub mod size;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::machine::{Firmware, Platform};
+use crate::repository;
+use expectation::{Pattern, Step};
+use rom::Source;
+use size::Size;
+
+/// File name of a scenario's description.
+const DESCRIPTION: &str = "scenario.toml";
+/// File name of init's configuration, and the name of the ROM that carries it.
+pub const CONFIG: &str = "config.xml";
+/// The root task where a scenario names no other.
+const CORE: &str = "core";
+
+/// What is booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Boot {
+    /// The hypervisor with a root task and its components.
+    #[default]
+    Hypervisor,
+    /// The ROMs `bzImage` and `initrd` on the bare machine: proves guest and tool without the system.
+    Linux,
+}
+
+/// A scenario as its `scenario.toml` describes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Scenario {
+    /// Name of its folder.
+    #[serde(skip)]
+    pub name: String,
+    /// Its folder.
+    #[serde(skip)]
+    pub folder: PathBuf,
+    /// One line for the list of scenarios.
+    pub summary: String,
+    /// What is booted.
+    #[serde(default)]
+    pub boot: Boot,
+    /// The root task.
+    #[serde(default = "default_root")]
+    pub root: String,
+    /// Programs that are boot modules beside the root task.
+    #[serde(default)]
+    pub components: Vec<String>,
+    /// Files that are boot modules, by ROM name.
+    #[serde(default)]
+    pub roms: BTreeMap<String, Source>,
+    /// Values of `${name}` in the configuration.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Number of CPUs of the machine.
+    #[serde(default = "default_cpus")]
+    pub cpus: u32,
+    /// Memory of the machine.
+    #[serde(default = "default_memory")]
+    pub memory: Size,
+    /// Emulator and its hardware.
+    #[serde(default)]
+    pub machine: Platform,
+    /// Time limit of a test run, in seconds.
+    #[serde(default = "default_timeout")]
+    pub timeout: u64,
+    /// Whether `./x test` runs it.
+    #[serde(default)]
+    pub test: bool,
+    /// Whether only `./x test --long` runs it.
+    #[serde(default)]
+    pub long: bool,
+    /// More test runs, each with some of the machine changed.
+    #[serde(default)]
+    pub variants: Vec<Variant>,
+    /// What a test run expects, in order.
+    #[serde(default)]
+    pub expect: Vec<Step>,
+    /// What fails a test run as soon as it appears in a line of log or terminal.
+    #[serde(default)]
+    pub fail: Vec<Pattern>,
+    /// The exit code the system must end with; without it a test run ends with its last expectation.
+    pub exit: Option<i32>,
+}
+
+/// Changes to a scenario's machine.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Variant {
+    /// Emulator and its hardware.
+    pub machine: Option<Platform>,
+    /// Number of CPUs.
+    pub cpus: Option<u32>,
+    /// Memory of the machine.
+    pub memory: Option<Size>,
+    /// Boot from an image through this firmware.
+    pub iso: Option<Firmware>,
+}
+
+impl Variant {
+    /// The changed scenario; its name tells what was changed.
+    pub fn apply(&self, scenario: &Scenario) -> Scenario {
+        let mut changed = scenario.clone();
+        let mut marks = Vec::new();
+        if let Some(machine) = self.machine {
+            changed.machine = machine;
+            marks.push(machine.to_string());
+        }
+        if let Some(cpus) = self.cpus {
+            changed.cpus = cpus;
+            marks.push(format!("{cpus}-cpus"));
+        }
+        if let Some(memory) = self.memory {
+            changed.memory = memory;
+            marks.push(memory.to_string());
+        }
+        if let Some(firmware) = self.iso {
+            marks.push(firmware.to_string());
+        }
+        changed.name = format!("{}@{}", scenario.name, marks.join("+"));
+        changed
+    }
+}
+
+fn default_root() -> String {
+    CORE.to_owned()
+}
+
+const fn default_cpus() -> u32 {
+    2
+}
+
+const fn default_memory() -> Size {
+    Size::mib(512)
+}
+
+const fn default_timeout() -> u64 {
+    60
+}
+
+impl Scenario {
+    /// Reads the scenario of a given name.
+    pub fn load(name: &str) -> Result<Self> {
+        let unknown = || {
+            let names = all().map(|scenarios| {
+                scenarios
+                    .into_iter()
+                    .map(|scenario| scenario.name)
+                    .collect::<Vec<_>>()
+            });
+            Error::new(format!("there is no scenario `{name}`")).remedy(format!(
+                "there are: {}",
+                names.unwrap_or_default().join(", ")
+            ))
+        };
+        let folder = repository::scenarios().join(name);
+        // A name is one component of a path: `..` and the like name no scenario.
+        if Path::new(name).file_name() != Some(name.as_ref()) || !folder.join(DESCRIPTION).is_file()
+        {
+            return Err(unknown());
+        }
+        Self::load_from(&folder)
+    }
+
+    fn load_from(folder: &Path) -> Result<Self> {
+        let path = folder.join(DESCRIPTION);
+        let mut scenario = Self::parse(&repository::read_text(&path)?)
+            .map_err(|error| Error::new(format!("{}: {error}", path.display())))?;
+        scenario.name = folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        scenario.folder = folder.to_path_buf();
+        Ok(scenario)
+    }
+
+    /// Reads a description and checks what its types do not.
+    fn parse(text: &str) -> Result<Self> {
+        let scenario: Self =
+            toml::from_str(text).map_err(|error| Error::new(one_line(&error, text)))?;
+        for name in scenario
+            .modules()
+            .into_iter()
+            .chain(scenario.roms.keys().map(String::as_str))
+        {
+            rom::check_name(name)?;
+        }
+        if let Some(name) = scenario
+            .modules()
+            .into_iter()
+            .find(|name| scenario.roms.contains_key(*name))
+        {
+            return Err(Error::new(format!(
+                "`{name}` is both a component and a ROM"
+            )));
+        }
+        if scenario.test && scenario.expect.is_empty() && scenario.exit.is_none() {
+            return Err(Error::new(
+                "a test that expects nothing cannot fail; give `expect` or `exit`",
+            ));
+        }
+        if scenario.cpus == 0 {
+            return Err(Error::new("a machine has at least one CPU"));
+        }
+        Ok(scenario)
+    }
+
+    /// The programs in the order of the boot modules: root task first.
+    pub fn modules(&self) -> Vec<&str> {
+        if self.boot == Boot::Linux {
+            return Vec::new();
+        }
+        let others = self.components.iter().filter(|name| **name != self.root);
+        std::iter::once(&self.root)
+            .chain(others)
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// Time limit of a test run.
+    pub fn limit(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+/// Every scenario, sorted by name.
+pub fn all() -> Result<Vec<Scenario>> {
+    let folders = repository::list(&repository::scenarios())?;
+    folders
+        .iter()
+        .filter(|folder| folder.join(DESCRIPTION).is_file())
+        .map(|folder| Scenario::load_from(folder))
+        .collect()
+}
+
+/// A TOML error with its line instead of the drawing.
+fn one_line(error: &toml::de::Error, text: &str) -> String {
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
+    format!(
+        "line {}: {}",
+        before.matches('\n').count() + 1,
+        error.message()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = r#"
+        summary = "a"
+        root = "conformance"
+        components = ["init", "tick"]
+        roms = { data = "text:hello", vmlinuz = "guest:linux/vmlinuz" }
+        cpus = 4
+        memory = "1G"
+        machine = "bochs-vmx"
+        timeout = 5
+        test = true
+        expect = [ { log = "a" }, { also_log = "b" }, { send = "c\n" }, { terminal = "d" } ]
+        fail = ["BUG"]
+        exit = 3
+        variants = [ { cpus = 1 }, { iso = "uefi", memory = "2G" } ]
+    "#;
+
+    #[test]
+    fn everything_is_read() {
+        let scenario = Scenario::parse(FULL).unwrap();
+        assert_eq!(scenario.modules(), ["conformance", "init", "tick"]);
+        assert_eq!((scenario.cpus, scenario.memory), (4, Size::mib(1024)));
+        assert_eq!(scenario.machine, Platform::BochsVmx);
+        assert_eq!((scenario.expect.len(), scenario.exit), (4, Some(3)));
+    }
+
+    #[test]
+    fn defaults_boot_core() {
+        let scenario = Scenario::parse("summary = 'a'\ncomponents = ['init']").unwrap();
+        assert_eq!(scenario.modules(), ["core", "init"]);
+        assert!(!scenario.test && scenario.exit.is_none());
+    }
+
+    #[test]
+    fn core_may_be_listed() {
+        let scenario = Scenario::parse("summary = 'a'\ncomponents = ['core', 'init']").unwrap();
+        assert_eq!(scenario.modules(), ["core", "init"]);
+    }
+
+    #[test]
+    fn variants_say_what_they_change() {
+        let scenario = Scenario {
+            name: "tick".into(),
+            ..Scenario::parse(FULL).unwrap()
+        };
+        let names: Vec<_> = scenario
+            .variants
+            .iter()
+            .map(|variant| variant.apply(&scenario).name)
+            .collect();
+        assert_eq!(names, ["tick@1-cpus", "tick@2G+uefi"]);
+        assert_eq!(scenario.variants.first().unwrap().apply(&scenario).cpus, 1);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, expected) in [
+            ("components = []", "summary"),
+            ("summary = 'a'\nsumary = 'b'", "line 2"),
+            ("summary = 'a'\nexpect = [ { lag = 'x' } ]", "lag"),
+            ("summary = 'a'\nexpect = [ { log = '(' } ]", "("),
+            ("summary = 'a'\nroms = { a = 'disk:x' }", "disk:x"),
+            ("summary = 'a'\nroms = { 'a,b' = 'text:x' }", "a,b"),
+            ("summary = 'a'\nroms = { core = 'text:x' }", "both"),
+            ("summary = 'a'\nmemory = 'much'", "much"),
+            ("summary = 'a'\ncpus = 0", "CPU"),
+            ("summary = 'a'\ntest = true", "expects nothing"),
+            ("summary = 'a'\nmachine = 'abacus'", "abacus"),
+        ] {
+            let error = Scenario::parse(text).unwrap_err().to_string();
+            assert!(
+                error.contains(expected) && !error.contains('\n'),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_scenario_of_the_repository_is_well_formed() {
+        assert!(!all().unwrap().is_empty());
+    }
+
+    #[test]
+    fn paths_are_not_scenario_names() {
+        for name in ["..", ".", "", "a/b", "/etc"] {
+            assert!(
+                Scenario::load(name)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("no scenario"),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Boot modules that are not programs of the workspace.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::guest;
+use crate::host::packages::Purpose;
+use crate::repository;
+
+/// Where the content of a ROM comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Source {
+    /// `guest:NAME/FILE`: a file that a guest recipe provides.
+    Guest {
+        /// Folder in `guests/`.
+        guest: String,
+        /// One of the files its recipe provides.
+        file: String,
+    },
+    /// `file:PATH`: a file, relative to the scenario's folder.
+    File(PathBuf),
+    /// `text:TEXT`: the text itself.
+    Text(String),
+}
+
+impl TryFrom<String> for Source {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        let problem =
+            || format!("`{text}` is no ROM source: write guest:NAME/FILE, file:PATH or text:TEXT");
+        let (kind, value) = text.split_once(':').ok_or_else(problem)?;
+        match kind {
+            "guest" => {
+                let (guest, file) = value.split_once('/').ok_or_else(problem)?;
+                Ok(Self::Guest {
+                    guest: guest.to_owned(),
+                    file: file.to_owned(),
+                })
+            }
+            "file" => Ok(Self::File(PathBuf::from(value))),
+            "text" => Ok(Self::Text(value.to_owned())),
+            _ => Err(problem()),
+        }
+    }
+}
+
+impl Source {
+    /// What the host must have to provide this ROM.
+    pub fn needs(&self) -> Option<Purpose> {
+        matches!(self, Self::Guest { .. }).then_some(Purpose::Guest)
+    }
+
+    /// Writes the content to `destination`. `folder` is the scenario's folder.
+    pub fn stage(&self, folder: &Path, destination: &Path) -> Result<()> {
+        match self {
+            Self::Guest { guest, file } => {
+                repository::copy(&guest::provide(guest)?.file(file)?, destination)
+            }
+            Self::File(path) => repository::copy(&folder.join(path), destination),
+            Self::Text(text) => repository::write(destination, text),
+        }
+    }
+}
+
+/// Checks a module name: letters, digits, `.`, `_`, `-`. Boot loaders separate modules by commas and a
+/// module's name from its arguments by a blank, so a name has neither.
+pub fn check_name(name: &str) -> Result<()> {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    if !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err(Error::new(format!(
+            "`{name}` is no module name: use letters, digits, `.`, `_` and `-`"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_apart() {
+        let source = |text: &str| Source::try_from(text.to_owned());
+        let guest = Source::Guest {
+            guest: "linux".into(),
+            file: "vmlinuz".into(),
+        };
+        assert_eq!(source("guest:linux/vmlinuz"), Ok(guest));
+        assert_eq!(source("file:a:b"), Ok(Source::File("a:b".into())));
+        assert_eq!(source("text:"), Ok(Source::Text(String::new())));
+        for wrong in ["linux", "guest:linux", "http://x"] {
+            assert!(source(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_cannot_confuse_a_boot_loader() {
+        assert!(check_name("bzImage-6.1_x").is_ok());
+        for wrong in ["", "a b", "a,b", "../a", "a/b", ".", "a\"b"] {
+            assert!(check_name(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! One run of a machine: its emulator, its terminal, its log, and how it ends.
+
+pub mod end;
+pub mod escape;
+pub mod serial;
+pub mod tty;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::host::command::not_started;
+use crate::machine::{Endpoint, Machine, Medium, SerialLines, bochs, qemu};
+use end::{End, LineSplitter};
+use serial::{Channel, Line, connect_lines};
+
+/// File of the log in a run's folder.
+pub const LOG: &str = "log.txt";
+/// File of the terminal's output in a run's folder.
+pub const TERMINAL: &str = "terminal.txt";
+
+/// Something that happened to a running machine, or that its user did.
+pub enum Event {
+    /// The emulator has opened a serial line; what is written here is its input.
+    Connected(Channel, Box<dyn Write + Send>),
+    /// Output of a serial line.
+    Output(Channel, Vec<u8>),
+    /// The emulator itself said something.
+    Diagnostic(Vec<u8>),
+    /// The emulator's own output has ended, and so has the emulator.
+    EmulatorEnded,
+    /// A serial line has ended.
+    Closed,
+    /// The user typed something.
+    Input(Vec<u8>),
+    /// This process was told to end.
+    Signal(i32),
+}
+
+/// What an observer of a run wants.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Type this at the terminal; may be empty.
+    Send(Vec<u8>),
+    /// End the run.
+    Stop,
+}
+
+/// Whoever follows a run.
+pub trait Observer {
+    /// Terminal output.
+    fn terminal(&mut self, output: &[u8]) -> Wish;
+    /// A line of the log, without its line end.
+    fn log_line(&mut self, line: &str) -> Wish;
+    /// The user's input.
+    fn input(&mut self, input: &[u8]) -> Wish {
+        Wish::Send(input.to_vec())
+    }
+}
+
+/// How many events may wait; a machine that talks faster than it is heard is slowed down.
+const WAITING_EVENTS: usize = 64;
+/// How long the remaining output of a killed emulator may take to arrive.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// How much of what the emulator itself said is kept.
+const DIAGNOSTIC_LIMIT: usize = 4096;
+const CHUNK: usize = 4096;
+
+/// A machine that runs.
+pub struct Session {
+    emulator: Child,
+    events: Receiver<Event>,
+    event_source: SyncSender<Event>,
+    endpoints: [Endpoint; 2],
+    // The folder of the sockets; deleted with the session.
+    _sockets: tempfile::TempDir,
+    terminal_input: Option<Box<dyn Write + Send>>,
+    unsent: Vec<u8>,
+    lines: LineSplitter,
+    log_file: File,
+    terminal_file: File,
+    diagnostics: Vec<u8>,
+    open_streams: usize,
+}
+
+impl Session {
+    /// Starts a machine in `folder`, where its output files are written too.
+    pub fn start(machine: &Machine, medium: &Medium, folder: &Path) -> Result<Self> {
+        let sockets = tempfile::tempdir()
+            .map_err(|cause| Error::new(format!("cannot create a temporary folder: {cause}")))?;
+        let tcp = machine.platform.needs_image();
+        let terminal = Line::listen(Channel::Terminal, sockets.path(), tcp)?;
+        let log = Line::listen(Channel::Log, sockets.path(), tcp)?;
+        let lines = SerialLines {
+            terminal: terminal.endpoint.clone(),
+            log: log.endpoint.clone(),
+        };
+        let endpoints = [lines.terminal.clone(), lines.log.clone()];
+        let mut command = if tcp {
+            bochs::command(machine, medium, &lines, folder)?
+        } else {
+            qemu::command(machine, medium, &lines, folder)?
+        };
+        let create = |name| {
+            let path = folder.join(name);
+            File::create(&path).map_err(|cause| Error::io("create", &path, &cause))
+        };
+        let (log_file, terminal_file) = (create(LOG)?, create(TERMINAL)?);
+        let (event_source, events) = sync_channel(WAITING_EVENTS);
+        let emulator = spawn(&mut command, event_source.clone())?;
+        connect_lines([terminal, log], &event_source);
+        Ok(Self {
+            emulator,
+            events,
+            event_source,
+            endpoints,
+            _sockets: sockets,
+            terminal_input: None,
+            unsent: Vec::new(),
+            lines: LineSplitter::default(),
+            log_file,
+            terminal_file,
+            diagnostics: Vec::new(),
+            open_streams: 3,
+        })
+    }
+
+    /// Where other sources of events (the user, signals) send theirs.
+    pub fn event_source(&self) -> SyncSender<Event> {
+        self.event_source.clone()
+    }
+
+    /// Follows the run until it ends or `deadline` passes, then kills the emulator and hands the
+    /// output that is still on its way to the observer.
+    pub fn run(mut self, observer: &mut dyn Observer, deadline: Option<Instant>) -> Result<End> {
+        let end = loop {
+            let event = match deadline {
+                None => self
+                    .events
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => self
+                    .events
+                    .recv_timeout(deadline.saturating_duration_since(Instant::now())),
+            };
+            match event {
+                Err(_) => break End::Timeout,
+                Ok(event) => {
+                    if let Some(end) = self.handle(event, observer)? {
+                        break end;
+                    }
+                }
+            }
+        };
+        self.finish(end, observer)
+    }
+
+    fn finish(mut self, end: End, observer: &mut dyn Observer) -> Result<End> {
+        // Killing fails only if it has ended already.
+        let _ = self.emulator.kill();
+        let status = self
+            .emulator
+            .wait()
+            .map_err(|cause| Error::new(format!("cannot wait for the emulator: {cause}")))?;
+        // An emulator that never opened its lines leaves their threads waiting for it.
+        self.endpoints.iter().for_each(serial::poke);
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        let mut late_end = None;
+        while self.open_streams > 0 {
+            let Ok(event) = self
+                .events
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            else {
+                break;
+            };
+            late_end = self
+                .handle(event, observer)?
+                .filter(End::is_reported)
+                .or(late_end);
+        }
+        if let Some(line) = self.lines.rest() {
+            self.log_line(&line, observer)?;
+        }
+        Ok(match end {
+            // The emulator may be gone before the log's last line is read.
+            End::EmulatorEnded { .. } => late_end.unwrap_or_else(|| End::EmulatorEnded {
+                success: status.success(),
+                message: String::from_utf8_lossy(&self.diagnostics).trim().to_owned(),
+            }),
+            end => end,
+        })
+    }
+
+    /// Takes one event; tells the end of the run if that was it.
+    fn handle(&mut self, event: Event, observer: &mut dyn Observer) -> Result<Option<End>> {
+        let wish = match event {
+            Event::Connected(Channel::Terminal, input) => {
+                self.terminal_input = Some(input);
+                Wish::Send(Vec::new())
+            }
+            Event::Connected(Channel::Log, _) => return Ok(None),
+            Event::Output(Channel::Terminal, output) => {
+                self.terminal_file
+                    .write_all(&output)
+                    .map_err(|cause| Error::new(format!("cannot write {TERMINAL}: {cause}")))?;
+                observer.terminal(&output)
+            }
+            Event::Output(Channel::Log, output) => {
+                self.log_file
+                    .write_all(&output)
+                    .map_err(|cause| Error::new(format!("cannot write {LOG}: {cause}")))?;
+                for line in self.lines.push(&output) {
+                    if let Some(end) = self.log_line(&line, observer)? {
+                        return Ok(Some(end));
+                    }
+                }
+                return Ok(None);
+            }
+            Event::Diagnostic(text) => {
+                self.diagnostics.extend_from_slice(&text);
+                let excess = self.diagnostics.len().saturating_sub(DIAGNOSTIC_LIMIT);
+                self.diagnostics.drain(..excess);
+                return Ok(None);
+            }
+            Event::EmulatorEnded => {
+                self.open_streams -= 1;
+                return Ok(Some(End::EmulatorEnded {
+                    success: true,
+                    message: String::new(),
+                }));
+            }
+            Event::Closed => {
+                self.open_streams -= 1;
+                return Ok(None);
+            }
+            Event::Input(input) => observer.input(&input),
+            Event::Signal(number) => return Ok(Some(End::Signal(number))),
+        };
+        Ok(self.fulfil(wish))
+    }
+
+    fn log_line(&mut self, line: &str, observer: &mut dyn Observer) -> Result<Option<End>> {
+        let wish = observer.log_line(line);
+        let stopped = self.fulfil(wish);
+        Ok(End::reported_by(line).or(stopped))
+    }
+
+    fn fulfil(&mut self, wish: Wish) -> Option<End> {
+        match wish {
+            Wish::Stop => Some(End::Stopped),
+            Wish::Send(input) => {
+                self.unsent.extend_from_slice(&input);
+                if let Some(terminal) = &mut self.terminal_input {
+                    // A terminal that does not take input any more belongs to a machine that is ending.
+                    let _ = terminal
+                        .write_all(&self.unsent)
+                        .and_then(|()| terminal.flush());
+                    self.unsent.clear();
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Starts an emulator without input, and a thread that hears what it has to say.
+fn spawn(command: &mut Command, events: SyncSender<Event>) -> Result<Child> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut emulator = command
+        .spawn()
+        .map_err(|cause| not_started(command, &cause))?;
+    let diagnostics = emulator.stderr.take();
+    std::thread::spawn(move || {
+        if let Some(stream) = diagnostics {
+            forward(stream, &events, Event::Diagnostic);
+        }
+        // Whoever is not listening any more does not need to know.
+        let _ = events.send(Event::EmulatorEnded);
+    });
+    Ok(emulator)
+}
+
+/// Sends what a stream has to say until it ends or nobody listens.
+pub fn forward(
+    mut stream: impl Read,
+    events: &SyncSender<Event>,
+    event: impl Fn(Vec<u8>) -> Event,
+) {
+    let mut chunk = [0; CHUNK];
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => return,
+            Ok(count) => {
+                let data = chunk.get(..count).unwrap_or_default().to_vec();
+                if events.send(event(data)).is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Semaphores of this component: waiting for one thing.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::cap::Sel;
+use abi::hypercall::{CreateSm, SmDown};
+use abi::session::initial;
+use abi::status::Status;
+
+use crate::selector;
+use crate::sys::{syscall, tsc};
+
+/// A semaphore that nobody ups: waiting on it with a deadline is sleeping.
+static NEVER_UPPED: AtomicU64 = AtomicU64::new(Sel::NONE.0);
+
+/// Makes a semaphore that is nobody's member.
+///
+/// # Errors
+/// The account cannot pay, or no selector is free.
+pub fn create(count: u64) -> Result<Sel, Status> {
+    create_member(count, Sel::NONE, 0)
+}
+
+/// Makes a semaphore that is a member of `receiver`, with an id.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_member(count: u64, receiver: Sel, id: u64) -> Result<Sel, Status> {
+    let dst = selector::allocate().ok_or(Status::OutOfMemory)?;
+    let create = CreateSm { dst, pd: initial::PD, count, receiver, id };
+    match syscall::create_sm(create) {
+        Ok(_) => Ok(dst),
+        Err(status) => {
+            selector::free(dst);
+            Err(status)
+        }
+    }
+}
+
+/// Destroys a semaphore and frees its selector.
+pub fn discard(sm: Sel) {
+    // It can fail only if there is none, and then there is nothing to do.
+    let _gone = syscall::destroy(sm);
+    syscall::remove(sm);
+    selector::free(sm);
+}
+
+/// Ups a semaphore.
+///
+/// # Errors
+/// The selector names none, or its counter would overflow.
+pub fn up(sm: Sel) -> Result<(), Status> {
+    syscall::sm_up(sm)
+}
+
+/// Takes one, or waits until that is possible.
+///
+/// # Errors
+/// The selector names no semaphore.
+pub fn down(sm: Sel) -> Result<(), Status> {
+    syscall::sm_down(SmDown { sm, zero: false, deadline: SmDown::FOREVER }).map(|_| ())
+}
+
+/// Takes all there is without waiting, and says how many.
+pub fn take_all(sm: Sel) -> u64 {
+    const PASSED: u64 = 1;
+    syscall::sm_down(SmDown { sm, zero: true, deadline: PASSED }).map_or(0, |values| values.r8)
+}
+
+/// Blocks the calling thread for some microseconds.
+pub fn sleep_us(us: u64) {
+    let sm = Sel(NEVER_UPPED.load(Ordering::Relaxed));
+    let deadline = tsc::now().saturating_add(tsc::from_us(us));
+    // It ends by the deadline only.
+    let _timeout = syscall::sm_down(SmDown { sm, zero: false, deadline });
+}
+
+/// Blocks the calling thread for good.
+pub fn sleep_forever() -> ! {
+    let sm = Sel(NEVER_UPPED.load(Ordering::Relaxed));
+    loop {
+        let _never = down(sm);
+    }
+}
+
+/// Makes what sleeping needs.
+///
+/// # Errors
+/// As [`create`].
+pub(crate) fn initialise() -> Result<(), Status> {
+    NEVER_UPPED.store(create(0)?.0, Ordering::Relaxed);
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! From the first thread to `construct` on the entrypoint.
+
+use alloc::format;
+use core::fmt::Display;
+use core::panic::PanicInfo;
+
+use abi::session::{initial, parent};
+
+use crate::entrypoint::{Entrypoint, SignalReceiver};
+use crate::env::{Env, InitialSessions};
+use crate::error::Error;
+use crate::rpc::Unnamed;
+use crate::sys::portal::LocalEc;
+use crate::sys::{start, utcb};
+use crate::{error, log};
+
+/// Bytes of the entrypoint's stack.
+const ENTRYPOINT_STACK: u64 = 256 * 1024;
+/// Exit value of a component whose `construct` fails.
+const EXIT_CONSTRUCT: i64 = 1;
+/// Exit value of a component that panics: that of Rust programs elsewhere.
+const EXIT_PANIC: i64 = 101;
+
+/// Runs `construct` on a new entrypoint and forwards signals to it for ever.
+pub fn run<E: Display + 'static>(construct: fn(&'static Env) -> Result<(), E>) -> ! {
+    match start(construct).and_then(|(ec, signals)| Ok(signals.forward(&ec)?)) {
+        Ok(never) => match never {},
+        Err(error) => {
+            error!("cannot start: {error}");
+            exit(EXIT_CONSTRUCT)
+        }
+    }
+}
+
+fn start<E: Display + 'static>(construct: fn(&'static Env) -> Result<(), E>) -> Result<(LocalEc, SignalReceiver), Error> {
+    let sessions = InitialSessions::open()?;
+    let cpu = sessions.home_cpu()?;
+    let (slot, stack) = sessions.stack(ENTRYPOINT_STACK)?;
+    // The entrypoint lives as long as the component, and so does its stack.
+    core::mem::forget(stack);
+    let receiver = SignalReceiver::create()?;
+    let entrypoint_ec = LocalEc::create(cpu, slot, move |ec| {
+        let entrypoint = Entrypoint::new(ec, receiver);
+        let result = Env::create(sessions, entrypoint.clone())
+            .and_then(|env| construct(env).map_err(|error| Error::Input(format!("{error}"))));
+        if let Err(error) = result {
+            error!("{error}");
+            exit(EXIT_CONSTRUCT);
+        }
+        entrypoint
+    })?;
+    Ok((entrypoint_ec, receiver))
+}
+
+/// Tells the parent and stops.
+fn exit(value: i64) -> ! {
+    let parent = parent::Client::from(Unnamed(initial::PARENT));
+    let _gone = parent.exit(value);
+    start::fault()
+}
+
+/// What [`component!`](crate::component!) makes the panic handler do: log where and why, tell the parent, stop.
+pub fn panic(info: &PanicInfo<'_>) -> ! {
+    // A message may have been in the making.
+    utcb::preserved(|| {
+        log!("Error: {info}");
+        let parent = parent::Client::from(Unnamed(initial::PARENT));
+        let _gone = parent.exit(EXIT_PANIC);
+    });
+    start::fault()
+}
+
+/// Defines a component: its entry, allocator and panic handler. The argument is `fn(&'static Env) -> Result<(), impl Display>`.
+/// On a host it makes a program that only says that it cannot run there.
+#[macro_export]
+macro_rules! component {
+    ($construct:path) => {
+        #[cfg(kilonova)]
+        const _: () = {
+            #[global_allocator]
+            static HEAP: $crate::heap::Heap = $crate::heap::Heap;
+
+            #[panic_handler]
+            fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+                $crate::startup::panic(info)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "Rust" fn kilonova_main(_: u64) -> ! {
+                $crate::startup::run($construct)
+            }
+        };
+
+        #[cfg(not(kilonova))]
+        fn main() -> std::process::ExitCode {
+            let _: fn(&'static $crate::env::Env) -> _ = $construct;
+            std::eprintln!("this is a component of Kilonova and runs there only");
+            std::process::ExitCode::FAILURE
+        }
+    };
+}
+
+/// Defines the root task: its entry, allocator and panic handler. The argument is `fn(u64) -> !` and gets the address of
+/// the hypervisor information page. The heap has only its first arena, and the log nowhere to go, until told otherwise by
+/// [`heap::set_source`](crate::heap::set_source) and [`log::set_sink`](crate::log::set_sink).
+#[macro_export]
+macro_rules! root_task {
+    ($main:path) => {
+        #[cfg(kilonova)]
+        const _: () = {
+            #[global_allocator]
+            static HEAP: $crate::heap::Heap = $crate::heap::Heap;
+
+            #[panic_handler]
+            fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+                $crate::startup::panic_of_root(info)
+            }
+
+            #[unsafe(no_mangle)]
+            extern "Rust" fn kilonova_main(information_page: u64) -> ! {
+                $main(information_page)
+            }
+        };
+
+        #[cfg(not(kilonova))]
+        fn main() -> std::process::ExitCode {
+            let _: fn(u64) -> ! = $main;
+            std::eprintln!("this is the root task of Kilonova and runs there only");
+            std::process::ExitCode::FAILURE
+        }
+    };
+}
+
+/// What [`root_task!`](crate::root_task!) makes the panic handler do: log where and why, stop.
+pub fn panic_of_root(info: &PanicInfo<'_>) -> ! {
+    utcb::preserved(|| log!("Error: {info}"));
+    start::fault()
+}

@@ -1,0 +1,195 @@
+//! What the tables say about a machine.
+
+use crate::machine::{MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
+use crate::memory::{DEVICE_HOLE, MemoryRange};
+
+/// An I/O APIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoApicDescription {
+    /// APIC id.
+    pub id: u8,
+    /// Guest-physical address of its registers.
+    pub address: u32,
+    /// Global system interrupt of its first input.
+    pub gsi_base: u32,
+}
+
+/// ACPI fixed hardware (ACPI 4.8). There is no SMI command port: the machine is always in ACPI
+/// mode, so that SCI_EN must read as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedHardware {
+    /// PM1a event block, 4 ports.
+    pub pm1a_event: u16,
+    /// PM1a control block, 2 ports.
+    pub pm1a_control: u16,
+    /// PM timer, 4 ports, 32 bits wide.
+    pub pm_timer: Option<u16>,
+    /// Global system interrupt of the SCI: level-triggered, active high.
+    pub sci: u8,
+    /// Port that resets the machine.
+    pub reset_port: u16,
+    /// Value that does.
+    pub reset_value: u8,
+    /// SLP_TYP value that means "soft off".
+    pub sleep_type_s5: u8,
+}
+
+/// PCI host bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PciDescription {
+    /// First bus.
+    pub first_bus: u8,
+    /// Last bus.
+    pub last_bus: u8,
+    /// Base of memory-mapped configuration space for bus 0.
+    pub ecam: Option<u64>,
+    /// Window for 32-bit memory BARs, end exclusive and below 4 GiB.
+    pub memory_window: MemoryRange,
+    /// Window for 64-bit memory BARs.
+    pub high_memory_window: Option<MemoryRange>,
+    /// Global system interrupts of INTA..INTD of device 0, rotated for the others.
+    pub interrupts: [u32; 4],
+}
+
+/// 16550.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SerialDescription {
+    /// First of 8 ports.
+    pub io_base: u16,
+    /// ISA interrupt.
+    pub irq: u8,
+}
+
+/// 8042 at ports 60h and 64h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ps2Description {
+    /// Data port.
+    pub io_base: u16,
+    /// ISA interrupt of the keyboard.
+    pub keyboard_irq: u8,
+    /// ISA interrupt of the mouse.
+    pub mouse_irq: u8,
+}
+
+/// MC146818.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RtcDescription {
+    /// Index port.
+    pub io_base: u16,
+    /// ISA interrupt.
+    pub irq: u8,
+}
+
+/// A machine, as far as ACPI describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineDescription {
+    /// Local APIC id of each CPU, the boot CPU first.
+    pub apic_ids: Vec<u32>,
+    /// Guest-physical address of the local APICs.
+    pub local_apic_address: u32,
+    /// I/O APIC, if there is one.
+    pub io_apic: Option<IoApicDescription>,
+    /// A pair of 8259 as on every PC.
+    pub has_8259: bool,
+    /// There is no VGA to probe for.
+    pub no_vga: bool,
+    /// Fixed hardware.
+    pub fixed: FixedHardware,
+    /// PCI host bridge, if there is one.
+    pub pci: Option<PciDescription>,
+    /// Serial ports.
+    pub serial: Vec<SerialDescription>,
+    /// Keyboard controller, if there is one.
+    pub ps2: Option<Ps2Description>,
+    /// Real-time clock, if there is one.
+    pub rtc: Option<RtcDescription>,
+}
+
+impl MachineDescription {
+    /// A machine with one CPU and no devices but the fixed hardware.
+    pub fn bare() -> Self {
+        /// Where every PC has them (SDM3 11.4.1).
+        const LOCAL_APIC: u32 = 0xfee0_0000;
+        MachineDescription {
+            apic_ids: vec![0],
+            local_apic_address: LOCAL_APIC,
+            io_apic: None,
+            has_8259: false,
+            no_vga: true,
+            fixed: FixedHardware {
+                pm1a_event: 0x600,
+                pm1a_control: 0x604,
+                pm_timer: None,
+                sci: 9,
+                reset_port: 0xcf9,
+                reset_value: 0x06,
+                sleep_type_s5: 5,
+            },
+            pci: None,
+            serial: Vec::new(),
+            ps2: None,
+            rtc: None,
+        }
+    }
+
+    /// The machine that a configuration describes, with the fixed hardware of [`Self::bare`].
+    pub fn of(config: &MachineConfig) -> Self {
+        const IO_APIC: u32 = 0xfec0_0000;
+        let mut machine = Self::bare();
+        machine.apic_ids = (0..config.vcpu_count().max(1) as u32).collect();
+        for node in config.nodes() {
+            match *node {
+                MachineNode::Ioapic => {
+                    machine.io_apic = Some(IoApicDescription {
+                        id: 0,
+                        address: IO_APIC,
+                        gsi_base: 0,
+                    });
+                }
+                MachineNode::Pic { .. } => machine.has_8259 = true,
+                MachineNode::Vga { .. } => machine.no_vga = false,
+                MachineNode::PmTimer { io_port } => machine.fixed.pm_timer = Some(io_port),
+                MachineNode::PciHostBridge(bridge) => machine.pci = Some(pci(&bridge)),
+                MachineNode::Serial(SerialConfig { io_base, irq, .. }) => {
+                    machine.serial.push(SerialDescription { io_base, irq });
+                }
+                MachineNode::Kbc {
+                    io_base,
+                    irq_kbd,
+                    irq_aux,
+                } => {
+                    machine.ps2 = Some(Ps2Description {
+                        io_base,
+                        keyboard_irq: irq_kbd,
+                        mouse_irq: irq_aux,
+                    });
+                }
+                MachineNode::Rtc { io_base, irq } => {
+                    machine.rtc = Some(RtcDescription { io_base, irq });
+                }
+                _ => {}
+            }
+        }
+        machine
+    }
+}
+
+fn pci(bridge: &PciHostBridgeConfig) -> PciDescription {
+    /// End of the window where no ECAM bounds it: 512 MiB.
+    const WINDOW_END: u64 = 0xe000_0000;
+    let below_ecam = bridge
+        .mem_base
+        .filter(|ecam| *ecam > DEVICE_HOLE)
+        .unwrap_or(WINDOW_END);
+    PciDescription {
+        first_bus: bridge.bus_num,
+        last_bus: (u16::from(bridge.bus_num) + bridge.bus_count - 1).min(0xff) as u8,
+        ecam: bridge.mem_base,
+        memory_window: MemoryRange {
+            start: DEVICE_HOLE,
+            end: below_ecam.min(WINDOW_END),
+        },
+        high_memory_window: None,
+        interrupts: [16, 17, 18, 19],
+    }
+}

@@ -1,0 +1,288 @@
+//! Configuration of one virtual machine: the component's `<config>` node.
+//!
+//! ```xml
+//! <config>
+//!   <machine> ... </machine>                        <!-- see `machine` -->
+//!   <boot kernel="bzImage" initrd="initrd" cmdline="console=ttyS0"/>
+//!   <multiboot> <rom name="kernel"/> ... </multiboot>
+//! </config>
+//! ```
+//!
+//! `<boot>` starts Linux, `<multiboot>` a Multiboot kernel (first ROM) with modules (the rest); at
+//! most one of them. Every node and attribute must be known: a misspelt one would be a device
+//! silently missing.
+
+mod attributes;
+
+use roxmltree::{Document, Node};
+
+use crate::machine::MachineConfig;
+pub use attributes::{AttributeError, Attributes};
+
+/// A configuration that cannot be used: the cause in one line, naming node and attribute.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Not well-formed.
+    #[error("configuration is not well-formed XML: {0}")]
+    Xml(String),
+    /// The top node is not `<config>`.
+    #[error("line {line}: top-level node is <{name}> instead of <config>")]
+    NotConfig {
+        /// Name found.
+        name: String,
+        /// Line of the node.
+        line: u32,
+    },
+    /// A node that does not exist.
+    #[error("line {line}: unknown node <{node}> in <{parent}>")]
+    UnknownNode {
+        /// Its name.
+        node: String,
+        /// The node around it.
+        parent: String,
+        /// Line of the node.
+        line: u32,
+    },
+    /// A node that must be there.
+    #[error("node <{node}> is missing in <{parent}>")]
+    MissingNode {
+        /// Its name.
+        node: &'static str,
+        /// Where it belongs.
+        parent: &'static str,
+    },
+    /// A node that may occur only once, or excludes another one.
+    #[error("line {line}: node <{node}> conflicts with an earlier <{earlier}>")]
+    ConflictingNode {
+        /// The later node.
+        node: String,
+        /// The earlier one.
+        earlier: &'static str,
+        /// Line of the later node.
+        line: u32,
+    },
+    /// More nodes of a kind than a machine can have.
+    #[error("line {line}: more than {limit} nodes <{node}>")]
+    TooManyNodes {
+        /// Their name.
+        node: &'static str,
+        /// How many there may be.
+        limit: usize,
+        /// Line of the node around them.
+        line: u32,
+    },
+    /// Text where only nodes may be.
+    #[error("line {line}: unexpected text in <{node}>")]
+    UnexpectedText {
+        /// The node with the text.
+        node: String,
+        /// Its line.
+        line: u32,
+    },
+    /// Something about one attribute.
+    #[error("line {line}: node <{node}>, attribute \"{attribute}\": {problem}")]
+    Attribute {
+        /// The node.
+        node: String,
+        /// The attribute.
+        attribute: String,
+        /// What is wrong.
+        problem: AttributeError,
+        /// Line of the node.
+        line: u32,
+    },
+    /// Two nodes claim the same I/O ports.
+    #[error("line {line}: node <{node}>: I/O ports {ports} overlap those of <{other}>")]
+    PortOverlap {
+        /// The later node.
+        node: String,
+        /// Its ports, as `first..=last`.
+        ports: String,
+        /// The earlier node.
+        other: String,
+        /// Line of the later node.
+        line: u32,
+    },
+    /// A node claims memory of another one.
+    #[error("line {line}: node <{node}>: memory {range} overlaps that of <{other}>")]
+    MemoryOverlap {
+        /// The later node.
+        node: String,
+        /// Its range.
+        range: String,
+        /// The earlier node.
+        other: String,
+        /// Line of the later node.
+        line: u32,
+    },
+    /// The `<mem>` nodes do not make a usable layout.
+    #[error("node <mem>: {0}")]
+    Memory(#[from] crate::memory::LayoutError),
+}
+
+/// How the machine starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BootConfig {
+    /// `<boot>`: Linux by its boot protocol.
+    Linux(LinuxBootConfig),
+    /// `<multiboot>`: names of ROMs, the kernel first.
+    Multiboot(Vec<String>),
+}
+
+/// `<boot>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinuxBootConfig {
+    /// Name of the ROM with the bzImage.
+    pub kernel: String,
+    /// Name of the ROM with the initial RAM disk.
+    pub initrd: Option<String>,
+    /// Kernel command line.
+    pub cmdline: String,
+}
+
+/// All of `<config>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmmConfig {
+    /// `<machine>`.
+    pub machine: MachineConfig,
+    /// `<boot>` or `<multiboot>`.
+    pub boot: Option<BootConfig>,
+}
+
+impl VmmConfig {
+    /// Parses and checks the text of a `<config>` node.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(xml: &str) -> Result<Self, ConfigError> {
+        let xml = mend_empty_tag_openers(xml);
+        let document =
+            Document::parse(&xml).map_err(|error| ConfigError::Xml(error.to_string()))?;
+        let root = document.root_element();
+        if root.tag_name().name() != "config" {
+            let name = root.tag_name().name().to_owned();
+            return Err(ConfigError::NotConfig {
+                name,
+                line: line_of(root),
+            });
+        }
+        Attributes::of(root).finish()?;
+        let (mut machine, mut boot) = (None, None);
+        for node in child_nodes(root)? {
+            match node.tag_name().name() {
+                "machine" if machine.is_some() => return Err(conflict(node, "machine")),
+                "machine" => machine = Some(MachineConfig::parse(node)?),
+                "boot" | "multiboot" if boot.is_some() => {
+                    let linux = matches!(boot, Some(BootConfig::Linux(_)));
+                    return Err(conflict(node, if linux { "boot" } else { "multiboot" }));
+                }
+                "boot" => boot = Some(BootConfig::Linux(parse_linux(node)?)),
+                "multiboot" => boot = Some(BootConfig::Multiboot(parse_multiboot(node)?)),
+                _ => return Err(unknown_node(node, root)),
+            }
+        }
+        let machine = machine.ok_or(ConfigError::MissingNode {
+            node: "machine",
+            parent: "config",
+        })?;
+        Ok(VmmConfig { machine, boot })
+    }
+}
+
+/// The published example of a machine description opens one tag as `<>nullio ...`. No XML has `<>`
+/// followed by a name, so that reading it as `<` cannot change a well-formed document's nodes.
+fn mend_empty_tag_openers(xml: &str) -> String {
+    let mut mended = String::with_capacity(xml.len());
+    let mut rest = xml;
+    while let Some((before, after)) = rest.split_once("<>") {
+        let opens_tag = after.starts_with(|c: char| c.is_ascii_alphabetic());
+        mended.push_str(before);
+        mended.push_str(if opens_tag { "<" } else { "<>" });
+        rest = after;
+    }
+    mended.push_str(rest);
+    mended
+}
+
+fn parse_linux(node: Node) -> Result<LinuxBootConfig, ConfigError> {
+    let mut attributes = Attributes::of(node);
+    let config = LinuxBootConfig {
+        kernel: attributes.name("kernel")?,
+        initrd: attributes.optional_name("initrd")?,
+        cmdline: attributes.optional_text("cmdline").unwrap_or_default(),
+    };
+    attributes.finish()?;
+    no_children(node)?;
+    Ok(config)
+}
+
+fn parse_multiboot(node: Node) -> Result<Vec<String>, ConfigError> {
+    Attributes::of(node).finish()?;
+    let mut names = Vec::new();
+    for rom in child_nodes(node)? {
+        if rom.tag_name().name() != "rom" {
+            return Err(unknown_node(rom, node));
+        }
+        let mut attributes = Attributes::of(rom);
+        names.push(attributes.name("name")?);
+        attributes.finish()?;
+        no_children(rom)?;
+    }
+    if names.is_empty() {
+        return Err(ConfigError::MissingNode {
+            node: "rom",
+            parent: "multiboot",
+        });
+    }
+    Ok(names)
+}
+
+fn conflict(node: Node, earlier: &'static str) -> ConfigError {
+    let name = node.tag_name().name().to_owned();
+    ConfigError::ConflictingNode {
+        node: name,
+        earlier,
+        line: line_of(node),
+    }
+}
+
+/// The error for a node that `parent` does not know.
+pub(crate) fn unknown_node(node: Node, parent: Node) -> ConfigError {
+    ConfigError::UnknownNode {
+        node: node.tag_name().name().to_owned(),
+        parent: parent.tag_name().name().to_owned(),
+        line: line_of(node),
+    }
+}
+
+/// Line of the node's start, from 1.
+pub(crate) fn line_of(node: Node) -> u32 {
+    node.document().text_pos_at(node.range().start).row
+}
+
+/// The elements in `node`, which may hold nothing else but comments.
+pub(crate) fn child_nodes<'a, 'input>(
+    node: Node<'a, 'input>,
+) -> Result<Vec<Node<'a, 'input>>, ConfigError> {
+    let is_text =
+        |child: Node| child.is_text() && !child.text().unwrap_or_default().trim_ascii().is_empty();
+    if node.children().any(is_text) {
+        let name = node.tag_name().name().to_owned();
+        return Err(ConfigError::UnexpectedText {
+            node: name,
+            line: line_of(node),
+        });
+    }
+    Ok(node.children().filter(Node::is_element).collect())
+}
+
+/// Checks that `node` holds neither elements nor text.
+pub(crate) fn no_children(node: Node) -> Result<(), ConfigError> {
+    match child_nodes(node)?.first() {
+        Some(child) => Err(unknown_node(*child, node)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! CPUID as the guest sees it: the host's leaves, filtered by a policy and completed by the
+//! virtual topology (APM3 appendix E, SDM2A "CPUID").
+//!
+//! The table is computed once per virtual CPU; an exit costs a binary search.
+
+mod features;
+mod topology;
+
+use crate::state::Cr4;
+
+/// One leaf's registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "architectural register names")]
+pub struct CpuidRegisters {
+    pub eax: u32,
+    pub ebx: u32,
+    pub ecx: u32,
+    pub edx: u32,
+}
+
+/// One leaf as read on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostLeaf {
+    /// EAX on input.
+    pub leaf: u32,
+    /// ECX on input, 0 for leaves without subleaves.
+    pub subleaf: u32,
+    /// What the host returned.
+    pub registers: CpuidRegisters,
+}
+
+/// What the guest is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuidPolicy {
+    /// Local APIC id of this CPU.
+    pub apic_id: u32,
+    /// Number of virtual CPUs, all cores of one package with ids from 0.
+    pub cpu_count: u32,
+    /// Frequency of the guest's TSC.
+    pub tsc_khz: u32,
+    /// Frequency of the local APIC timer before its divider.
+    pub lapic_khz: u32,
+    /// Offer XSAVE and what needs it (AVX and on). To be clear where the hypervisor cannot keep
+    /// XCR0 apart per virtual CPU, because the CPU does not intercept XSETBV.
+    pub xsave: bool,
+    /// Offer process-context identifiers, if the host has them.
+    pub pcid: bool,
+    /// The local APIC model has x2APIC mode.
+    pub x2apic: bool,
+    /// The local APIC model has the TSC-deadline mode.
+    pub tsc_deadline: bool,
+}
+
+/// Guest registers that CPUID reflects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuidInput {
+    /// CR4 (OSXSAVE).
+    pub cr4: Cr4,
+    /// XCR0.
+    pub xcr0: u64,
+}
+
+/// Signature of the hypervisor in leaf 4000_0000h: EBX, ECX, EDX.
+pub const HYPERVISOR_SIGNATURE: [u8; 12] = *b"KilonovaVMM\0";
+
+/// Leaf numbers.
+pub(crate) mod leaf {
+    pub(crate) const VENDOR: u32 = 0;
+    pub(crate) const FEATURES: u32 = 1;
+    pub(crate) const CACHE_DESCRIPTORS: u32 = 2;
+    pub(crate) const CACHES_INTEL: u32 = 4;
+    pub(crate) const POWER: u32 = 6;
+    pub(crate) const EXTENDED_FEATURES: u32 = 7;
+    pub(crate) const TOPOLOGY: u32 = 0xb;
+    pub(crate) const XSAVE: u32 = 0xd;
+    pub(crate) const TSC: u32 = 0x15;
+    pub(crate) const FREQUENCY: u32 = 0x16;
+    pub(crate) const HYPERVISOR: u32 = 0x4000_0000;
+    pub(crate) const HYPERVISOR_TIMING: u32 = 0x4000_0010;
+    pub(crate) const EXTENDED_MAX: u32 = 0x8000_0000;
+    pub(crate) const EXTENDED_FEATURES_AMD: u32 = 0x8000_0001;
+    pub(crate) const BRAND_FIRST: u32 = 0x8000_0002;
+    pub(crate) const CACHE_TLB_LAST: u32 = 0x8000_0006;
+    pub(crate) const ADVANCED_POWER: u32 = 0x8000_0007;
+    pub(crate) const SIZES: u32 = 0x8000_0008;
+    pub(crate) const TLB_1G: u32 = 0x8000_0019;
+    pub(crate) const CACHES_AMD: u32 = 0x8000_001d;
+    pub(crate) const TOPOLOGY_AMD: u32 = 0x8000_001e;
+    pub(crate) const EXTENDED_FEATURES_2: u32 = 0x8000_0021;
+}
+
+/// CPUID bit that depends on guest state: leaf 1, ECX.
+const OSXSAVE: u32 = 1 << 27;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    leaf: u32,
+    subleaf: u32,
+    registers: CpuidRegisters,
+}
+
+/// CPUID of one virtual CPU.
+#[derive(Clone, Debug)]
+pub struct GuestCpuid {
+    /// Sorted by leaf and subleaf; a leaf without subleaves has the one entry 0.
+    entries: Vec<Entry>,
+    xsave: bool,
+}
+
+impl GuestCpuid {
+    /// Computes the table from `host`, in any order; leaves that the policy does not know are not
+    /// passed on.
+    pub fn new(host: &[HostLeaf], policy: &CpuidPolicy) -> Self {
+        let mut entries: Vec<Entry> = host
+            .iter()
+            .filter_map(|host| {
+                features::filter(host, policy).map(|registers| Entry {
+                    leaf: host.leaf,
+                    subleaf: host.subleaf,
+                    registers: topology::adjust(host, registers, policy),
+                })
+            })
+            .collect();
+        let made = topology::leaves(policy)
+            .into_iter()
+            .chain(hypervisor_leaves(policy));
+        entries.extend(made);
+        entries.sort_by_key(|entry| (entry.leaf, entry.subleaf));
+        entries.dedup_by_key(|entry| (entry.leaf, entry.subleaf));
+        let mut cpuid = GuestCpuid {
+            entries,
+            xsave: policy.xsave,
+        };
+        cpuid.set_maxima();
+        cpuid
+    }
+
+    /// The registers that CPUID returns for EAX = `leaf`, ECX = `subleaf`. What does not exist
+    /// reads as zero, as on AMD.
+    pub fn lookup(&self, leaf: u32, subleaf: u32, input: &CpuidInput) -> CpuidRegisters {
+        let subleaf_key = if has_subleaves(leaf) { subleaf } else { 0 };
+        let Some(mut registers) = self.get(leaf, subleaf_key) else {
+            return topology::beyond_last_level(leaf, subleaf, self.get(leaf::TOPOLOGY, 0));
+        };
+        match (leaf, subleaf_key) {
+            (leaf::FEATURES, _) if self.xsave && input.cr4.contains(Cr4::OSXSAVE) => {
+                registers.ecx |= OSXSAVE;
+            }
+            (leaf::XSAVE, 0) => registers.ebx = self.xsave_size(input.xcr0),
+            _ => {}
+        }
+        registers
+    }
+
+    fn get(&self, leaf: u32, subleaf: u32) -> Option<CpuidRegisters> {
+        let index = self
+            .entries
+            .binary_search_by_key(&(leaf, subleaf), |entry| (entry.leaf, entry.subleaf))
+            .ok()?;
+        self.entries.get(index).map(|entry| entry.registers)
+    }
+
+    /// Size of the XSAVE area for the enabled components: subleaf n has size (EAX) and offset
+    /// (EBX) of component n, from 2 on.
+    fn xsave_size(&self, xcr0: u64) -> u32 {
+        /// Legacy area and header.
+        const FIXED_PART: u32 = 512 + 64;
+        (2..63)
+            .filter(|component| xcr0 >> component & 1 == 1)
+            .filter_map(|component| self.get(leaf::XSAVE, component))
+            .map(|registers| registers.ebx.saturating_add(registers.eax))
+            .fold(FIXED_PART, u32::max)
+    }
+
+    /// Announces the highest basic and extended leaf.
+    fn set_maxima(&mut self) {
+        for (first, last) in [
+            (leaf::VENDOR, leaf::HYPERVISOR),
+            (leaf::EXTENDED_MAX, u32::MAX),
+        ] {
+            let inside = |entry: &&mut Entry| (first..last).contains(&entry.leaf);
+            let highest = self
+                .entries
+                .iter_mut()
+                .filter(inside)
+                .map(|entry| entry.leaf)
+                .max();
+            let head = self.entries.iter_mut().find(|entry| entry.leaf == first);
+            if let (Some(highest), Some(head)) = (highest, head) {
+                head.registers.eax = highest;
+            }
+        }
+    }
+}
+
+fn has_subleaves(leaf: u32) -> bool {
+    matches!(
+        leaf,
+        leaf::CACHES_INTEL
+            | leaf::EXTENDED_FEATURES
+            | leaf::TOPOLOGY
+            | leaf::XSAVE
+            | leaf::CACHES_AMD
+    )
+}
+
+fn hypervisor_leaves(policy: &CpuidPolicy) -> Vec<Entry> {
+    let [a, b, c] = [0, 4, 8].map(|at| {
+        let mut word = [0; 4];
+        word.copy_from_slice(&HYPERVISOR_SIGNATURE[at..at + 4]);
+        u32::from_le_bytes(word)
+    });
+    let entry = |leaf, eax, ebx, ecx, edx| Entry {
+        leaf,
+        subleaf: 0,
+        registers: CpuidRegisters { eax, ebx, ecx, edx },
+    };
+    /// Bus (reference) clock that processors of this generation have.
+    const BUS_MHZ: u32 = 100;
+    let mhz = policy.tsc_khz / 1000;
+    // TSC = crystal * EBX / EAX, where the crystal also clocks the APIC timer (SDM3 11.5.4).
+    let crystal_hz = policy.lapic_khz.saturating_mul(1000);
+    vec![
+        entry(leaf::TSC, policy.lapic_khz, policy.tsc_khz, crystal_hz, 0),
+        entry(leaf::FREQUENCY, mhz, mhz, BUS_MHZ, 0),
+        entry(leaf::HYPERVISOR, leaf::HYPERVISOR_TIMING, a, b, c),
+        entry(
+            leaf::HYPERVISOR_TIMING,
+            policy.tsc_khz,
+            policy.lapic_khz,
+            0,
+            0,
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

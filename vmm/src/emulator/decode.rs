@@ -1,0 +1,337 @@
+//! From bytes to the operations that the executor knows.
+
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use vm_memory::GuestMemoryBackend;
+
+use super::Width;
+use super::address::{AddressSize, MemoryOperand};
+use super::arithmetic::{Binary, BitAction, Unary};
+use super::error::{InstructionBytes, MAX_INSTRUCTION, Stop, Unemulated};
+use super::fetch::Fetcher;
+use super::string::StringOperation;
+use crate::state::{Gpr, SegmentRegister};
+
+/// An operand other than memory's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operand {
+    None,
+    /// Part of a general-purpose register; `high` for AH, CH, DH, BH.
+    Register {
+        register: Gpr,
+        high: bool,
+    },
+    /// XMM register by number.
+    Vector(u8),
+    /// The memory operand in [`Decoded::memory`].
+    Memory,
+    /// Immediate, sign-extended to 64 bits.
+    Immediate(u64),
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Move,
+    ZeroExtend,
+    SignExtend,
+    Binary(Binary),
+    Unary(Unary),
+    Bit(BitAction),
+    Exchange,
+    ExchangeAdd,
+    CompareExchange,
+    /// CMPXCHG8B or CMPXCHG16B.
+    CompareExchangeWide,
+    Push,
+    Pop,
+    String(StringOperation),
+    /// Move between XMM and memory; `aligned` demands 16-byte alignment.
+    VectorMove {
+        aligned: bool,
+    },
+    /// Prefetches and cache-line flushes: no architectural effect on device memory.
+    CacheHint,
+}
+
+/// Repeat prefix of a string instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repeat {
+    None,
+    /// REP, REPE.
+    WhileEqual,
+    /// REPNE.
+    WhileNotEqual,
+}
+
+/// A decoded instruction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decoded {
+    pub(super) operation: Operation,
+    pub(super) destination: Operand,
+    pub(super) source: Operand,
+    pub(super) memory: MemoryOperand,
+    /// Width of the destination, and of the source but for extending moves.
+    pub(super) width: Width,
+    /// Bytes of memory the operand has, 1..=16.
+    pub(super) memory_bytes: u8,
+    pub(super) repeat: Repeat,
+    pub(super) length: u8,
+}
+
+/// Decodes the raw instruction at the start of `code`, fetching its next page if it needs one.
+pub(super) fn decode_raw<M: GuestMemoryBackend>(
+    code: &mut InstructionBytes,
+    fetcher: &mut Fetcher<'_, M>,
+) -> Result<Instruction, Stop> {
+    let state = fetcher.state;
+    loop {
+        let mut decoder = Decoder::with_ip(
+            state.mode().bits(),
+            code.as_slice(),
+            state.rip,
+            DecoderOptions::NONE,
+        );
+        let instruction = decoder.decode();
+        if !instruction.is_invalid() {
+            return Ok(instruction);
+        }
+        let incomplete = decoder.last_error() == DecoderError::NoMoreBytes;
+        if !incomplete || code.length >= MAX_INSTRUCTION {
+            return Err(Unemulated::Undecodable.into());
+        }
+        fetcher.fetch_next_page(code)?;
+    }
+}
+
+/// Reduces an instruction to an operation of the emulated set.
+pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
+    let operation = operation_of(instruction)?;
+    let memory_bytes = memory_bytes(instruction, operation)?;
+    let operand = |index| operand_of(instruction, index);
+    let is_string = matches!(operation, Operation::String(_));
+    let (destination, source) = match operation {
+        Operation::String(_) | Operation::CacheHint | Operation::CompareExchangeWide => {
+            (Operand::None, Operand::None)
+        }
+        _ => (
+            operand(0)?,
+            if instruction.op_count() > 1 {
+                operand(1)?
+            } else {
+                Operand::None
+            },
+        ),
+    };
+    let memory = if is_string {
+        string_operand(instruction)
+    } else {
+        memory_operand(instruction)
+    };
+    Some(Decoded {
+        operation,
+        destination,
+        source,
+        memory: memory?,
+        width: width_of(instruction, destination, memory_bytes)?,
+        memory_bytes,
+        repeat: repeat_of(instruction),
+        length: instruction.len() as u8,
+    })
+}
+
+fn operation_of(instruction: &Instruction) -> Option<Operation> {
+    use Operation as O;
+    let operation = match instruction.mnemonic() {
+        Mnemonic::Mov | Mnemonic::Movnti => O::Move,
+        Mnemonic::Movzx => O::ZeroExtend,
+        Mnemonic::Movsx | Mnemonic::Movsxd => O::SignExtend,
+        Mnemonic::Add => O::Binary(Binary::Add),
+        Mnemonic::Adc => O::Binary(Binary::Adc),
+        Mnemonic::Sub => O::Binary(Binary::Sub),
+        Mnemonic::Sbb => O::Binary(Binary::Sbb),
+        Mnemonic::And => O::Binary(Binary::And),
+        Mnemonic::Or => O::Binary(Binary::Or),
+        Mnemonic::Xor => O::Binary(Binary::Xor),
+        Mnemonic::Cmp => O::Binary(Binary::Cmp),
+        Mnemonic::Test => O::Binary(Binary::Test),
+        Mnemonic::Inc => O::Unary(Unary::Inc),
+        Mnemonic::Dec => O::Unary(Unary::Dec),
+        Mnemonic::Neg => O::Unary(Unary::Neg),
+        Mnemonic::Not => O::Unary(Unary::Not),
+        Mnemonic::Bt => O::Bit(BitAction::Test),
+        Mnemonic::Bts => O::Bit(BitAction::Set),
+        Mnemonic::Btr => O::Bit(BitAction::Reset),
+        Mnemonic::Btc => O::Bit(BitAction::Complement),
+        Mnemonic::Xchg => O::Exchange,
+        Mnemonic::Xadd => O::ExchangeAdd,
+        Mnemonic::Cmpxchg => O::CompareExchange,
+        Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b => O::CompareExchangeWide,
+        Mnemonic::Push => O::Push,
+        Mnemonic::Pop => O::Pop,
+        _ => return rarer_operation(instruction),
+    };
+    Some(operation)
+}
+
+fn rarer_operation(instruction: &Instruction) -> Option<Operation> {
+    let operation = match instruction.mnemonic() {
+        Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsq => StringOperation::Move,
+        Mnemonic::Movsd if instruction.is_string_instruction() => StringOperation::Move,
+        Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsq => StringOperation::Compare,
+        Mnemonic::Cmpsd if instruction.is_string_instruction() => StringOperation::Compare,
+        Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd | Mnemonic::Stosq => {
+            StringOperation::Store
+        }
+        Mnemonic::Lodsb | Mnemonic::Lodsw | Mnemonic::Lodsd | Mnemonic::Lodsq => {
+            StringOperation::Load
+        }
+        Mnemonic::Scasb | Mnemonic::Scasw | Mnemonic::Scasd | Mnemonic::Scasq => {
+            StringOperation::Scan
+        }
+        Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => StringOperation::Input,
+        Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => StringOperation::Output,
+        Mnemonic::Movdqa | Mnemonic::Movaps | Mnemonic::Movapd => {
+            return Some(Operation::VectorMove { aligned: true });
+        }
+        Mnemonic::Movntdq | Mnemonic::Movntdqa | Mnemonic::Movntps | Mnemonic::Movntpd => {
+            return Some(Operation::VectorMove { aligned: true });
+        }
+        Mnemonic::Movdqu | Mnemonic::Movups | Mnemonic::Movupd | Mnemonic::Lddqu => {
+            return Some(Operation::VectorMove { aligned: false });
+        }
+        Mnemonic::Movd | Mnemonic::Movq | Mnemonic::Movss | Mnemonic::Movsd => {
+            return Some(Operation::VectorMove { aligned: false });
+        }
+        Mnemonic::Prefetcht0
+        | Mnemonic::Prefetcht1
+        | Mnemonic::Prefetcht2
+        | Mnemonic::Prefetchnta
+        | Mnemonic::Prefetchw
+        | Mnemonic::Clflush
+        | Mnemonic::Clflushopt
+        | Mnemonic::Clwb => return Some(Operation::CacheHint),
+        _ => return None,
+    };
+    Some(Operation::String(operation))
+}
+
+/// Size of the memory operand. Instructions without one did not exit for memory and are not in
+/// the emulated set.
+fn memory_bytes(instruction: &Instruction, operation: Operation) -> Option<u8> {
+    /// Longest operand of the set.
+    const MAX_OPERAND: usize = 16;
+    if operation == Operation::CacheHint {
+        return Some(1);
+    }
+    let size = instruction.memory_size().size();
+    (1..=MAX_OPERAND).contains(&size).then_some(size as u8)
+}
+
+fn width_of(instruction: &Instruction, destination: Operand, memory_bytes: u8) -> Option<Width> {
+    match destination {
+        Operand::Register { .. } => Width::from_bytes(instruction.op0_register().size()),
+        // Wide operands are moved as bytes; their width is not used.
+        _ => Some(Width::from_bytes(memory_bytes.into()).unwrap_or(Width::Qword)),
+    }
+}
+
+fn operand_of(instruction: &Instruction, index: u32) -> Option<Operand> {
+    match instruction.try_op_kind(index).ok()? {
+        OpKind::Register => {
+            let register = instruction.try_op_register(index).ok()?;
+            if register.is_xmm() {
+                return Some(Operand::Vector(register.number() as u8));
+            }
+            let high = matches!(
+                register,
+                Register::AH | Register::CH | Register::DH | Register::BH
+            );
+            gpr_of(register).map(|register| Operand::Register { register, high })
+        }
+        OpKind::Memory => Some(Operand::Memory),
+        _ => instruction
+            .try_immediate(index)
+            .ok()
+            .map(Operand::Immediate),
+    }
+}
+
+/// The general-purpose register that `register` is part of.
+pub(super) fn gpr_of(register: Register) -> Option<Gpr> {
+    if register.is_gpr() {
+        Gpr::from_number(register.full_register().number())
+    } else {
+        None
+    }
+}
+
+fn segment_of(register: Register) -> Option<SegmentRegister> {
+    Some(match register {
+        Register::ES => SegmentRegister::Es,
+        Register::CS => SegmentRegister::Cs,
+        Register::SS => SegmentRegister::Ss,
+        Register::DS => SegmentRegister::Ds,
+        Register::FS => SegmentRegister::Fs,
+        Register::GS => SegmentRegister::Gs,
+        _ => return None,
+    })
+}
+
+/// The operand of kind [`OpKind::Memory`].
+pub(super) fn memory_operand(instruction: &Instruction) -> Option<MemoryOperand> {
+    let (base, index) = (instruction.memory_base(), instruction.memory_index());
+    let bytes = match (base, index) {
+        (Register::None, Register::None) => instruction.memory_displ_size() as usize,
+        (Register::None, index) => index.size(),
+        (base, _) => base.size(),
+    };
+    // Only EIP and RIP are no general-purpose registers; the displacement then is the target.
+    let relative = matches!(base, Register::RIP | Register::EIP);
+    let part = |register: Register| match register {
+        Register::None => Some(None),
+        register => gpr_of(register).map(Some),
+    };
+    Some(MemoryOperand {
+        segment: segment_of(instruction.memory_segment())?,
+        base: if relative { None } else { part(base)? },
+        index: part(index)?,
+        scale: instruction.memory_index_scale() as u8,
+        displacement: instruction.memory_displacement64(),
+        size: match bytes {
+            2 => AddressSize::Bits16,
+            4 => AddressSize::Bits32,
+            8 => AddressSize::Bits64,
+            _ => return None,
+        },
+    })
+}
+
+/// Source segment and address size of a string instruction; its registers are implied.
+fn string_operand(instruction: &Instruction) -> Option<MemoryOperand> {
+    let kinds = [instruction.op0_kind(), instruction.op1_kind()];
+    let size = kinds.iter().find_map(|kind| match kind {
+        OpKind::MemorySegSI | OpKind::MemoryESDI => Some(AddressSize::Bits16),
+        OpKind::MemorySegESI | OpKind::MemoryESEDI => Some(AddressSize::Bits32),
+        OpKind::MemorySegRSI | OpKind::MemoryESRDI => Some(AddressSize::Bits64),
+        _ => None,
+    })?;
+    let segment = segment_of(instruction.memory_segment()).unwrap_or(SegmentRegister::Ds);
+    Some(MemoryOperand {
+        segment,
+        base: None,
+        index: None,
+        scale: 1,
+        displacement: 0,
+        size,
+    })
+}
+
+fn repeat_of(instruction: &Instruction) -> Repeat {
+    if instruction.has_repne_prefix() {
+        Repeat::WhileNotEqual
+    } else if instruction.has_rep_prefix() {
+        Repeat::WhileEqual
+    } else {
+        Repeat::None
+    }
+}

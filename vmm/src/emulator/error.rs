@@ -1,0 +1,155 @@
+//! Ways in which an instruction does not complete.
+
+use std::fmt;
+
+use crate::state::{CpuMode, SegmentRegister, VcpuState};
+
+/// Exceptions that emulation can raise (APM2 8.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExceptionVector {
+    /// #UD.
+    InvalidOpcode = 6,
+    /// #SS.
+    Stack = 12,
+    /// #GP.
+    GeneralProtection = 13,
+    /// #PF.
+    Page = 14,
+}
+
+/// An exception to inject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// Which one.
+    pub vector: ExceptionVector,
+    /// Error code to push; none in real mode.
+    pub error_code: Option<u32>,
+    /// Value for CR2 (#PF only).
+    pub cr2: Option<u64>,
+}
+
+impl Exception {
+    /// #GP(0).
+    pub(super) const GENERAL_PROTECTION: Exception = Exception {
+        vector: ExceptionVector::GeneralProtection,
+        error_code: Some(0),
+        cr2: None,
+    };
+
+    /// The exception as it is delivered in `mode`: real mode pushes no error codes (APM2 8.4).
+    pub(super) fn in_mode(self, mode: CpuMode) -> Exception {
+        let error_code = self.error_code.filter(|_| mode != CpuMode::Real);
+        Exception { error_code, ..self }
+    }
+
+    /// #SS(0) for the stack segment, #GP(0) for any other.
+    pub(super) fn segment_violation(segment: SegmentRegister) -> Exception {
+        match segment {
+            SegmentRegister::Ss => Exception {
+                vector: ExceptionVector::Stack,
+                ..Exception::GENERAL_PROTECTION
+            },
+            _ => Exception::GENERAL_PROTECTION,
+        }
+    }
+}
+
+/// Why an instruction is not emulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unemulated {
+    /// The bytes are no instruction that the decoder knows.
+    #[error("undecodable instruction")]
+    Undecodable,
+    /// A known instruction outside the emulated set.
+    #[error("instruction not emulated")]
+    Instruction,
+    /// An SSE operand, but the exit did not transfer the XMM registers.
+    #[error("XMM registers not available")]
+    NoVectorState,
+    /// The instruction bytes are outside guest RAM.
+    #[error("instruction fetch from {0:#x}, outside guest RAM")]
+    FetchOutsideRam(u64),
+    /// A page table of the guest lies outside RAM.
+    #[error("page table at {0:#x}, outside guest RAM")]
+    TableOutsideRam(u64),
+}
+
+/// Longest instruction, in bytes (APM3 1.2).
+pub(super) const MAX_INSTRUCTION: usize = 15;
+
+/// Instruction bytes as far as they could be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InstructionBytes {
+    pub(super) bytes: [u8; MAX_INSTRUCTION],
+    pub(super) length: usize,
+}
+
+impl InstructionBytes {
+    /// The bytes, possibly with some of what follows the instruction.
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// An instruction that cannot be emulated: the guest has to be stopped.
+#[derive(Clone, Debug)]
+pub struct EmulationError {
+    /// Why.
+    pub reason: Unemulated,
+    /// The instruction.
+    pub bytes: InstructionBytes,
+    /// Registers before it.
+    pub state: Box<VcpuState>,
+}
+
+impl fmt::Display for EmulationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = &self.state;
+        let code = state.segment(SegmentRegister::Cs);
+        write!(
+            f,
+            "{} at {:#x}:{:#x}, bytes",
+            self.reason, code.selector, state.rip
+        )?;
+        for byte in self.bytes.as_slice() {
+            write!(f, " {byte:02x}")?;
+        }
+        write!(
+            f,
+            ", {:?}, cr0 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x} rflags {:#x}, gpr",
+            state.mode(),
+            state.cr0.bits(),
+            state.cr3,
+            state.cr4.bits(),
+            state.efer.bits(),
+            state.rflags.bits(),
+        )?;
+        state
+            .gpr
+            .iter()
+            .try_for_each(|value| write!(f, " {value:x}"))
+    }
+}
+
+impl std::error::Error for EmulationError {}
+
+/// Internal: anything that ends an instruction early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    Fault(Exception),
+    Unemulated(Unemulated),
+    Again,
+}
+
+impl From<Exception> for Stop {
+    fn from(exception: Exception) -> Self {
+        Stop::Fault(exception)
+    }
+}
+
+impl From<Unemulated> for Stop {
+    fn from(reason: Unemulated) -> Self {
+        Stop::Unemulated(reason)
+    }
+}

@@ -1,0 +1,282 @@
+//! Execution of decoded instructions: first locate and check every operand, then act.
+
+use vm_memory::GuestMemoryBackend;
+
+use super::address::{Intent, Location, linear_address};
+use super::arithmetic::{Binary, BitAction, Computed, Unary, binary, bit, unary};
+use super::decode::{Decoded, Operand, Operation};
+use super::error::{Exception, Stop, Unemulated};
+use super::operand::{read_register, write_register};
+use super::{Bus, NestedFault, Width};
+use crate::state::{CpuMode, Gpr, Rflags, SegmentAttributes, SegmentRegister, VcpuState};
+
+/// How far an instruction got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// All of it.
+    Complete,
+    /// Some iterations of a string instruction; executing it again continues.
+    Partial,
+}
+
+/// One instruction in execution.
+pub(super) struct Executor<'a, M, B> {
+    pub(super) state: &'a mut VcpuState,
+    pub(super) memory: &'a M,
+    pub(super) bus: &'a mut B,
+    pub(super) fault: Option<NestedFault>,
+    /// Most iterations of a repeated string instruction.
+    pub(super) limit: u32,
+}
+
+impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
+    /// Performs `decoded`, all but the advance of RIP.
+    pub(super) fn execute(mut self, decoded: &Decoded) -> Result<Progress, Stop> {
+        match decoded.operation {
+            Operation::Move => self.copy(decoded, |_, value| value),
+            Operation::ZeroExtend => self.copy(decoded, |_, value| value),
+            Operation::SignExtend => self.copy(decoded, Width::sign_extend),
+            Operation::Binary(operation) => self.binary(decoded, operation),
+            Operation::Unary(operation) => self.unary(decoded, operation),
+            Operation::Bit(action) => self.bit(decoded, action),
+            Operation::Exchange => self.exchange(decoded),
+            Operation::ExchangeAdd => self.exchange_add(decoded),
+            Operation::CompareExchange => self.compare_exchange(decoded),
+            Operation::CompareExchangeWide => self.compare_exchange_wide(decoded),
+            Operation::Push => self.push(decoded),
+            Operation::Pop => self.pop(decoded),
+            Operation::VectorMove { aligned } => self.vector_move(decoded, aligned),
+            Operation::CacheHint => Ok(()),
+            Operation::String(operation) => return self.string(decoded, operation),
+        }
+        .map(|()| Progress::Complete)
+    }
+
+    fn locate_operand(&self, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
+        self.locate(&decoded.memory, decoded.memory_bytes, intent)
+    }
+
+    /// Moves between memory and a register or immediate.
+    fn copy(&mut self, decoded: &Decoded, extend: fn(Width, u64) -> u64) -> Result<(), Stop> {
+        if decoded.destination == Operand::Memory {
+            let location = self.locate_operand(decoded, Intent::Write)?;
+            let value = self.operand_value(decoded.source, decoded.width);
+            self.store(&location, value);
+            return Ok(());
+        }
+        let location = self.locate_operand(decoded, Intent::Read)?;
+        let source_width =
+            Width::from_bytes(decoded.memory_bytes.into()).ok_or(Unemulated::Instruction)?;
+        let value = extend(source_width, self.load(&location));
+        self.set_operand(decoded.destination, decoded.width, value);
+        Ok(())
+    }
+
+    fn binary(&mut self, decoded: &Decoded, operation: Binary) -> Result<(), Stop> {
+        let width = decoded.width;
+        let to_memory = decoded.destination == Operand::Memory;
+        let intent = if to_memory && operation.writes() {
+            Intent::Write
+        } else {
+            Intent::Read
+        };
+        let location = self.locate_operand(decoded, intent)?;
+        let in_memory = self.load(&location);
+        let (left, right) = if to_memory {
+            (in_memory, self.operand_value(decoded.source, width))
+        } else {
+            (self.operand_value(decoded.destination, width), in_memory)
+        };
+        let Computed { value, rflags } = binary(operation, left, right, width, self.state.rflags);
+        if operation.writes() {
+            self.write_back(decoded, &location, value);
+        }
+        self.state.rflags = rflags;
+        Ok(())
+    }
+
+    fn write_back(&mut self, decoded: &Decoded, location: &Location, value: u64) {
+        match decoded.destination {
+            Operand::Memory => self.store(location, value),
+            register => self.set_operand(register, decoded.width, value),
+        }
+    }
+
+    fn unary(&mut self, decoded: &Decoded, operation: Unary) -> Result<(), Stop> {
+        let location = self.locate_operand(decoded, Intent::Write)?;
+        let old = self.load(&location);
+        let Computed { value, rflags } = unary(operation, old, decoded.width, self.state.rflags);
+        self.store(&location, value);
+        self.state.rflags = rflags;
+        Ok(())
+    }
+
+    /// BT, BTS, BTR, BTC. A bit index in a register reaches beyond the operand: it selects the
+    /// word, with sign, and the bit in it.
+    fn bit(&mut self, decoded: &Decoded, action: BitAction) -> Result<(), Stop> {
+        let width = decoded.width;
+        let index = self.operand_value(decoded.source, width);
+        let mut memory = decoded.memory;
+        if let Operand::Register { .. } = decoded.source {
+            let index = width.sign_extend(index) as i64;
+            let words = index.div_euclid(i64::from(width.bits()));
+            let bytes = words.wrapping_mul(i64::from(width.bytes())) as u64;
+            memory.displacement = memory.displacement.wrapping_add(bytes);
+        }
+        let intent = if action == BitAction::Test {
+            Intent::Read
+        } else {
+            Intent::Write
+        };
+        let location = self.locate(&memory, decoded.memory_bytes, intent)?;
+        let old = self.load(&location);
+        let index = index as u32 % width.bits();
+        let Computed { value, rflags } = bit(action, old, index, self.state.rflags);
+        if action != BitAction::Test {
+            self.store(&location, value);
+        }
+        self.state.rflags = rflags;
+        Ok(())
+    }
+
+    fn exchange(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+        let location = self.locate_operand(decoded, Intent::Write)?;
+        // Either operand may be the memory one; the decoder normalises it to the first.
+        let register = decoded.source;
+        let old = self.load(&location);
+        self.store(&location, self.operand_value(register, decoded.width));
+        self.set_operand(register, decoded.width, old);
+        Ok(())
+    }
+
+    fn exchange_add(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+        let location = self.locate_operand(decoded, Intent::Write)?;
+        let width = decoded.width;
+        let old = self.load(&location);
+        let addend = self.operand_value(decoded.source, width);
+        let Computed { value, rflags } = binary(Binary::Add, old, addend, width, self.state.rflags);
+        self.store(&location, value);
+        self.set_operand(decoded.source, width, old);
+        self.state.rflags = rflags;
+        Ok(())
+    }
+
+    fn compare_exchange(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+        let location = self.locate_operand(decoded, Intent::Write)?;
+        let width = decoded.width;
+        let old = self.load(&location);
+        let accumulator = read_register(self.state, Gpr::Rax, false, width);
+        let compared = binary(Binary::Cmp, accumulator, old, width, self.state.rflags);
+        // The memory operand is written in both cases (APM3, CMPXCHG).
+        if accumulator == old {
+            let new = self.operand_value(decoded.source, width);
+            self.store(&location, new);
+        } else {
+            self.store(&location, old);
+            write_register(self.state, Gpr::Rax, false, width, old);
+        }
+        self.state.rflags = compared.rflags;
+        Ok(())
+    }
+
+    /// CMPXCHG8B/16B: (E/R)DX:(E/R)AX against memory, (E/R)CX:(E/R)BX stored if equal.
+    fn compare_exchange_wide(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+        let location = self.locate_operand(decoded, Intent::Write)?;
+        let wide = decoded.memory_bytes == 16;
+        if wide && !location.first.address.0.is_multiple_of(16) {
+            return Err(Exception::GENERAL_PROTECTION.into());
+        }
+        let half = if wide { Width::Qword } else { Width::Dword };
+        let pair = |state: &VcpuState, high, low| {
+            let high = u128::from(read_register(state, high, false, half));
+            high << half.bits() | u128::from(read_register(state, low, false, half))
+        };
+        let old = self.load_wide(&location);
+        let equal = pair(self.state, Gpr::Rdx, Gpr::Rax) == old;
+        let new = if equal {
+            pair(self.state, Gpr::Rcx, Gpr::Rbx)
+        } else {
+            old
+        };
+        self.store_wide(&location, new);
+        if !equal {
+            write_register(self.state, Gpr::Rax, false, half, old as u64);
+            write_register(
+                self.state,
+                Gpr::Rdx,
+                false,
+                half,
+                (old >> half.bits()) as u64,
+            );
+        }
+        self.state.rflags.set(Rflags::ZF, equal);
+        Ok(())
+    }
+
+    fn push(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+        if decoded.destination != Operand::Memory {
+            return Err(Unemulated::Instruction.into());
+        }
+        let source = self.locate_operand(decoded, Intent::Read)?;
+        let pointer = self
+            .stack_pointer()
+            .wrapping_sub(u64::from(decoded.memory_bytes));
+        let stack = self.locate_stack(pointer, decoded, Intent::Write)?;
+        let value = self.load(&source);
+        self.store(&stack, value);
+        self.set_stack_pointer(pointer);
+        Ok(())
+    }
+
+    fn pop(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+        if decoded.destination != Operand::Memory {
+            return Err(Unemulated::Instruction.into());
+        }
+        let pointer = self.stack_pointer();
+        let stack = self.locate_stack(pointer, decoded, Intent::Read)?;
+        let mut memory = decoded.memory;
+        if memory.base == Some(Gpr::Rsp) {
+            // The address is formed with the stack pointer after the pop (APM3, POP).
+            memory.displacement = memory
+                .displacement
+                .wrapping_add(u64::from(decoded.memory_bytes));
+        }
+        let target = self.locate(&memory, decoded.memory_bytes, Intent::Write)?;
+        let value = self.load(&stack);
+        self.store(&target, value);
+        self.set_stack_pointer(pointer.wrapping_add(u64::from(decoded.memory_bytes)));
+        Ok(())
+    }
+
+    fn locate_stack(
+        &self,
+        pointer: u64,
+        decoded: &Decoded,
+        intent: Intent,
+    ) -> Result<Location, Stop> {
+        let offset = pointer & self.stack_width().mask();
+        let length = decoded.memory_bytes;
+        let linear = linear_address(self.state, SegmentRegister::Ss, offset, length, intent)?;
+        self.locate_linear(linear, length, intent)
+    }
+
+    /// Size of the stack pointer: 64 bits in 64-bit mode, else SS.B decides (APM2 4.7.3).
+    fn stack_width(&self) -> Width {
+        let stack = self.state.segment(SegmentRegister::Ss).attributes;
+        match self.state.mode() {
+            CpuMode::Long64 => Width::Qword,
+            CpuMode::Real | CpuMode::Virtual8086 => Width::Word,
+            _ if stack.contains(SegmentAttributes::DEFAULT_32) => Width::Dword,
+            _ => Width::Word,
+        }
+    }
+
+    fn stack_pointer(&self) -> u64 {
+        read_register(self.state, Gpr::Rsp, false, self.stack_width())
+    }
+
+    fn set_stack_pointer(&mut self, pointer: u64) {
+        let width = self.stack_width();
+        write_register(self.state, Gpr::Rsp, false, width, pointer);
+    }
+}

@@ -1,0 +1,170 @@
+//! Emulation of the instructions that exit: accesses to device memory, string I/O, and privileged
+//! instructions on CPUs that report neither the length nor the operands of what they intercepted.
+//!
+//! An instruction is fetched through the guest's own page tables and decoded; every operand is
+//! located and every permission checked before the first access, so that a guest exception leaves
+//! memory, devices and registers untouched (string instructions: up to the last whole iteration).
+//! Any bytes are acceptable input: what is not covered is a typed error with bytes and state.
+
+mod address;
+mod arithmetic;
+mod bus;
+mod cache;
+mod decode;
+mod error;
+mod execute;
+mod fetch;
+mod intercept;
+mod operand;
+mod string;
+mod vector;
+
+pub use bus::{Bus, Width};
+pub use error::{EmulationError, Exception, ExceptionVector, Unemulated};
+pub use intercept::{ControlRegister, Intercepted, InterceptedOperation};
+
+use vm_memory::{GuestAddress, GuestMemoryBackend};
+
+use crate::paging::WalkMemo;
+use crate::state::{Rflags, VcpuState};
+use cache::DecodeCache;
+use error::Stop;
+use execute::{Executor, Progress};
+use fetch::Fetcher;
+
+/// A nested page fault on a translated address, as the exit reports it. It spares the walk for
+/// the data operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NestedFault {
+    /// Guest-physical address of the access. It must lie outside guest RAM and stem from the
+    /// final translation of the operand, not from a walk of the guest's tables (VMCB.EXITINFO1
+    /// bit 32, APM2 15.25.6).
+    pub address: GuestAddress,
+    /// Whether the hardware checked permission to write (EXITINFO1 bit 1).
+    pub write: bool,
+}
+
+/// How an emulated instruction ended. The registers passed in are already updated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: RIP is behind it (single-stepped string instructions: after one iteration, at the
+    /// unchanged RIP). The interrupt shadow of the instruction before ends.
+    Retired {
+        /// RFLAGS.TF was set: a single-step #DB (DR6.BS) is due.
+        single_step: bool,
+    },
+    /// RIP is unchanged and executing the instruction again continues it: a repeated string
+    /// instruction used up its share of this exit, or a page table changed under the walk.
+    Again,
+    /// The guest gets this exception at the unchanged RIP.
+    Fault(Exception),
+}
+
+/// Most iterations of a repeated string instruction in one exit: bounds the time in which the
+/// vCPU takes no interrupt.
+const STRING_ITERATIONS_PER_EXIT: u32 = 1024;
+
+/// Instruction emulator of one vCPU.
+#[derive(Default)]
+pub struct Emulator {
+    cache: DecodeCache,
+    walks: WalkMemo,
+}
+
+impl Emulator {
+    /// An emulator that has seen no instruction yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Emulates the instruction at CS:RIP. Accesses outside guest RAM go to `bus`.
+    ///
+    /// # Errors
+    /// [`EmulationError`] when the instruction, its mode or its location is not covered. Nothing
+    /// has changed then, but for the whole iterations that a string instruction had finished.
+    pub fn emulate<M: GuestMemoryBackend, B: Bus>(
+        &mut self,
+        state: &mut VcpuState,
+        memory: &M,
+        bus: &mut B,
+        fault: Option<NestedFault>,
+    ) -> Result<Outcome, EmulationError> {
+        let single_step = state.rflags.contains(Rflags::TF);
+        let walks = &mut self.walks;
+        let fetcher = Fetcher {
+            state,
+            memory,
+            walks,
+        };
+        let result = self.cache.decode_at(fetcher).and_then(|decoded| {
+            let limit = if single_step {
+                1
+            } else {
+                STRING_ITERATIONS_PER_EXIT
+            };
+            let progress = Executor {
+                state,
+                memory,
+                bus,
+                fault,
+                limit,
+            }
+            .execute(&decoded)?;
+            Ok((progress, decoded.length))
+        });
+        match result {
+            Ok((Progress::Complete, length)) => {
+                state.advance_rip(length);
+                state.rflags.remove(Rflags::RF);
+                Ok(Outcome::Retired { single_step })
+            }
+            Ok((Progress::Partial, _)) if single_step => Ok(Outcome::Retired { single_step }),
+            Ok((Progress::Partial, _)) | Err(Stop::Again) => Ok(Outcome::Again),
+            Err(Stop::Fault(exception)) => Ok(Outcome::Fault(exception.in_mode(state.mode()))),
+            Err(Stop::Unemulated(reason)) => Err(self.error(reason, state, memory)),
+        }
+    }
+
+    /// Decodes the intercepted instruction at CS:RIP, for exits that report neither its length nor
+    /// its operands. Registers are not touched: the caller acts and then moves RIP by
+    /// [`Intercepted::length`] with [`VcpuState::advance_rip`].
+    ///
+    /// `None` if the page tables changed since the exit: resuming the guest at the unchanged RIP
+    /// repeats the exit or has the CPU raise the fault that is due.
+    ///
+    /// # Errors
+    /// [`EmulationError`] when it is none of [`InterceptedOperation`], or lies outside RAM.
+    pub fn decode_intercepted<M: GuestMemoryBackend>(
+        &mut self,
+        state: &VcpuState,
+        memory: &M,
+    ) -> Result<Option<Intercepted>, EmulationError> {
+        let walks = &mut self.walks;
+        let fetcher = Fetcher {
+            state,
+            memory,
+            walks,
+        };
+        match intercept::decode(fetcher) {
+            Ok(intercepted) => Ok(Some(intercepted)),
+            Err(Stop::Again | Stop::Fault(_)) => Ok(None),
+            Err(Stop::Unemulated(reason)) => Err(self.error(reason, state, memory)),
+        }
+    }
+
+    fn error<M: GuestMemoryBackend>(
+        &self,
+        reason: Unemulated,
+        state: &VcpuState,
+        memory: &M,
+    ) -> EmulationError {
+        EmulationError {
+            reason,
+            bytes: fetch::readable_bytes(state, memory),
+            state: Box::new(state.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

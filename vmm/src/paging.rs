@@ -1,0 +1,411 @@
+//! Walk of the guest's page tables: linear to guest-physical address, with the permissions,
+//! accessed/dirty bits and page-fault error codes of the hardware walker (APM2 chapter 5, SDM3
+//! chapter 4).
+
+mod format;
+mod memo;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use bitflags::bitflags;
+use vm_memory::{Address, AtomicAccess, Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory};
+
+use crate::state::{Cr0, Cr4, Efer, Rflags, VcpuState};
+use format::{ADDRESS_MASK, Format, always_reserved, large_levels};
+pub use memo::WalkMemo;
+
+/// Smallest page, in bytes.
+pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
+const PAGE_SHIFT: u32 = 12;
+
+bitflags! {
+    /// Page-fault error code (APM2 8.4.2).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct PageFaultCode: u32 {
+        /// The page was present: a permission was missing.
+        const PRESENT = 1 << 0;
+        /// The access was a write.
+        const WRITE = 1 << 1;
+        /// The access was made in user mode.
+        const USER = 1 << 2;
+        /// A reserved bit was set in a table entry.
+        const RESERVED = 1 << 3;
+        /// The access was an instruction fetch.
+        const FETCH = 1 << 4;
+    }
+
+    /// Page-table entry bits common to all formats (APM2 5.3.3, 5.4).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Entry: u64 {
+        const PRESENT = 1 << 0;
+        const WRITABLE = 1 << 1;
+        const USER = 1 << 2;
+        const ACCESSED = 1 << 5;
+        const DIRTY = 1 << 6;
+        const LARGE = 1 << 7;
+        const NO_EXECUTE = 1 << 63;
+        const _ = !0;
+    }
+}
+
+/// What an access does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessKind {
+    /// Data read.
+    Read,
+    /// Data write, or read and write.
+    Write,
+    /// Instruction fetch.
+    Fetch,
+}
+
+/// An access whose permission is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// What it does.
+    pub kind: AccessKind,
+    /// Whether it is made at CPL 3.
+    pub user: bool,
+}
+
+/// Result of a successful walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// Guest-physical address of the byte asked for.
+    pub address: GuestAddress,
+    /// Size in bytes of the page that maps it.
+    pub page_size: u64,
+}
+
+/// Why a walk did not end in a translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TranslationError {
+    /// The guest gets a page fault.
+    #[error("page fault at {address:#x}, error code {:#x}", code.bits())]
+    PageFault {
+        /// Value for CR2.
+        address: u64,
+        /// Error code to push.
+        code: PageFaultCode,
+    },
+    /// A page-table entry lies outside RAM, where a walker cannot follow.
+    #[error("page-table entry at {0:#x} is outside guest RAM")]
+    TableOutsideRam(u64),
+    /// Another vCPU changed an entry during the walk: executing the instruction again is right.
+    #[error("page table changed during the walk")]
+    Raced,
+}
+
+/// Permissions gathered along the walk.
+#[derive(Clone, Copy)]
+struct Rights {
+    writable: bool,
+    user: bool,
+    executable: bool,
+}
+
+/// One visited entry, with the value that the walk left there.
+#[derive(Clone, Copy, Default)]
+struct Visited {
+    address: u64,
+    value: u64,
+}
+
+/// Most levels any format has.
+const MAX_LEVELS: usize = 5;
+
+/// The entries of a walk that have accessed bits, the leaf last.
+#[derive(Clone, Copy, Default)]
+struct Path {
+    entries: [Visited; MAX_LEVELS],
+    depth: usize,
+}
+
+impl Path {
+    fn push(&mut self, entry: Visited) {
+        if let Some(slot) = self.entries.get_mut(self.depth) {
+            *slot = entry;
+            self.depth += 1;
+        }
+    }
+
+    fn entries(&self) -> &[Visited] {
+        self.entries.get(..self.depth).unwrap_or_default()
+    }
+}
+
+/// Translates `linear` for `access` under the control registers of `state`.
+///
+/// On success the accessed bit of every entry and, for writes, the dirty bit of the leaf are set.
+///
+/// # Errors
+/// See [`TranslationError`].
+pub fn translate<M: GuestMemoryBackend>(
+    memory: &M,
+    state: &VcpuState,
+    linear: u64,
+    access: Access,
+) -> Result<Translation, TranslationError> {
+    match Walk::new(memory, state, linear, access) {
+        Some(walk) => walk.run().map(|(translation, _)| translation),
+        None => Ok(flat(linear)),
+    }
+}
+
+/// Translation without paging.
+fn flat(linear: u64) -> Translation {
+    Translation {
+        address: GuestAddress(linear),
+        page_size: PAGE_SIZE,
+    }
+}
+
+struct Walk<'a, M> {
+    memory: &'a M,
+    state: &'a VcpuState,
+    format: Format,
+    linear: u64,
+    access: Access,
+    /// Bits that are reserved at every level.
+    reserved: u64,
+    /// Bit n is set if entries of level n may map a large page.
+    large_levels: u32,
+}
+
+/// Reads a table entry; `None` outside RAM.
+///
+/// Ordering: Relaxed; the guest's own stores to its tables are ordered by the exit, and an entry
+/// changed by another vCPU meanwhile is caught by the compare-exchange in [`Walk::set_bits`].
+fn load<T: AtomicAccess>(memory: &impl GuestMemoryBackend, address: u64) -> Option<T> {
+    let slice = memory
+        .get_slice(GuestAddress(address), size_of::<T>())
+        .ok()?;
+    slice.load(0, Ordering::Relaxed).ok()
+}
+
+impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
+    /// A walk to do; `None` without paging.
+    fn new(memory: &'a M, state: &'a VcpuState, linear: u64, access: Access) -> Option<Self> {
+        let format = Format::of(state);
+        (format != Format::Flat).then(|| Walk {
+            memory,
+            state,
+            format,
+            linear,
+            access,
+            reserved: always_reserved(format, state),
+            large_levels: large_levels(format, state),
+        })
+    }
+
+    fn run(&self) -> Result<(Translation, Path), TranslationError> {
+        let mut path = Path::default();
+        let mut level = self.format.levels();
+        let mut table = self.format.root(self.state.cr3);
+        // Permissions are the intersection over the path, no-execute is the union.
+        let (mut all, mut any) = (Entry::all(), Entry::empty());
+        loop {
+            let here = self.read_entry(table, level)?;
+            let entry = Entry::from_bits_retain(here.value);
+            if !entry.contains(Entry::PRESENT) {
+                return Err(self.fault(PageFaultCode::empty()));
+            }
+            let large = entry.contains(Entry::LARGE) && self.large_levels >> level & 1 == 1;
+            let specific = if level > 1 {
+                self.reserved_bits(level, large)
+            } else {
+                0
+            };
+            if here.value & (self.reserved | specific) != 0 {
+                return Err(self.fault(PageFaultCode::PRESENT | PageFaultCode::RESERVED));
+            }
+            if !self.is_pdpte(level) {
+                all &= entry;
+                any |= entry;
+                path.push(here);
+            }
+            if level == 1 || large {
+                let rights = Rights {
+                    writable: all.contains(Entry::WRITABLE),
+                    user: all.contains(Entry::USER),
+                    executable: !any.contains(Entry::NO_EXECUTE),
+                };
+                return self.finish(rights, path, level);
+            }
+            table = self.table_address(here.value);
+            level -= 1;
+        }
+    }
+
+    /// Checks permissions and completes the walk at its leaf.
+    fn finish(
+        &self,
+        rights: Rights,
+        mut path: Path,
+        level: u32,
+    ) -> Result<(Translation, Path), TranslationError> {
+        if !self.permitted(rights) {
+            return Err(self.fault(PageFaultCode::PRESENT));
+        }
+        self.mark(&mut path)?;
+        let leaf = path.entries().last().map_or(0, |leaf| leaf.value);
+        Ok((self.leaf_translation(leaf, level), path))
+    }
+
+    /// Lowest linear-address bit that selects an entry at `level`.
+    fn shift(&self, level: u32) -> u32 {
+        PAGE_SHIFT + (level - 1) * self.format.index_bits()
+    }
+
+    fn read_entry(&self, table: u64, level: u32) -> Result<Visited, TranslationError> {
+        let index = (self.linear >> self.shift(level)) & ((1 << self.format.index_bits()) - 1);
+        let (address, value) = if self.format == Format::TwoLevel {
+            let address = table + index * 4;
+            (address, load::<u32>(self.memory, address).map(u64::from))
+        } else {
+            let address = table + index * 8;
+            (address, load::<u64>(self.memory, address))
+        };
+        match value {
+            Some(value) => Ok(Visited { address, value }),
+            None => Err(TranslationError::TableOutsideRam(address)),
+        }
+    }
+
+    fn is_pdpte(&self, level: u32) -> bool {
+        self.format == Format::Pae && level == 3
+    }
+
+    fn table_address(&self, value: u64) -> u64 {
+        if self.format == Format::TwoLevel {
+            value & 0xffff_f000
+        } else {
+            value & ADDRESS_MASK
+        }
+    }
+
+    /// Bits that must be clear in an entry above level 1, beyond those of every level.
+    fn reserved_bits(&self, level: u32, large: bool) -> u64 {
+        /// Bit 21 of a 4 MiB entry.
+        const PSE_RESERVED: u64 = 1 << 21;
+        /// Bits 1, 2, 5..8 and 63 of a PAE page-directory-pointer entry.
+        const PDPTE_RESERVED: u64 = 0x1e6 | 1 << 63;
+        if self.is_pdpte(level) {
+            PDPTE_RESERVED
+        } else if level >= 4 {
+            Entry::LARGE.bits()
+        } else if !large {
+            0
+        } else if self.format == Format::TwoLevel {
+            PSE_RESERVED
+        } else {
+            // Between the PAT bit (12) and the address field.
+            ((1 << self.shift(level)) - 1) & !((1 << (PAGE_SHIFT + 1)) - 1)
+        }
+    }
+
+    fn permitted(&self, rights: Rights) -> bool {
+        let cr4 = self.state.cr4;
+        let supervisor = !self.access.user;
+        if self.access.user && !rights.user {
+            return false;
+        }
+        match self.access.kind {
+            AccessKind::Fetch => {
+                let smep = supervisor && rights.user && cr4.contains(Cr4::SMEP);
+                (rights.executable || !self.state.efer.contains(Efer::NXE)) && !smep
+            }
+            kind => {
+                let overridden = self.state.rflags.contains(Rflags::AC);
+                let smap = supervisor && rights.user && cr4.contains(Cr4::SMAP) && !overridden;
+                let ignores_read_only = supervisor && !self.state.cr0.contains(Cr0::WP);
+                !smap && (kind == AccessKind::Read || rights.writable || ignores_read_only)
+            }
+        }
+    }
+
+    fn fault(&self, mut code: PageFaultCode) -> TranslationError {
+        code.set(PageFaultCode::WRITE, self.access.kind == AccessKind::Write);
+        code.set(PageFaultCode::USER, self.access.user);
+        let fetch_reported =
+            self.state.efer.contains(Efer::NXE) || self.state.cr4.contains(Cr4::SMEP);
+        code.set(
+            PageFaultCode::FETCH,
+            self.access.kind == AccessKind::Fetch && fetch_reported,
+        );
+        TranslationError::PageFault {
+            address: self.linear,
+            code,
+        }
+    }
+
+    /// Sets accessed bits on the path and the dirty bit of the leaf.
+    fn mark(&self, path: &mut Path) -> Result<(), TranslationError> {
+        let leaf = path.depth.saturating_sub(1);
+        for (depth, entry) in path.entries.iter_mut().take(path.depth).enumerate() {
+            let mut bits = Entry::ACCESSED;
+            if depth == leaf && self.access.kind == AccessKind::Write {
+                bits |= Entry::DIRTY;
+            }
+            if entry.value & bits.bits() != bits.bits() {
+                self.set_bits(*entry, bits.bits())?;
+                entry.value |= bits.bits();
+            }
+        }
+        Ok(())
+    }
+
+    /// Ordering: compare-exchange with `AcqRel`, as a locked instruction of the hardware walker; it
+    /// pairs with the guest's own locked updates and never resurrects an entry cleared meanwhile.
+    fn set_bits(&self, entry: Visited, bits: u64) -> Result<(), TranslationError> {
+        let outside = |_| TranslationError::TableOutsideRam(entry.address);
+        let address = GuestAddress(entry.address);
+        let swapped = if self.format == Format::TwoLevel {
+            let slice = self.memory.get_slice(address, 4).map_err(outside)?;
+            let cell = slice
+                .get_atomic_ref::<AtomicU32>(0)
+                .map_err(|_| TranslationError::TableOutsideRam(entry.address))?;
+            let old = entry.value as u32;
+            cell.compare_exchange(old, old | bits as u32, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        } else {
+            let slice = self.memory.get_slice(address, 8).map_err(outside)?;
+            let cell = slice
+                .get_atomic_ref::<AtomicU64>(0)
+                .map_err(|_| TranslationError::TableOutsideRam(entry.address))?;
+            let old = entry.value;
+            cell.compare_exchange(old, old | bits, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        };
+        if swapped {
+            Ok(())
+        } else {
+            Err(TranslationError::Raced)
+        }
+    }
+
+    fn leaf_translation(&self, value: u64, level: u32) -> Translation {
+        let page_size = 1u64 << self.shift(level);
+        let offset = self.linear & (page_size - 1);
+        let frame = if self.format == Format::TwoLevel {
+            /// Bits 13..20 of a 4 MiB entry are address bits 32..39 (APM2 5.2.3).
+            const PSE36_FIELD: u64 = 0xff << 13;
+            let high = if level == 2 {
+                (value & PSE36_FIELD) << (32 - 13)
+            } else {
+                0
+            };
+            high | (value & 0xffff_ffff & !(page_size - 1))
+        } else {
+            value & ADDRESS_MASK & !(page_size - 1)
+        };
+        Translation {
+            address: GuestAddress(frame).unchecked_add(offset),
+            page_size,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "paging_tests.rs"]
+mod tests;
