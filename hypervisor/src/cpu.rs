@@ -12,7 +12,9 @@ use crate::sm::Sm;
 use crate::space::pio::PioSpace;
 use crate::timeout::Timeouts;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{
+    AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 
 /// Most CPUs.
 pub const MAX_CPUS: usize = abi::hip::MAX_CPUS;
@@ -164,4 +166,3 @@ pub fn kernel_root() -> u64 {
 pub fn set_kernel_root(root: u64) {
     KERNEL_ROOT.store(root, Relaxed);
 }
-

@@ -76,7 +76,11 @@ pub fn raise(
     };
     ec.wanted.set(Some(pt));
     ec.become_(State::Raising);
-    match pt.ec.get().filter(|handler| handler.cpu.get() == cpu.index() && handler.is(State::Idle)) {
+    match pt
+        .ec
+        .get()
+        .filter(|handler| handler.cpu.get() == cpu.index() && handler.is(State::Idle))
+    {
         Some(handler) => {
             ipc::send(ec, handler);
             sched::run(cpu, handler)
@@ -94,7 +98,10 @@ fn note(ec: &'static Ec, reason: u64, info1: u64, info2: u64) {
 
 #[inline(always)]
 fn portal(ec: &'static Ec, number: u64) -> Option<&'static Pt> {
-    ec.obj.get()?.slot(Sel(ec.event_base.get() + number))?.lookup::<Pt>(Perms::PT_EVENT)
+    ec.obj
+        .get()?
+        .slot(Sel(ec.event_base.get() + number))?
+        .lookup::<Pt>(Perms::PT_EVENT)
 }
 
 /// Stops an EC that nobody handles.
@@ -145,7 +152,11 @@ pub fn recall(_cpu: &'static Cpu, ec: &'static Ec) -> bool {
 }
 
 fn rip(ec: &'static Ec) -> u64 {
-    if ec.is_vcpu() { virt::rip(ec) } else { ec.frame().get(Reg::Rip) }
+    if ec.is_vcpu() {
+        virt::rip(ec)
+    } else {
+        ec.frame().get(Reg::Rip)
+    }
 }
 
 /// Copies the state that the portal selects into the handler's UTCB. Returns tag and words for its registers.
@@ -161,7 +172,12 @@ pub fn deliver(ec: &'static Ec, handler: &'static Ec, pt: &'static Pt) -> (u64, 
         utcb.write(word::RFLAGS, frame.get(Reg::Rflags));
         ip
     };
-    let words = [frame.get(Reg::EventReason), frame.get(Reg::EventInfo1), frame.get(Reg::EventInfo2), ip];
+    let words = [
+        frame.get(Reg::EventReason),
+        frame.get(Reg::EventInfo1),
+        frame.get(Reg::EventInfo2),
+        ip,
+    ];
     (u64::from(mtd.bits()), words)
 }
 
@@ -183,7 +199,10 @@ pub fn accept(ec: &'static Ec, handler: &'static Ec, mtd: u32) -> bool {
         frame.set(Reg::Rip, utcb.read(word::RIP).min(abi::USER_TOP));
     }
     if mtd.contains(Mtd::RFLAGS) {
-        frame.set(Reg::Rflags, utcb.read(word::RFLAGS) & FLAGS_WRITABLE | ipc::USER_FLAGS);
+        frame.set(
+            Reg::Rflags,
+            utcb.read(word::RFLAGS) & FLAGS_WRITABLE | ipc::USER_FLAGS,
+        );
     }
     true
 }

@@ -35,15 +35,19 @@ pub fn assign(target: &'static Cpu, sm: &'static Sm, source: IntSource) -> Resul
     if sm.interrupt.get() != 0 {
         return Err(Status::Busy);
     }
-    if let IntSource::Gsi { gsi, .. } = source {
-        if !ioapic::exists(gsi) {
-            return Err(Status::BadParameter);
-        }
+    if let IntSource::Gsi { gsi, .. } = source
+        && !ioapic::exists(gsi)
+    {
+        return Err(Status::BadParameter);
     }
-    let vector =
-        DEVICE_VECTORS.clone().find(|&v| target.vectors[v].get().is_none()).ok_or(Status::Busy)?;
+    let vector = DEVICE_VECTORS
+        .clone()
+        .find(|&v| target.vectors[v].get().is_none())
+        .ok_or(Status::Busy)?;
     target.vector_source[vector].set(match source {
-        IntSource::Gsi { gsi, level: true, .. } => u64::from(gsi) | LEVEL,
+        IntSource::Gsi {
+            gsi, level: true, ..
+        } => u64::from(gsi) | LEVEL,
         _ => EDGE,
     });
     target.vectors[vector].set(Some(sm));
@@ -70,7 +74,9 @@ pub fn arrived(cpu: &'static Cpu, vector: usize) {
     let source = &cpu.vector_source[vector];
     if source.get() & LEVEL != 0 {
         ioapic::mask((source.get() & GSI) as u32, true);
-        source.atomic().fetch_or(MASKED, core::sync::atomic::Ordering::AcqRel);
+        source
+            .atomic()
+            .fetch_or(MASKED, core::sync::atomic::Ordering::AcqRel);
     }
     apic::eoi();
     if let Some(sm) = cpu.vectors[vector].get() {
@@ -89,9 +95,13 @@ pub fn acknowledge(_cpu: &'static Cpu, sm: &Sm) {
 
 #[cold]
 fn unmask(sm: &Sm) {
-    let Some((target, vector)) = locate(sm) else { return };
+    let Some((target, vector)) = locate(sm) else {
+        return;
+    };
     let source = &target.vector_source[vector];
-    let before = source.atomic().fetch_and(!MASKED, core::sync::atomic::Ordering::AcqRel);
+    let before = source
+        .atomic()
+        .fetch_and(!MASKED, core::sync::atomic::Ordering::AcqRel);
     if before & MASKED != 0 {
         ioapic::mask((before & GSI) as u32, false);
     }
@@ -99,7 +109,9 @@ fn unmask(sm: &Sm) {
 
 /// The semaphore is dead: its source is masked and its vector free.
 pub fn release(sm: &'static Sm) {
-    let Some((target, vector)) = locate(sm) else { return };
+    let Some((target, vector)) = locate(sm) else {
+        return;
+    };
     sm.interrupt.set(0);
     let source = target.vector_source[vector].get();
     if source & LEVEL != 0 {

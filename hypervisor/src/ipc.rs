@@ -33,11 +33,17 @@ pub fn call(cpu: &'static Cpu, ec: &'static Ec, rdi: u64, tag: Tag, words: Words
     else {
         return fail(ec, Status::BadCapability);
     };
-    let Some(callee) = pt.ec.get() else { return fail(ec, Status::Aborted) };
+    let Some(callee) = pt.ec.get() else {
+        return fail(ec, Status::Aborted);
+    };
     if callee.cpu.get() != cpu.index() || !callee.is(State::Idle) {
         return call_slow(cpu, ec, pt, tag, words);
     }
-    let tag = if tag.is_short() { tag } else { transfer(ec, callee, tag) };
+    let tag = if tag.is_short() {
+        tag
+    } else {
+        transfer(ec, callee, tag)
+    };
     enter(ec, callee, pt, tag.0, words);
     sched::run(cpu, callee)
 }
@@ -76,7 +82,13 @@ fn words(ec: &'static Ec) -> Words {
 
 /// The handler is busy or elsewhere: leaves the message in the caller's frame and lets the scheduler send it.
 #[cold]
-fn call_slow(cpu: &'static Cpu, ec: &'static Ec, pt: &'static Pt, tag: Tag, words: Words) -> Resume {
+fn call_slow(
+    cpu: &'static Cpu,
+    ec: &'static Ec,
+    pt: &'static Pt,
+    tag: Tag,
+    words: Words,
+) -> Resume {
     set_words(ec, tag.0, words);
     ec.wanted.set(Some(pt));
     ec.become_(State::Calling);
@@ -88,7 +100,11 @@ pub fn send(ec: &'static Ec, callee: &'static Ec) {
     let Some(pt) = ec.wanted.get() else { return };
     if ec.is(State::Calling) {
         let tag = Tag(ec.frame().get(Reg::Rsi));
-        let tag = if tag.is_short() { tag } else { transfer(ec, callee, tag) };
+        let tag = if tag.is_short() {
+            tag
+        } else {
+            transfer(ec, callee, tag)
+        };
         enter(ec, callee, pt, tag.0, words(ec));
     } else {
         let (mtd, words) = event::deliver(ec, callee, pt);
@@ -110,7 +126,11 @@ pub fn reply(cpu: &'static Cpu, ec: &'static Ec, tag: Tag, words: Words) -> Resu
     }) else {
         return reply_slow(cpu, ec, caller, tag, words);
     };
-    let tag = if tag.is_short() { tag } else { transfer(ec, caller, tag) };
+    let tag = if tag.is_short() {
+        tag
+    } else {
+        transfer(ec, caller, tag)
+    };
     ec.become_(State::Idle);
     answer(caller, tag, words);
     sched::run(cpu, caller)
@@ -138,7 +158,11 @@ fn reply_slow(
         return sched::reactivate(cpu);
     };
     if caller.frame().kind() == Kind::Sysret as u64 {
-        let tag = if tag.is_short() { tag } else { transfer(ec, caller, tag) };
+        let tag = if tag.is_short() {
+            tag
+        } else {
+            transfer(ec, caller, tag)
+        };
         ec.become_(State::Idle);
         answer(caller, tag, words);
     } else {
@@ -203,7 +227,14 @@ fn transfer_caps(from: &'static Ec, to: &'static Ec, caps: usize) {
     for i in 0..caps {
         let at = CAPS + i * ITEM_WORDS;
         let (sel, info) = (source.read(at), source.read(at + 1));
-        let item = pass(from, to, Sel(sel), Perms::from_bits_truncate(info as u8), next, left > 0);
+        let item = pass(
+            from,
+            to,
+            Sel(sel),
+            Perms::from_bits_truncate(info as u8),
+            next,
+            left > 0,
+        );
         if item.identity != 0 && item.info & CapItem::OWN == 0 {
             next += 1;
             left -= 1;
@@ -214,19 +245,43 @@ fn transfer_caps(from: &'static Ec, to: &'static Ec, caps: usize) {
     }
 }
 
-fn pass(from: &'static Ec, to: &'static Ec, sel: Sel, perms: Perms, window: u64, room: bool) -> CapItem {
-    let Some(from_obj) = from.obj.get() else { return CapItem::default() };
-    let Some(cap) = from_obj.load(sel).map(|cap| cap.restrict(perms)) else { return CapItem::default() };
+fn pass(
+    from: &'static Ec,
+    to: &'static Ec,
+    sel: Sel,
+    perms: Perms,
+    window: u64,
+    room: bool,
+) -> CapItem {
+    let Some(from_obj) = from.obj.get() else {
+        return CapItem::default();
+    };
+    let Some(cap) = from_obj.load(sel).map(|cap| cap.restrict(perms)) else {
+        return CapItem::default();
+    };
     let info = u64::from(cap.perms().bits()) | cap.kind() << CapItem::TYPE_SHIFT;
     if cap.kind() == ObjectType::Pt as u64 {
         let home = from_obj.lookup::<Pt>(sel, Perms::empty()).ok();
         let own = home.filter(|pt| pt.owner().map(Object::addr) == to.owner().map(Object::addr));
         if let Some(pt) = own {
-            return CapItem { sel: pt.id.get(), info: info | CapItem::OWN, identity: cap.id() };
+            return CapItem {
+                sel: pt.id.get(),
+                info: info | CapItem::OWN,
+                identity: cap.id(),
+            };
         }
     }
-    if room && to.obj.get().is_some_and(|obj| obj.store(Sel(window), Some(cap)).is_ok()) {
-        return CapItem { sel: window, info, identity: cap.id() };
+    if room
+        && to
+            .obj
+            .get()
+            .is_some_and(|obj| obj.store(Sel(window), Some(cap)).is_ok())
+    {
+        return CapItem {
+            sel: window,
+            info,
+            identity: cap.id(),
+        };
     }
     CapItem::default()
 }

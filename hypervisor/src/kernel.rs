@@ -26,7 +26,9 @@ static NO_MSRS: Link<MsrSpace> = Link::new();
 /// Protects a range. False if there are too many.
 pub fn protect(base: u64, size: u64) -> bool {
     let index = PROTECTED_COUNT.load(Relaxed);
-    let Some([start, end]) = PROTECTED.get(index) else { return false };
+    let Some([start, end]) = PROTECTED.get(index) else {
+        return false;
+    };
     start.store(base, Relaxed);
     end.store(base.saturating_add(size), Relaxed);
     // Ordering: Release pairs with the Acquire in `is_mappable`.
@@ -41,7 +43,9 @@ pub fn set_physical_bits(bits: u32) {
 
 /// Whether all of `[at, at + len)` may be mapped for user level.
 pub fn is_mappable(at: Phys, len: u64) -> bool {
-    let Some(end) = at.0.checked_add(len) else { return false };
+    let Some(end) = at.0.checked_add(len) else {
+        return false;
+    };
     end <= PHYSICAL_LIMIT.load(Relaxed)
         && PROTECTED[..PROTECTED_COUNT.load(Acquire)]
             .iter()

@@ -9,10 +9,17 @@
 #![deny(unsafe_code)]
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::panic, reason = "tests state their expectations tersely")
+    allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "tests state their expectations tersely"
+    )
 )]
 
-#[allow(unsafe_code, reason = "home of instructions, entry code and device registers")]
+#[allow(
+    unsafe_code,
+    reason = "home of instructions, entry code and device registers"
+)]
 pub mod arch;
 pub mod boot;
 pub mod cpu;
@@ -23,7 +30,10 @@ pub mod hw;
 pub mod interrupt;
 pub mod ipc;
 pub mod kernel;
-#[allow(unsafe_code, reason = "home of the pool, objects and links; the argument is in its header")]
+#[allow(
+    unsafe_code,
+    reason = "home of the pool, objects and links; the argument is in its header"
+)]
 pub mod mem;
 pub mod pd;
 pub mod pt;

@@ -123,7 +123,9 @@ pub fn create(
     obj.prepare(root::OBJ)?.store_object(obj, Perms::ALL);
     obj.prepare(root::PD)?.store_object(pd, Perms::ALL);
     let kernel_root = Page::at(Phys(cpu::kernel_root()));
-    let mem: &'static MemSpace = make(pd, root::MEM, Perms::ALL, |space| MemSpace::init(space, kernel_root))?;
+    let mem: &'static MemSpace = make(pd, root::MEM, Perms::ALL, |space| {
+        MemSpace::init(space, kernel_root)
+    })?;
     pd.mem.set(Some(mem));
     let pio: &'static PioSpace = make(pd, root::PIO, Perms::ALL, PioSpace::init)?;
     pd.pio.set(Some(pio));
@@ -164,7 +166,13 @@ fn denials(pd: &'static Pd) -> Result<(), Status> {
 fn thread(cpu: &'static Cpu, pd: &'static Pd, entry: u64) -> Result<(), Status> {
     let (frame, utcb) = (pd.alloc(0)?, pd.alloc(0)?);
     let ec: &'static Ec = make(pd, root::EC, Perms::ALL, |ec: &'static Ec| {
-        ec.init(frame, Some(utcb), cpu.index() as u16, State::Runnable, Kind::Sysret);
+        ec.init(
+            frame,
+            Some(utcb),
+            cpu.index() as u16,
+            State::Runnable,
+            Kind::Sysret,
+        );
         ec.obj.set(pd.obj.get());
         ec.pio.set(pd.pio.get());
         let mem = pd.mem.get().ok_or(Status::BadParameter)?;

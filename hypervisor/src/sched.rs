@@ -101,13 +101,19 @@ pub struct Resume {
 
 impl Resume {
     /// Waits for an interrupt.
-    pub const IDLE: Self = Self { frame: 0, kind: Kind::Idle as u64 };
+    pub const IDLE: Self = Self {
+        frame: 0,
+        kind: Kind::Idle as u64,
+    };
 
     /// Continues `ec`, which is current.
     #[inline(always)]
     pub fn of(ec: &'static Ec) -> Self {
         let frame = ec.frame();
-        Self { frame: frame.addr(), kind: frame.kind() }
+        Self {
+            frame: frame.addr(),
+            kind: frame.kind(),
+        }
     }
 }
 
@@ -129,7 +135,11 @@ pub fn ready(here: &'static Cpu, sc: &'static Sc) {
         return;
     }
     here.ready.insert(sc, false);
-    if here.sc.get().is_none_or(|current| current.priority.get() < sc.priority.get()) {
+    if here
+        .sc
+        .get()
+        .is_none_or(|current| current.priority.get() < sc.priority.get())
+    {
         here.resched.set(1);
     }
 }
@@ -366,7 +376,10 @@ fn migrate(cpu: &'static Cpu, sc: &'static Sc, to: u64) -> Option<Resume> {
 /// Arms the timer for the end of the budget or the first timeout. A timer that fires too early is harmless, so one
 /// that is armed for earlier stays.
 fn arm(cpu: &'static Cpu) {
-    let end = cpu.sc.get().map_or(u64::MAX, |sc| cpu.since.get().saturating_add(sc.left.get()));
+    let end = cpu
+        .sc
+        .get()
+        .map_or(u64::MAX, |sc| cpu.since.get().saturating_add(sc.left.get()));
     let want = end.min(cpu.timeouts.first());
     if want < cpu.armed.get() {
         timer::arm(cpu, want);
@@ -387,4 +400,3 @@ pub fn drop_sc(cpu: &'static Cpu, sc: &'static Sc) {
         }
     }
 }
-

@@ -100,7 +100,10 @@ impl Sm {
     fn take_all(&self) -> Taken {
         let count = self.count.get();
         self.count.set(0);
-        Taken { id: self.id.get(), count }
+        Taken {
+            id: self.id.get(),
+            count,
+        }
     }
 
     /// Takes a ready member off the list; the receiver's lock is held.
@@ -136,11 +139,11 @@ impl Sm {
     /// Takes one (with `zero` all), waits, or fails, for the current EC.
     pub fn down(&'static self, cpu: &'static Cpu, ec: &'static Ec, args: SmDown) -> Resume {
         interrupt::acknowledge(cpu, self);
-        if self.ready_first.get().is_some() {
-            if let Some(taken) = self.take_member() {
-                finish(ec, taken);
-                return sched::continue_or_preempt(cpu, ec);
-            }
+        if self.ready_first.get().is_some()
+            && let Some(taken) = self.take_member()
+        {
+            finish(ec, taken);
+            return sched::continue_or_preempt(cpu, ec);
         }
         let _guard = self.lock.lock();
         let count = self.count.get();
@@ -156,7 +159,13 @@ impl Sm {
                     }
                 }
             }
-            finish(ec, Taken { id: 0, count: taken });
+            finish(
+                ec,
+                Taken {
+                    id: 0,
+                    count: taken,
+                },
+            );
             return Resume::of(ec);
         }
         if self.ready_first.get().is_some() {
@@ -230,11 +239,11 @@ impl Sm {
             release(cpu, ec);
         }
         let _guard = self.lock.lock();
-        if self.queued.get() != 0 {
-            if let Some(receiver) = self.receiver.get() {
-                let _receiver = receiver.lock.lock();
-                receiver.unlink_member(self);
-            }
+        if self.queued.get() != 0
+            && let Some(receiver) = self.receiver.get()
+        {
+            let _receiver = receiver.lock.lock();
+            receiver.unlink_member(self);
         }
         while let Some(member) = self.ready_first.get() {
             self.unlink_member(member);

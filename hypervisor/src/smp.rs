@@ -177,7 +177,10 @@ fn push<T: Object>(stack: &crate::mem::object::Word, object: &'static T, link: &
     let mut head = stack.atomic().load(Relaxed);
     loop {
         link.set(Link::from_raw(head));
-        match stack.atomic().compare_exchange_weak(head, object.addr(), Release, Relaxed) {
+        match stack
+            .atomic()
+            .compare_exchange_weak(head, object.addr(), Release, Relaxed)
+        {
             Ok(_) => return,
             Err(now) => head = now,
         }
@@ -186,7 +189,9 @@ fn push<T: Object>(stack: &crate::mem::object::Word, object: &'static T, link: &
 
 /// Hands a scheduling context to its CPU.
 pub fn send_sc(_here: &'static Cpu, sc: &'static Sc) {
-    let Some(there) = cpu::get(sc.cpu.get()) else { return };
+    let Some(there) = cpu::get(sc.cpu.get()) else {
+        return;
+    };
     sc.put(Place::Inbox);
     push(&there.inbox, sc, &sc.next);
     apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
@@ -194,7 +199,9 @@ pub fn send_sc(_here: &'static Cpu, sc: &'static Sc) {
 
 /// Tells the CPU of an EC that its wait is over.
 pub fn send_wake(ec: &'static Ec) {
-    let Some(there) = cpu::get(ec.cpu.get()) else { return };
+    let Some(there) = cpu::get(ec.cpu.get()) else {
+        return;
+    };
     push(&there.wakes, ec, &ec.queue_next);
     apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
 }
@@ -212,4 +219,3 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) {
         apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
     }
 }
-

@@ -2,8 +2,8 @@
 //! of any EC are O(log n) in the worst case, and need no memory.
 
 use crate::ec::Ec;
-use crate::mem::object::Word;
 use crate::mem::Link;
+use crate::mem::object::Word;
 
 /// The heap.
 #[derive(Default)]
@@ -79,7 +79,8 @@ impl Timeouts {
         if let Some(ec) = root {
             ec.heap_up.set(None);
         }
-        self.first.set(root.map_or(u64::MAX, |ec| ec.deadline.get()));
+        self.first
+            .set(root.map_or(u64::MAX, |ec| ec.deadline.get()));
         self.root.set(root);
     }
 }
@@ -103,8 +104,14 @@ fn settle(ec: &'static Ec) -> bool {
 
 /// Merges two heaps along their right spines, each O(log n) long; that also bounds the recursion.
 fn merge(a: Option<&'static Ec>, b: Option<&'static Ec>) -> Option<&'static Ec> {
-    let (Some(a), Some(b)) = (a, b) else { return a.or(b) };
-    let (top, other) = if a.deadline.get() <= b.deadline.get() { (a, b) } else { (b, a) };
+    let (Some(a), Some(b)) = (a, b) else {
+        return a.or(b);
+    };
+    let (top, other) = if a.deadline.get() <= b.deadline.get() {
+        (a, b)
+    } else {
+        (b, a)
+    };
     let merged = merge(top.heap_right.get(), Some(other));
     top.heap_right.set(merged);
     if let Some(merged) = merged {

@@ -37,7 +37,10 @@ impl<'a> Args<'a> {
             let (value, next) = match after.strip_prefix('"') {
                 Some(quoted) => {
                     let (value, next) = quoted.split_once('"')?;
-                    (value, next.trim_start().strip_prefix(',').unwrap_or_default())
+                    (
+                        value,
+                        next.trim_start().strip_prefix(',').unwrap_or_default(),
+                    )
                 }
                 None => {
                     let (value, next) = after.split_once(',').unwrap_or((after, ""));
@@ -52,7 +55,9 @@ impl<'a> Args<'a> {
     /// The value of a key.
     #[must_use]
     pub fn get(self, key: &str) -> Option<&'a str> {
-        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+        self.iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value)
     }
 
     /// The value of a key as a number: decimal or `0x`, with an optional `K`, `M` or `G` (powers of 1024).
@@ -112,7 +117,10 @@ pub fn append(args: &mut Text<ARGS_MAX>, key: &str, value: &str) -> Result<(), U
         return Err(Unwritable);
     }
     let separator = if args.is_empty() { "" } else { ", " };
-    let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let plain = !value.is_empty()
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let quote = if plain { "" } else { "\"" };
     write!(args, "{separator}{key}={quote}{value}{quote}").map_err(|_| Unwritable)
 }
@@ -149,7 +157,13 @@ mod tests {
     fn arguments_are_found_by_key() {
         let args = Args(r#"label="init -> a, b=7", ram_quota=12K , cap_quota=0x10, flag"#);
         assert_eq!(args.label(), "init -> a, b=7");
-        assert_eq!(args.quota(), Quota { ram: 12 << 10, caps: 16 });
+        assert_eq!(
+            args.quota(),
+            Quota {
+                ram: 12 << 10,
+                caps: 16
+            }
+        );
         assert_eq!(args.get("b"), None);
         assert_eq!(args.get("flag"), None);
     }

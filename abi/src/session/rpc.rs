@@ -81,7 +81,10 @@ impl Refusal {
     /// The reply that says so.
     #[must_use]
     pub const fn message(self) -> Message {
-        Message { tag: crate::message::Tag::new(self as u32, 0, 0), words: [0; 4] }
+        Message {
+            tag: crate::message::Tag::new(self as u32, 0, 0),
+            words: [0; 4],
+        }
     }
 
     const fn from_label(label: u32) -> Option<Self> {
@@ -146,7 +149,9 @@ pub fn call<T: Transport, R: Wire<T::Cap>, E: Code>(
         return reader.all(R::get).map_err(|Malformed| Error::BadReply);
     }
     // An error has no content; what came nevertheless is dropped.
-    reader.all(|_| Ok(())).map_err(|Malformed| Error::BadReply)?;
+    reader
+        .all(|_| Ok(()))
+        .map_err(|Malformed| Error::BadReply)?;
     Err(match (Refusal::from_label(label), E::from_code(label)) {
         (Some(refusal), _) => Error::Refused(refusal),
         (None, Some(error)) => Error::Server(error),
@@ -168,7 +173,10 @@ pub fn reply<B: Buffer<Cap: 'static>, R: Wire<B::Cap>, E: Code>(
                 Err(TooLong) => Refusal::ResultTooLong.message(),
             }
         }
-        Err(error) => Message { tag: crate::message::Tag::new(error.code(), 0, 0), words: [0; 4] },
+        Err(error) => Message {
+            tag: crate::message::Tag::new(error.code(), 0, 0),
+            words: [0; 4],
+        },
     }
 }
 

@@ -88,7 +88,10 @@ pub struct Typed<K, C> {
 impl<K, C> Typed<K, C> {
     /// States the kind of a capability.
     pub const fn new(name: C) -> Self {
-        Self { name, kind: PhantomData }
+        Self {
+            name,
+            kind: PhantomData,
+        }
     }
 
     /// The capability without its kind.
@@ -138,7 +141,13 @@ impl<'a, B: Buffer> Writer<'a, B> {
     /// An empty message. Its UTCB part is written into `buffer` as it comes.
     #[inline(always)]
     pub const fn new(buffer: &'a B) -> Self {
-        Self { buffer, registers: [0; REG_WORDS], in_registers: 0, words: 0, caps: 0 }
+        Self {
+            buffer,
+            registers: [0; REG_WORDS],
+            in_registers: 0,
+            words: 0,
+            caps: 0,
+        }
     }
 
     /// Appends a word.
@@ -182,7 +191,9 @@ impl<'a, B: Buffer> Writer<'a, B> {
     pub fn cap(&mut self, cap: &B::Cap, perms: Perms) -> Result<(), TooLong> {
         let item = self.buffer.send(cap, perms);
         let index = self.caps;
-        self.buffer.with(|utcb| utcb.caps.get_mut(index).map(|slot| *slot = item)).ok_or(TooLong)?;
+        self.buffer
+            .with(|utcb| utcb.caps.get_mut(index).map(|slot| *slot = item))
+            .ok_or(TooLong)?;
         self.caps += 1;
         Ok(())
     }
@@ -190,13 +201,25 @@ impl<'a, B: Buffer> Writer<'a, B> {
     /// The register part of the finished message.
     #[inline(always)]
     pub const fn finish(self, label: u32) -> Message {
-        Message { tag: Tag::new(label, self.words, self.caps), words: self.registers }
+        Message {
+            tag: Tag::new(label, self.words, self.caps),
+            words: self.registers,
+        }
     }
 
-    fn words_in_utcb(&mut self, count: usize, write: impl FnOnce(&mut [u64])) -> Result<(), TooLong> {
+    fn words_in_utcb(
+        &mut self,
+        count: usize,
+        write: impl FnOnce(&mut [u64]),
+    ) -> Result<(), TooLong> {
         let start = self.words;
-        let end = start.checked_add(count).filter(|end| *end <= MAX_WORDS).ok_or(TooLong)?;
-        self.buffer.with(|utcb| utcb.words.get_mut(start..end).map(write)).ok_or(TooLong)?;
+        let end = start
+            .checked_add(count)
+            .filter(|end| *end <= MAX_WORDS)
+            .ok_or(TooLong)?;
+        self.buffer
+            .with(|utcb| utcb.words.get_mut(start..end).map(write))
+            .ok_or(TooLong)?;
         self.words = end;
         Ok(())
     }
@@ -216,7 +239,13 @@ impl<'a, B: Buffer> Reader<'a, B> {
     /// Reads `message`, whose UTCB part is in `buffer`.
     #[inline(always)]
     pub const fn new(buffer: &'a B, message: Message) -> Self {
-        Self { buffer, message, in_registers: 0, words: 0, caps: 0 }
+        Self {
+            buffer,
+            message,
+            in_registers: 0,
+            words: 0,
+            caps: 0,
+        }
     }
 
     /// Next word.
@@ -229,7 +258,8 @@ impl<'a, B: Buffer> Reader<'a, B> {
             self.in_registers += 1;
             return Ok(*word);
         }
-        self.words_in_utcb(1, |slots| slots.first().copied())?.ok_or(Malformed)
+        self.words_in_utcb(1, |slots| slots.first().copied())?
+            .ok_or(Malformed)
     }
 
     /// Next byte string.
@@ -242,7 +272,11 @@ impl<'a, B: Buffer> Reader<'a, B> {
             return Err(Malformed);
         }
         self.words_in_utcb(length.div_ceil(8), |slots| {
-            slots.iter().flat_map(|slot| slot.to_le_bytes()).take(length).collect()
+            slots
+                .iter()
+                .flat_map(|slot| slot.to_le_bytes())
+                .take(length)
+                .collect()
         })
     }
 
@@ -274,7 +308,10 @@ impl<'a, B: Buffer> Reader<'a, B> {
     /// # Errors
     /// `read` fails, or the message has more than it reads.
     #[inline(always)]
-    pub fn all<V>(mut self, read: impl FnOnce(&mut Self) -> Result<V, Malformed>) -> Result<V, Malformed> {
+    pub fn all<V>(
+        mut self,
+        read: impl FnOnce(&mut Self) -> Result<V, Malformed>,
+    ) -> Result<V, Malformed> {
         let value = read(&mut self);
         let tag = self.message.tag;
         if tag.words() == self.words && tag.caps() == self.caps {
@@ -286,10 +323,20 @@ impl<'a, B: Buffer> Reader<'a, B> {
         Err(Malformed)
     }
 
-    fn words_in_utcb<R>(&mut self, count: usize, read: impl FnOnce(&[u64]) -> R) -> Result<R, Malformed> {
+    fn words_in_utcb<R>(
+        &mut self,
+        count: usize,
+        read: impl FnOnce(&[u64]) -> R,
+    ) -> Result<R, Malformed> {
         let start = self.words;
-        let end = start.checked_add(count).filter(|end| *end <= self.message.tag.words()).ok_or(Malformed)?;
-        let value = self.buffer.with(|utcb| utcb.words.get(start..end).map(read)).ok_or(Malformed)?;
+        let end = start
+            .checked_add(count)
+            .filter(|end| *end <= self.message.tag.words())
+            .ok_or(Malformed)?;
+        let value = self
+            .buffer
+            .with(|utcb| utcb.words.get(start..end).map(read))
+            .ok_or(Malformed)?;
         self.words = end;
         Ok(value)
     }
@@ -311,7 +358,10 @@ pub trait Wire<C> {
     ///
     /// # Errors
     /// It exceeds its bound or the message is full.
-    fn put<B: Buffer<Cap = C>>(value: Self::Ref<'_>, writer: &mut Writer<'_, B>) -> Result<(), TooLong>;
+    fn put<B: Buffer<Cap = C>>(
+        value: Self::Ref<'_>,
+        writer: &mut Writer<'_, B>,
+    ) -> Result<(), TooLong>;
     /// Reads a value.
     ///
     /// # Errors
@@ -436,7 +486,10 @@ impl<K: Kind, C> Wire<C> for Cap<K> {
     {
         value
     }
-    fn put<B: Buffer<Cap = C>>(value: Self::Ref<'_>, writer: &mut Writer<'_, B>) -> Result<(), TooLong> {
+    fn put<B: Buffer<Cap = C>>(
+        value: Self::Ref<'_>,
+        writer: &mut Writer<'_, B>,
+    ) -> Result<(), TooLong> {
         writer.cap(value.name(), K::PERMS)
     }
     fn get<B: Buffer<Cap = C>>(reader: &mut Reader<'_, B>) -> Result<Self::Value, Malformed> {
@@ -456,7 +509,10 @@ impl<C, W: Wire<C>> Wire<C> for Option<W> {
     {
         value.as_ref().map(W::borrow)
     }
-    fn put<B: Buffer<Cap = C>>(value: Self::Ref<'_>, writer: &mut Writer<'_, B>) -> Result<(), TooLong> {
+    fn put<B: Buffer<Cap = C>>(
+        value: Self::Ref<'_>,
+        writer: &mut Writer<'_, B>,
+    ) -> Result<(), TooLong> {
         match value {
             None => writer.word(0),
             Some(inner) => {

@@ -45,8 +45,8 @@ impl Alarm {
 
     /// Sets the time of the alarm in microseconds of the TSC; an earlier setting no longer counts.
     pub fn set(&self, at_us: Option<u64>) {
-        // A deadline of 0 would mean none.
-        let deadline = at_us.map_or(SmDown::FOREVER, |us| tsc::from_us(us).max(1));
+        // One microsecond later, so that rounding to ticks and back does not make it early.
+        let deadline = at_us.map_or(SmDown::FOREVER, |us| tsc::from_us(us.saturating_add(1)).max(1));
         if self.shared.deadline.swap(deadline, Ordering::AcqRel) != deadline {
             // It is this component's own semaphore.
             let _upped = semaphore::up(self.shared.changed);

@@ -39,12 +39,12 @@ pub struct Tables {
 
 /// Byte offsets inside `tss`, shifted by 4.
 const TSS_SHIFT: u64 = 4;
-const RSP0: usize = (4 + 4) / 8;
-const IST1: usize = (0x24 + 4) / 8;
+const RSP0: usize = 1;
+const IST1: usize = 5;
 /// Bytes of the fixed part of the TSS.
 const TSS_BYTES: u64 = 0x68;
 /// I/O map base: upper half of the 32-bit word at 0x64, the upper half of tss word 13.
-const IOMAP: usize = (0x64 + 4) / 8;
+const IOMAP: usize = 13;
 const IOMAP_SHIFT: u32 = 48;
 
 impl Tables {
@@ -71,7 +71,10 @@ impl Tables {
             | (base >> 24 & 0xff) << 56;
         self.gdt[5].set(descriptor);
         self.gdt[6].set(base >> 32);
-        load_gdt((&raw const self.gdt).addr() as u64, (size_of_val(&self.gdt) - 1) as u16);
+        load_gdt(
+            (&raw const self.gdt).addr() as u64,
+            (size_of_val(&self.gdt) - 1) as u16,
+        );
         load_idt();
     }
 
@@ -126,7 +129,10 @@ static IDT: Idt = Idt(UnsafeCell::new([[0; 2]; 256]));
 pub fn build_idt() {
     for vector in 0..256 {
         let target = entry::interrupt_address(vector);
-        let ist = if vector == DOUBLE_FAULT || vector == MACHINE_CHECK || vector as u64 == entry::vector::NMI {
+        let ist = if vector == DOUBLE_FAULT
+            || vector == MACHINE_CHECK
+            || vector as u64 == entry::vector::NMI
+        {
             FAULT_IST
         } else {
             0
@@ -143,7 +149,10 @@ pub fn build_idt() {
 }
 
 fn load_idt() {
-    let pointer = Pointer { limit: (256 * 16 - 1) as u16, base: IDT.0.get() as u64 };
+    let pointer = Pointer {
+        limit: (256 * 16 - 1) as u16,
+        base: IDT.0.get() as u64,
+    };
     // SAFETY: the table is filled and lives for good.
     unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };
 }

@@ -308,9 +308,15 @@ pub fn start(cpu: &'static Cpu) -> ! {
 /// An interrupt or exception in user mode.
 extern "sysv64" fn user_interrupt(vector: u64, error: u64) -> Resume {
     let cpu = super::percpu::current();
-    let Some(ec) = cpu.current() else { return sched::schedule(cpu) };
+    let Some(ec) = cpu.current() else {
+        return sched::schedule(cpu);
+    };
     if vector < vector::EXCEPTIONS {
-        let cr2 = if vector == vector::PAGE_FAULT { x86::read_cr2() } else { 0 };
+        let cr2 = if vector == vector::PAGE_FAULT {
+            x86::read_cr2()
+        } else {
+            0
+        };
         return event::raise(cpu, ec, vector, vector, error, cr2);
     }
     handle(cpu, vector);

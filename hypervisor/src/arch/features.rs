@@ -22,7 +22,11 @@ pub fn init() {
     x86::write_cr0(x86::read_cr0() | CR0_WP | CR0_NE);
     let leaf7 = x86::cpuid(7, 0);
     let mut cr4 = x86::read_cr4() | CR4_PGE;
-    for (bit, word, flag) in [(7, leaf7.ebx, CR4_SMEP), (20, leaf7.ebx, CR4_SMAP), (2, leaf7.ecx, CR4_UMIP)] {
+    for (bit, word, flag) in [
+        (7, leaf7.ebx, CR4_SMEP),
+        (20, leaf7.ebx, CR4_SMAP),
+        (2, leaf7.ecx, CR4_UMIP),
+    ] {
         if word & 1 << bit != 0 {
             cr4 |= flag;
         }

@@ -25,8 +25,13 @@ struct IoApic {
     count: AtomicU64,
 }
 
-static ALL: [IoApic; MAX] =
-    [const { IoApic { window: AtomicU64::new(0), first: AtomicU64::new(0), count: AtomicU64::new(0) } }; MAX];
+static ALL: [IoApic; MAX] = [const {
+    IoApic {
+        window: AtomicU64::new(0),
+        first: AtomicU64::new(0),
+        count: AtomicU64::new(0),
+    }
+}; MAX];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Register select and data are two accesses.
 static LOCK: Lock = Lock::new();
@@ -51,7 +56,8 @@ impl IoApic {
 /// `OutOfMemory` if there are too many or it cannot be mapped.
 pub fn add(phys: Phys, first: u32) -> Result<(), Status> {
     let apic = ALL.get(COUNT.load(Relaxed)).ok_or(Status::OutOfMemory)?;
-    apic.window.store(Window::map(phys)?.addr() + (phys.0 & 0xfff), Relaxed);
+    apic.window
+        .store(Window::map(phys)?.addr() + (phys.0 & 0xfff), Relaxed);
     apic.first.store(u64::from(first), Relaxed);
     let pins = (apic.read(VERSION) >> 16 & 0xff) + 1;
     apic.count.store(u64::from(pins), Relaxed);
@@ -77,12 +83,18 @@ pub fn exists(gsi: u32) -> bool {
 /// One more than the highest global system interrupt.
 pub fn gsi_count() -> u32 {
     let end = |apic: &IoApic| (apic.first.load(Relaxed) + apic.count.load(Relaxed)) as u32;
-    ALL[..COUNT.load(Relaxed)].iter().map(end).max().unwrap_or(0)
+    ALL[..COUNT.load(Relaxed)]
+        .iter()
+        .map(end)
+        .max()
+        .unwrap_or(0)
 }
 
 /// Routes a global system interrupt to a CPU, unmasked.
 pub fn route(gsi: u32, vector: u8, apic_id: u64, level: bool, low: bool) {
-    let Some((apic, entry)) = find(gsi) else { return };
+    let Some((apic, entry)) = find(gsi) else {
+        return;
+    };
     let _guard = LOCK.lock();
     let mode = if level { ENTRY_LEVEL } else { 0 } | if low { ENTRY_LOW } else { 0 };
     apic.write(entry, ENTRY_MASKED);
@@ -92,8 +104,17 @@ pub fn route(gsi: u32, vector: u8, apic_id: u64, level: bool, low: bool) {
 
 /// Masks or unmasks a global system interrupt.
 pub fn mask(gsi: u32, masked: bool) {
-    let Some((apic, entry)) = find(gsi) else { return };
+    let Some((apic, entry)) = find(gsi) else {
+        return;
+    };
     let _guard = LOCK.lock();
     let value = apic.read(entry);
-    apic.write(entry, if masked { value | ENTRY_MASKED } else { value & !ENTRY_MASKED });
+    apic.write(
+        entry,
+        if masked {
+            value | ENTRY_MASKED
+        } else {
+            value & !ENTRY_MASKED
+        },
+    );
 }

@@ -73,4 +73,3 @@ pub fn at(addr: u64) -> Option<&'static Cpu> {
     // SAFETY: zero or the address of a registered block, which lives for good.
     unsafe { (addr as *const Cpu).as_ref() }
 }
-

@@ -15,8 +15,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Words of the control block.
 mod control {
-    pub const CR_DR: usize = 0x000 / 8;
-    pub const EXCEPTIONS_3: usize = 0x008 / 8;
+    pub const CR_DR: usize = 0;
+    pub const EXCEPTIONS_3: usize = 1;
     pub const VECTOR_4: usize = 0x010 / 8;
     pub const IOPM: usize = 0x040 / 8;
     pub const MSRPM: usize = 0x048 / 8;
@@ -44,7 +44,8 @@ mod control {
 const OFFSETS: [usize; FIELDS] = {
     const BYTES: [usize; FIELDS] = [
         0x578, 0x570, // RIP, RFLAGS
-        0x400, 0x408, 0x410, 0x418, 0x420, 0x428, 0x430, 0x438, 0x440, 0x448, 0x450, 0x458, // ES CS SS DS FS GS
+        0x400, 0x408, 0x410, 0x418, 0x420, 0x428, 0x430, 0x438, 0x440, 0x448, 0x450,
+        0x458, // ES CS SS DS FS GS
         0x470, 0x478, 0x490, 0x498, 0x460, 0x468, 0x480, 0x488, // LDTR TR GDTR IDTR
         0x558, 0x640, 0x550, 0x548, // CR0 CR2 CR3 CR4
         0x568, 0x560, // DR6 DR7
@@ -146,7 +147,8 @@ static HAS: AtomicU64 = AtomicU64::new(0);
 /// What this CPU's SVM offers; empty if there is none with nested paging.
 pub fn detect() -> Features {
     let none = Features::empty();
-    if x86::cpuid(0x8000_0001, 0).ecx & CPUID_SVM == 0 || x86::rdmsr(Msr::VmCr) & VM_CR_SVMDIS != 0 {
+    if x86::cpuid(0x8000_0001, 0).ecx & CPUID_SVM == 0 || x86::rdmsr(Msr::VmCr) & VM_CR_SVMDIS != 0
+    {
         return none;
     }
     let leaf = x86::cpuid(0x8000_000a, 0);
@@ -156,7 +158,10 @@ pub fn detect() -> Features {
     ASIDS.store(u64::from(leaf.ebx), Relaxed);
     let mut features = Features::SVM;
     features.set(Features::NRIP, leaf.edx & CPUID_NRIPS != 0);
-    features.set(Features::DECODE_ASSISTS, leaf.edx & CPUID_DECODE_ASSISTS != 0);
+    features.set(
+        Features::DECODE_ASSISTS,
+        leaf.edx & CPUID_DECODE_ASSISTS != 0,
+    );
     HAS.store(features.bits(), Relaxed);
     features
 }
@@ -167,7 +172,9 @@ pub fn init(cpu: &'static Cpu, save: Page, host: Page) {
     x86::wrmsr(Msr::VmHsavePa, save.phys().0);
     cpu.host_control.set(host.phys().0);
     // SAFETY: SVM is enabled and the page is ours; VMSAVE writes FS, GS, TR, LDTR and system-call registers to it.
-    unsafe { core::arch::asm!("vmsave rax", in("rax") host.phys().0, options(nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("vmsave rax", in("rax") host.phys().0, options(nostack, preserves_flags))
+    };
 }
 
 /// A virtual machine control block.
@@ -202,13 +209,21 @@ impl Vmcb {
     #[inline(always)]
     pub fn field(self, field: Field) -> u64 {
         let value = self.0.read(OFFSETS[field as usize]);
-        if field as usize == Field::Efer as usize { value & !EFER_SVME } else { value }
+        if field as usize == Field::Efer as usize {
+            value & !EFER_SVME
+        } else {
+            value
+        }
     }
 
     /// Sets a word of state.
     #[inline(always)]
     pub fn set_field(self, field: Field, value: u64) {
-        let value = if field as usize == Field::Efer as usize { value | EFER_SVME } else { value };
+        let value = if field as usize == Field::Efer as usize {
+            value | EFER_SVME
+        } else {
+            value
+        };
         self.0.write(OFFSETS[field as usize], value);
     }
 
@@ -216,9 +231,10 @@ impl Vmcb {
         let mut crs = CR8;
         let mut third = intercept3::ALWAYS;
         let mut fourth = INTERCEPT4_ALWAYS;
-        for (control, bits) in
-            [(Controls::CR3_WRITE, CR3_WRITE), (Controls::CR0_CR4_WRITE, CR0_CR4_WRITE)]
-        {
+        for (control, bits) in [
+            (Controls::CR3_WRITE, CR3_WRITE),
+            (Controls::CR0_CR4_WRITE, CR0_CR4_WRITE),
+        ] {
             if wish.contains(control) {
                 crs |= bits;
             }
@@ -250,14 +266,21 @@ impl Vmcb {
         if mtd.intersects(Mtd::RIP | Mtd::STA) {
             let next = self.0.read(control::NRIP);
             let has = Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::NRIP);
-            let len = if has && next != 0 { next.wrapping_sub(self.0.read(control::RIP)) & 0xf } else { 0 };
+            let len = if has && next != 0 {
+                next.wrapping_sub(self.0.read(control::RIP)) & 0xf
+            } else {
+                0
+            };
             let shadow = self.0.read(control::SHADOW) & 1;
             utcb.write(word::INST_LEN_INTERRUPTIBILITY, len | shadow << 32);
             utcb.write(word::ACTIVITY_CONTROLS, 0);
         }
         if mtd.contains(Mtd::INJ) {
             utcb.write(word::INTERRUPTED, self.0.read(control::EXITINTINFO));
-            utcb.write(word::INJECTION, self.0.read(control::EVENTINJ) | ec.frame().get(Reg::Windows));
+            utcb.write(
+                word::INJECTION,
+                self.0.read(control::EVENTINJ) | ec.frame().get(Reg::Windows),
+            );
         }
         if mtd.contains(Mtd::CR) {
             utcb.write(word::CR8, self.0.read(control::VIRTUAL_INTERRUPT) & 0xf);
@@ -274,7 +297,10 @@ impl Vmcb {
             self.save_instruction(utcb);
         }
         if mtd.contains(Mtd::XMM) {
-            if percpu::current().current().is_some_and(|current| current.addr() == ec.addr()) {
+            if percpu::current()
+                .current()
+                .is_some_and(|current| current.addr() == ec.addr())
+            {
                 fpu::save(ec);
             }
             for i in 0..XMM_WORDS {
@@ -284,8 +310,12 @@ impl Vmcb {
     }
 
     fn save_instruction(self, utcb: Page) {
-        let has = Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::DECODE_ASSISTS);
-        let (low, high) = (self.0.read(control::INST_BYTES), self.0.read(control::INST_BYTES + 1));
+        let has =
+            Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::DECODE_ASSISTS);
+        let (low, high) = (
+            self.0.read(control::INST_BYTES),
+            self.0.read(control::INST_BYTES + 1),
+        );
         utcb.write(word::INST_BYTES_LEN, if has { low & 0xf } else { 0 });
         utcb.write(word::INST_BYTES, low >> 8 | high << 56);
         utcb.write(word::INST_BYTES + 1, high >> 8);
@@ -297,15 +327,21 @@ impl Vmcb {
             self.inject(ec, utcb.read(word::INJECTION));
         }
         if mtd.contains(Mtd::STA) {
-            let state = Interruptibility::from_bits_truncate((utcb.read(word::INST_LEN_INTERRUPTIBILITY) >> 32) as u32);
-            self.0.write(control::SHADOW, u64::from(state.contains(Interruptibility::SHADOW)));
+            let state = Interruptibility::from_bits_truncate(
+                (utcb.read(word::INST_LEN_INTERRUPTIBILITY) >> 32) as u32,
+            );
+            self.0.write(
+                control::SHADOW,
+                u64::from(state.contains(Interruptibility::SHADOW)),
+            );
         }
         if mtd.contains(Mtd::CTRL) {
             let wish = (utcb.read(word::ACTIVITY_CONTROLS) >> 32) as u32;
             self.set_controls(Controls::from_bits_truncate(wish));
         }
         if mtd.contains(Mtd::TSC) {
-            self.0.write(control::TSC_OFFSET, utcb.read(word::TSC_OFFSET));
+            self.0
+                .write(control::TSC_OFFSET, utcb.read(word::TSC_OFFSET));
         }
         if mtd.contains(Mtd::XCR0) {
             let (value, host) = (utcb.read(word::XCR0), fpu::host_xcr0());
@@ -334,10 +370,16 @@ impl Vmcb {
         ec.frame().set(Reg::Windows, injection & WINDOWS);
         let third = self.0.read(control::EXCEPTIONS_3) & !(intercept3::VINTR | intercept3::IRET);
         if injection & Injection::INTERRUPT_WINDOW != 0 {
-            self.0.write(control::EXCEPTIONS_3, third | intercept3::VINTR);
-            self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING | V_IRQ);
+            self.0
+                .write(control::EXCEPTIONS_3, third | intercept3::VINTR);
+            self.0
+                .write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING | V_IRQ);
         } else {
-            let iret = if injection & Injection::NMI_WINDOW != 0 { intercept3::IRET } else { 0 };
+            let iret = if injection & Injection::NMI_WINDOW != 0 {
+                intercept3::IRET
+            } else {
+                0
+            };
             self.0.write(control::EXCEPTIONS_3, third | iret);
             self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING);
         }
@@ -364,8 +406,13 @@ impl Vmcb {
             frame.set(Reg::SpaceGeneration, generation);
             flush = true;
         }
-        let tlb = if flush { TLB_FLUSH_ALL << TLB_CONTROL_SHIFT } else { 0 };
-        self.0.write(control::ASID_TLB, frame.get(Reg::Asid) & ASID_MASK | tlb);
+        let tlb = if flush {
+            TLB_FLUSH_ALL << TLB_CONTROL_SHIFT
+        } else {
+            0
+        };
+        self.0
+            .write(control::ASID_TLB, frame.get(Reg::Asid) & ASID_MASK | tlb);
         self.0.write(control::RAX, frame.get(Reg::Rax));
         self.0.write(control::RSP, frame.get(Reg::Rsp));
     }
@@ -394,7 +441,12 @@ impl Vmcb {
             reason if reason <= code::LAST => reason,
             _ => guest::INVALID_STATE,
         };
-        Exit::Event(number, reason, self.0.read(control::EXITINFO1), self.0.read(control::EXITINFO2))
+        Exit::Event(
+            number,
+            reason,
+            self.0.read(control::EXITINFO1),
+            self.0.read(control::EXITINFO2),
+        )
     }
 
     /// A host interrupt that arrived while an event was being delivered to the guest: deliver it at the next entry.

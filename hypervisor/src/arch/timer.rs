@@ -49,7 +49,7 @@ pub fn arm(cpu: &'static Cpu, when: u64) {
         return;
     }
     let ticks = when.saturating_sub(tsc::read());
-    let apic_ticks = (u128::from(ticks) * u128::from(ratio) >> 32) as u64;
+    let apic_ticks = ((u128::from(ticks) * u128::from(ratio)) >> 32) as u64;
     apic::timer_start(apic_ticks.clamp(1, LONGEST) as u32);
 }
 

@@ -57,20 +57,28 @@ fn find_rsdp(memory: &impl Memory) -> Option<u64> {
     let ebda = u64::from(u16::from_le_bytes(memory.bytes(0x40e, 2)?.try_into().ok()?)) << 4;
     let areas = [(ebda, 1024), (0xe_0000, 0x2_0000)];
     areas.into_iter().find_map(|(start, len)| {
-        (start..start + len).step_by(16).find(|&at| {
-            memory.bytes(at, 8) == Some(b"RSD PTR ") && sum(memory, at, 20) == Some(0)
-        })
+        (start..start + len)
+            .step_by(16)
+            .find(|&at| memory.bytes(at, 8) == Some(b"RSD PTR ") && sum(memory, at, 20) == Some(0))
     })
 }
 
 fn sum(memory: &impl Memory, at: u64, len: u64) -> Option<u8> {
-    Some(memory.bytes(at, len)?.iter().fold(0, |sum: u8, b| sum.wrapping_add(*b)))
+    Some(
+        memory
+            .bytes(at, len)?
+            .iter()
+            .fold(0, |sum: u8, b| sum.wrapping_add(*b)),
+    )
 }
 
 /// Collects the facts. `rsdp` is the loader's copy of the root pointer, or 0. `None` if there are no tables.
 pub fn parse(memory: &impl Memory, rsdp: u64) -> Option<Facts> {
     let at = if rsdp == 0 { find_rsdp(memory)? } else { rsdp };
-    let mut facts = Facts { rsdp: at, ..Facts::default() };
+    let mut facts = Facts {
+        rsdp: at,
+        ..Facts::default()
+    };
     let extended = memory.bytes(at + rsdp::REVISION, 1)?[0] >= 2;
     let (root, entry) = match extended.then(|| memory.u64(at + rsdp::XSDT)).flatten() {
         Some(xsdt) if xsdt != 0 => (xsdt, 8),
@@ -78,8 +86,12 @@ pub fn parse(memory: &impl Memory, rsdp: u64) -> Option<Facts> {
     };
     let len = u64::from(memory.u32(root + LENGTH)?);
     for slot in (root + HEADER..root.checked_add(len)?).step_by(entry) {
-        let table =
-            if entry == 8 { memory.u64(slot) } else { memory.u32(slot).map(u64::from) }.unwrap_or(0);
+        let table = if entry == 8 {
+            memory.u64(slot)
+        } else {
+            memory.u32(slot).map(u64::from)
+        }
+        .unwrap_or(0);
         match memory.bytes(table, 4) {
             Some(b"APIC") => parse_madt(memory, table, &mut facts).unwrap_or(()),
             Some(b"FACP") => parse_fadt(memory, table, &mut facts).unwrap_or(()),
@@ -106,7 +118,9 @@ fn parse_madt(memory: &impl Memory, table: u64, facts: &mut Facts) -> Option<()>
                 }
             }
             madt::IOAPIC => {
-                facts.ioapics.push((memory.u32(at + 4)?, memory.u32(at + 8)?));
+                facts
+                    .ioapics
+                    .push((memory.u32(at + 4)?, memory.u32(at + 8)?));
             }
             _ => {}
         }
@@ -117,15 +131,20 @@ fn parse_madt(memory: &impl Memory, table: u64, facts: &mut Facts) -> Option<()>
 
 fn parse_fadt(memory: &impl Memory, table: u64, facts: &mut Facts) -> Option<()> {
     let len = u64::from(memory.u32(table + LENGTH)?);
-    facts.pm1_control =
-        [memory.u32(table + fadt::PM1A_CONTROL)? as u16, memory.u32(table + fadt::PM1B_CONTROL)? as u16];
+    facts.pm1_control = [
+        memory.u32(table + fadt::PM1A_CONTROL)? as u16,
+        memory.u32(table + fadt::PM1B_CONTROL)? as u16,
+    ];
     facts.pm_timer = memory.u32(table + fadt::PM_TIMER)? as u16;
     // Old, short tables have no reset register.
     if len > fadt::RESET_VALUE && memory.u32(table + fadt::FLAGS)? & fadt::FLAG_RESET != 0 {
         let space = memory.bytes(table + fadt::RESET_REGISTER, 1)?[0];
         let port = memory.u64(table + fadt::RESET_REGISTER + 4)?;
         if space == fadt::SPACE_IO {
-            facts.reset = Some((u16::try_from(port).ok()?, memory.bytes(table + fadt::RESET_VALUE, 1)?[0]));
+            facts.reset = Some((
+                u16::try_from(port).ok()?,
+                memory.bytes(table + fadt::RESET_VALUE, 1)?[0],
+            ));
         }
     }
     Some(())

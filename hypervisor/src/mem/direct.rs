@@ -1,9 +1,9 @@
 //! The direct map: pool memory at a fixed distance from its physical address.
 
 use super::Phys;
+use core::sync::atomic::AtomicU64;
 #[cfg(not(target_os = "none"))]
 use core::sync::atomic::Ordering;
-use core::sync::atomic::AtomicU64;
 
 /// First virtual address of the direct map: the start of the upper canonical half.
 pub const BASE: u64 = 0xffff_8000_0000_0000;
@@ -24,13 +24,21 @@ pub fn word(at: Phys) -> &'static AtomicU64 {
 /// Virtual address of a pool address.
 #[inline(always)]
 pub const fn virt(at: Phys) -> u64 {
-    if cfg!(target_os = "none") { at.0 + BASE } else { at.0 }
+    if cfg!(target_os = "none") {
+        at.0 + BASE
+    } else {
+        at.0
+    }
 }
 
 /// Physical address of a virtual one inside the direct map.
 #[inline(always)]
 pub const fn phys(at: u64) -> Phys {
-    if cfg!(target_os = "none") { Phys(at - BASE) } else { Phys(at) }
+    if cfg!(target_os = "none") {
+        Phys(at - BASE)
+    } else {
+        Phys(at)
+    }
 }
 
 /// Zeroes `words` words.

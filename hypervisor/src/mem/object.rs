@@ -306,7 +306,11 @@ pub struct CapSlot {
 
 const TYPE_SHIFT: u32 = 48;
 const TYPE_MASK: u64 = 0xff << TYPE_SHIFT;
-const UPPER: u64 = if cfg!(target_os = "none") { 0xffff << TYPE_SHIFT } else { 0 };
+const UPPER: u64 = if cfg!(target_os = "none") {
+    0xffff << TYPE_SHIFT
+} else {
+    0
+};
 const ADDR_MASK: u64 = !(0xffff << TYPE_SHIFT | (SLOT - 1));
 
 /// Content of a slot whose object lives.
@@ -324,7 +328,10 @@ impl RawCap {
 
     /// The object.
     pub fn object(self) -> Option<AnyObject> {
-        typed(self.word & ADDR_MASK | UPPER, (self.word & TYPE_MASK) >> TYPE_SHIFT)
+        typed(
+            self.word & ADDR_MASK | UPPER,
+            (self.word & TYPE_MASK) >> TYPE_SHIFT,
+        )
     }
 
     /// Type of the object, numerically.
@@ -339,7 +346,10 @@ impl RawCap {
 
     /// The same with at most the permissions `perms`.
     pub fn restrict(self, perms: Perms) -> Self {
-        Self { word: self.word & !0xff | (self.perms() & perms).bits() as u64, ..self }
+        Self {
+            word: self.word & !0xff | (self.perms() & perms).bits() as u64,
+            ..self
+        }
     }
 }
 
@@ -351,7 +361,10 @@ impl CapSlot {
     #[inline(always)]
     pub fn new(table: Page, index: usize) -> Self {
         debug_assert!(index < Self::PER_PAGE);
-        Self { table, index: index * 2 }
+        Self {
+            table,
+            index: index * 2,
+        }
     }
 
     /// The object, if the slot names a live object of this type with at least these permissions.
@@ -369,12 +382,16 @@ impl CapSlot {
 
     /// The capability, if its object lives.
     pub fn load(self) -> Option<RawCap> {
-        let raw = RawCap { word: self.table.read(self.index), id: self.table.read(self.index + 1) };
+        let raw = RawCap {
+            word: self.table.read(self.index),
+            id: self.table.read(self.index + 1),
+        };
         if raw.word & TYPE_MASK == 0 {
             return None;
         }
         // SAFETY: as in `lookup`; every object begins with a header.
-        let header: &'static Header = unsafe { &*((raw.word & ADDR_MASK | UPPER) as *const Header) };
+        let header: &'static Header =
+            unsafe { &*((raw.word & ADDR_MASK | UPPER) as *const Header) };
         (header.id.observe() == raw.id && raw.id != 0).then_some(raw)
     }
 
@@ -389,7 +406,10 @@ impl CapSlot {
     /// Overwrites the slot with a capability to a live object.
     pub fn store_object<T: Object>(self, object: &'static T, perms: Perms) {
         let word = object.addr() & ADDR_MASK | (T::TYPE as u64) << TYPE_SHIFT | perms.bits() as u64;
-        self.store(RawCap { word, id: object.id() });
+        self.store(RawCap {
+            word,
+            id: object.id(),
+        });
     }
 
     /// Empties the slot.

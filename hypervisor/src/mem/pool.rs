@@ -29,7 +29,10 @@ struct Global {
 // SAFETY: `pool` is accessed in `with` only, under the lock.
 unsafe impl Sync for Global {}
 
-static GLOBAL: Global = Global { lock: Lock::new(), pool: UnsafeCell::new(None) };
+static GLOBAL: Global = Global {
+    lock: Lock::new(),
+    pool: UnsafeCell::new(None),
+};
 
 fn with<R>(f: impl FnOnce(&mut Pool) -> Option<R>) -> Option<R> {
     let _guard = GLOBAL.lock.lock();
@@ -79,7 +82,8 @@ pub fn alloc(order: usize) -> Option<Page> {
 /// Returns a block.
 pub fn free(page: Page, order: usize) {
     with(|pool| {
-        pool.buddy.free(((page.phys().0 - pool.data.0) / PAGE) as usize, order);
+        pool.buddy
+            .free(((page.phys().0 - pool.data.0) / PAGE) as usize, order);
         Some(())
     });
 }
@@ -89,7 +93,8 @@ pub fn alloc_slot() -> Option<Phys> {
     with(|pool| {
         if pool.free_slot != 0 {
             let slot = Phys(pool.free_slot);
-            pool.free_slot = direct::word(slot.offset(FREE_LINK)).load(core::sync::atomic::Ordering::Relaxed);
+            pool.free_slot =
+                direct::word(slot.offset(FREE_LINK)).load(core::sync::atomic::Ordering::Relaxed);
             return Some(slot);
         }
         let slot = pool.fresh_slot;
@@ -107,7 +112,8 @@ const FREE_LINK: u64 = 8;
 /// Returns an object slot.
 pub fn free_slot(slot: Phys) {
     with(|pool| {
-        direct::word(slot.offset(FREE_LINK)).store(pool.free_slot, core::sync::atomic::Ordering::Relaxed);
+        direct::word(slot.offset(FREE_LINK))
+            .store(pool.free_slot, core::sync::atomic::Ordering::Relaxed);
         pool.free_slot = slot.0;
         Some(())
     });

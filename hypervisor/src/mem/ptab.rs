@@ -65,7 +65,11 @@ pub fn walk<F: Format>(root: Page, addr: u64) -> Option<Mapping> {
         if level == 0 || F::is_leaf(entry, level) {
             let offset = addr % span(level);
             let phys = F::phys(entry, level).offset(offset);
-            return Some(Mapping { phys, len: span(level) - offset, rights: F::rights(entry) });
+            return Some(Mapping {
+                phys,
+                len: span(level) - offset,
+                rights: F::rights(entry),
+            });
         }
         table = Page::at(F::phys(entry, level));
     }
@@ -126,11 +130,20 @@ pub fn set<F: Format>(
         let present = F::is_present(entry);
         let leaf = present && (at == 0 || F::is_leaf(entry, at));
         if at <= level && (at == 0 || leaf || !present) {
-            table.write(slot, to.map_or(0, |(phys, rights)| F::leaf(phys, rights, at)));
-            return Ok(Done { len: span(at), flush: present });
+            table.write(
+                slot,
+                to.map_or(0, |(phys, rights)| F::leaf(phys, rights, at)),
+            );
+            return Ok(Done {
+                len: span(at),
+                flush: present,
+            });
         }
         if !present && to.is_none() {
-            return Ok(Done { len: span(at) - addr % span(at), flush: false });
+            return Ok(Done {
+                len: span(at) - addr % span(at),
+                flush: false,
+            });
         }
         if !present || leaf {
             let next = alloc()?;
@@ -149,7 +162,10 @@ pub fn set<F: Format>(
 fn split<F: Format>(table: Page, entry: u64, level: u32) {
     let (base, rights) = (F::phys(entry, level), F::rights(entry));
     for i in 0..ENTRIES {
-        table.write(i, F::leaf(base.offset(i as u64 * span(level - 1)), rights, level - 1));
+        table.write(
+            i,
+            F::leaf(base.offset(i as u64 * span(level - 1)), rights, level - 1),
+        );
     }
 }
 

@@ -48,7 +48,12 @@ impl GuestSpace {
     ///
     /// # Errors
     /// `OutOfMemory`.
-    pub fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
+    pub fn set(
+        &self,
+        addr: u64,
+        level: u32,
+        to: Option<(Phys, MemRights)>,
+    ) -> Result<ptab::Done, Status> {
         let pd = self.owner().ok_or(Status::BadCapability)?;
         let _guard = self.lock.lock();
         ptab::set::<Host>(self.root(), addr, level, to, || pd.alloc(0))

@@ -81,7 +81,10 @@ impl Format for Host {
         rights.set(MemRights::EXEC, entry & bit::NX == 0);
         let uncached = entry & bit::PCD != 0;
         rights.set(MemRights::UNCACHED, uncached);
-        rights.set(MemRights::WRITE_COMBINED, !uncached && entry & bit::PWT != 0);
+        rights.set(
+            MemRights::WRITE_COMBINED,
+            !uncached && entry & bit::PWT != 0,
+        );
         rights
     }
 }
@@ -135,7 +138,12 @@ impl MemSpace {
     ///
     /// # Errors
     /// `OutOfMemory`.
-    pub fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
+    pub fn set(
+        &self,
+        addr: u64,
+        level: u32,
+        to: Option<(Phys, MemRights)>,
+    ) -> Result<ptab::Done, Status> {
         let pd = self.owner().ok_or(Status::BadCapability)?;
         let _guard = self.lock.lock();
         ptab::set::<Host>(self.root(), addr, level, to, || pd.alloc(0))
@@ -153,15 +161,18 @@ impl MemSpace {
         if self.walk(addr).is_some() {
             return Err(Status::Busy);
         }
-        self.set(addr, 0, Some((page.phys(), MemRights::READ | MemRights::WRITE))).map(|_| ())
+        self.set(
+            addr,
+            0,
+            Some((page.phys(), MemRights::READ | MemRights::WRITE)),
+        )
+        .map(|_| ())
     }
 
     /// Frees the tables; the space is dead and no CPU uses it any more.
     pub fn release(&self) {
-        if let Some(pd) = self.owner() {
-            if !self.is_physical() {
-                ptab::destroy::<Host>(self.root(), USER_ENTRIES, &mut |page| pd.free(page, 0));
-            }
+        if let Some(pd) = self.owner().filter(|_| !self.is_physical()) {
+            ptab::destroy::<Host>(self.root(), USER_ENTRIES, &mut |page| pd.free(page, 0));
         }
     }
 }

@@ -66,7 +66,9 @@ impl MsrSpace {
 
     /// Word and bit of an MSR's read bit; the write bit is the next.
     fn locate(msr: u64) -> Option<(u64, u32)> {
-        let block = BLOCKS.iter().position(|&base| msr >= base && msr < base + BLOCK_MSRS)?;
+        let block = BLOCKS
+            .iter()
+            .position(|&base| msr >= base && msr < base + BLOCK_MSRS)?;
         let bit = (msr - BLOCKS[block]) * 2;
         Some((block as u64 * BLOCK_BYTES + bit / 64 * 8, (bit % 64) as u32))
     }
@@ -75,9 +77,15 @@ impl MsrSpace {
     pub fn rights(&self, msr: u64) -> MemRights {
         if self.all.get() != 0 {
             let given = SWITCHED.contains(&msr);
-            return if given { MemRights::READ | MemRights::WRITE } else { MemRights::empty() };
+            return if given {
+                MemRights::READ | MemRights::WRITE
+            } else {
+                MemRights::empty()
+            };
         }
-        let Some((byte, bit)) = Self::locate(msr) else { return MemRights::empty() };
+        let Some((byte, bit)) = Self::locate(msr) else {
+            return MemRights::empty();
+        };
         let bits = self.page(byte).read(byte as usize % PAGE as usize / 8) >> bit;
         let mut rights = MemRights::empty();
         rights.set(MemRights::READ, bits & 1 == 0);
@@ -91,7 +99,8 @@ impl MsrSpace {
     /// `BadParameter` for an MSR that the map does not cover.
     pub fn set(&self, msr: u64, rights: MemRights) -> Result<(), Status> {
         let (byte, bit) = Self::locate(msr).ok_or(Status::BadParameter)?;
-        let deny = u64::from(!rights.contains(MemRights::READ)) | u64::from(!rights.contains(MemRights::WRITE)) << 1;
+        let deny = u64::from(!rights.contains(MemRights::READ))
+            | u64::from(!rights.contains(MemRights::WRITE)) << 1;
         let _guard = self.lock.lock();
         let (page, index) = (self.page(byte), byte as usize % PAGE as usize / 8);
         page.write(index, page.read(index) & !(3 << bit) | deny << bit);

@@ -45,7 +45,8 @@ impl ObjSpace {
             return None;
         }
         let table = self.root().read(sel.0 as usize / CapSlot::PER_PAGE);
-        (table != 0).then(|| CapSlot::new(Page::at(Phys(table)), sel.0 as usize % CapSlot::PER_PAGE))
+        (table != 0)
+            .then(|| CapSlot::new(Page::at(Phys(table)), sel.0 as usize % CapSlot::PER_PAGE))
     }
 
     /// The slot of a selector; its table is made if there is none.
@@ -57,7 +58,8 @@ impl ObjSpace {
             return Err(Status::BadParameter);
         }
         let table = self.pay()?.alloc(0)?;
-        self.root().write(sel.0 as usize / CapSlot::PER_PAGE, table.phys().0);
+        self.root()
+            .write(sel.0 as usize / CapSlot::PER_PAGE, table.phys().0);
         Ok(CapSlot::new(table, sel.0 as usize % CapSlot::PER_PAGE))
     }
 
@@ -67,7 +69,9 @@ impl ObjSpace {
     /// `BadCapability`.
     #[inline(always)]
     pub fn lookup<T: Object>(&self, sel: Sel, need: Perms) -> Result<&'static T, Status> {
-        self.slot(sel).and_then(|slot| slot.lookup(need)).ok_or(Status::BadCapability)
+        self.slot(sel)
+            .and_then(|slot| slot.lookup(need))
+            .ok_or(Status::BadCapability)
     }
 
     /// The capability at `sel`, if its object lives.
@@ -82,7 +86,11 @@ impl ObjSpace {
     pub fn prepare(&self, sel: Sel) -> Result<CapSlot, Status> {
         let _guard = self.lock.lock();
         let slot = self.slot_or_make(sel)?;
-        if slot.load().is_some() { Err(Status::Busy) } else { Ok(slot) }
+        if slot.load().is_some() {
+            Err(Status::Busy)
+        } else {
+            Ok(slot)
+        }
     }
 
     /// Replaces the capability at `sel`.

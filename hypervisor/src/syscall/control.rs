@@ -93,4 +93,3 @@ pub fn hw(caller: &Caller, args: &Args) -> Outcome {
     // Still here: the machine cannot.
     Err(Status::BadFeature)
 }
-

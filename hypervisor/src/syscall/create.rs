@@ -49,8 +49,9 @@ fn make<T: Object>(
 /// `create_pd`.
 pub fn pd(caller: &Caller, args: &Args) -> Outcome {
     let args = CreatePd::decode(args);
-    let parent: &'static Pd =
-        caller.obj.lookup(args.parent, Perms::PD_QUOTA.union(Perms::PD_CREATE))?;
+    let parent: &'static Pd = caller
+        .obj
+        .lookup(args.parent, Perms::PD_QUOTA.union(Perms::PD_CREATE))?;
     let slot = caller.obj.prepare(args.dst)?;
     parent.withdraw(args.quota)?;
     make(parent, slot, |pd: &'static Pd| {
@@ -123,7 +124,11 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
         pd.free(utcb, 0);
     };
     make(pd, slot, |ec: &'static Ec| {
-        let state = if ip.is_some() { State::Runnable } else { State::Idle };
+        let state = if ip.is_some() {
+            State::Runnable
+        } else {
+            State::Idle
+        };
         ec.init(frame, Some(utcb), args.cpu.0, state, Kind::Sysret);
         ec.root.set(mem.root().phys().0);
         ec.obj.set(Some(obj));
@@ -165,7 +170,10 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
     }
     .ok_or(Status::BadParameter)?;
     let foreign = |owner: Option<&'static Pd>| owner.is_none_or(|owner| owner.addr() != pd.addr());
-    let maps = [pio.owner().filter(|_| !kernel::is_denial(pio.addr())), msr.owner().filter(|_| !kernel::is_denial(msr.addr()))];
+    let maps = [
+        pio.owner().filter(|_| !kernel::is_denial(pio.addr())),
+        msr.owner().filter(|_| !kernel::is_denial(msr.addr())),
+    ];
     if foreign(guest.owner()) || maps.into_iter().flatten().any(|owner| foreign(Some(owner))) {
         return Err(Status::BadParameter);
     }
@@ -206,7 +214,11 @@ pub fn sc(caller: &Caller, args: &Args) -> Outcome {
     }
     let slot = caller.obj.prepare(args.dst)?;
     let outcome = make(pd, slot, |sc: &'static Sc| {
-        sc.init(ec, args.priority, tsc::from_us(u64::from(args.budget_us)).max(1));
+        sc.init(
+            ec,
+            args.priority,
+            tsc::from_us(u64::from(args.budget_us)).max(1),
+        );
         Ok(())
     });
     if let (Ok(_), Some(sc)) = (&outcome, slot.lookup::<Sc>(Perms::empty())) {
@@ -245,4 +257,3 @@ pub fn sm(caller: &Caller, args: &Args) -> Outcome {
         Ok(())
     })
 }
-

@@ -19,9 +19,16 @@ const MSR_COUNT: u64 = 1 << 32;
 /// `delegate`.
 pub fn delegate(caller: &Caller, args: &Args) -> Outcome {
     let args = Delegate::decode(args);
-    let end = args.dst.checked_add(args.count).ok_or(Status::BadParameter)?;
+    let end = args
+        .dst
+        .checked_add(args.count)
+        .ok_or(Status::BadParameter)?;
     // Byte addresses of the source must not overflow either.
-    if args.src.checked_add(args.count).is_none_or(|end| end > u64::MAX / PAGE) {
+    if args
+        .src
+        .checked_add(args.count)
+        .is_none_or(|end| end > u64::MAX / PAGE)
+    {
         return Err(Status::BadParameter);
     }
     let to = caller.obj.slot(args.to).ok_or(Status::BadCapability)?;
@@ -32,7 +39,11 @@ pub fn delegate(caller: &Caller, args: &Args) -> Outcome {
     }
     if let Some(space) = to.lookup::<MemSpace>(take) {
         check(end, abi::USER_TOP / PAGE)?;
-        return if space.is_physical() { Err(Status::BadCapability) } else { memory(caller, &args, space) };
+        return if space.is_physical() {
+            Err(Status::BadCapability)
+        } else {
+            memory(caller, &args, space)
+        };
     }
     if let Some(space) = to.lookup::<GuestSpace>(take) {
         check(end, GuestSpace::LIMIT / PAGE)?;
@@ -50,7 +61,11 @@ pub fn delegate(caller: &Caller, args: &Args) -> Outcome {
 }
 
 fn check(end: u64, limit: u64) -> Result<(), Status> {
-    if end <= limit { Ok(()) } else { Err(Status::BadParameter) }
+    if end <= limit {
+        Ok(())
+    } else {
+        Err(Status::BadParameter)
+    }
 }
 
 /// How far a step came: nothing done and out of memory is an error, otherwise the caller sees the count.
@@ -70,7 +85,9 @@ fn caps(caller: &Caller, args: &Delegate, to: &'static ObjSpace) -> Outcome {
     };
     let count = args.count.min(STEP);
     for i in 0..count {
-        let cap = from.and_then(|from| from.load(Sel(args.src + i))).map(|cap| cap.restrict(perms));
+        let cap = from
+            .and_then(|from| from.load(Sel(args.src + i)))
+            .map(|cap| cap.restrict(perms));
         if let Err(status) = to.store(Sel(args.dst + i), cap) {
             return outcome(i, Some(status));
         }
@@ -94,19 +111,27 @@ impl Source {
             return Ok(Self::Nothing);
         }
         let space: &'static MemSpace = caller.obj.lookup(args.from, Perms::SPACE_GRANT)?;
-        Ok(if space.is_physical() { Self::Physical } else { Self::Space(space) })
+        Ok(if space.is_physical() {
+            Self::Physical
+        } else {
+            Self::Space(space)
+        })
     }
 
     /// What is at byte address `at`: of `len` bytes at most, with at most `rights`.
     fn look(&self, at: u64, len: u64, rights: MemRights) -> Result<Option<Mapping>, Status> {
         match self {
             Self::Nothing => Ok(None),
-            Self::Physical if kernel::is_mappable(Phys(at), len) => {
-                Ok(Some(Mapping { phys: Phys(at), len, rights }))
-            }
+            Self::Physical if kernel::is_mappable(Phys(at), len) => Ok(Some(Mapping {
+                phys: Phys(at),
+                len,
+                rights,
+            })),
             Self::Physical => Err(Status::BadParameter),
             Self::Space(space) => {
-                let Some(found) = space.walk(at) else { return Ok(None) };
+                let Some(found) = space.walk(at) else {
+                    return Ok(None);
+                };
                 // A page that is the kernel's (a UTCB) is not passed on.
                 if !kernel::is_mappable(found.phys, PAGE) {
                     return Err(Status::BadParameter);
@@ -114,7 +139,11 @@ impl Source {
                 // Rights shrink, cacheability is the source's.
                 let access = MemRights::READ | MemRights::WRITE | MemRights::EXEC;
                 let rights = found.rights & (rights | !access);
-                Ok(Some(Mapping { rights, len: found.len.min(len), ..found }))
+                Ok(Some(Mapping {
+                    rights,
+                    len: found.len.min(len),
+                    ..found
+                }))
             }
         }
     }
@@ -145,7 +174,10 @@ fn walk(
                 None => {
                     let skip = hole(dst + done);
                     if skip > 0 && matches!(source, Source::Nothing) {
-                        return Ok(ptab::Done { len: skip, flush: false });
+                        return Ok(ptab::Done {
+                            len: skip,
+                            flush: false,
+                        });
                     }
                     (ptab::leaf_level::<Host>(dst + done, 0, left), None)
                 }
@@ -166,8 +198,12 @@ fn walk(
 fn memory(caller: &Caller, args: &Delegate, to: &'static MemSpace) -> Outcome {
     let source = Source::find(caller, args)?;
     let root = to.root();
-    let (done, flush, stopped) =
-        walk(args, &source, |at, level, page| to.set(at, level, page), |at| ptab::hole::<Host>(root, at));
+    let (done, flush, stopped) = walk(
+        args,
+        &source,
+        |at, level, page| to.set(at, level, page),
+        |at| ptab::hole::<Host>(root, at),
+    );
     if flush {
         smp::everywhere(caller.cpu, Operation::Flush(root.phys()));
     }
@@ -177,8 +213,12 @@ fn memory(caller: &Caller, args: &Delegate, to: &'static MemSpace) -> Outcome {
 fn guest(caller: &Caller, args: &Delegate, to: &'static GuestSpace) -> Outcome {
     let source = Source::find(caller, args)?;
     let root = to.root();
-    let (done, flush, stopped) =
-        walk(args, &source, |at, level, page| to.set(at, level, page), |at| ptab::hole::<Host>(root, at));
+    let (done, flush, stopped) = walk(
+        args,
+        &source,
+        |at, level, page| to.set(at, level, page),
+        |at| ptab::hole::<Host>(root, at),
+    );
     if flush {
         // A vCPU that runs elsewhere exits for the operation, and sees the new generation at its next entry.
         to.invalidate();
@@ -216,7 +256,9 @@ fn msrs(caller: &Caller, args: &Delegate, to: &'static MsrSpace) -> Outcome {
     let rights = MemRights::from_bits_truncate(args.rights);
     let count = args.count.min(STEP);
     for i in 0..count {
-        let given = from.map_or(MemRights::empty(), |from| from.rights(args.src + i) & rights);
+        let given = from.map_or(MemRights::empty(), |from| {
+            from.rights(args.src + i) & rights
+        });
         if let Err(status) = to.set(args.dst + i, given) {
             return outcome(i, Some(status));
         }

@@ -19,8 +19,14 @@ const STEP: usize = 32;
 
 /// `destroy`. RDX: 1 if a PD still has objects and the call must be repeated.
 pub fn destroy(caller: &Caller, args: &Args) -> Outcome {
-    let cap = caller.obj.load(args.sel()).filter(|cap| cap.perms().contains(Perms::DESTROY));
-    match cap.and_then(|cap| cap.object()).ok_or(Status::BadCapability)? {
+    let cap = caller
+        .obj
+        .load(args.sel())
+        .filter(|cap| cap.perms().contains(Perms::DESTROY));
+    match cap
+        .and_then(|cap| cap.object())
+        .ok_or(Status::BadCapability)?
+    {
         AnyObject::Ec(ec) if ec.addr() == caller.ec.addr() => Err(Status::BadParameter),
         AnyObject::Pd(pd) if caller.ec.owner().is_some_and(|own| own.addr() == pd.addr()) => {
             Err(Status::BadParameter)
@@ -101,7 +107,9 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
             }
         }
         AnyObject::MsrSpace(space) => {
-            unused(space.owner(), |ec| ec.is_vcpu() && svm::Vmcb::of(ec).msr_map() == space.phys())?;
+            unused(space.owner(), |ec| {
+                ec.is_vcpu() && svm::Vmcb::of(ec).msr_map() == space.phys()
+            })?;
             if retire(space) {
                 smp::everywhere(cpu, Operation::Grace);
                 space.release();

@@ -39,7 +39,9 @@ pub struct Caller {
 /// Entered from `arch::entry` with the argument registers.
 pub extern "sysv64" fn syscall(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
     let cpu = percpu::current();
-    let Some(ec) = cpu.current() else { return sched::schedule(cpu) };
+    let Some(ec) = cpu.current() else {
+        return sched::schedule(cpu);
+    };
     let number = rdi & NUMBER_MASK;
     if number == Number::Call as u64 {
         return ipc::call(cpu, ec, rdi, Tag(rsi), [rdx, r8, r9, r10]);
@@ -47,12 +49,25 @@ pub extern "sysv64" fn syscall(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, 
     if number == Number::Reply as u64 {
         return ipc::reply(cpu, ec, Tag(rsi), [rdx, r8, r9, r10]);
     }
-    other(cpu, ec, &Args { rdi, rsi, rdx, r8, r9, r10 })
+    other(
+        cpu,
+        ec,
+        &Args {
+            rdi,
+            rsi,
+            rdx,
+            r8,
+            r9,
+            r10,
+        },
+    )
 }
 
 #[inline(never)]
 fn other(cpu: &'static Cpu, ec: &'static Ec, args: &Args) -> Resume {
-    let Some(obj) = ec.obj.get() else { return ipc::fail(ec, Status::BadCapability) };
+    let Some(obj) = ec.obj.get() else {
+        return ipc::fail(ec, Status::BadCapability);
+    };
     let caller = Caller { cpu, ec, obj };
     let number = args.number();
     if number == Number::SmDown as u64 {

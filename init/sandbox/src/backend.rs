@@ -2,6 +2,7 @@
 
 use abi::session::affinity::Affinity;
 use abi::session::parent::{Progress, Quota, SessionError};
+use alloc::string::String;
 use core::fmt;
 use runtime::requests::Request;
 
@@ -106,12 +107,7 @@ pub trait Backend {
     ///
     /// # Errors
     /// Why not, in words.
-    fn start(
-        &self,
-        child: ChildId,
-        name: &str,
-        environment: &Environment<'_, Self::Cap>,
-    ) -> Result<Self::Program, impl fmt::Display>;
+    fn start(&self, child: ChildId, name: &str, environment: &Environment<'_, Self::Cap>) -> Result<Self::Program, String>;
     /// Tells the own parent that the sandbox has finished.
     fn exit(&self, value: i64);
     /// Writes a line to the log.

@@ -100,7 +100,10 @@ mod tests {
         assert_eq!(affinity(SPACE, right_half, &at(2, 1, 1)), at(8, 6, 2));
         assert_eq!(affinity(SPACE, None, &at(4, 3, 1)), at(16, 12, 4));
         assert_eq!(affinity(SPACE, right_half, &at(u16::MAX, 1, 1)), at(4, 2, 2));
-        assert_eq!(affinity(SPACE, Some(AffinityBox { x: 9, y: 0, width: 1, height: 1 }), &at(1, 0, 1)), Affinity::default());
+        assert_eq!(
+            affinity(SPACE, Some(AffinityBox { x: 9, y: 0, width: 1, height: 1 }), &at(1, 0, 1)),
+            Affinity::default()
+        );
     }
 
     proptest! {

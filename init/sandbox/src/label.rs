@@ -1,7 +1,7 @@
 //! Session labels: the path of components that a request came through, joined by `" -> "`.
 
-pub use abi::session::args::last_element;
 use abi::session::args::LABEL_SEPARATOR as SEPARATOR;
+pub use abi::session::args::last_element;
 use alloc::string::String;
 
 /// The label of a request of `child`, as its parent sees it.
@@ -13,9 +13,7 @@ pub fn prefixed(child: &str, label: &str) -> String {
 /// All elements but the last; empty if there is only one.
 #[must_use]
 pub fn prefix(label: &str) -> &str {
-    label
-        .rsplit_once(SEPARATOR)
-        .map_or("", |(prefix, _)| prefix)
+    label.rsplit_once(SEPARATOR).map_or("", |(prefix, _)| prefix)
 }
 
 /// What the child itself gave as label; `None` if the request was made on its behalf.

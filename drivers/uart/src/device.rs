@@ -1,0 +1,160 @@
+//! One UART with its interrupt and queues.
+
+use alloc::format;
+use alloc::rc::Rc;
+use core::cell::RefCell;
+
+use abi::session::io_port::IoPort;
+use abi::session::irq::Irq;
+use abi::session::wire::Signal;
+use runtime::capability::Cap;
+use runtime::entrypoint::{SignalHandler, submit};
+use runtime::env::Connection;
+use runtime::sys::port::PortRange;
+use runtime::{Env, Error, warning};
+
+use crate::fifo::Fifo;
+use crate::ns16550::{Ns16550, PORTS, Register, Registers};
+use crate::settings::Uart;
+
+/// Bytes that wait to be sent, and received bytes that wait to be read.
+const QUEUE_SIZE: usize = 4096;
+
+/// The registers behind I/O ports.
+#[derive(Debug)]
+struct Ports {
+    range: PortRange,
+    // Held open as long as the ports are used.
+    _session: Connection<IoPort>,
+}
+
+impl Registers for Ports {
+    fn read(&mut self, register: Register) -> u8 {
+        // The range covers all registers.
+        self.range.in8(register as u16).unwrap_or_default()
+    }
+
+    fn write(&mut self, register: Register, value: u8) {
+        // As for reads.
+        let _written = self.range.out8(register as u16, value);
+    }
+}
+
+/// A UART of the machine.
+#[derive(Debug)]
+pub struct Device {
+    uart: Ns16550<Ports>,
+    irq: Connection<Irq>,
+    interrupt: Option<SignalHandler>,
+    output: Fifo,
+    input: Fifo,
+    /// Set when received bytes were dropped, until the next read.
+    overflow: bool,
+    read_avail: Option<Cap<Signal>>,
+    /// Whether a session has it.
+    pub in_use: bool,
+}
+
+impl Device {
+    /// Opens the sessions for a UART and sets it up.
+    ///
+    /// # Errors
+    /// Its ports or its interrupt are not to be had.
+    pub fn open(env: &'static Env, uart: &Uart) -> Result<Self, Error> {
+        let base = uart.io_port_base;
+        let range = PortRange::new(base, PORTS).ok_or_else(|| Error::input("I/O ports out of range"))?;
+        let session = env.connect::<IoPort>(&format!("io_port_base={base}, io_port_size={PORTS}"))?;
+        session.bind(env.pd_cap())?;
+        let irq = env.connect::<Irq>(&format!("irq_number={}, irq_trigger=edge, irq_polarity=high", uart.irq))?;
+        let ports = Ports { range, _session: session };
+        Ok(Self {
+            uart: Ns16550::new(ports, uart.divisor),
+            irq,
+            interrupt: None,
+            output: Fifo::new(QUEUE_SIZE),
+            input: Fifo::new(QUEUE_SIZE),
+            overflow: false,
+            read_avail: None,
+            in_use: false,
+        })
+    }
+
+    /// Lets the interrupt be handled on the entrypoint.
+    ///
+    /// # Errors
+    /// The account cannot pay, or somebody else has the interrupt.
+    pub fn handle_interrupts(device: &Rc<RefCell<Self>>, env: &Env) -> Result<(), Error> {
+        let weak = Rc::downgrade(device);
+        let handler = env.entrypoint().signal_handler(move |_| {
+            if let Some(device) = weak.upgrade() {
+                device.borrow_mut().interrupted();
+            }
+        })?;
+        let mut device = device.borrow_mut();
+        device.irq.bind(&handler.interrupt_cap())?;
+        handler.acknowledge_interrupt();
+        device.interrupt = Some(handler);
+        Ok(())
+    }
+
+    fn interrupted(&mut self) {
+        let was_empty = self.input.is_empty();
+        let Self { uart, input, output, overflow, .. } = self;
+        let mut lost = false;
+        uart.interrupt(|byte| lost |= input.push(&[byte]) == 0, |bytes| output.pop(bytes));
+        if lost && !core::mem::replace(overflow, true) {
+            warning!("UART input lost: the client does not read");
+        }
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.acknowledge_interrupt();
+        }
+        if was_empty && !self.input.is_empty() {
+            self.announce_input();
+        }
+    }
+
+    fn announce_input(&self) {
+        if let Some(sigh) = &self.read_avail {
+            submit(sigh);
+        }
+    }
+
+    /// Whether received bytes wait.
+    pub fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    /// Takes received bytes.
+    pub fn read(&mut self, to: &mut [u8]) -> usize {
+        self.overflow = false;
+        self.input.pop(to)
+    }
+
+    /// Queues the bytes that fit and says how many.
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        let taken = self.output.push(bytes);
+        let Self { uart, output, .. } = self;
+        uart.transmit(|bytes| output.pop(bytes));
+        taken
+    }
+
+    /// Bytes that can be queued.
+    pub fn room(&self) -> usize {
+        self.output.room()
+    }
+
+    /// Sets the signal for received bytes; submitted at once if there are some.
+    pub fn set_read_avail(&mut self, sigh: Cap<Signal>) {
+        self.read_avail = Some(sigh);
+        if self.has_input() {
+            self.announce_input();
+        }
+    }
+
+    /// The session is gone: what it did not read is not for the next one.
+    pub fn release(&mut self) {
+        self.in_use = false;
+        self.read_avail = None;
+        self.input.clear();
+    }
+}
