@@ -63,10 +63,9 @@ impl Memory {
             self.ram.remove(touched);
         }
         let is = |kind: RangeKind| range.kind == kind as u32;
-        if is(RangeKind::Free) || is(RangeKind::Module) || is(RangeKind::Hypervisor) {
-            if let Some(touched) = touched {
-                self.io_mem.remove(touched);
-            }
+        let is_ram = is(RangeKind::Free) || is(RangeKind::Module) || is(RangeKind::Hypervisor);
+        if let Some(touched) = touched.filter(|_| is_ram) {
+            self.io_mem.remove(touched);
         }
         if is(RangeKind::Free)
             && let Some(usable) = pages(range, true).zip(everything).and_then(|(pages, all)| pages.intersection(all))

@@ -191,7 +191,8 @@ impl<'m, M: Machine> Core<'m, M> {
             place,
         );
         let thread = thread.ok().and_then(|thread| thread.into_name().own()).ok_or(LaunchError::Thread)?;
-        self.start_thread(thread, entry, 0).map_err(|_| LaunchError::Thread)
+        // Init sets up its own stack, but the kernel insists on an address.
+        self.start_thread(thread, entry, initial::UTCB).map_err(|_| LaunchError::Thread)
     }
 
     fn create_init_pd(&mut self) -> Result<Session, LaunchError> {

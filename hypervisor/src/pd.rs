@@ -163,3 +163,84 @@ impl Pd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sm::Sm;
+    use crate::testing;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn quota_is_conserved_and_never_exceeded(
+            ops in proptest::collection::vec((0usize..4, 0u64..40, any::<prop::sample::Index>()), 1..100)
+        ) {
+            let accounts = [testing::pd(60), testing::pd(30)];
+            let mut held: Vec<(usize, Page)> = Vec::new();
+            for (kind, amount, pick) in ops {
+                let which = pick.index(2);
+                let (account, other) = (accounts[which], accounts[1 - which]);
+                match kind {
+                    0 => {
+                        if account.withdraw(amount).is_ok() {
+                            other.deposit(amount);
+                        }
+                    }
+                    1 => held.extend(account.alloc(0).ok().map(|page| (which, page))),
+                    2 => {
+                        // Objects count too: what they need cannot be taken away.
+                        let _ = account.new_object::<Sm>();
+                    }
+                    _ if !held.is_empty() => {
+                        let (owner, page) = held.swap_remove(pick.index(held.len()));
+                        accounts[owner].free(page, 0);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(accounts.iter().map(|a| a.figures().0).sum::<u64>(), 90);
+                for (i, account) in accounts.iter().enumerate() {
+                    let (quota, used) = account.figures();
+                    prop_assert!(used <= quota);
+                    prop_assert!(account.slots.get() <= quota * pool::SLOTS_PER_PAGE);
+                    prop_assert_eq!(used, held.iter().filter(|h| h.0 == i).count() as u64);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_list_knows_what_was_adopted_and_not_disowned() {
+        let pd = testing::pd(16);
+        let sms: Vec<&'static Sm> = (0..5)
+            .map(|_| {
+                let sm = pd.new_object().unwrap();
+                pd.adopt(sm);
+                sm
+            })
+            .collect();
+        for i in [2, 0, 4] {
+            pd.disown(sms[i]);
+        }
+        let listed = |sm: &'static Sm| {
+            pd.find(|o| matches!(o, AnyObject::Sm(found) if found.addr() == sm.addr()))
+                .is_some()
+        };
+        assert_eq!(
+            sms.iter().map(|sm| listed(sm)).collect::<Vec<_>>(),
+            [false, true, false, true, false]
+        );
+    }
+
+    #[test]
+    fn a_closed_account_pays_nothing_and_returns_all() {
+        let parent = testing::pd(100);
+        let child: &'static Pd = parent.new_object().unwrap();
+        parent.withdraw(40).unwrap();
+        child.init(Some(parent), 40);
+        child.close();
+        assert_eq!(child.alloc(0).err(), Some(Status::OutOfMemory));
+        child.return_quota();
+        assert_eq!(parent.figures().0, 100);
+    }
+}

@@ -400,3 +400,34 @@ pub fn drop_sc(cpu: &'static Cpu, sc: &'static Sc) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn sc(priority: u64) -> &'static Sc {
+        let sc: &'static Sc = testing::pd(1).new_object().unwrap();
+        sc.priority.set(priority);
+        sc
+    }
+
+    #[test]
+    fn highest_first_and_in_order_among_equals() {
+        let queue = &testing::cpu().ready;
+        let all = [3, 127, 3, 64, 3, 0].map(sc);
+        for sc in all {
+            queue.insert(sc, false);
+        }
+        queue.insert(sc(3), true);
+        queue.remove(all[4]);
+        assert_eq!(queue.top(), Some(127));
+        let order: Vec<u64> = std::iter::from_fn(|| queue.pop())
+            .map(|sc| sc.priority.get())
+            .collect();
+        assert_eq!(order, [127, 64, 3, 3, 3, 0]);
+        queue.insert(all[0], false);
+        queue.insert(all[2], true);
+        assert!(queue.pop().is_some_and(|sc| sc.addr() == all[2].addr()));
+    }
+}

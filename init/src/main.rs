@@ -5,7 +5,7 @@
 extern crate alloc;
 
 use runtime::env::Env;
-use runtime::error::Error;
+use runtime::Error;
 use runtime::rom::AttachedRom;
 use sandbox::component;
 use sandbox::config::Config;

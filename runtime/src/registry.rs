@@ -3,16 +3,18 @@
 use alloc::vec::Vec;
 
 const INDEX_BITS: u32 = 32;
-const MAX_GENERATION: u32 = (1 << 24) - 1;
-/// Numbers of one registry span this much.
-pub const SPAN: u64 = 1 << 56;
 
 /// Objects by number. A number is the index of a place and how often the place was used before.
 #[derive(Debug)]
 pub struct Registry<T> {
-    first: u64,
     places: Vec<Place<T>>,
     free: Vec<usize>,
+}
+
+impl<T> Default for Registry<T> {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[derive(Debug)]
@@ -22,10 +24,13 @@ struct Place<T> {
 }
 
 impl<T> Registry<T> {
-    /// An empty registry whose numbers start at `first`.
+    /// An empty registry.
     #[must_use]
-    pub const fn starting_at(first: u64) -> Self {
-        Self { first, places: Vec::new(), free: Vec::new() }
+    pub const fn new() -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     /// Adds an object and returns its number.
@@ -33,20 +38,22 @@ impl<T> Registry<T> {
         while let Some(index) = self.free.pop() {
             if let Some(place) = self.places.get_mut(index) {
                 place.content = Some(content);
-                return self.first + (u64::from(place.generation) << INDEX_BITS | index as u64);
+                return u64::from(place.generation) << INDEX_BITS | index as u64;
             }
         }
-        self.places.push(Place { generation: 0, content: Some(content) });
-        self.first + (self.places.len() - 1) as u64
+        self.places.push(Place {
+            generation: 0,
+            content: Some(content),
+        });
+        (self.places.len() - 1) as u64
     }
 
     /// The object with this number.
     #[inline]
     #[must_use]
     pub fn get(&self, number: u64) -> Option<&T> {
-        let key = number.wrapping_sub(self.first);
-        let place = self.places.get(key as u32 as usize)?;
-        if u64::from(place.generation) != key >> INDEX_BITS {
+        let place = self.places.get(number as u32 as usize)?;
+        if u64::from(place.generation) != number >> INDEX_BITS {
             return None;
         }
         place.content.as_ref()
@@ -55,12 +62,12 @@ impl<T> Registry<T> {
     /// Removes an object.
     pub fn remove(&mut self, number: u64) -> Option<T> {
         self.get(number)?;
-        let index = number.wrapping_sub(self.first) as u32 as usize;
+        let index = number as u32 as usize;
         let place = self.places.get_mut(index)?;
         let content = place.content.take();
         // A place whose generations are used up stays empty.
-        if place.generation < MAX_GENERATION {
-            place.generation += 1;
+        if let Some(next) = place.generation.checked_add(1) {
+            place.generation = next;
             self.free.push(index);
         }
         content
@@ -68,7 +75,9 @@ impl<T> Registry<T> {
 
     /// All objects.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().filter_map(|place| place.content.as_ref())
+        self.places
+            .iter()
+            .filter_map(|place| place.content.as_ref())
     }
 }
 
@@ -81,12 +90,12 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_as_a_map_with_fresh_keys(operations in prop::collection::vec((any::<bool>(), any::<usize>()), 0..200)) {
-            let mut registry = Registry::starting_at(1);
+            let mut registry = Registry::new();
             let (mut live, mut dead) = (BTreeMap::new(), Vec::new());
             for (add, pick) in operations {
                 if add {
                     let number = registry.insert(pick);
-                    prop_assert!(number >= 1 && !dead.contains(&number));
+                    prop_assert!(!dead.contains(&number));
                     prop_assert_eq!(live.insert(number, pick), None);
                 } else if let Some(number) = live.keys().nth(pick % live.len().max(1)).copied() {
                     prop_assert_eq!(registry.remove(number), live.remove(&number));
@@ -100,7 +109,7 @@ mod tests {
 
         #[test]
         fn unknown_numbers_are_nothing(number: u64) {
-            let mut registry = Registry::starting_at(1);
+            let mut registry = Registry::new();
             let known = registry.insert(());
             prop_assert_eq!(registry.get(number).is_some(), number == known);
         }

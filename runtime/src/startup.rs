@@ -32,7 +32,9 @@ pub fn run<E: Display + 'static>(construct: fn(&'static Env) -> Result<(), E>) -
     }
 }
 
-fn start<E: Display + 'static>(construct: fn(&'static Env) -> Result<(), E>) -> Result<(LocalEc, SignalReceiver), Error> {
+fn start<E: Display + 'static>(
+    construct: fn(&'static Env) -> Result<(), E>,
+) -> Result<(LocalEc, SignalReceiver), Error> {
     let sessions = InitialSessions::open()?;
     let cpu = sessions.home_cpu()?;
     let (slot, stack) = sessions.stack(ENTRYPOINT_STACK)?;

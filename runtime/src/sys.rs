@@ -8,6 +8,7 @@ mod intrinsics;
 pub mod lock;
 pub mod memory;
 pub mod mmio;
+pub(crate) mod object;
 pub mod physical;
 pub mod port;
 pub mod portal;

@@ -313,13 +313,11 @@ impl<'a, B: Buffer> Reader<'a, B> {
         read: impl FnOnce(&mut Self) -> Result<V, Malformed>,
     ) -> Result<V, Malformed> {
         let value = read(&mut self);
-        let tag = self.message.tag;
-        if tag.words() == self.words && tag.caps() == self.caps {
+        let read = Tag::new(0, self.words, self.caps);
+        if self.message.tag.0 & Tag::TRANSFER_MASK == read.0 {
             return value;
         }
-        for index in self.caps..tag.caps() {
-            drop(self.buffer.receive(index));
-        }
+        discard(self.buffer, self.caps..self.message.tag.caps());
         Err(Malformed)
     }
 
@@ -340,6 +338,13 @@ impl<'a, B: Buffer> Reader<'a, B> {
         self.words = end;
         Ok(value)
     }
+}
+
+/// Drops capabilities that arrived without being wanted.
+#[cold]
+#[inline(never)]
+fn discard<B: Buffer>(buffer: &B, unwanted: core::ops::Range<usize>) {
+    unwanted.for_each(|index| drop(buffer.receive(index)));
 }
 
 /// A type that an interface can name as argument or result. `C` is how a side names capabilities.

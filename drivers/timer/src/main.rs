@@ -6,7 +6,11 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, missing_docs, reason = "tests state their expectations tersely")
+    allow(
+        clippy::unwrap_used,
+        missing_docs,
+        reason = "tests state their expectations tersely"
+    )
 )]
 
 extern crate alloc;

@@ -26,7 +26,13 @@ pub struct Schedule {
 impl Schedule {
     /// Plans one alarm `us` from now, in place of what was planned for the client.
     pub fn once(&mut self, client: ClientId, now: u64, us: u64) {
-        self.plan(client, Planned { at: now.saturating_add(us.max(SHORTEST_US)), period: 0 });
+        self.plan(
+            client,
+            Planned {
+                at: now.saturating_add(us.max(SHORTEST_US)),
+                period: 0,
+            },
+        );
     }
 
     /// Plans an alarm every `us` from now on, in place of what was planned for the client. 0 plans none.
@@ -35,7 +41,13 @@ impl Schedule {
             return self.cancel(client);
         }
         let period = us.max(SHORTEST_PERIOD_US);
-        self.plan(client, Planned { at: now.saturating_add(period), period });
+        self.plan(
+            client,
+            Planned {
+                at: now.saturating_add(period),
+                period,
+            },
+        );
     }
 
     /// Forgets a client.
@@ -56,11 +68,20 @@ impl Schedule {
         let mut due = Vec::new();
         while let Some((at, client)) = self.order.first().copied().filter(|(at, _)| *at <= now) {
             due.push(client);
-            let period = self.planned.get(&client).map_or(0, |planned| planned.period);
+            let period = self
+                .planned
+                .get(&client)
+                .map_or(0, |planned| planned.period);
             self.cancel(client);
             if period > 0 {
                 let passed = (now - at) / period + 1;
-                self.plan(client, Planned { at: at.saturating_add(passed.saturating_mul(period)), period });
+                self.plan(
+                    client,
+                    Planned {
+                        at: at.saturating_add(passed.saturating_mul(period)),
+                        period,
+                    },
+                );
             }
         }
         if !due.is_empty() {

@@ -149,3 +149,73 @@ fn parse_fadt(memory: &impl Memory, table: u64, facts: &mut Facts) -> Option<()>
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Ram(Vec<u8>);
+
+    impl Memory for Ram {
+        fn bytes(&self, at: u64, len: u64) -> Option<&[u8]> {
+            self.0
+                .get(usize::try_from(at).ok()?..usize::try_from(at.checked_add(len)?).ok()?)
+        }
+    }
+
+    impl Ram {
+        fn put(&mut self, at: usize, bytes: &[u8]) {
+            self.0[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+
+        fn table(&mut self, at: usize, signature: &[u8], len: u32) {
+            self.put(at, signature);
+            self.put(at + 4, &len.to_le_bytes());
+        }
+    }
+
+    /// Root pointer at 0xe0010, RSDT at 0x1000, MADT at 0x2000, FADT at 0x3000.
+    fn machine() -> Ram {
+        let mut ram = Ram(vec![0; 0x10_0000]);
+        ram.put(0xe_0010, b"RSD PTR ");
+        ram.put(0xe_0010 + 16, &0x1000u32.to_le_bytes());
+        let sum = ram.0[0xe_0010..0xe_0024]
+            .iter()
+            .fold(0u8, |sum, b| sum.wrapping_add(*b));
+        ram.0[0xe_0010 + 8] = 0u8.wrapping_sub(sum);
+        ram.table(0x1000, b"RSDT", 36 + 8);
+        ram.put(0x1000 + 36, &0x2000u32.to_le_bytes());
+        ram.put(0x1000 + 40, &0x3000u32.to_le_bytes());
+        ram.table(0x2000, b"APIC", 44 + 8 + 8 + 12);
+        ram.put(0x2000 + 44, &[0, 8, 0, 5, 1, 0, 0, 0]);
+        ram.put(0x2000 + 52, &[0, 8, 0, 6, 0, 0, 0, 0]); // not enabled
+        ram.put(0x2000 + 60, &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 24, 0, 0, 0]);
+        // Shorter than the reset register, as on one emulator.
+        ram.table(0x3000, b"FACP", 116);
+        ram.put(0x3000 + 64, &0x604u32.to_le_bytes());
+        ram.put(0x3000 + 76, &0x608u32.to_le_bytes());
+        ram
+    }
+
+    #[test]
+    fn facts_of_a_small_machine() {
+        let facts = parse(&machine(), 0).unwrap();
+        assert_eq!(facts.rsdp, 0xe_0010);
+        assert_eq!(facts.cpus.as_slice(), [5]);
+        assert_eq!(facts.ioapics.as_slice(), [(0xfec0_0000, 24)]);
+        assert_eq!(
+            (facts.pm1_control[0], facts.pm_timer, facts.reset),
+            (0x604, 0x608, None)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_tables_are_survived(at in 0x1000usize..0x3100, bytes in proptest::collection::vec(any::<u8>(), 1..64)) {
+            let mut ram = machine();
+            ram.put(at, &bytes);
+            let _ = parse(&ram, 0);
+        }
+    }
+}

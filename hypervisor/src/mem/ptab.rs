@@ -183,3 +183,79 @@ fn destroy_level<F: Format>(table: Page, level: u32, entries: usize, free: &mut 
     }
     free(table);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::mem::Host;
+    use crate::testing;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// A mapping or removal of `count` pages at page `at`.
+    fn op() -> impl Strategy<Value = (u64, u64, Option<u64>, bool)> {
+        // Around a 2 MiB boundary, so that large leaves, splits and partial overwrites happen.
+        let page = prop_oneof![0u64..8, 508u64..520, 1020u64..1030];
+        let count = prop_oneof![1u64..8, Just(512u64), Just(513u64), Just(1024u64)];
+        (
+            page,
+            count,
+            proptest::option::of(prop_oneof![0u64..4, Just(512u64), Just(1024u64)]),
+            any::<bool>(),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_map_of_pages(ops in proptest::collection::vec(op(), 1..20)) {
+            let pd = testing::pd(4096);
+            let root = pd.alloc(0).unwrap();
+            let mut model: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
+            for (at, count, source, write) in ops {
+                let rights = if write { MemRights::READ | MemRights::WRITE } else { MemRights::READ };
+                let mut done = 0;
+                while done < count * PAGE {
+                    let (addr, left) = (at * PAGE + done, count * PAGE - done);
+                    let to = source.map(|page| (Phys(page * PAGE + done), rights));
+                    let level = leaf_level::<Host>(addr, to.map_or(0, |to| to.0.0), left);
+                    let result = set::<Host>(root, addr, level, to, || pd.alloc(0)).unwrap();
+                    done += result.len.min(left);
+                }
+                for i in 0..count {
+                    match source {
+                        Some(page) => model.insert(at + i, (page + i, write)),
+                        None => model.remove(&(at + i)),
+                    };
+                }
+            }
+            for page in 0..2100 {
+                let found = walk::<Host>(root, page * PAGE)
+                    .map(|m| (m.phys.0 / PAGE, m.rights.contains(MemRights::WRITE)));
+                prop_assert_eq!(found, model.get(&page).copied(), "page {}", page);
+                prop_assert_eq!(hole::<Host>(root, page * PAGE) == 0, found.is_some());
+            }
+            destroy::<Host>(root, ENTRIES, &mut |page| pd.free(page, 0));
+            prop_assert_eq!(pd.figures().1, 0, "every table came back");
+        }
+    }
+
+    #[test]
+    fn large_leaves_are_used_where_they_fit() {
+        let large = span(1);
+        assert_eq!(leaf_level::<Host>(large, 3 * large, large), 1);
+        assert_eq!(leaf_level::<Host>(large, 3 * large, large - PAGE), 0);
+        assert_eq!(leaf_level::<Host>(large, 3 * large + PAGE, 2 * large), 0);
+    }
+
+    #[test]
+    fn an_exhausted_account_is_an_error_and_maps_nothing() {
+        let pd = testing::pd(2);
+        let root = pd.alloc(0).unwrap();
+        let to = Some((Phys(PAGE), MemRights::READ));
+        assert_eq!(
+            set::<Host>(root, 0, 0, to, || pd.alloc(0)),
+            Err(Status::OutOfMemory)
+        );
+        assert_eq!(walk::<Host>(root, 0), None);
+    }
+}

@@ -118,3 +118,28 @@ impl MsrSpace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn two_bits_per_msr_in_three_blocks() {
+        let pd = testing::pd(64);
+        let space: &'static MsrSpace = pd.new_object().unwrap();
+        space.init().unwrap();
+        for msr in [0, 0x1fff, 0xc000_0080, 0xc001_1fff] {
+            assert_eq!(space.rights(msr), MemRights::empty());
+            space.set(msr, MemRights::READ).unwrap();
+            assert_eq!(space.rights(msr), MemRights::READ);
+        }
+        // MSR 0xc000_0080 is bit pair 0x80 of the second block (APM vol. 2, 15.11).
+        let word = Page::at(space.phys()).read((0x800 + 0x80 * 2 / 8) / 8);
+        assert_eq!(word & 3, 2);
+        assert_eq!(
+            space.set(0x2000, MemRights::READ),
+            Err(Status::BadParameter)
+        );
+    }
+}

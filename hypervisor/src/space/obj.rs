@@ -123,3 +123,89 @@ impl ObjSpace {
         pd.free(self.root(), 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::object::retire;
+    use crate::sm::Sm;
+    use crate::{pd::Pd, testing};
+
+    fn space(pd: &'static Pd) -> &'static ObjSpace {
+        let space: &'static ObjSpace = pd.new_object().unwrap();
+        space.init().unwrap();
+        space
+    }
+
+    fn semaphore(pd: &'static Pd) -> &'static Sm {
+        let sm: &'static Sm = pd.new_object().unwrap();
+        pd.adopt(sm);
+        sm
+    }
+
+    #[test]
+    fn a_lookup_needs_type_and_permissions() {
+        let pd = testing::pd(64);
+        let (space, sm) = (space(pd), semaphore(pd));
+        space
+            .prepare(Sel(300))
+            .unwrap()
+            .store_object(sm, Perms::SM_UP);
+        assert!(space.lookup::<Sm>(Sel(300), Perms::SM_UP).is_ok());
+        assert!(space.lookup::<Sm>(Sel(300), Perms::SM_DOWN).is_err());
+        assert!(space.lookup::<Pd>(Sel(300), Perms::empty()).is_err());
+        for sel in [Sel(299), Sel(0), Sel(Sel::COUNT), Sel::NONE] {
+            assert!(space.lookup::<Sm>(sel, Perms::empty()).is_err());
+        }
+        assert_eq!(space.prepare(Sel(300)).err(), Some(Status::Busy));
+    }
+
+    #[test]
+    fn a_stale_capability_stays_dead_when_its_slot_is_used_again() {
+        let pd = testing::pd(64);
+        let (space, sm) = (space(pd), semaphore(pd));
+        space.prepare(Sel(1)).unwrap().store_object(sm, Perms::ALL);
+        space
+            .store(
+                Sel(2),
+                space.load(Sel(1)).map(|cap| cap.restrict(Perms::SM_UP)),
+            )
+            .unwrap();
+        assert!(retire(sm) && !retire(sm));
+        pd.disown(sm);
+        pd.free_object(sm);
+        assert!(space.load(Sel(1)).is_none() && space.load(Sel(2)).is_none());
+        // The very same memory, as another object of the same type.
+        let heir = semaphore(pd);
+        assert_eq!(heir.addr(), sm.addr());
+        assert!(space.lookup::<Sm>(Sel(1), Perms::empty()).is_err());
+        assert!(space.prepare(Sel(1)).is_ok());
+    }
+
+    #[test]
+    fn permissions_only_shrink() {
+        let pd = testing::pd(64);
+        let (space, sm) = (space(pd), semaphore(pd));
+        space
+            .prepare(Sel(1))
+            .unwrap()
+            .store_object(sm, Perms::SM_UP | Perms::DESTROY);
+        let cap = space
+            .load(Sel(1))
+            .unwrap()
+            .restrict(Perms::SM_UP | Perms::SM_DOWN);
+        assert_eq!(cap.perms(), Perms::SM_UP);
+    }
+
+    #[test]
+    fn tables_return_to_the_payer() {
+        let pd = testing::pd(64);
+        let space = space(pd);
+        for sel in [0, 256, Sel::COUNT - 1] {
+            space.prepare(Sel(sel)).unwrap();
+        }
+        assert_eq!(pd.figures().1, 4);
+        space.release();
+        assert_eq!(pd.figures().1, 0);
+    }
+}

@@ -112,8 +112,9 @@ pub fn ec(caller: &Caller, args: &Args) -> Outcome {
 fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>) -> Outcome {
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE)?;
     let (obj, mem) = pd.obj.get().zip(pd.mem.get()).ok_or(Status::BadParameter)?;
-    let usable = |address: u64| address != 0 && address < abi::USER_TOP;
-    if !usable(sp) || ip.is_some_and(|ip| !usable(ip)) {
+    // A local EC is told from a thread by its stack pointer; a thread may bring its stack along otherwise.
+    let addresses = [sp, ip.unwrap_or(0)];
+    if addresses.iter().any(|&address| address >= abi::USER_TOP) || ip.is_none() && sp == 0 {
         return Err(Status::BadParameter);
     }
     let slot = caller.obj.prepare(args.dst)?;

@@ -56,11 +56,8 @@ pub trait Backend {
 
     /// What is left in the own account.
     fn available(&self) -> Quota;
-    /// Makes the account of a PD session trade with the own one.
-    ///
-    /// # Errors
-    /// It is no PD session.
-    fn adopt(&self, pd: &Self::Cap) -> Result<Self::Account, ()>;
+    /// Makes the account of a PD session trade with the own one; `None` if it is no PD session.
+    fn adopt(&self, pd: &Self::Cap) -> Option<Self::Account>;
     /// Moves quota from a child to the own account, all or nothing.
     ///
     /// # Errors
@@ -107,7 +104,12 @@ pub trait Backend {
     ///
     /// # Errors
     /// Why not, in words.
-    fn start(&self, child: ChildId, name: &str, environment: &Environment<'_, Self::Cap>) -> Result<Self::Program, String>;
+    fn start(
+        &self,
+        child: ChildId,
+        name: &str,
+        environment: &Environment<'_, Self::Cap>,
+    ) -> Result<Self::Program, String>;
     /// Tells the own parent that the sandbox has finished.
     fn exit(&self, value: i64);
     /// Writes a line to the log.

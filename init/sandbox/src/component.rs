@@ -16,10 +16,10 @@ use alloc::rc::{Rc, Weak};
 use alloc::string::{String, ToString};
 use core::cell::RefCell;
 use core::fmt;
+use runtime::Error;
 use runtime::capability::Cap;
 use runtime::entrypoint::{self, Managed, SignalHandler};
 use runtime::env::Env;
-use runtime::error::Error;
 use runtime::requests::{self, Request};
 use runtime::rpc::{self, Client};
 
@@ -64,9 +64,8 @@ pub fn launch(env: &'static Env, config: Config) -> Result<(), Error> {
     let reaper = calls(Sandbox::reap)?;
     let answers = calls(Sandbox::parent_answered)?;
     env.session_sigh(answers.cap())?;
-    let sandbox = Rc::new_cyclic(|weak| {
-        RefCell::new(Sandbox::new(Component { env, sandbox: weak.clone(), reaper }, config))
-    });
+    let sandbox =
+        Rc::new_cyclic(|weak| RefCell::new(Sandbox::new(Component { env, sandbox: weak.clone(), reaper }, config)));
     *slot.borrow_mut() = Rc::downgrade(&sandbox);
     sandbox.borrow_mut().start();
     // Both live as long as the component.
@@ -111,11 +110,11 @@ impl Backend for Component {
         })
     }
 
-    fn adopt(&self, pd: &Self::Cap) -> Result<ChildAccount, ()> {
+    fn adopt(&self, pd: &Self::Cap) -> Option<ChildAccount> {
         let cap: Cap<Pd> = pd.clone().cast();
         let pd = rpc::client(&cap);
-        pd.ref_account(self.env.pd_cap()).map_err(drop)?;
-        Ok(ChildAccount { cap, pd })
+        pd.ref_account(self.env.pd_cap()).ok()?;
+        Some(ChildAccount { cap, pd })
     }
 
     fn take(&self, from: &ChildAccount, amount: Quota) -> Result<(), Shortage> {
@@ -170,7 +169,8 @@ impl Backend for Component {
         let words = |error: Error| error.to_string();
         let faults = self.fault_handler(child).map_err(words)?;
         let parent = parent::ChildParent::new(self.sandbox.clone(), child);
-        let parent = self.env.entrypoint().manage(Rc::new(RefCell::new(parent))).map_err(|status| words(status.into()))?;
+        let parent =
+            self.env.entrypoint().manage(Rc::new(RefCell::new(parent))).map_err(|status| words(status.into()))?;
         loader::start(self.env, name, environment, parent.cap(), faults.cap())?;
         Ok(Program { _parent: parent, _faults: faults })
     }

@@ -14,10 +14,11 @@ use abi::session::wire::Message;
 use abi::state::Mtd;
 use abi::status::Status;
 
+use super::object::OBJECT_ID;
 use super::stack::Slot;
 use super::utcb::{USER_CONTEXT, current};
 use super::{syscall, tls};
-use crate::{registry, selector};
+use crate::selector;
 
 /// What a portal handler does with messages. Its context calls it, one message at a time.
 pub trait Handler: 'static {
@@ -54,37 +55,66 @@ impl LocalEc {
         make: impl FnOnce(LocalEc) -> H + Send + 'static,
     ) -> Result<Self, Status> {
         let ec = selector::allocate().ok_or(Status::OutOfMemory)?;
-        let body = EcBody::Local { utcb: slot.utcb(), sp: slot.stack_pointer() };
-        let create = CreateEc { dst: ec, pd: initial::PD, cpu, event_base: initial::EVENT_BASE, body };
+        let body = EcBody::Local {
+            utcb: slot.utcb(),
+            sp: slot.stack_pointer(),
+        };
+        let create = CreateEc {
+            dst: ec,
+            pd: initial::PD,
+            cpu,
+            event_base: initial::EVENT_BASE,
+            body,
+        };
         // SAFETY: the slot is this context's alone from now on.
         unsafe { syscall::create_own_ec(create) }?;
         // The context is never destroyed, so neither is the slot given back.
         core::mem::forget(slot);
         let entry = trampoline::<H> as *const () as u64;
-        let first = Box::new(FirstCall { make: Box::new(make), ec: Self { ec, entry } });
-        Self { ec, entry: first_trampoline::<H> as *const () as u64 }.first_call(Box::into_raw(first) as u64)?;
+        let first = Box::new(FirstCall {
+            make: Box::new(make),
+            ec: Self { ec, entry },
+        });
+        Self {
+            ec,
+            entry: first_trampoline::<H> as *const () as u64,
+        }
+        .first_call(Box::into_raw(first) as u64)?;
         Ok(Self { ec, entry })
     }
 
-    /// Makes a portal of this context at `sel`. `id` is less than [`registry::SPAN`], apart from ids of RPC objects.
+    /// Makes a portal of this context at `sel`. Ids with the highest bit are those of server objects.
     ///
     /// # Errors
-    /// The id is not, or the kernel's refusal.
+    /// The id has it, or the kernel's refusal.
     pub fn create_portal(&self, sel: Sel, id: u64, mtd: Mtd) -> Result<(), Status> {
-        if id >= registry::SPAN {
+        if id & OBJECT_ID != 0 {
             return Err(Status::BadParameter);
         }
-        self.portal(sel, id, mtd)
-    }
-
-    /// Makes a portal for an object of an [`Entrypoint`](crate::entrypoint::Entrypoint).
-    pub(crate) fn create_object_portal(&self, sel: Sel, id: u64) -> Result<(), Status> {
-        self.portal(sel, id, Mtd::empty())
-    }
-
-    fn portal(&self, sel: Sel, id: u64, mtd: Mtd) -> Result<(), Status> {
-        let create = CreatePt { dst: sel, pd: initial::PD, ec: self.ec, ip: self.entry, id, mtd };
         // SAFETY: `entry` is the trampoline for the handler type of this context.
+        unsafe { self.portal(sel, self.entry, id, mtd) }
+    }
+
+    /// Makes a portal with an entry of its own.
+    ///
+    /// # Safety
+    /// `entry` is a portal entry that can handle this id on this context.
+    pub(super) unsafe fn portal(
+        &self,
+        sel: Sel,
+        entry: u64,
+        id: u64,
+        mtd: Mtd,
+    ) -> Result<(), Status> {
+        let create = CreatePt {
+            dst: sel,
+            pd: initial::PD,
+            ec: self.ec,
+            ip: entry,
+            id,
+            mtd,
+        };
+        // SAFETY: passed on to the caller.
         unsafe { syscall::create_pt(create) }
     }
 
@@ -96,7 +126,9 @@ impl LocalEc {
 
     fn first_call(&self, argument: u64) -> Result<(), Status> {
         let portal = selector::allocate().ok_or(Status::OutOfMemory)?;
-        let result = self.portal(portal, argument, Mtd::empty()).and_then(|()| {
+        // SAFETY: `entry` is the trampoline for the first call, and the argument what it expects.
+        let created = unsafe { self.portal(portal, self.entry, argument, Mtd::empty()) };
+        let result = created.and_then(|()| {
             syscall::call(portal, Message::default())?;
             syscall::destroy(portal)
         });
@@ -117,8 +149,18 @@ unsafe extern "sysv64" fn first_trampoline<H: Handler>() -> ! {
     core::arch::naked_asm!("jmp {enter}", enter = sym enter_first::<H>)
 }
 
-extern "sysv64" fn enter<H: Handler>(id: u64, tag: u64, word0: u64, word3: u64, word1: u64, word2: u64) -> ! {
-    let message = Message { tag: Tag(tag), words: [word0, word1, word2, word3] };
+extern "sysv64" fn enter<H: Handler>(
+    id: u64,
+    tag: u64,
+    word0: u64,
+    word3: u64,
+    word1: u64,
+    word2: u64,
+) -> ! {
+    let message = Message {
+        tag: Tag(tag),
+        words: [word0, word1, word2, word3],
+    };
     // SAFETY: `enter_first` put a handler of this type there, which lives forever, before the first portal with
     // this entry could be entered. Only this context uses it, one entry at a time.
     let handler = unsafe { &*((*current()).user[USER_CONTEXT] as *const H) };

@@ -40,6 +40,9 @@ extern "sysv64" fn first_thread(argument: u64) -> ! {
         safe fn kilonova_main(argument: u64) -> !;
     }
     super::portal::initialise_context();
+    if crate::semaphore::initialise().is_err() {
+        fault()
+    }
     kilonova_main(argument)
 }
 

@@ -24,7 +24,11 @@ impl Prepared {
 
     /// What the CPU session needs.
     pub(crate) const fn place(&self, cpu: u32, below: u32) -> ThreadPlace {
-        ThreadPlace { cpu, below, utcb: self.slot.utcb() }
+        ThreadPlace {
+            cpu,
+            below,
+            utcb: self.slot.utcb(),
+        }
     }
 
     /// Hands over what to run, once the CPU session has made the thread. Returns the slot, to be kept until the

@@ -3,9 +3,9 @@
 //! A context made by this crate runs on a stack whose slot ends with its UTCB; the first thread runs on a stack of the
 //! image and has its UTCB at a fixed address. So no register or thread-local variable is needed.
 
+use abi::utcb::Utcb;
 #[cfg(any(kilonova, test))]
 use abi::{PAGE_SIZE, session::initial};
-use abi::utcb::Utcb;
 
 /// Index in [`Utcb::user`] of the pointer to what the context runs: its handler or closure.
 pub(super) const USER_CONTEXT: usize = 0;
@@ -51,7 +51,10 @@ pub fn with<R>(access: impl FnOnce(&mut Utcb) -> R) -> R {
     // SAFETY: the page is mapped as long as the context lives, and no other context looks for it here. The flag makes
     // this the only reference in this context.
     let utcb = unsafe { &mut *utcb };
-    assert!(core::mem::replace(&mut utcb.user[USER_BUSY], 1) == 0, "nested access to the UTCB");
+    assert!(
+        core::mem::replace(&mut utcb.user[USER_BUSY], 1) == 0,
+        "nested access to the UTCB"
+    );
     let result = access(utcb);
     utcb.user[USER_BUSY] = 0;
     result

@@ -51,8 +51,8 @@ pub fn start(
     let cpu = rpc::client::<Cpu>(&environment.cpu.clone().cast());
     let place = ThreadPlace { cpu: 0, below: 0, utcb: initial::UTCB };
     let thread = cpu.create_thread(&pd_cap, thread_name(name), place).map_err(failed("first thread"))?;
-    // The program sets up its own stack.
-    rpc::client(&thread).start(entry, 0).map_err(failed("first thread"))
+    // The program sets up its own stack, but the kernel insists on an address.
+    rpc::client(&thread).start(entry, initial::UTCB).map_err(failed("first thread"))
 }
 
 /// As much of a name as a thread's may have.
