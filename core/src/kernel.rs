@@ -38,9 +38,9 @@ pub trait Machine {
     /// Routes an interrupt: address and data of a message-signalled one.
     fn assign_int(&self, assign: AssignInt) -> Result<(u64, u64), Status>;
     /// Fills physical memory that nobody else uses with zeros.
-    fn zero(&self, memory: Range);
+    fn zero(&self, memory: Range) -> Result<(), Status>;
     /// Copies between two pieces of physical memory of the same size, of which nobody else uses the second.
-    fn copy(&self, from: Range, to: Range);
+    fn copy(&self, from: Range, to: Range) -> Result<(), Status>;
     /// Reads physical memory from `address` on.
     fn read(&self, address: u64, into: &mut [u8]);
     /// Writes a line to the log.

@@ -25,6 +25,7 @@ use abi::session::region_map::{AttachError, Attachment};
 use abi::session::rpc::Interface;
 use abi::session::wire::{Text, Typed};
 use abi::session::{cpu, log, pd, rom};
+use abi::status::Status;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec;
@@ -53,6 +54,8 @@ pub enum LaunchError {
     Session(SessionError),
     /// Not enough RAM.
     Ram(AllocError),
+    /// Its segments could not be filled.
+    Copy(Status),
     /// Its segments could not be attached.
     Attach(AttachError),
     /// An account cannot pay.
@@ -68,6 +71,7 @@ impl fmt::Display for LaunchError {
             Self::Program(error) => write!(f, "{error}"),
             Self::Session(error) => write!(f, "session of its environment: {error}"),
             Self::Ram(error) => write!(f, "RAM: {error}"),
+            Self::Copy(status) => write!(f, "segments: {status:?}"),
             Self::Attach(error) => write!(f, "segments: {error}"),
             Self::Account(error) => write!(f, "account: {error:?}"),
             Self::Thread => f.write_str("no first thread"),
@@ -155,8 +159,10 @@ impl<'m, M: Machine> Core<'m, M> {
             return;
         };
         // What follows the module in its last page may be anything.
-        if let Some(tail) = Range::new(memory.end(), pages.end() - memory.end()) {
-            self.kernel.0.zero(tail);
+        let tail = Range::new(memory.end(), pages.end() - memory.end());
+        if tail.is_some_and(|tail| self.kernel.0.zero(tail).is_err()) {
+            self.log(format_args!("boot module \"{name}\" cannot be padded, ignored"));
+            return;
         }
         match self.create_object(Kind::Dataspace, own) {
             Ok(key) => {
@@ -240,10 +246,10 @@ impl<'m, M: Machine> Core<'m, M> {
                     let dataspace = self.alloc_ram(pd, segment.size).map_err(LaunchError::Ram)?;
                     let memory = self.physical(dataspace).ok_or(LaunchError::Thread)?;
                     let length = file.end - file.start;
-                    if let (Some(from), Some(to)) =
-                        (Range::new(image.base() + file.start, length), Range::new(memory.base() + at, length))
-                    {
-                        self.kernel.0.copy(from, to);
+                    let from = Range::new(image.base() + file.start, length);
+                    let to = Range::new(memory.base() + at, length);
+                    if let Some((from, to)) = from.zip(to) {
+                        self.kernel.0.copy(from, to).map_err(LaunchError::Copy)?;
                     }
                     (dataspace, 0)
                 }

@@ -61,16 +61,11 @@ impl Machine for Hardware {
     fn assign_int(&self, assign: AssignInt) -> Result<(u64, u64), Status> {
         syscall::assign_int(assign).map(|values| (values.rdx, values.r8))
     }
-    fn zero(&self, memory: Range) {
-        if let Err(status) = physical::zero(memory.base(), memory.size()) {
-            // Handing out memory that still holds somebody's data is worse than stopping.
-            panic!("cannot clear {memory:x?}: {status:?}");
-        }
+    fn zero(&self, memory: Range) -> Result<(), Status> {
+        physical::zero(memory.base(), memory.size())
     }
-    fn copy(&self, from: Range, to: Range) {
-        if let Err(status) = physical::copy(from.base(), to.base(), from.size().min(to.size())) {
-            panic!("cannot copy {from:x?} to {to:x?}: {status:?}");
-        }
+    fn copy(&self, from: Range, to: Range) -> Result<(), Status> {
+        physical::copy(from.base(), to.base(), from.size().min(to.size()))
     }
     fn read(&self, address: u64, into: &mut [u8]) {
         if physical::read(address, into).is_err() {

@@ -228,25 +228,29 @@ impl<M: Machine> Core<'_, M> {
             AccountError::Invalid | AccountError::InUse => AllocError::Denied,
         };
         self.ledger.charge(account, Resources::ram(size)).map_err(alloc_error)?;
-        let Some(memory) = self.take_ram(size) else {
+        let (memory, key) = self.make_ram(size, account).map_err(|error| {
             self.credit(account, Resources::ram(size));
-            return Err(AllocError::Denied);
-        };
-        let key = match self.create_object(Kind::Dataspace, account) {
-            Ok(key) => key,
-            Err(error) => {
-                self.return_ram(memory);
-                self.credit(account, Resources::ram(size));
-                return Err(alloc_error(error));
-            }
-        };
-        self.kernel.0.zero(memory);
+            alloc_error(error)
+        })?;
         let rights = MemRights::READ | MemRights::WRITE | MemRights::EXEC;
         self.dataspaces.insert(key, Dataspace::physical(memory, rights));
         if let Some(pd) = self.pds.get_mut(&pd) {
             pd.ram.insert(key);
         }
         Ok(key)
+    }
+
+    /// Takes and clears RAM, and makes the object for it.
+    fn make_ram(&mut self, size: u64, account: AccountId) -> Result<(Range, Key), AccountError> {
+        let memory = self.take_ram(size).ok_or(AccountError::Invalid)?;
+        let made = match self.kernel.0.zero(memory) {
+            Ok(()) => self.create_object(Kind::Dataspace, account),
+            Err(status) => {
+                self.log(format_args!("{memory:x?} cannot be cleared: {status:?}"));
+                Err(AccountError::Invalid)
+            }
+        };
+        made.map(|key| (memory, key)).inspect_err(|_| self.return_ram(memory))
     }
 
     /// Contiguous RAM, aligned for the largest pages if there is such.

@@ -112,7 +112,7 @@ impl Handler for Root {
         let arrived = arrived(message.tag);
         let reply = core.dispatch(id, &OwnUtcb, message);
         // What core keeps it has copied.
-        arrived.into_iter().flatten().for_each(|sel| syscall::remove(sel));
+        arrived.into_iter().flatten().for_each(syscall::remove);
         reply
     }
 }

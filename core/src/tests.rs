@@ -7,7 +7,7 @@ use crate::object::{Handle, Key, Kind};
 use crate::pager::Verdict;
 use crate::ranges::Range;
 use crate::session::Session;
-use crate::{Core, cpu, io_port, irq, pd, region_map, rm, vm};
+use crate::{Core, cpu, io_port, irq, log, parent, pd, region_map, rm, vm};
 use abi::PAGE_SIZE;
 use abi::cap::{MemRights, Sel, root};
 use abi::event::EventWords;
@@ -20,7 +20,8 @@ use abi::session::cpu::{Server as _, ThreadPlace};
 use abi::session::cpu_thread::Server as _;
 use abi::session::io_port::Server as _;
 use abi::session::irq::Server as _;
-use abi::session::parent::SessionError;
+use abi::session::log::Server as _;
+use abi::session::parent::{Quota, Server as _, SessionError, UpgradeError};
 use abi::session::pd::{AllocError, NotOwned, RefAccountError, Server as _, TransferError};
 use abi::session::region_map::{AttachError, Attachment, Server as _};
 use abi::session::rm::Server as _;
@@ -36,6 +37,11 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use proptest::prelude::*;
 
+const HELLO_LINE: u64 = 0x9000;
+const INIT_LINE: u64 = 0x9100;
+const HELLO_BASE: u64 = RAM_BASE + RAM;
+const INIT_BASE: u64 = HELLO_BASE + 0x1000;
+const RAM_BASE: u64 = 4 << 20;
 const RAM: u64 = 64 << 20;
 const CAPS: u64 = 1000;
 
@@ -51,6 +57,7 @@ struct State {
     /// Ports by space.
     ports: BTreeSet<(u64, u64)>,
     zeroed: Vec<Range>,
+    copied: Vec<(Range, Range)>,
     log: Vec<String>,
     ups: Vec<Sel>,
 }
@@ -193,14 +200,25 @@ impl Machine for Model {
     fn assign_int(&self, _: AssignInt) -> Result<(u64, u64), Status> {
         self.spark().map(|()| (0xfee0_0000, 0x41))
     }
-    fn zero(&self, memory: Range) {
+    fn zero(&self, memory: Range) -> Result<(), Status> {
+        self.spark()?;
         self.state.borrow_mut().zeroed.push(memory);
+        Ok(())
     }
-    fn copy(&self, _: Range, _: Range) {}
+    fn copy(&self, from: Range, to: Range) -> Result<(), Status> {
+        self.spark()?;
+        self.state.borrow_mut().copied.push((from, to));
+        Ok(())
+    }
     fn read(&self, address: u64, into: &mut [u8]) {
-        let text: &[u8] = if address == 0x9000 { b"/boot/hello\0" } else { b"" };
+        let text = match address {
+            HELLO_LINE => b"/boot/hello\0".to_vec(),
+            INIT_LINE => b"/boot/init --fast\0".to_vec(),
+            INIT_BASE => program_head(),
+            _ => Vec::new(),
+        };
         into.fill(0);
-        into.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+        into.iter_mut().zip(text).for_each(|(to, from)| *to = from);
     }
     fn log(&self, line: fmt::Arguments<'_>) {
         self.state.borrow_mut().log.push(line.to_string());
@@ -213,8 +231,9 @@ fn range(kind: RangeKind, base: u64, size: u64, aux: u64) -> hip::Range {
 
 fn information() -> Hip {
     let mut ranges = [hip::Range::default(); hip::MAX_RANGES];
-    ranges[0] = range(RangeKind::Free, 4 << 20, RAM + 0x1000, 0);
-    ranges[1] = range(RangeKind::Module, (4 << 20) + RAM, 0x800, 0x9000);
+    ranges[0] = range(RangeKind::Free, RAM_BASE, RAM + 0x1000, 0);
+    ranges[1] = range(RangeKind::Module, HELLO_BASE, 0x800, HELLO_LINE);
+    ranges[2] = range(RangeKind::Module, INIT_BASE, 0x4000, INIT_LINE);
     Hip {
         magic: hip::MAGIC,
         version: abi::VERSION,
@@ -227,10 +246,27 @@ fn information() -> Hip {
         log_port: 0x3f8,
         apic_id: [0; 256],
         framebuffer: [0; 2],
-        range_count: 2,
+        range_count: 3,
         reserved: 0,
         ranges,
     }
+}
+
+/// Start of an ELF file (gABI, ELF-64): code at 0x400000 from offset 0x1000, data at 0x402100 from offset 0x3100.
+fn program_head() -> Vec<u8> {
+    let mut head = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    head.extend([2u16, 62].iter().flat_map(|n| n.to_le_bytes()));
+    head.extend(1u32.to_le_bytes());
+    head.extend([0x40_0010u64, 64, 0].iter().flat_map(|n| n.to_le_bytes()));
+    head.extend(0u32.to_le_bytes());
+    head.extend([64u16, 56, 2, 64, 0, 0].iter().flat_map(|n| n.to_le_bytes()));
+    for (flags, offset, address, in_file, in_memory) in
+        [(5u32, 0x1000u64, 0x40_0000u64, 0x2000u64, 0x2000u64), (6, 0x3100, 0x40_2100, 0x10, 0x1000)]
+    {
+        head.extend([1, flags].iter().flat_map(|n| n.to_le_bytes()));
+        head.extend([offset, address, address, in_file, in_memory, PAGE_SIZE].iter().flat_map(|n| n.to_le_bytes()));
+    }
+    head
 }
 
 fn model() -> Model {
@@ -241,7 +277,7 @@ fn model() -> Model {
 
 fn core(model: &Model) -> Core<'_, Model> {
     let hip = information();
-    Core::new(model, &hip, Memory::new(&hip.ranges[..2]), Sel(100))
+    Core::new(model, &hip, Memory::new(&hip.ranges[..3]), Sel(100))
 }
 
 fn open(core: &mut Core<'_, Model>, service: &str, args: &str) -> Result<Session, SessionError> {
@@ -279,6 +315,57 @@ fn figures(core: &Core<'_, Model>) -> impl PartialEq + fmt::Debug + use<> {
         (core.objects.len(), core.dataspaces.len(), core.maps.len(), core.threads.len(), core.events.len()),
         (state.accounts.clone(), state.live.clone(), state.pages.clone(), state.ports.clone()),
     )
+}
+
+#[test]
+fn init_gets_everything_and_asks_core_as_its_parent() {
+    let model = model();
+    let mut core = core(&model);
+    core.start_init().unwrap();
+    let (ram, caps) = (RAM >> 20, CAPS - 64 - 2);
+    assert_eq!(model.state.borrow().log, [format!("[core] {ram} MiB RAM and {caps} caps assigned to init")]);
+    let own = core.ledger.root();
+    assert_eq!(core.ledger.quota(own), core.ledger.used(own));
+    let pd = core.child.as_ref().unwrap().pd;
+    assert_eq!(fault(&mut core, pd, 0x40_1234, false), Verdict::Resume);
+    assert_eq!(fault(&mut core, pd, 0x40_2ff8, true), Verdict::Resume);
+    let state = model.state.borrow();
+    let mapped: Vec<_> = state.pages.iter().map(|(&(_, page), &to)| (page, to)).collect();
+    let (from, to) = state.copied[0];
+    let (code, data) = (INIT_BASE / PAGE_SIZE, to.base() / PAGE_SIZE);
+    assert_eq!(mapped, [(0x400, code + 1), (0x401, code + 2), (0x402, data), (0x403, data + 1)]);
+    assert_eq!((from.base(), from.size(), to.base() % PAGE_SIZE), (INIT_BASE + 0x3100, 0x10, 0x100));
+    drop(state);
+
+    let before = pd_call(&mut core, pd).account();
+    let mut call = parent::Call { core: &mut core };
+    let mut ask =
+        |id, args: &str| call.session(id, Text::from("LOG").unwrap(), Text::from(args).unwrap(), Affinity::default());
+    let tick = r#"label="tick", ram_quota=8K, cap_quota=2"#;
+    let log = ask(16, tick).unwrap().unwrap().into_name().own().unwrap();
+    assert_eq!(ask(16, tick).map(drop), Err(SessionError::Denied));
+    assert_eq!(ask(3, tick).map(drop), Err(SessionError::Denied));
+    log::Call { core: &mut core, key: log }.write(Text::from("hello").unwrap());
+    assert_eq!(model.state.borrow().log.last().unwrap(), "[init -> tick] hello");
+    let mut call = parent::Call { core: &mut core };
+    let more = Quota { ram: 4096, caps: 1 };
+    call.upgrade(16, more).unwrap();
+    assert_eq!(call.upgrade(16, Quota { ram: u64::MAX, caps: 0 }), Err(UpgradeError::OutOfRam));
+    assert_eq!(call.upgrade(17, more), Err(UpgradeError::NoSession));
+    call.close(16).unwrap();
+    assert!(call.close(16).is_err() && call.close(3).is_err());
+    call.exit(-7);
+    assert_eq!(model.state.borrow().log.last().unwrap(), "[core] system exit: -7");
+    assert_eq!(pd_call(&mut core, pd).account(), before);
+}
+
+#[test]
+fn what_keeps_init_from_starting_is_told() {
+    let hip = information();
+    let model = model();
+    let mut core = Core::new(&model, &hip, Memory::new(&hip.ranges[..2]), Sel(100));
+    assert_eq!(core.start_init().unwrap_err().to_string(), "session of its environment: Denied");
+    assert_eq!(model.state.borrow().log[1], "[core] no boot module \"init\" (wanted as \"init\")");
 }
 
 #[test]
@@ -683,10 +770,10 @@ proptest! {
         for session in sessions {
             core.close_session(session);
         }
-        prop_assert!(core.objects.values().all(|object| object.kind == Kind::Dataspace), "only the module is left");
+        prop_assert!(core.objects.values().all(|object| object.kind == Kind::Dataspace), "only modules are left");
         let own = core.ledger.root();
         prop_assert_eq!(core.ledger.quota(own), Ok(total));
-        prop_assert_eq!(core.ledger.used(own), Ok(Resources::caps(1)));
+        prop_assert_eq!(core.ledger.used(own), Ok(Resources::caps(2)));
         prop_assert_eq!(core.ram.total(), RAM);
     }
 }

@@ -85,15 +85,7 @@ impl InitialSessions {
         let platform = pd.platform()?;
         tsc::set_hz(platform.tsc_hz);
         let cpu = rpc::client::<Cpu>(&session_cap(&parent, session_id::CPU)?.cast());
-        Ok(Self {
-            parent,
-            pd,
-            pd_cap,
-            cpu,
-            log,
-            address_space,
-            platform,
-        })
+        Ok(Self { parent, pd, pd_cap, cpu, log, address_space, platform })
     }
 
     /// CPU of the first thread.
@@ -111,41 +103,21 @@ fn session_cap(parent: &Client<Parent>, id: u64) -> Result<Cap<AnyObject>, Error
     Ok(parent.session_cap(id)?)
 }
 
-fn stack(
-    pd: &Client<Pd>,
-    address_space: &Client<RegionMap>,
-    size: u64,
-) -> Result<(Slot, AttachedRam), Error> {
+fn stack(pd: &Client<Pd>, address_space: &Client<RegionMap>, size: u64) -> Result<(Slot, AttachedRam), Error> {
     let size = size.clamp(PAGE_SIZE, MAX_STACK).next_multiple_of(PAGE_SIZE);
     let slot = Slot::allocate().ok_or_else(|| Error::input("no room for another stack"))?;
     let ram = Ram::allocate(pd, size)?;
     let rights = MemRights::READ.union(MemRights::WRITE);
-    let attachment = Attachment {
-        size,
-        ..Attachment::at(slot.stack(size), rights)
-    };
+    let attachment = Attachment { size, ..Attachment::at(slot.stack(size), rights) };
     let attached = Attached::attach_part(address_space, ram.cap(), attachment)?;
     Ok((slot, AttachedRam::new(attached, ram)))
 }
 
 impl Env {
     /// The environment of the component, for ever.
-    pub(crate) fn create(
-        sessions: InitialSessions,
-        entrypoint: Entrypoint,
-    ) -> Result<&'static Self, Error> {
-        let InitialSessions {
-            parent,
-            pd,
-            pd_cap,
-            cpu,
-            log,
-            address_space,
-            platform,
-        } = sessions;
-        let semaphore = || -> Result<Cap<Signal>, Error> {
-            Ok(Cap::new(Capability::made(semaphore::create(0)?)))
-        };
+    pub(crate) fn create(sessions: InitialSessions, entrypoint: Entrypoint) -> Result<&'static Self, Error> {
+        let InitialSessions { parent, pd, pd_cap, cpu, log, address_space, platform } = sessions;
+        let semaphore = || -> Result<Cap<Signal>, Error> { Ok(Cap::new(Capability::made(semaphore::create(0)?))) };
         let (operation_done, resources_available) = (semaphore()?, semaphore()?);
         parent.session_sigh(&operation_done)?;
         parent.resource_avail_sigh(&resources_available)?;
@@ -239,11 +211,7 @@ impl Env {
     ///
     /// # Errors
     /// The account cannot pay, or there is no such CPU.
-    pub fn spawn(
-        &self,
-        options: ThreadOptions<'_>,
-        body: impl FnOnce() + Send + 'static,
-    ) -> Result<Thread, Error> {
+    pub fn spawn(&self, options: ThreadOptions<'_>, body: impl FnOnce() + Send + 'static) -> Result<Thread, Error> {
         let (slot, memory) = stack(&self.pd, &self.address_space, options.stack_size)?;
         let prepared = Prepared::new(slot);
         let place = prepared.place(options.cpu, options.below);
@@ -255,17 +223,8 @@ impl Env {
             let _joined = semaphore::up(done);
         }));
         let (attached, ram) = memory.into_parts();
-        let resources = ManuallyDrop::new(Resources {
-            _stack: attached,
-            _memory: ram,
-            _slot: slot,
-        });
-        let thread = Thread {
-            cap,
-            cpu: self.cpu.clone(),
-            done,
-            resources,
-        };
+        let resources = ManuallyDrop::new(Resources { _stack: attached, _memory: ram, _slot: slot });
+        let thread = Thread { cap, cpu: self.cpu.clone(), done, resources };
         rpc::client(&thread.cap).start(ip, sp)?;
         Ok(thread)
     }
@@ -283,31 +242,12 @@ impl Env {
     ///
     /// # Errors
     /// See [`SessionError`].
-    pub fn connect_label<I: Interface>(
-        &'static self,
-        label: &str,
-        args: &str,
-    ) -> Result<Connection<I>, Error> {
-        let labelled = Args(args)
-            .with(args::LABEL, label)
-            .map_err(|_| Error::input("session arguments too long"))?;
+    pub fn connect_label<I: Interface>(&'static self, label: &str, args: &str) -> Result<Connection<I>, Error> {
+        let labelled = Args(args).with(args::LABEL, label).map_err(|_| Error::input("session arguments too long"))?;
         let id = self.new_session_id();
-        let cap = self.open_session(
-            id,
-            I::NAME,
-            Args(&labelled),
-            Quota {
-                ram: I::RAM_QUOTA,
-                caps: I::CAP_QUOTA,
-            },
-        )?;
+        let cap = self.open_session(id, I::NAME, Args(&labelled), Quota { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA })?;
         let cap = cap.cast();
-        Ok(Connection {
-            client: rpc::client(&cap),
-            cap,
-            id,
-            env: self,
-        })
+        Ok(Connection { client: rpc::client(&cap), cap, id, env: self })
     }
 
     /// A session id that was not used before.
@@ -334,15 +274,10 @@ impl Env {
         least: Quota,
     ) -> Result<Cap<AnyObject>, Error> {
         let given = args.quota();
-        let mut quota = Quota {
-            ram: given.ram.max(least.ram),
-            caps: given.caps.max(least.caps),
-        };
+        let mut quota = Quota { ram: given.ram.max(least.ram), caps: given.caps.max(least.caps) };
         let mut steps = 0;
         loop {
-            let text = args
-                .with_quota(quota)
-                .map_err(|_| Error::input("session arguments too long"))?;
+            let text = args.with_quota(quota).map_err(|_| Error::input("session arguments too long"))?;
             let reason = match self.request(id, service, &text) {
                 Ok(cap) => return Ok(cap),
                 Err(CallError::Server(reason)) => reason,
@@ -350,17 +285,9 @@ impl Env {
             };
             match reason {
                 SessionError::InsufficientRam if steps < MAX_STEPS => quota.ram += QUOTA_STEP.ram,
-                SessionError::InsufficientCaps if steps < MAX_STEPS => {
-                    quota.caps += QUOTA_STEP.caps
-                }
-                SessionError::OutOfRam => self.wait_for_resources(Quota {
-                    ram: quota.ram,
-                    caps: 0,
-                })?,
-                SessionError::OutOfCaps => self.wait_for_resources(Quota {
-                    ram: 0,
-                    caps: quota.caps,
-                })?,
+                SessionError::InsufficientCaps if steps < MAX_STEPS => quota.caps += QUOTA_STEP.caps,
+                SessionError::OutOfRam => self.wait_for_resources(Quota { ram: quota.ram, caps: 0 })?,
+                SessionError::OutOfCaps => self.wait_for_resources(Quota { ram: 0, caps: quota.caps })?,
                 _ => return Err(Error::Session { service, reason }),
             }
             steps += 1;
@@ -368,16 +295,8 @@ impl Env {
     }
 
     /// One attempt, waited for.
-    fn request(
-        &self,
-        id: u64,
-        service: &str,
-        args: &str,
-    ) -> Result<Cap<AnyObject>, CallError<SessionError>> {
-        if let Some(cap) = self
-            .parent
-            .session(id, service, args, Affinity::default())?
-        {
+    fn request(&self, id: u64, service: &str, args: &str) -> Result<Cap<AnyObject>, CallError<SessionError>> {
+        if let Some(cap) = self.parent.session(id, service, args, Affinity::default())? {
             return Ok(cap);
         }
         self.waiting(|| match self.parent.session_cap(id) {
@@ -440,11 +359,10 @@ impl<I: Interface> Connection<I> {
     pub fn upgrade(&self, quota: Quota) -> Result<(), Error> {
         if self.env.parent.upgrade(self.id, quota)? == Progress::Pending {
             // `session_cap` says "still pending" until the upgrade is done.
-            self.env
-                .waiting(|| match self.env.parent.session_cap(self.id) {
-                    Err(CallError::Server(SessionError::StillPending)) => None,
-                    result => Some(result),
-                })?;
+            self.env.waiting(|| match self.env.parent.session_cap(self.id) {
+                Err(CallError::Server(SessionError::StillPending)) => None,
+                result => Some(result),
+            })?;
         }
         Ok(())
     }

@@ -48,12 +48,7 @@ impl Thread {
     /// # Errors
     /// The thread cannot be waited for: it stays.
     pub fn join(self) -> Result<(), Status> {
-        let Self {
-            cap,
-            cpu,
-            done,
-            resources,
-        } = self;
+        let Self { cap, cpu, done, resources } = self;
         semaphore::down(done)?;
         if cpu.kill_thread(&cap).is_ok() {
             semaphore::discard(done);

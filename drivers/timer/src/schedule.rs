@@ -73,15 +73,9 @@ impl Schedule {
                 .get(&client)
                 .map_or(0, |planned| planned.period);
             self.cancel(client);
-            if period > 0 {
-                let passed = (now - at) / period + 1;
-                self.plan(
-                    client,
-                    Planned {
-                        at: at.saturating_add(passed.saturating_mul(period)),
-                        period,
-                    },
-                );
+            if let Some(passed) = (now - at).checked_div(period) {
+                let next = at.saturating_add((passed + 1).saturating_mul(period));
+                self.plan(client, Planned { at: next, period });
             }
         }
         if !due.is_empty() {

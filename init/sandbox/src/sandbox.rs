@@ -196,8 +196,7 @@ impl<B: Backend> Sandbox<B> {
             return;
         };
         let pd = child.sessions.get(&session_id::PD).and_then(|session| self.sessions.get(session));
-        let Some(account) = pd.and_then(|session| session.cap.as_ref()).and_then(|cap| self.backend.adopt(cap))
-        else {
+        let Some(account) = pd.and_then(|session| session.cap.as_ref()).and_then(|cap| self.backend.adopt(cap)) else {
             return;
         };
         let clients = self.sessions.values().filter(|session| session.is_served_by(id));

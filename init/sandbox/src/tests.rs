@@ -384,12 +384,12 @@ fn strangers_cannot_answer() {
 
 #[test]
 fn children_that_cannot_start_do_not_concern_others() {
-    let sandbox = sandbox(&format!(
+    let sandbox = sandbox(
         r#"<start name="poor" caps="10" ram="1M"/> <start name="small" caps="200" ram="4K"/>
            <start name="absent" caps="200" ram="1M"><binary name="missing"/></start>
            <start name="odd" caps="200" ram="1M"><binary name="garbage"/></start>
-           <start name="greedy" caps="200" ram="10G"/></config>"#
-    ));
+           <start name="greedy" caps="200" ram="10G"/></config>"#,
+    );
     let (ram, caps) = (CHILD_COST.ram, CHILD_COST.caps);
     let log = log(&sandbox);
     assert_eq!(

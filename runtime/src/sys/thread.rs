@@ -5,7 +5,6 @@ use alloc::boxed::Box;
 use abi::session::cpu::ThreadPlace;
 
 use super::stack::Slot;
-use super::utcb::{USER_CONTEXT, current};
 
 /// What a thread runs.
 type Body = Box<dyn FnOnce() + Send>;
@@ -24,28 +23,25 @@ impl Prepared {
 
     /// What the CPU session needs.
     pub(crate) const fn place(&self, cpu: u32, below: u32) -> ThreadPlace {
-        ThreadPlace {
-            cpu,
-            below,
-            utcb: self.slot.utcb(),
-        }
+        ThreadPlace { cpu, below, utcb: self.slot.utcb() }
     }
 
-    /// Hands over what to run, once the CPU session has made the thread. Returns the slot, to be kept until the
-    /// thread is gone, and the initial instruction and stack pointers.
+    /// Hands over what to run. Returns the slot, to be kept until the thread is gone, and the initial instruction and
+    /// stack pointers. The UTCB comes into being with the thread, so the box waits on the stack, where a return address
+    /// would be.
     pub(crate) fn arm(self, body: Body) -> (Slot, u64, u64) {
-        let utcb = self.slot.utcb() as *mut abi::utcb::Utcb;
-        // SAFETY: the CPU session has mapped the UTCB there, and the thread does not run yet.
-        unsafe { (*utcb).user[USER_CONTEXT] = Box::into_raw(Box::new(body)) as u64 };
         let stack_pointer = self.slot.stack_pointer();
+        // SAFETY: the owner of the slot has attached memory there, and the thread does not run yet.
+        unsafe { *(stack_pointer as *mut *mut Body) = Box::into_raw(Box::new(body)) };
         (self.slot, enter as *const () as u64, stack_pointer)
     }
 }
 
-extern "sysv64" fn enter() -> ! {
+/// The hypervisor passes a thread its initial stack pointer in RDI.
+extern "sysv64" fn enter(stack_pointer: *const *mut Body) -> ! {
+    // SAFETY: `arm` put the box there for this thread; nothing has been called yet that could overwrite it.
+    let body = unsafe { Box::from_raw(*stack_pointer) };
     super::portal::initialise_context();
-    // SAFETY: `arm` put the box there for this thread.
-    let body = unsafe { Box::from_raw((*current()).user[USER_CONTEXT] as *mut Body) };
     body();
     crate::semaphore::sleep_forever()
 }

@@ -24,12 +24,7 @@ impl BlockLayout {
     const fn new(template_size: usize, align: usize) -> Self {
         let align = if align < 16 { 16 } else { align };
         let thread_pointer = template_size.next_multiple_of(align);
-        Self {
-            size: thread_pointer + CONTROL_SIZE,
-            align,
-            template: thread_pointer - template_size,
-            thread_pointer,
-        }
+        Self { size: thread_pointer + CONTROL_SIZE, align, template: thread_pointer - template_size, thread_pointer }
     }
 }
 
@@ -62,10 +57,7 @@ pub(super) fn install() {
     if template.size == 0 {
         return;
     }
-    let block = BlockLayout::new(
-        template.size.next_multiple_of(template.align),
-        template.align,
-    );
+    let block = BlockLayout::new(template.size.next_multiple_of(template.align), template.align);
     let Ok(layout) = Layout::from_size_align(block.size, block.align) else {
         return;
     };
@@ -76,11 +68,7 @@ pub(super) fn install() {
         if base.is_null() {
             handle_alloc_error(layout);
         }
-        core::ptr::copy_nonoverlapping(
-            template.start,
-            base.add(block.template),
-            template.data_size,
-        );
+        core::ptr::copy_nonoverlapping(template.start, base.add(block.template), template.data_size);
         let thread_pointer = base.add(block.thread_pointer);
         thread_pointer.cast::<*mut u8>().write(thread_pointer);
         core::arch::asm!("wrfsbase {}", in(reg) thread_pointer, options(nostack, preserves_flags));
