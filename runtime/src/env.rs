@@ -2,10 +2,8 @@
 
 use alloc::boxed::Box;
 use core::cell::{Cell, RefCell};
-use core::mem::ManuallyDrop;
 use core::ops::Deref;
 
-use abi::PAGE_SIZE;
 use abi::cap::MemRights;
 use abi::hypercall::CpuId;
 use abi::session::affinity::Affinity;
@@ -16,7 +14,7 @@ use abi::session::initial::{self, session_id};
 use abi::session::log::Log;
 use abi::session::parent::{Parent, Progress, Quota, SessionError};
 use abi::session::pd::{Pd, Platform};
-use abi::session::region_map::{Attachment, RegionMap};
+use abi::session::region_map::RegionMap;
 use abi::session::rpc::{Error as CallError, Interface};
 use abi::session::wire::{AnyObject, Signal};
 
@@ -27,10 +25,9 @@ use crate::error::Error;
 use crate::root::Root;
 use crate::rpc::{self, Client};
 use crate::semaphore;
-use crate::sys::stack::{MAX_STACK, Slot};
-use crate::sys::thread::Prepared;
+use crate::sys::stack::Slot;
 use crate::sys::tsc;
-use crate::thread::{Resources, Thread, ThreadOptions};
+use crate::thread::{self, Spawner, Thread, ThreadOptions};
 use crate::{heap, log};
 
 /// Raised by this much when a server says that a donation is too small.
@@ -95,22 +92,12 @@ impl InitialSessions {
 
     /// A slot with memory for a stack.
     pub(crate) fn stack(&self, size: u64) -> Result<(Slot, AttachedRam), Error> {
-        stack(&self.pd, &self.address_space, size)
+        thread::stack(&self.pd, &self.address_space, size)
     }
 }
 
 fn session_cap(parent: &Client<Parent>, id: u64) -> Result<Cap<AnyObject>, Error> {
     Ok(parent.session_cap(id)?)
-}
-
-fn stack(pd: &Client<Pd>, address_space: &Client<RegionMap>, size: u64) -> Result<(Slot, AttachedRam), Error> {
-    let size = size.clamp(PAGE_SIZE, MAX_STACK).next_multiple_of(PAGE_SIZE);
-    let slot = Slot::allocate().ok_or_else(|| Error::input("no room for another stack"))?;
-    let ram = Ram::allocate(pd, size)?;
-    let rights = MemRights::READ.union(MemRights::WRITE);
-    let attachment = Attachment { size, ..Attachment::at(slot.stack(size), rights) };
-    let attached = Attached::attach_part(address_space, ram.cap(), attachment)?;
-    Ok((slot, AttachedRam::new(attached, ram)))
 }
 
 impl Env {
@@ -207,26 +194,26 @@ impl Env {
         Ok(Attached::attach(&self.address_space, dataspace, rights)?)
     }
 
+    /// What makes threads, for any thread.
+    pub fn spawner(&self) -> Spawner {
+        Spawner {
+            pd: self.pd.clone(),
+            pd_cap: self.pd_cap.clone(),
+            cpu: self.cpu.clone(),
+            address_space: self.address_space.clone(),
+        }
+    }
+
     /// Starts a thread.
     ///
     /// # Errors
     /// The account cannot pay, or there is no such CPU.
-    pub fn spawn(&self, options: ThreadOptions<'_>, body: impl FnOnce() + Send + 'static) -> Result<Thread, Error> {
-        let (slot, memory) = stack(&self.pd, &self.address_space, options.stack_size)?;
-        let prepared = Prepared::new(slot);
-        let place = prepared.place(options.cpu, options.below);
-        let cap = self.cpu.create_thread(&self.pd_cap, options.name, place)?;
-        let done = semaphore::create(0)?;
-        let (slot, ip, sp) = prepared.arm(Box::new(move || {
-            body();
-            // Nobody may be waiting, and the semaphore is there until `join` is done.
-            let _joined = semaphore::up(done);
-        }));
-        let (attached, ram) = memory.into_parts();
-        let resources = ManuallyDrop::new(Resources { _stack: attached, _memory: ram, _slot: slot });
-        let thread = Thread { cap, cpu: self.cpu.clone(), done, resources };
-        rpc::client(&thread.cap).start(ip, sp)?;
-        Ok(thread)
+    pub fn spawn(
+        &self,
+        options: ThreadOptions<'_>,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<Thread, Error> {
+        self.spawner().spawn(options, body)
     }
 
     /// Opens a session with an empty label. `args` may hold further session arguments, and a larger donation than the

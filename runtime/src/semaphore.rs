@@ -8,7 +8,7 @@ use abi::session::initial;
 use abi::status::Status;
 
 use crate::selector;
-use crate::sys::{syscall, tsc};
+use crate::sys::{start, syscall, tsc};
 
 /// A semaphore that nobody ups: waiting on it with a deadline is sleeping.
 static NEVER_UPPED: AtomicU64 = AtomicU64::new(Sel::NONE.0);
@@ -61,6 +61,14 @@ pub fn down(sm: Sel) -> Result<(), Status> {
     syscall::sm_down(SmDown { sm, zero: false, deadline: SmDown::FOREVER }).map(|_| ())
 }
 
+/// Takes one, waiting until a deadline in TSC ticks at most.
+///
+/// # Errors
+/// [`Status::Timeout`] if the deadline has passed; the selector names no semaphore.
+pub fn down_until(sm: Sel, deadline: u64) -> Result<(), Status> {
+    syscall::sm_down(SmDown { sm, zero: false, deadline }).map(|_| ())
+}
+
 /// Takes all there is without waiting, and says how many.
 pub fn take_all(sm: Sel) -> u64 {
     const PASSED: u64 = 1;
@@ -78,9 +86,9 @@ pub fn sleep_us(us: u64) {
 /// Blocks the calling thread for good.
 pub fn sleep_forever() -> ! {
     let sm = Sel(NEVER_UPPED.load(Ordering::Relaxed));
-    loop {
-        let _never = down(sm);
-    }
+    while down(sm).is_ok() {}
+    // Something is wrong before `initialise`, or with it.
+    start::fault()
 }
 
 /// Makes what sleeping needs, at startup.

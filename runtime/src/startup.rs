@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::rpc::Unnamed;
 use crate::sys::portal::LocalEc;
 use crate::sys::{start, utcb};
-use crate::{error, log};
+use crate::{error, log, semaphore};
 
 /// Bytes of the entrypoint's stack.
 const ENTRYPOINT_STACK: u64 = 256 * 1024;
@@ -54,11 +54,14 @@ fn start<E: Display + 'static>(
     Ok((entrypoint_ec, receiver))
 }
 
-/// Tells the parent and stops.
-fn exit(value: i64) -> ! {
-    let parent = parent::Client::from(Unnamed(initial::PARENT));
-    let _gone = parent.exit(value);
-    start::fault()
+/// Tells the parent that the component has finished, and stops the calling thread.
+pub fn exit(value: i64) -> ! {
+    // A message may have been in the making.
+    utcb::preserved(|| {
+        let parent = parent::Client::from(Unnamed(initial::PARENT));
+        let _gone = parent.exit(value);
+    });
+    semaphore::sleep_forever()
 }
 
 /// What [`component!`](crate::component!) makes the panic handler do: log where and why, tell the parent, stop.

@@ -1,16 +1,23 @@
 //! Threads beside the entrypoint.
 
+use alloc::boxed::Box;
 use core::mem::ManuallyDrop;
 
-use abi::cap::Sel;
+use abi::PAGE_SIZE;
+use abi::cap::{MemRights, Sel};
+use abi::session::cpu::Cpu;
 use abi::session::cpu_thread::CpuThread;
+use abi::session::pd::Pd;
+use abi::session::region_map::{Attachment, RegionMap};
 use abi::status::Status;
 
 use crate::capability::Cap;
-use crate::dataspace::{Attached, Ram};
-use crate::rpc::Client;
+use crate::dataspace::{Attached, AttachedRam, Ram};
+use crate::error::Error;
+use crate::rpc::{self, Client};
 use crate::semaphore;
-use crate::sys::stack::Slot;
+use crate::sys::stack::{MAX_STACK, Slot};
+use crate::sys::thread::Prepared;
 
 /// Where and how a thread runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,21 +32,70 @@ pub struct ThreadOptions<'a> {
     pub stack_size: u64,
 }
 
+/// Makes threads: the sessions that it takes, for use by any thread.
+#[derive(Clone, Debug)]
+pub struct Spawner {
+    pub(crate) pd: Client<Pd>,
+    pub(crate) pd_cap: Cap<Pd>,
+    pub(crate) cpu: Client<Cpu>,
+    pub(crate) address_space: Client<RegionMap>,
+}
+
+impl Spawner {
+    /// Starts a thread.
+    ///
+    /// # Errors
+    /// The account cannot pay, or there is no such CPU.
+    pub fn spawn(&self, options: ThreadOptions<'_>, body: impl FnOnce() + Send + 'static) -> Result<Thread, Error> {
+        let (slot, memory) = stack(&self.pd, &self.address_space, options.stack_size)?;
+        let prepared = Prepared::new(slot);
+        let place = prepared.place(options.cpu, options.below);
+        let cap = self.cpu.create_thread(&self.pd_cap, options.name, place)?;
+        let done = semaphore::create(0)?;
+        let (slot, ip, sp) = prepared.arm(Box::new(move || {
+            body();
+            done
+        }));
+        let (attached, ram) = memory.into_parts();
+        let resources = ManuallyDrop::new(Resources { _stack: attached, _memory: ram, _slot: slot });
+        let thread = Thread { cap, cpu: self.cpu.clone(), done, resources };
+        rpc::client(&thread.cap).start(ip, sp)?;
+        Ok(thread)
+    }
+
+    /// Number of CPUs of the component's affinity.
+    #[must_use]
+    pub fn cpus(&self) -> u32 {
+        (0..).take_while(|cpu| self.cpu.physical_cpu(*cpu).is_ok()).count() as u32
+    }
+}
+
+/// A slot with memory for a stack.
+pub(crate) fn stack(pd: &Client<Pd>, address_space: &Client<RegionMap>, size: u64) -> Result<(Slot, AttachedRam), Error> {
+    let size = size.clamp(PAGE_SIZE, MAX_STACK).next_multiple_of(PAGE_SIZE);
+    let slot = Slot::allocate().ok_or_else(|| Error::input("no room for another stack"))?;
+    let ram = Ram::allocate(pd, size)?;
+    let rights = MemRights::READ.union(MemRights::WRITE);
+    let attachment = Attachment { size, ..Attachment::at(slot.stack(size), rights) };
+    let attached = Attached::attach_part(address_space, ram.cap(), attachment)?;
+    Ok((slot, AttachedRam::new(attached, ram)))
+}
+
 /// A running thread. Dropping it leaves it running.
 #[derive(Debug)]
 pub struct Thread {
-    pub(crate) cap: Cap<CpuThread>,
-    pub(crate) cpu: Client<abi::session::cpu::Cpu>,
-    pub(crate) done: Sel,
-    pub(crate) resources: ManuallyDrop<Resources>,
+    cap: Cap<CpuThread>,
+    cpu: Client<Cpu>,
+    done: Sel,
+    resources: ManuallyDrop<Resources>,
 }
 
 /// What a thread occupies while it lives.
 #[derive(Debug)]
 pub(crate) struct Resources {
-    pub(crate) _stack: Attached,
-    pub(crate) _memory: Ram,
-    pub(crate) _slot: Slot,
+    _stack: Attached,
+    _memory: Ram,
+    _slot: Slot,
 }
 
 impl Thread {

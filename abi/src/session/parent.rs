@@ -78,7 +78,7 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// A server's answer to a request of its [`session_requests`](super::requests).
+    /// A server's answer to a request of `session_requests` ROM.
     pub enum Response {
         /// The upgrade is accepted.
         Ok = 1,

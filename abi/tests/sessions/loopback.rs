@@ -101,10 +101,12 @@ impl Buffer for HostBuffer {
     }
 }
 
+type Portal<'a> = dyn FnMut(Message) -> Result<Message, Status> + 'a;
+
 /// Calls a function instead of a portal.
 pub struct Loopback<'a> {
     buffer: &'a HostBuffer,
-    portal: RefCell<Box<dyn FnMut(Message) -> Result<Message, Status> + 'a>>,
+    portal: RefCell<Box<Portal<'a>>>,
 }
 
 impl<'a> Loopback<'a> {

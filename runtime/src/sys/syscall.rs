@@ -6,7 +6,7 @@
 
 use abi::cap::Sel;
 use abi::hypercall::{
-    Args, AssignInt, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, CtrlEc, CtrlHw, CtrlPd, CtrlPt,
+    Args, AssignInt, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, CtrlHw, CtrlPd, CtrlPt,
     Delegate, Number, SmDown, rdi,
 };
 use abi::message::Tag;
@@ -267,7 +267,7 @@ safe_calls! {
 #[cfg(kilonova)]
 pub(super) unsafe fn set_fs_base(base: u64) -> Result<(), Status> {
     // SAFETY: passed on to the caller.
-    unsafe { invoke(CtrlEc::SetFsBase { base }.encode()) }.map(|_| ())
+    unsafe { invoke(abi::hypercall::CtrlEc::SetFsBase { base }.encode()) }.map(|_| ())
 }
 
 /// Recalls an execution context.

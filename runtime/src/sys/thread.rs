@@ -2,12 +2,14 @@
 
 use alloc::boxed::Box;
 
+use abi::cap::Sel;
 use abi::session::cpu::ThreadPlace;
 
 use super::stack::Slot;
+use crate::semaphore;
 
-/// What a thread runs.
-type Body = Box<dyn FnOnce() + Send>;
+/// What a thread runs. It returns the semaphore to be upped when the thread needs nothing any more but its stack.
+type Body = Box<dyn FnOnce() -> Sel + Send>;
 
 /// A thread in the making: its slot and what it will run.
 #[derive(Debug)]
@@ -42,6 +44,9 @@ extern "sysv64" fn enter(stack_pointer: *const *mut Body) -> ! {
     // SAFETY: `arm` put the box there for this thread; nothing has been called yet that could overwrite it.
     let body = unsafe { Box::from_raw(*stack_pointer) };
     super::portal::initialise_context();
-    body();
-    crate::semaphore::sleep_forever()
+    let done = body();
+    super::tls::remove();
+    // Nobody may be waiting, and the semaphore is there until `join` is done.
+    let _joined = semaphore::up(done);
+    semaphore::sleep_forever()
 }

@@ -3,6 +3,9 @@
 //! The layout is variant II of the ELF TLS specification for x86-64: the block ends at the thread pointer, where a pointer to
 //! itself lies. Programs without thread-local variables have an empty template and never touch FS.
 
+#[cfg(kilonova)]
+use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+
 /// Size of what follows the thread pointer: the pointer to itself, and words that C code expects to exist (the stack
 /// protector's canary is at 40).
 #[cfg(any(kilonova, test))]
@@ -44,40 +47,72 @@ struct TlsLayout {
 #[cfg(kilonova)]
 unsafe impl Sync for TlsLayout {}
 
-/// Gives the running context its thread-local variables. They live as long as the component.
+#[cfg(kilonova)]
+impl TlsLayout {
+    /// The block for this template; `None` if there are no thread-local variables.
+    fn block(&self) -> Option<(BlockLayout, Layout)> {
+        if self.size == 0 {
+            return None;
+        }
+        let block = BlockLayout::new(self.size.next_multiple_of(self.align), self.align);
+        Some((block, Layout::from_size_align(block.size, block.align).ok()?))
+    }
+}
+
+#[cfg(kilonova)]
+unsafe extern "C" {
+    #[allow(improper_ctypes, reason = "the linker script defines it")]
+    safe static __tls_layout: TlsLayout;
+}
+
+/// Gives the running context its thread-local variables, until [`remove`] or for ever.
 #[cfg(kilonova)]
 pub(super) fn install() {
-    use alloc::alloc::{Layout, alloc_zeroed, handle_alloc_error};
-
-    unsafe extern "C" {
-        #[allow(improper_ctypes, reason = "the linker script defines it")]
-        safe static __tls_layout: TlsLayout;
-    }
     let template = &__tls_layout;
-    if template.size == 0 {
-        return;
-    }
-    let block = BlockLayout::new(template.size.next_multiple_of(template.align), template.align);
-    let Ok(layout) = Layout::from_size_align(block.size, block.align) else {
+    let Some((block, layout)) = template.block() else {
         return;
     };
-    // SAFETY: the block has room for the template at `template` and for a pointer at `thread_pointer`. FS is this
+    // SAFETY: the block has room for the template at `template` and for a pointer at `thread_pointer`. It is this
     // context's own.
     unsafe {
         let base = alloc_zeroed(layout);
         if base.is_null() {
             handle_alloc_error(layout);
         }
-        core::ptr::copy_nonoverlapping(template.start, base.add(block.template), template.data_size);
+        core::ptr::copy_nonoverlapping(
+            template.start,
+            base.add(block.template),
+            template.data_size,
+        );
         let thread_pointer = base.add(block.thread_pointer);
         thread_pointer.cast::<*mut u8>().write(thread_pointer);
-        core::arch::asm!("wrfsbase {}", in(reg) thread_pointer, options(nostack, preserves_flags));
+        // An address of this program is one that the kernel accepts.
+        let _set = super::syscall::set_fs_base(thread_pointer as u64);
+    }
+}
+
+/// Takes the thread-local variables from the running context, which [`install`] gave it and which does not look at them
+/// again. Their destructors have run.
+#[cfg(kilonova)]
+pub(super) fn remove() {
+    let Some((block, layout)) = __tls_layout.block() else {
+        return;
+    };
+    let thread_pointer: *mut u8;
+    // SAFETY: `install` put the pointer to itself there, into the block that it allocated with this layout.
+    unsafe {
+        core::arch::asm!("mov {}, fs:[0]", out(reg) thread_pointer, options(nostack, preserves_flags, readonly));
+        dealloc(thread_pointer.sub(block.thread_pointer), layout);
     }
 }
 
 /// The host's threads have theirs.
 #[cfg(not(kilonova))]
 pub(super) const fn install() {}
+
+/// The host's threads keep theirs.
+#[cfg(not(kilonova))]
+pub(super) const fn remove() {}
 
 #[cfg(test)]
 mod tests {

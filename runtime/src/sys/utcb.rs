@@ -11,6 +11,10 @@ use abi::{PAGE_SIZE, session::initial};
 pub(super) const USER_CONTEXT: usize = 0;
 /// Index in [`Utcb::user`] of the flag that [`with`] is in progress.
 const USER_BUSY: usize = 1;
+/// Index in [`Utcb::user`] of the first of the [`library_words`].
+const USER_LIBRARY: usize = 2;
+/// Number of [`library_words`].
+pub const LIBRARY_WORDS: usize = 4;
 
 /// Address of the UTCB that belongs to a stack pointer.
 #[cfg(any(kilonova, test))]
@@ -55,6 +59,15 @@ pub fn with<R>(access: impl FnOnce(&mut Utcb) -> R) -> R {
     let result = access(utcb);
     utcb.user[USER_BUSY] = 0;
     result
+}
+
+/// Words of the running context for a C library, which has no thread-local variables of its own. Zero at first.
+/// They stay where they are as long as the context lives.
+#[must_use]
+pub fn library_words() -> *mut [u64; LIBRARY_WORDS] {
+    let utcb = current();
+    // SAFETY: the page is mapped as long as the context lives. No reference is made.
+    unsafe { (&raw mut (*utcb).user).cast::<u64>().add(USER_LIBRARY).cast() }
 }
 
 /// A UTCB without content.

@@ -1,0 +1,95 @@
+//! The host's ends of the serial lines: output collected for whoever writes it out.
+
+use device_models::bus::serial::HostSerial;
+
+/// Bytes of one line after which the guest should wait for them to be written out.
+const CROWDED: usize = 4096;
+
+/// One line.
+#[derive(Debug)]
+struct SerialLine {
+    host: HostSerial,
+    output: Vec<u8>,
+    /// Input was offered that the UART had no room for.
+    input_waits: bool,
+}
+
+/// All lines of a machine.
+#[derive(Debug, Default)]
+pub struct SerialLines {
+    lines: Vec<SerialLine>,
+    /// Bytes in all of them.
+    bytes: usize,
+}
+
+impl SerialLines {
+    /// Adds a line.
+    pub(super) fn add(&mut self, host: HostSerial) {
+        // Room for what one exit can add to a line that is just not crowded yet.
+        let output = Vec::with_capacity(2 * CROWDED);
+        self.lines.push(SerialLine { host, output, input_waits: false });
+    }
+
+    /// Takes over what an earlier set of lines still holds: a reset does not stop what is on the wire.
+    pub(super) fn inherit(&mut self, earlier: &mut SerialLines) {
+        for (line, old) in self.lines.iter_mut().zip(&mut earlier.lines) {
+            line.output.append(&mut old.output);
+            line.input_waits = old.input_waits;
+        }
+        self.bytes = std::mem::take(&mut earlier.bytes);
+    }
+
+    #[inline]
+    pub(super) fn transmit(&mut self, host: HostSerial, byte: u8) {
+        if let Some(line) = self.line(host) {
+            line.output.push(byte);
+            self.bytes += 1;
+        }
+    }
+
+    /// Whether nothing waits to be written out.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Whether so much waits that the guest should wait too.
+    #[inline]
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.bytes >= CROWDED && self.lines.iter().any(|line| line.output.len() >= CROWDED)
+    }
+
+    /// Moves the output of a line into `to`, which is emptied first.
+    pub fn take(&mut self, host: HostSerial, to: &mut Vec<u8>) {
+        to.clear();
+        if let Some(line) = self.line(host) {
+            std::mem::swap(&mut line.output, to);
+            let taken = to.len();
+            self.bytes -= taken;
+        }
+    }
+
+    /// The host's names of the lines.
+    pub fn hosts(&self) -> impl Iterator<Item = HostSerial> {
+        self.lines.iter().map(|line| line.host)
+    }
+
+    /// Notes whether input waits for room in the UART.
+    pub(super) fn set_input_waits(&mut self, host: HostSerial, waits: bool) {
+        if let Some(line) = self.line(host) {
+            line.input_waits = waits;
+        }
+    }
+
+    /// Whether input waits for room in the UART.
+    pub(super) fn input_waits(&self, host: HostSerial) -> bool {
+        self.lines.iter().any(|line| line.host == host && line.input_waits)
+    }
+
+    #[inline]
+    fn line(&mut self, host: HostSerial) -> Option<&mut SerialLine> {
+        self.lines.iter_mut().find(|line| line.host == host)
+    }
+}
