@@ -5,7 +5,7 @@ use crate::account::{AccountError, AccountId};
 use crate::kernel::Machine;
 use crate::object::{Handle, Key, Kind};
 use crate::ranges::Range;
-use abi::hypercall::SpaceKind;
+use abi::cap::Sel;
 use abi::session::args::Args;
 use abi::session::io_port::{self, BindError};
 use abi::session::pd::Pd;
@@ -32,7 +32,11 @@ pub(crate) struct Call<'a, 'm, M> {
 impl<M: Machine> io_port::Server<Handle> for Call<'_, '_, M> {
     fn bind(&mut self, pd: Typed<Pd, Handle>) -> Result<(), BindError> {
         let pd = pd.into_name().own().ok_or(BindError::InvalidPd)?;
-        let session = self.core.io_ports.get(&self.key).ok_or(BindError::AlreadyBound)?;
+        let session = self
+            .core
+            .io_ports
+            .get(&self.key)
+            .ok_or(BindError::AlreadyBound)?;
         let ports = session.ports;
         if session.pd.is_some() {
             return Err(BindError::AlreadyBound);
@@ -46,36 +50,25 @@ impl<M: Machine> io_port::Server<Handle> for Call<'_, '_, M> {
 }
 
 impl<M: Machine> Core<'_, M> {
-    fn give_ports(&mut self, key: Key, ports: Range) -> Result<(), BindError> {
-        let pd = self.pds.get(&key).ok_or(BindError::InvalidPd)?;
-        let space = match pd.ports {
-            Some(space) => space,
-            None => {
-                let owner = pd.kernel;
-                let space = self.alloc_selectors(1).map_err(|_| BindError::OutOfCaps)?;
-                if self.kernel.create_space(space, owner, SpaceKind::Pio).is_err() {
-                    self.free_selectors(space, 1);
-                    return Err(BindError::OutOfCaps);
-                }
-                if let Some(pd) = self.pds.get_mut(&key) {
-                    pd.ports = Some(space);
-                }
-                space
-            }
-        };
+    fn give_ports(&self, pd: Key, ports: Range) -> Result<(), BindError> {
+        let space = self.pds.get(&pd).ok_or(BindError::InvalidPd)?.ports;
         self.kernel.give_ports(ports, space, true).map_err(|_| {
             self.take_ports(space, ports);
             BindError::OutOfCaps
         })
     }
 
-    fn take_ports(&self, space: abi::cap::Sel, ports: Range) {
+    fn take_ports(&self, space: Sel, ports: Range) {
         let taken = self.kernel.give_ports(ports, space, false);
         debug_assert!(taken.is_ok(), "removal needs no memory");
     }
 
     /// Opens a session, or `None` if the ports are not to be had.
-    pub(crate) fn open_io_port(&mut self, args: Args<'_>, account: AccountId) -> Option<Result<Key, AccountError>> {
+    pub(crate) fn open_io_port(
+        &mut self,
+        args: Args<'_>,
+        account: AccountId,
+    ) -> Option<Result<Key, AccountError>> {
         let ports = Range::new(args.number("io_port_base")?, args.number("io_port_size")?)?;
         self.ports.take(ports).ok()?;
         let made = self.create_object(Kind::IoPort, account);
@@ -96,7 +89,10 @@ impl<M: Machine> Core<'_, M> {
     /// Closes a session.
     pub(crate) fn destroy_io_port(&mut self, key: Key) {
         if let Some(session) = self.io_ports.remove(&key) {
-            let space = session.pd.and_then(|pd| self.pds.get(&pd)).and_then(|pd| pd.ports);
+            let space = session
+                .pd
+                .and_then(|pd| self.pds.get(&pd))
+                .map(|pd| pd.ports);
             if let Some(space) = space {
                 self.take_ports(space, session.ports);
             }

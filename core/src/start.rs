@@ -29,11 +29,14 @@ const FIRST_OBJECT: Sel = Sel(4096);
 const STACK_SIZE: u64 = 64 << 10;
 /// Bytes of core's memory that the owner of one capability of quota can make core use: an object with its entries in
 /// the registries, or eight regions.
-const HEAP_PER_CAP: u64 = 1 << 10;
+const HEAP_PER_CAP: u64 = 2 << 10;
 /// Least bytes of heap.
 const HEAP_MIN: u64 = 2 << 20;
 /// Alignment of the heap: large pages.
 const HEAP_ALIGN: u64 = 2 << 20;
+
+/// Exit value of a system that never got as far as init.
+const EXIT_FAILURE: i64 = 1;
 
 /// RAM set aside for the heap, until it is asked for.
 static RESERVE: Mutex<Option<(u64, u64)>> = Mutex::new(None);
@@ -45,30 +48,44 @@ pub fn main(_: u64) -> ! {
     log::set_sink(|line| console::write_line(format_args!("[core] {line}")));
     if information.magic != hip::MAGIC || information.version != abi::VERSION {
         log!("the hypervisor is of another version");
+        log!("system exit: {EXIT_FAILURE}");
         semaphore::sleep_forever()
     }
     if let Err(reason) = start(information) {
         log!("cannot start: {reason}");
+        log!("system exit: {EXIT_FAILURE}");
     }
     semaphore::sleep_forever()
 }
 
 fn start(information: &'static Hip) -> Result<(), &'static str> {
     let count = usize::try_from(information.range_count).unwrap_or(usize::MAX);
-    let ranges = information.ranges.get(..count).ok_or("too many memory ranges")?;
+    let ranges = information
+        .ranges
+        .get(..count)
+        .ok_or("too many memory ranges")?;
     let mut memory = Memory::new(ranges);
     reserve_heap(&mut memory).ok_or("not enough RAM for core's heap")?;
-    let stack = memory.ram.alloc(STACK_SIZE, abi::PAGE_SIZE).ok_or("not enough RAM for core's stack")?;
+    let stack = memory
+        .ram
+        .alloc(STACK_SIZE, abi::PAGE_SIZE)
+        .ok_or("not enough RAM for core's stack")?;
     let slot = Slot::allocate().ok_or("no stack slot")?;
-    physical::stack_memory(&slot, stack.base(), stack.size()).map_err(|_| "cannot map core's stack")?;
-    LocalEc::create(CpuId(0), slot, move |ec| Root::new(information, memory, ec)).map_err(|_| "no portal handler")?;
+    physical::stack_memory(&slot, stack.base(), stack.size())
+        .map_err(|_| "cannot map core's stack")?;
+    LocalEc::create(CpuId(0), slot, move |ec| Root::new(information, memory, ec))
+        .map_err(|_| "no portal handler")?;
     Ok(())
 }
 
 /// Sets RAM aside for everything that the owners of all capability quota can make core remember.
 fn reserve_heap(memory: &mut Memory) -> Option<()> {
-    let pages = syscall::ctrl_pd(abi::hypercall::CtrlPd::Query { pd: root::PD }).ok()?.rdx;
-    let size = (pages * HEAP_PER_CAP).max(HEAP_MIN).next_multiple_of(HEAP_ALIGN);
+    let pages = syscall::ctrl_pd(abi::hypercall::CtrlPd::Query { pd: root::PD })
+        .ok()?
+        .rdx;
+    let size = (pages * HEAP_PER_CAP)
+        .max(HEAP_MIN)
+        .next_multiple_of(HEAP_ALIGN);
     let reserve = memory.ram.alloc(size, HEAP_ALIGN)?;
     *RESERVE.lock() = Some((reserve.base(), reserve.size()));
     heap::set_source(take_reserve);
@@ -77,7 +94,9 @@ fn reserve_heap(memory: &mut Memory) -> Option<()> {
 
 /// The whole reserve, once.
 fn take_reserve(size: usize) -> Option<FreshMemory> {
-    let (base, available) = RESERVE.lock().take_if(|(_, available)| size as u64 <= *available)?;
+    let (base, available) = RESERVE
+        .lock()
+        .take_if(|(_, available)| size as u64 <= *available)?;
     physical::heap_memory(base, available)
 }
 
@@ -93,8 +112,11 @@ impl Root {
         let mut core = Core::new(hardware, information, memory, FIRST_OBJECT);
         if let Err(error) = core.start_init() {
             core.log(format_args!("cannot start init: {error}"));
+            core.log(format_args!("system exit: {EXIT_FAILURE}"));
         }
-        Self { core: RefCell::new(core) }
+        Self {
+            core: RefCell::new(core),
+        }
     }
 }
 
@@ -103,11 +125,22 @@ impl Handler for Root {
         let mut core = self.core.borrow_mut();
         if core.is_events(id) {
             let [reason, info1, info2, rip] = message.words;
-            let stop = match core.handle_event(id, &EventWords { reason, info1, info2, rip }) {
+            let stop = match core.handle_event(
+                id,
+                &EventWords {
+                    reason,
+                    info1,
+                    info2,
+                    rip,
+                },
+            ) {
                 Verdict::Resume => Mtd::empty(),
                 Verdict::Stop => Mtd::KILL,
             };
-            return Message { tag: Tag(u64::from(stop.bits())), words: [0; 4] };
+            return Message {
+                tag: Tag(u64::from(stop.bits())),
+                words: [0; 4],
+            };
         }
         let arrived = arrived(message.tag);
         let reply = core.dispatch(id, &OwnUtcb, message);

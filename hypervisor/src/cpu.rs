@@ -72,6 +72,10 @@ pub struct Cpu {
     pub host_control: Word,
     /// Ready scheduling contexts.
     pub ready: Queue,
+    /// Scheduling contexts whose chains lead nowhere; a stack linked by `Sc::next`.
+    pub aside: Link<Sc>,
+    /// TSC when these are to try again; `u64::MAX` if there are none.
+    pub retry: Word,
     /// Waits that end at a time.
     pub timeouts: Timeouts,
     /// Semaphore of each interrupt vector.
@@ -126,6 +130,7 @@ impl Cpu {
         self.id.set(id as u64);
         self.apic_id.set(apic_id);
         self.armed.set(u64::MAX);
+        self.retry.set(u64::MAX);
         self.timeouts.init();
         self.asid_generation.set(1);
     }

@@ -2,6 +2,7 @@
 
 use crate::arch::{apic, ioapic};
 use crate::cpu::{self, Cpu};
+use crate::mem::lock::Lock;
 use crate::mem::object::Object;
 use crate::sm::Sm;
 use abi::hypercall::IntSource;
@@ -18,6 +19,9 @@ const LEVEL: u64 = 1 << 32;
 const MASKED: u64 = 1 << 33;
 const GSI: u64 = 0xffff_ffff;
 
+/// Serialises the choice of vectors.
+static ASSIGNING: Lock = Lock::new();
+
 /// What a device must be told to signal a message: address and data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Message {
@@ -32,6 +36,7 @@ pub struct Message {
 /// # Errors
 /// `BadParameter` for a GSI that does not exist, `Busy` if `sm` already has an interrupt or no vector is free.
 pub fn assign(target: &'static Cpu, sm: &'static Sm, source: IntSource) -> Result<Message, Status> {
+    let _guard = ASSIGNING.lock();
     if sm.interrupt.get() != 0 {
         return Err(Status::Busy);
     }

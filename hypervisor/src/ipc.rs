@@ -122,7 +122,7 @@ pub fn reply(cpu: &'static Cpu, ec: &'static Ec, tag: Tag, words: Words) -> Resu
     let Some(caller) = caller.filter(|caller| {
         caller.frame().kind() == Kind::Sysret as u64
             && caller.cpu.get() == cpu.index()
-            && cpu.helping.get() | cpu.resched.get() == 0
+            && cpu.helping.get() | cpu.resched.get() | caller.frame().get(Reg::Recall) == 0
     }) else {
         return reply_slow(cpu, ec, caller, tag, words);
     };
@@ -139,9 +139,10 @@ pub fn reply(cpu: &'static Cpu, ec: &'static Ec, tag: Tag, words: Words) -> Resu
 /// Gives a caller its reply.
 #[inline(always)]
 fn answer(caller: &'static Ec, tag: Tag, words: Words) {
-    caller.become_(State::Runnable);
     caller.frame().set(Reg::Rax, Status::Success as u64);
     set_words(caller, tag.0, words);
+    // Last: a caller of another CPU may be continued there at once.
+    caller.become_(State::Runnable);
 }
 
 /// Reply to an event, to another CPU, to nobody, or while helping.

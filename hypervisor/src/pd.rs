@@ -6,7 +6,7 @@ use crate::mem::object::{self, AnyObject, Header, Object, Word};
 use crate::mem::{Link, Page, lock::Lock, pool};
 use crate::space::{mem::MemSpace, obj::ObjSpace, pio::PioSpace};
 use abi::status::Status;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// A protection domain.
 #[derive(Default)]
@@ -24,6 +24,10 @@ pub struct Pd {
     first: Word,
     /// Quota taken away when the destruction began; returns to the parent.
     closed: Word,
+    /// 1 once the destruction has begun.
+    closing: Word,
+    /// 1 while a hypercall works at the destruction.
+    claimed: Word,
     /// Account that the quota came from and returns to.
     parent: Link<Pd>,
     pub(crate) obj: Link<ObjSpace>,
@@ -40,26 +44,31 @@ impl Pd {
 
     /// Quota and used pages; slots count as the pages that they would fill.
     pub fn figures(&self) -> (u64, u64) {
-        (self.quota.get(), self.used.get())
+        let slots = self.slots.get().div_ceil(pool::SLOTS_PER_PAGE);
+        (self.quota.get(), self.used.get().max(slots))
     }
 
     /// Takes `pages` of unused quota out of this account.
     pub fn withdraw(&self, pages: u64) -> Result<(), Status> {
         let _guard = self.lock.lock();
         let (quota, used) = self.figures();
-        let slots = self.slots.get();
         let left = quota.checked_sub(pages).ok_or(Status::OutOfMemory)?;
-        if left < used || left.saturating_mul(pool::SLOTS_PER_PAGE) < slots {
+        if left < used {
             return Err(Status::OutOfMemory);
         }
         self.quota.set(left);
         Ok(())
     }
 
-    /// Puts `pages` into this account.
+    /// Puts `pages` into this account; into one that is being destroyed only for its parent to get them.
     pub fn deposit(&self, pages: u64) {
         let _guard = self.lock.lock();
-        self.quota.set(self.quota.get() + pages);
+        let into = if self.closing.get() == 0 {
+            &self.quota
+        } else {
+            &self.closed
+        };
+        into.set(into.get() + pages);
     }
 
     fn charge(word: &Word, amount: u64, limit: u64) -> Result<(), Status> {
@@ -111,7 +120,15 @@ impl Pd {
 
     /// Puts a fully set-up object on the list and brings it to life.
     pub fn adopt<T: Object>(&self, object: &'static T) {
+        self.adopt_if(object, || true);
+    }
+
+    /// The same, if `allowed` holds when nothing can be retired by [`Pd::retire_unless`]. Whether it did.
+    pub fn adopt_if<T: Object>(&self, object: &'static T, allowed: impl FnOnce() -> bool) -> bool {
         let _guard = self.lock.lock();
+        if !allowed() {
+            return false;
+        }
         let first = self.first.get();
         object.header().prev.set(0);
         object.header().next.set(first);
@@ -120,6 +137,7 @@ impl Pd {
         }
         self.first.set(object.addr());
         object::publish(object);
+        true
     }
 
     /// Takes a dead object off the list.
@@ -139,6 +157,27 @@ impl Pd {
     /// The object most recently adopted that is still on the list and for which `wanted` holds.
     pub fn find(&self, wanted: impl Fn(&AnyObject) -> bool) -> Option<AnyObject> {
         let _guard = self.lock.lock();
+        self.search(wanted)
+    }
+
+    /// Makes `object` dead unless `uses` holds for an object on the list. Whether this was what killed it.
+    ///
+    /// # Errors
+    /// `Busy` if it is used.
+    pub fn retire_unless<T: Object>(
+        &self,
+        object: &'static T,
+        uses: impl Fn(&AnyObject) -> bool,
+    ) -> Result<bool, Status> {
+        let _guard = self.lock.lock();
+        match self.search(uses) {
+            Some(_) => Err(Status::Busy),
+            None => Ok(object::retire(object)),
+        }
+    }
+
+    /// [`Pd::find`] with the lock held.
+    fn search(&self, wanted: impl Fn(&AnyObject) -> bool) -> Option<AnyObject> {
         let mut at = self.first.get();
         while let Some(header) = object::header_at(at) {
             if let Some(object) = header.object().filter(&wanted) {
@@ -149,11 +188,36 @@ impl Pd {
         None
     }
 
-    /// Begins the destruction: from now on nothing can be paid from the account.
-    pub fn close(&self) {
+    /// Visits every object on the list.
+    pub fn each(&self, visit: impl Fn(AnyObject)) {
         let _guard = self.lock.lock();
-        self.closed.set(self.closed.get() + self.quota.get());
+        let mut at = self.first.get();
+        while let Some(header) = object::header_at(at) {
+            header.object().into_iter().for_each(&visit);
+            at = header.next.get();
+        }
+    }
+
+    /// Begins the destruction: from now on nothing can be paid from the account. Whether something may be in the making that
+    /// was paid before.
+    pub fn close(&self) -> bool {
+        let _guard = self.lock.lock();
+        let quota = self.quota.get();
+        self.closing.set(1);
+        self.closed.set(self.closed.get() + quota);
         self.quota.set(0);
+        quota > 0
+    }
+
+    /// Makes the calling hypercall the only one that works at the destruction, until [`Pd::release`]. False if another one does.
+    pub fn claim(&self) -> bool {
+        // Ordering: Acquire pairs with the Release in `publish` of `release`.
+        self.claimed.atomic().swap(1, Acquire) == 0
+    }
+
+    /// Ends a claim.
+    pub fn release(&self) {
+        self.claimed.publish(0);
     }
 
     /// Ends the destruction: the quota returns to where it came from.

@@ -18,6 +18,8 @@ pub enum Place {
     Parked = 3,
     /// In the inbox of its CPU.
     Inbox = 4,
+    /// Set aside on its CPU: its chain leads nowhere for now.
+    Aside = 5,
 }
 
 /// A scheduling context.

@@ -200,6 +200,13 @@ pub fn tick(cpu: &'static Cpu) {
     if cpu.sc.get().is_some_and(|sc| sc.left.get() == 0) {
         cpu.resched.set(1);
     }
+    if cpu.retry.get() <= tsc::read() {
+        cpu.retry.set(u64::MAX);
+        while let Some(sc) = cpu.aside.get() {
+            cpu.aside.set(sc.next.get());
+            ready(cpu, sc);
+        }
+    }
     arm(cpu);
 }
 
@@ -222,8 +229,14 @@ fn park(sc: &'static Sc, ec: &'static Ec) {
 
 /// Takes `sc` off the list at which it is parked.
 pub fn unpark(sc: &'static Sc) {
-    let Some(ec) = sc.parked_at.get() else { return };
-    let mut link = &ec.parked;
+    if let Some(ec) = sc.parked_at.get() {
+        unlink(&ec.parked, sc);
+    }
+}
+
+/// Takes `sc` off a stack.
+fn unlink(stack: &Link<Sc>, sc: &'static Sc) {
+    let mut link = stack;
     while let Some(at) = link.get() {
         if at.addr() == sc.addr() {
             link.set(sc.next.get());
@@ -253,7 +266,6 @@ pub fn release_parked(cpu: &'static Cpu, ec: &'static Ec) {
 
 /// Takes the best ready scheduling context and continues what it is about.
 pub fn schedule(cpu: &'static Cpu) -> Resume {
-    let mut lost = 0;
     loop {
         cpu.resched.set(0);
         let Some(sc) = cpu.ready.pop() else {
@@ -268,16 +280,7 @@ pub fn schedule(cpu: &'static Cpu) -> Resume {
                 arm(cpu);
                 return resume;
             }
-            None if cpu.sc.is(sc) => {
-                // The chain leads nowhere for now. Others first; when all are like that, wait.
-                requeue(cpu);
-                lost += 1;
-                if lost > CHAIN {
-                    timer::arm(cpu, tsc::read() + tsc::from_us(RETRY_US));
-                    return Resume::IDLE;
-                }
-            }
-            None => {}
+            None => set_aside(cpu),
         }
     }
 }
@@ -288,13 +291,23 @@ pub fn reactivate(cpu: &'static Cpu) -> Resume {
         Some(sc) => match activate(cpu, sc) {
             Some(resume) => resume,
             None => {
-                if cpu.sc.is(sc) {
-                    requeue(cpu);
-                }
+                set_aside(cpu);
                 schedule(cpu)
             }
         },
         None => schedule(cpu),
+    }
+}
+
+/// The chain of the current scheduling context, if that is still here, leads nowhere for now: others have their turn, of lower
+/// priority too, until it tries again.
+fn set_aside(cpu: &'static Cpu) {
+    let Some(sc) = cpu.sc.get() else { return };
+    leave(cpu, sc, Place::Aside);
+    sc.next.set(cpu.aside.get());
+    cpu.aside.set(Some(sc));
+    if cpu.retry.get() == u64::MAX {
+        cpu.retry.set(tsc::read() + tsc::from_us(RETRY_US));
     }
 }
 
@@ -380,7 +393,7 @@ fn arm(cpu: &'static Cpu) {
         .sc
         .get()
         .map_or(u64::MAX, |sc| cpu.since.get().saturating_add(sc.left.get()));
-    let want = end.min(cpu.timeouts.first());
+    let want = end.min(cpu.timeouts.first()).min(cpu.retry.get());
     if want < cpu.armed.get() {
         timer::arm(cpu, want);
     }
@@ -397,6 +410,8 @@ pub fn drop_sc(cpu: &'static Cpu, sc: &'static Sc) {
             cpu.ready.remove(sc);
         } else if sc.is_at(Place::Parked) {
             unpark(sc);
+        } else if sc.is_at(Place::Aside) {
+            unlink(&cpu.aside, sc);
         }
     }
 }

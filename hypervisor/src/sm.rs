@@ -8,7 +8,7 @@ use crate::ec::{Ec, State};
 use crate::frame::Reg;
 use crate::interrupt;
 use crate::mem::lock::Lock;
-use crate::mem::object::{Header, Word};
+use crate::mem::object::{Header, Object, Word};
 use crate::mem::{Link, Weak};
 use crate::sched::{self, Resume};
 use crate::smp;
@@ -57,10 +57,14 @@ impl Sm {
     /// Adds one, or lets one waiting EC go on.
     ///
     /// # Errors
-    /// `Overflow`; nothing has changed then.
+    /// `Overflow`; nothing has changed then. `BadCapability` if it was destroyed in the meantime.
     pub fn up(&'static self, cpu: &'static Cpu) -> Result<(), Status> {
         let woken = {
             let _guard = self.lock.lock();
+            if self.id() == 0 {
+                // `dissolve` may be through: nothing may get onto a list any more.
+                return Err(Status::BadCapability);
+            }
             match self.dequeue_first() {
                 Some(ec) => Some((ec, Taken { id: 0, count: 1 })),
                 None => {
@@ -146,6 +150,11 @@ impl Sm {
             return sched::continue_or_preempt(cpu, ec);
         }
         let _guard = self.lock.lock();
+        if self.id() == 0 {
+            // Destroyed in the meantime. `dissolve` may be through, so nobody would wake us.
+            ec.frame().set(Reg::Rax, Status::Aborted as u64);
+            return Resume::of(ec);
+        }
         let count = self.count.get();
         if count > 0 {
             let taken = if args.zero { count } else { 1 };
@@ -243,7 +252,10 @@ impl Sm {
             && let Some(receiver) = self.receiver.get()
         {
             let _receiver = receiver.lock.lock();
-            receiver.unlink_member(self);
+            // The receiver's own destruction empties its list under its lock only.
+            if self.queued.get() != 0 {
+                receiver.unlink_member(self);
+            }
         }
         while let Some(member) = self.ready_first.get() {
             self.unlink_member(member);

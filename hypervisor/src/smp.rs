@@ -213,6 +213,8 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) {
         word.set(Reg::Recall, pending::RECALL);
     }
     if ec.cpu.get() == cpu.index() {
+        // It may be the one that runs, or the next one to: the scheduler looks.
+        cpu.resched.set(1);
         return;
     }
     if let Some(there) = cpu::get(ec.cpu.get()) {

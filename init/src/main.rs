@@ -4,8 +4,8 @@
 
 extern crate alloc;
 
-use runtime::env::Env;
 use runtime::Error;
+use runtime::env::Env;
 use runtime::rom::AttachedRom;
 use sandbox::component;
 use sandbox::config::Config;
@@ -14,6 +14,7 @@ runtime::component!(construct);
 
 fn construct(env: &'static Env) -> Result<(), Error> {
     let rom = AttachedRom::open(env, "config")?;
-    let config = Config::parse(&rom.bytes()).map_err(|error| Error::input(alloc::format!("config: {error}")))?;
+    let config = Config::parse(&rom.bytes())
+        .map_err(|error| Error::input(alloc::format!("config: {error}")))?;
     component::launch(env, config)
 }

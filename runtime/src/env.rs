@@ -20,6 +20,7 @@ use abi::session::wire::{AnyObject, Signal};
 
 use crate::capability::{Cap, Capability};
 use crate::dataspace::{Attached, AttachedRam, Ram};
+use crate::donation::{Donation, Next};
 use crate::entrypoint::Entrypoint;
 use crate::error::Error;
 use crate::root::Root;
@@ -29,11 +30,6 @@ use crate::sys::stack::Slot;
 use crate::sys::tsc;
 use crate::thread::{self, Spawner, Thread, ThreadOptions};
 use crate::{heap, log};
-
-/// Raised by this much when a server says that a donation is too small.
-const QUOTA_STEP: Quota = Quota { ram: 4096, caps: 4 };
-/// How often a donation is raised before the component gives up.
-const MAX_STEPS: u32 = 16;
 
 /// The environment. It belongs to the entrypoint: other threads have what they are given.
 #[derive(Debug)]
@@ -82,7 +78,15 @@ impl InitialSessions {
         let platform = pd.platform()?;
         tsc::set_hz(platform.tsc_hz);
         let cpu = rpc::client::<Cpu>(&session_cap(&parent, session_id::CPU)?.cast());
-        Ok(Self { parent, pd, pd_cap, cpu, log, address_space, platform })
+        Ok(Self {
+            parent,
+            pd,
+            pd_cap,
+            cpu,
+            log,
+            address_space,
+            platform,
+        })
     }
 
     /// CPU of the first thread.
@@ -102,9 +106,22 @@ fn session_cap(parent: &Client<Parent>, id: u64) -> Result<Cap<AnyObject>, Error
 
 impl Env {
     /// The environment of the component, for ever.
-    pub(crate) fn create(sessions: InitialSessions, entrypoint: Entrypoint) -> Result<&'static Self, Error> {
-        let InitialSessions { parent, pd, pd_cap, cpu, log, address_space, platform } = sessions;
-        let semaphore = || -> Result<Cap<Signal>, Error> { Ok(Cap::new(Capability::made(semaphore::create(0)?))) };
+    pub(crate) fn create(
+        sessions: InitialSessions,
+        entrypoint: Entrypoint,
+    ) -> Result<&'static Self, Error> {
+        let InitialSessions {
+            parent,
+            pd,
+            pd_cap,
+            cpu,
+            log,
+            address_space,
+            platform,
+        } = sessions;
+        let semaphore = || -> Result<Cap<Signal>, Error> {
+            Ok(Cap::new(Capability::made(semaphore::create(0)?)))
+        };
         let (operation_done, resources_available) = (semaphore()?, semaphore()?);
         parent.session_sigh(&operation_done)?;
         parent.resource_avail_sigh(&resources_available)?;
@@ -229,12 +246,31 @@ impl Env {
     ///
     /// # Errors
     /// See [`SessionError`].
-    pub fn connect_label<I: Interface>(&'static self, label: &str, args: &str) -> Result<Connection<I>, Error> {
-        let labelled = Args(args).with(args::LABEL, label).map_err(|_| Error::input("session arguments too long"))?;
+    pub fn connect_label<I: Interface>(
+        &'static self,
+        label: &str,
+        args: &str,
+    ) -> Result<Connection<I>, Error> {
+        let labelled = Args(args)
+            .with(args::LABEL, label)
+            .map_err(|_| Error::input("session arguments too long"))?;
         let id = self.new_session_id();
-        let cap = self.open_session(id, I::NAME, Args(&labelled), Quota { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA })?;
+        let cap = self.open_session(
+            id,
+            I::NAME,
+            Args(&labelled),
+            Quota {
+                ram: I::RAM_QUOTA,
+                caps: I::CAP_QUOTA,
+            },
+        )?;
         let cap = cap.cast();
-        Ok(Connection { client: rpc::client(&cap), cap, id, env: self })
+        Ok(Connection {
+            client: rpc::client(&cap),
+            cap,
+            id,
+            env: self,
+        })
     }
 
     /// A session id that was not used before.
@@ -260,30 +296,35 @@ impl Env {
         args: Args<'_>,
         least: Quota,
     ) -> Result<Cap<AnyObject>, Error> {
-        let given = args.quota();
-        let mut quota = Quota { ram: given.ram.max(least.ram), caps: given.caps.max(least.caps) };
-        let mut steps = 0;
+        let mut donation = Donation::new(args.quota(), least);
         loop {
-            let text = args.with_quota(quota).map_err(|_| Error::input("session arguments too long"))?;
+            let text = args
+                .with_quota(donation.quota())
+                .map_err(|_| Error::input("session arguments too long"))?;
             let reason = match self.request(id, service, &text) {
                 Ok(cap) => return Ok(cap),
                 Err(CallError::Server(reason)) => reason,
                 Err(error) => return Err(error.into()),
             };
-            match reason {
-                SessionError::InsufficientRam if steps < MAX_STEPS => quota.ram += QUOTA_STEP.ram,
-                SessionError::InsufficientCaps if steps < MAX_STEPS => quota.caps += QUOTA_STEP.caps,
-                SessionError::OutOfRam => self.wait_for_resources(Quota { ram: quota.ram, caps: 0 })?,
-                SessionError::OutOfCaps => self.wait_for_resources(Quota { ram: 0, caps: quota.caps })?,
-                _ => return Err(Error::Session { service, reason }),
+            match donation.refused(reason) {
+                Next::Retry => {}
+                Next::Ask(wish) => self.wait_for_resources(wish)?,
+                Next::GiveUp => return Err(Error::Session { service, reason }),
             }
-            steps += 1;
         }
     }
 
     /// One attempt, waited for.
-    fn request(&self, id: u64, service: &str, args: &str) -> Result<Cap<AnyObject>, CallError<SessionError>> {
-        if let Some(cap) = self.parent.session(id, service, args, Affinity::default())? {
+    fn request(
+        &self,
+        id: u64,
+        service: &str,
+        args: &str,
+    ) -> Result<Cap<AnyObject>, CallError<SessionError>> {
+        if let Some(cap) = self
+            .parent
+            .session(id, service, args, Affinity::default())?
+        {
             return Ok(cap);
         }
         self.waiting(|| match self.parent.session_cap(id) {
@@ -346,10 +387,11 @@ impl<I: Interface> Connection<I> {
     pub fn upgrade(&self, quota: Quota) -> Result<(), Error> {
         if self.env.parent.upgrade(self.id, quota)? == Progress::Pending {
             // `session_cap` says "still pending" until the upgrade is done.
-            self.env.waiting(|| match self.env.parent.session_cap(self.id) {
-                Err(CallError::Server(SessionError::StillPending)) => None,
-                result => Some(result),
-            })?;
+            self.env
+                .waiting(|| match self.env.parent.session_cap(self.id) {
+                    Err(CallError::Server(SessionError::StillPending)) => None,
+                    result => Some(result),
+                })?;
         }
         Ok(())
     }

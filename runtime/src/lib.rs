@@ -36,20 +36,26 @@
 //!
 //! Further objects: `let object = env.entrypoint().manage::<CpuThread, _>(Rc::new(RefCell::new(thread)))?` gives a
 //! [`Managed`](entrypoint::Managed) whose `cap()` is passed to clients and whose drop dissolves it;
-//! `entrypoint.resolve::<Thread>(&cap)` finds the object behind a capability that came home. Equal [`Capability`] values
-//! name the same object. Loops without entrypoint (pagers, vCPU handlers): [`sys::portal::LocalEc`] with a `Handler`.
+//! `entrypoint.resolve::<Thread>(&cap)` finds the object behind a capability that came home. Equal
+//! [`Capability`](capability::Capability) values name the same object. Loops without entrypoint (pagers, vCPU handlers): [`sys::portal::LocalEc`] with a `Handler`.
 //!
 //! # What is where
 //!
-//! [`env`](mod@env) the environment; [`entrypoint`], [`signal`], [`root`] serving; [`rpc`], [`capability`], [`selector`] naming
-//! and calling; [`dataspace`], [`rom`], [`heap`], [`thread`], [`sync`] resources; [`requests`], [`config`] XML;
+//! [`env`](mod@env) the environment; [`entrypoint`], [`root`] serving; [`rpc`], [`capability`], [`selector`] naming
+//! and calling; [`dataspace`], [`rom`], [`heap`], [`thread`], [`sync`], [`semaphore`] (also
+//! sleeping, which needs no Timer session) resources; [`requests`], [`config`] XML;
 //! [`sys`] everything unsafe. With `--cfg kilonova` this is a component's runtime. Without it (host tests) all logic
 //! is there, but nothing starts by itself and no hypercall may be made.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests state their expectations tersely")
+    allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        missing_docs,
+        reason = "tests state their expectations tersely"
+    )
 )]
 
 extern crate alloc;
@@ -57,6 +63,7 @@ extern crate alloc;
 pub mod capability;
 pub mod config;
 pub mod dataspace;
+mod donation;
 pub mod entrypoint;
 pub mod env;
 mod error;

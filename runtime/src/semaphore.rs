@@ -27,7 +27,13 @@ pub fn create(count: u64) -> Result<Sel, Status> {
 /// As [`create`].
 pub fn create_member(count: u64, receiver: Sel, id: u64) -> Result<Sel, Status> {
     let dst = selector::allocate().ok_or(Status::OutOfMemory)?;
-    let create = CreateSm { dst, pd: initial::PD, count, receiver, id };
+    let create = CreateSm {
+        dst,
+        pd: initial::PD,
+        count,
+        receiver,
+        id,
+    };
     match syscall::create_sm(create) {
         Ok(_) => Ok(dst),
         Err(status) => {
@@ -58,7 +64,12 @@ pub fn up(sm: Sel) -> Result<(), Status> {
 /// # Errors
 /// The selector names no semaphore.
 pub fn down(sm: Sel) -> Result<(), Status> {
-    syscall::sm_down(SmDown { sm, zero: false, deadline: SmDown::FOREVER }).map(|_| ())
+    syscall::sm_down(SmDown {
+        sm,
+        zero: false,
+        deadline: SmDown::FOREVER,
+    })
+    .map(|_| ())
 }
 
 /// Takes one, waiting until a deadline in TSC ticks at most.
@@ -66,21 +77,35 @@ pub fn down(sm: Sel) -> Result<(), Status> {
 /// # Errors
 /// [`Status::Timeout`] if the deadline has passed; the selector names no semaphore.
 pub fn down_until(sm: Sel, deadline: u64) -> Result<(), Status> {
-    syscall::sm_down(SmDown { sm, zero: false, deadline }).map(|_| ())
+    syscall::sm_down(SmDown {
+        sm,
+        zero: false,
+        deadline,
+    })
+    .map(|_| ())
 }
 
 /// Takes all there is without waiting, and says how many.
 pub fn take_all(sm: Sel) -> u64 {
     const PASSED: u64 = 1;
-    syscall::sm_down(SmDown { sm, zero: true, deadline: PASSED }).map_or(0, |values| values.r8)
+    syscall::sm_down(SmDown {
+        sm,
+        zero: true,
+        deadline: PASSED,
+    })
+    .map_or(0, |values| values.r8)
 }
 
 /// Blocks the calling thread for some microseconds.
 pub fn sleep_us(us: u64) {
+    sleep_until(tsc::now().saturating_add(tsc::from_us(us)));
+}
+
+/// Blocks the calling thread until a deadline in TSC ticks, which is not 0.
+pub fn sleep_until(deadline: u64) {
     let sm = Sel(NEVER_UPPED.load(Ordering::Relaxed));
-    let deadline = tsc::now().saturating_add(tsc::from_us(us));
     // It ends by the deadline only.
-    let _timeout = syscall::sm_down(SmDown { sm, zero: false, deadline });
+    let _timeout = down_until(sm, deadline);
 }
 
 /// Blocks the calling thread for good.

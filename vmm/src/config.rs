@@ -1,15 +1,16 @@
 //! Configuration of one virtual machine: the component's `<config>` node.
 //!
 //! ```xml
-//! <config>
+//! <config exit_stats="no" on_triple_fault="stop">
 //!   <machine> ... </machine>                        <!-- see `machine` -->
-//!   <boot kernel="bzImage" initrd="initrd" cmdline="console=ttyS0"/>
+//!   <linux kernel="bzImage" initrd="initrd" append="console=ttyS0"/>
 //!   <multiboot> <rom name="kernel"/> ... </multiboot>
 //! </config>
 //! ```
 //!
-//! `<boot>` starts Linux, `<multiboot>` a Multiboot kernel (first ROM) with modules (the rest); at
-//! most one of them. Every node and attribute must be known: a misspelt one would be a device
+//! `<linux>` starts Linux by its boot protocol, `<multiboot>` a Multiboot kernel (first ROM) with modules
+//! (the rest); at most one of them. `exit_stats="yes"` logs in the end how often and how long the
+//! machine exited; `on_triple_fault` is `stop` (the default) or `reset`. Every node and attribute must be known: a misspelt one would be a device
 //! silently missing.
 
 mod attributes;
@@ -123,13 +124,13 @@ pub enum ConfigError {
 /// How the machine starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BootConfig {
-    /// `<boot>`: Linux by its boot protocol.
+    /// `<linux>`: Linux by its boot protocol.
     Linux(LinuxBootConfig),
     /// `<multiboot>`: names of ROMs, the kernel first.
     Multiboot(Vec<String>),
 }
 
-/// `<boot>`.
+/// `<linux>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinuxBootConfig {
     /// Name of the ROM with the bzImage.
@@ -140,12 +141,26 @@ pub struct LinuxBootConfig {
     pub cmdline: String,
 }
 
+/// What happens when the guest's CPU shuts down because it cannot deliver exceptions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TripleFault {
+    /// The machine ends, and the component with an error.
+    #[default]
+    Stop,
+    /// The machine is reset, as a PC does.
+    Reset,
+}
+
 /// All of `<config>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmmConfig {
+    /// Count exits and their cost, and log them in the end.
+    pub exit_stats: bool,
+    /// What a triple fault leads to.
+    pub on_triple_fault: TripleFault,
     /// `<machine>`.
     pub machine: MachineConfig,
-    /// `<boot>` or `<multiboot>`.
+    /// `<linux>` or `<multiboot>`.
     pub boot: Option<BootConfig>,
 }
 
@@ -166,17 +181,25 @@ impl VmmConfig {
                 line: line_of(root),
             });
         }
-        Attributes::of(root).finish()?;
+        let mut attributes = Attributes::of(root);
+        let exit_stats = attributes
+            .optional_choice("exit_stats", &[("no", false), ("yes", true)])?
+            .unwrap_or_default();
+        let reactions = [("stop", TripleFault::Stop), ("reset", TripleFault::Reset)];
+        let on_triple_fault = attributes
+            .optional_choice("on_triple_fault", &reactions)?
+            .unwrap_or_default();
+        attributes.finish()?;
         let (mut machine, mut boot) = (None, None);
         for node in child_nodes(root)? {
             match node.tag_name().name() {
                 "machine" if machine.is_some() => return Err(conflict(node, "machine")),
                 "machine" => machine = Some(MachineConfig::parse(node)?),
-                "boot" | "multiboot" if boot.is_some() => {
+                "linux" | "multiboot" if boot.is_some() => {
                     let linux = matches!(boot, Some(BootConfig::Linux(_)));
-                    return Err(conflict(node, if linux { "boot" } else { "multiboot" }));
+                    return Err(conflict(node, if linux { "linux" } else { "multiboot" }));
                 }
-                "boot" => boot = Some(BootConfig::Linux(parse_linux(node)?)),
+                "linux" => boot = Some(BootConfig::Linux(parse_linux(node)?)),
                 "multiboot" => boot = Some(BootConfig::Multiboot(parse_multiboot(node)?)),
                 _ => return Err(unknown_node(node, root)),
             }
@@ -185,7 +208,7 @@ impl VmmConfig {
             node: "machine",
             parent: "config",
         })?;
-        Ok(VmmConfig { machine, boot })
+        Ok(VmmConfig { exit_stats, on_triple_fault, machine, boot })
     }
 }
 
@@ -209,7 +232,7 @@ fn parse_linux(node: Node) -> Result<LinuxBootConfig, ConfigError> {
     let config = LinuxBootConfig {
         kernel: attributes.name("kernel")?,
         initrd: attributes.optional_name("initrd")?,
-        cmdline: attributes.optional_text("cmdline").unwrap_or_default(),
+        cmdline: attributes.optional_text("append").unwrap_or_default(),
     };
     attributes.finish()?;
     no_children(node)?;

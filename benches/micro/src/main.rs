@@ -14,6 +14,7 @@ extern crate alloc;
 mod asm;
 mod console;
 mod domain;
+mod memory;
 mod report;
 mod rows;
 mod selectors;

@@ -43,9 +43,9 @@ const RSP0: usize = 1;
 const IST1: usize = 5;
 /// Bytes of the fixed part of the TSS.
 const TSS_BYTES: u64 = 0x68;
-/// I/O map base: upper half of the 32-bit word at 0x64, the upper half of tss word 13.
+/// I/O map base: 16 bits at byte 0x66, in tss word 13, which begins at byte 0x64.
 const IOMAP: usize = 13;
-const IOMAP_SHIFT: u32 = 48;
+const IOMAP_SHIFT: u32 = 16;
 
 impl Tables {
     /// Sets up and loads GDT, TSS and IDT of this CPU.
@@ -155,4 +155,18 @@ fn load_idt() {
     };
     // SAFETY: the table is filled and lives for good.
     unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_io_map_base_is_where_the_processor_looks_for_it() {
+        // Bytes 0x66 and 0x67 of the TSS (SDM vol. 3, figure 7-11), which begins TSS_SHIFT bytes into the array.
+        let byte = 0x66 + TSS_SHIFT as usize;
+        assert_eq!((byte / 8, byte % 8 * 8), (IOMAP, IOMAP_SHIFT as usize));
+        let (rsp0, ist1) = (4 + TSS_SHIFT as usize, 0x24 + TSS_SHIFT as usize);
+        assert_eq!((rsp0 / 8, rsp0 % 8, ist1 / 8, ist1 % 8), (RSP0, 0, IST1, 0));
+    }
 }

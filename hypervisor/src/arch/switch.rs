@@ -28,18 +28,22 @@ pub fn to(cpu: &'static Cpu, ec: &'static Ec) {
         cpu.set_current(ec, frame);
         return;
     }
+    let fs = frame.get(Reg::FsBase);
     let root = ec.root.get();
     if root != cpu.root.get() {
         x86::write_cr3(root);
         cpu.root.set(root);
         foreign = true;
+        if fs != 0 {
+            // A thread of the other domain may have loaded the selector, and with it a base that is not `fs_base`.
+            set_fs(cpu, fs);
+        }
     }
     if kind != Kind::Sysret as u64 {
         fpu::restore(ec);
     } else if foreign {
         fpu::clear();
     }
-    let fs = frame.get(Reg::FsBase);
     if fs != cpu.fs_base.get() {
         set_fs(cpu, fs);
     }

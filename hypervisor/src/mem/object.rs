@@ -126,6 +126,9 @@ objects! {
     crate::hw::Hw => Hw,
 }
 
+/// Never the identity of an object, dead ones included.
+const NO_ID: u64 = u64::MAX;
+
 /// Identities given so far. 64 bits last for centuries at one object per nanosecond.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -280,10 +283,14 @@ impl<T: Object> Weak<T> {
         (object.id() == self.id.get()).then_some(object)
     }
 
-    /// Sets it to a live object, or to nothing.
+    /// Sets it to an object, or to nothing. An object that died in the meantime is never found.
     #[inline(always)]
     pub fn set(&self, object: Option<&'static T>) {
-        self.id.set(object.map_or(u64::MAX, Object::id));
+        let id = object.map_or(NO_ID, |object| match object.id() {
+            0 => NO_ID,
+            id => id,
+        });
+        self.id.set(id);
         self.link.set(object);
     }
 
@@ -296,8 +303,9 @@ impl<T: Object> Weak<T> {
 /// A slot of a capability table: two words.
 ///
 /// Word 0: object address, its low 8 bits replaced by the permissions and bits 55:48 by the type. Word 1: identity.
-/// A writer clears the identity, writes word 0, then the identity; so a reader that sees the new identity with the old
-/// word 0, or the reverse, finds that they do not match: no object's identity is ever that of another.
+/// A writer sets the identity to one that not even a dead object has, writes word 0, then the identity; so a reader that sees
+/// the new identity with the old word 0, or the reverse, finds that they do not match: no object's identity is ever that of
+/// another.
 #[derive(Clone, Copy)]
 pub struct CapSlot {
     table: Page,
@@ -397,7 +405,7 @@ impl CapSlot {
 
     /// Overwrites the slot.
     pub fn store(self, raw: RawCap) {
-        direct::word(self.phys(1)).store(0, Relaxed);
+        direct::word(self.phys(1)).store(NO_ID, Relaxed);
         // Ordering: the two Release stores keep the order described at the type for a reader's plain loads (x86: TSO).
         direct::word(self.phys(0)).store(raw.word, Release);
         direct::word(self.phys(1)).store(raw.id, Release);
@@ -414,7 +422,7 @@ impl CapSlot {
 
     /// Empties the slot.
     pub fn clear(self) {
-        direct::word(self.phys(1)).store(0, Relaxed);
+        direct::word(self.phys(1)).store(NO_ID, Relaxed);
         direct::word(self.phys(0)).store(0, Release);
     }
 

@@ -9,7 +9,7 @@ use crate::event::pending;
 use crate::frame::{Frame, Kind, Reg};
 use crate::ipc;
 use crate::kernel;
-use crate::mem::object::CapSlot;
+use crate::mem::object::{AnyObject, CapSlot};
 use crate::mem::{Object, Page, Phys};
 use crate::pd::Pd;
 use crate::pt::Pt;
@@ -23,27 +23,36 @@ use abi::hypercall::{
 };
 use abi::status::Status;
 
-/// Makes a set-up object visible at `slot`.
-fn install<T: Object>(pd: &'static Pd, object: &'static T, slot: CapSlot) -> Outcome {
-    pd.adopt(object);
-    slot.store_object(object, Perms::ALL);
-    DONE
-}
-
 /// Takes a slot of `pd`, lets `init` set the object up, and makes it visible.
 fn make<T: Object>(
     pd: &'static Pd,
     slot: CapSlot,
     init: impl FnOnce(&'static T) -> Result<(), Status>,
 ) -> Outcome {
+    make_if(pd, slot, init, || true)
+}
+
+/// The same, unless what the object depends on has been destroyed in the meantime.
+fn make_if<T: Object>(
+    pd: &'static Pd,
+    slot: CapSlot,
+    init: impl FnOnce(&'static T) -> Result<(), Status>,
+    alive: impl FnOnce() -> bool,
+) -> Outcome {
     let object: &'static T = pd.new_object()?;
-    match init(object) {
-        Ok(()) => install(pd, object, slot),
-        Err(status) => {
-            pd.free_object(object);
-            Err(status)
+    let outcome = init(object).and_then(|()| {
+        if pd.adopt_if(object, alive) {
+            Ok(())
+        } else {
+            Err(Status::BadCapability)
         }
+    });
+    if let Err(status) = outcome {
+        pd.free_object(object);
+        return Err(status);
     }
+    slot.store_object(object, Perms::ALL);
+    DONE
 }
 
 /// `create_pd`.
@@ -83,6 +92,11 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
             space.init()?;
             if pd.pio.get().is_none() {
                 pd.pio.set(Some(space));
+                // Threads that exist already get it, too: a port session may be opened at any time.
+                pd.each(|object| match object {
+                    AnyObject::Ec(ec) if !ec.is_vcpu() => ec.pio.set(Some(space)),
+                    _ => {}
+                });
             }
             Ok(())
         }),
@@ -112,6 +126,7 @@ pub fn ec(caller: &Caller, args: &Args) -> Outcome {
 fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>) -> Outcome {
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE)?;
     let (obj, mem) = pd.obj.get().zip(pd.mem.get()).ok_or(Status::BadParameter)?;
+    let pio = pd.pio.get();
     // A local EC is told from a thread by its stack pointer; a thread may bring its stack along otherwise.
     let addresses = [sp, ip.unwrap_or(0)];
     if addresses.iter().any(|&address| address >= abi::USER_TOP) || ip.is_none() && sp == 0 {
@@ -124,7 +139,7 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
         pd.free(frame, 0);
         pd.free(utcb, 0);
     };
-    make(pd, slot, |ec: &'static Ec| {
+    let set_up = |ec: &'static Ec| {
         let state = if ip.is_some() {
             State::Runnable
         } else {
@@ -133,7 +148,7 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
         ec.init(frame, Some(utcb), args.cpu.0, state, Kind::Sysret);
         ec.root.set(mem.root().phys().0);
         ec.obj.set(Some(obj));
-        ec.pio.set(pd.pio.get());
+        ec.pio.set(pio);
         ec.event_base.set(args.event_base.0);
         ec.frame().set(Reg::UtcbAt, utcb_at);
         match ip {
@@ -141,8 +156,9 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
             None => ec.sp.set(sp),
         }
         mem.map_kernel_page(utcb_at, utcb)
-    })
-    .inspect_err(give_back)
+    };
+    let alive = || obj.id() != 0 && mem.id() != 0 && pio.is_none_or(|pio| pio.id() != 0);
+    make_if(pd, slot, set_up, alive).inspect_err(give_back)
 }
 
 fn start(frame: Frame, ip: u64, sp: u64) {
@@ -185,7 +201,7 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
         pd.free(frame, 0);
         pd.free(control, 0);
     };
-    make(pd, slot, |ec: &'static Ec| {
+    let set_up = |ec: &'static Ec| {
         ec.init(frame, None, args.cpu.0, State::Runnable, Kind::Guest);
         ec.obj.set(Some(obj));
         ec.guest.set(Some(guest));
@@ -198,8 +214,16 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
         svm::Vmcb::init(control, guest.root().phys(), pio, msr);
         ec.pio.set(Some(pio));
         Ok(())
-    })
-    .inspect_err(give_back)
+    };
+    let alive = || {
+        let maps = [(pio.addr(), pio.id()), (msr.addr(), msr.id())];
+        obj.id() != 0
+            && guest.id() != 0
+            && maps
+                .into_iter()
+                .all(|(addr, id)| id != 0 || kernel::is_denial(addr))
+    };
+    make_if(pd, slot, set_up, alive).inspect_err(give_back)
 }
 
 /// `create_sc`.

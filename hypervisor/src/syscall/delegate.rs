@@ -118,11 +118,11 @@ impl Source {
         })
     }
 
-    /// What is at byte address `at`: of `len` bytes at most, with at most `rights`.
-    fn look(&self, at: u64, len: u64, rights: MemRights) -> Result<Option<Mapping>, Status> {
+    /// What is at byte address `at`: of `len` bytes at most, with at most `rights`; or how many bytes are not mapped there.
+    fn look(&self, at: u64, len: u64, rights: MemRights) -> Result<Result<Mapping, u64>, Status> {
         match self {
-            Self::Nothing => Ok(None),
-            Self::Physical if kernel::is_mappable(Phys(at), len) => Ok(Some(Mapping {
+            Self::Nothing => Ok(Err(len)),
+            Self::Physical if kernel::is_mappable(Phys(at), len) => Ok(Ok(Mapping {
                 phys: Phys(at),
                 len,
                 rights,
@@ -130,7 +130,7 @@ impl Source {
             Self::Physical => Err(Status::BadParameter),
             Self::Space(space) => {
                 let Some(found) = space.walk(at) else {
-                    return Ok(None);
+                    return Ok(Err(ptab::hole::<Host>(space.root(), at).clamp(PAGE, len)));
                 };
                 // A page that is the kernel's (a UTCB) is not passed on.
                 if !kernel::is_mappable(found.phys, PAGE) {
@@ -139,7 +139,7 @@ impl Source {
                 // Rights shrink, cacheability is the source's.
                 let access = MemRights::READ | MemRights::WRITE | MemRights::EXEC;
                 let rights = found.rights & (rights | !access);
-                Ok(Some(Mapping {
+                Ok(Ok(Mapping {
                     rights,
                     len: found.len.min(len),
                     ..found
@@ -166,23 +166,27 @@ fn walk(
             break;
         }
         let step = source.look(src + done, left, rights).and_then(|found| {
-            let (level, to) = match found {
-                Some(found) => {
+            let (level, to, len) = match found {
+                Ok(found) => {
                     let level = ptab::leaf_level::<Host>(dst + done, found.phys.0, found.len);
-                    (level, Some((found.phys, found.rights)))
+                    (level, Some((found.phys, found.rights)), found.len)
                 }
-                None => {
+                Err(len) => {
                     let skip = hole(dst + done);
-                    if skip > 0 && matches!(source, Source::Nothing) {
+                    if skip > 0 {
                         return Ok(ptab::Done {
-                            len: skip,
+                            len: skip.min(len),
                             flush: false,
                         });
                     }
-                    (ptab::leaf_level::<Host>(dst + done, 0, left), None)
+                    (ptab::leaf_level::<Host>(dst + done, 0, len), None, len)
                 }
             };
-            set(dst + done, level, to)
+            let result = set(dst + done, level, to)?;
+            Ok(ptab::Done {
+                len: result.len.min(len),
+                ..result
+            })
         });
         match step {
             Ok(result) => {

@@ -28,9 +28,7 @@ pub fn destroy(caller: &Caller, args: &Args) -> Outcome {
         .ok_or(Status::BadCapability)?
     {
         AnyObject::Ec(ec) if ec.addr() == caller.ec.addr() => Err(Status::BadParameter),
-        AnyObject::Pd(pd) if caller.ec.owner().is_some_and(|own| own.addr() == pd.addr()) => {
-            Err(Status::BadParameter)
-        }
+        AnyObject::Pd(pd) if lives_in(caller.ec, pd) => Err(Status::BadParameter),
         AnyObject::Pd(pd) => domain(caller.cpu, pd),
         AnyObject::Hw(_) => Err(Status::BadParameter),
         object => {
@@ -38,6 +36,18 @@ pub fn destroy(caller: &Caller, args: &Args) -> Outcome {
             DONE
         }
     }
+}
+
+/// Whether `ec` would go with `pd`: its own domain, or one that pays for it.
+fn lives_in(ec: &'static Ec, pd: &'static Pd) -> bool {
+    let mut payer = ec.owner();
+    while let Some(at) = payer {
+        if at.addr() == pd.addr() {
+            return true;
+        }
+        payer = at.owner();
+    }
+    false
 }
 
 /// Finishes off an object that is dead and unreferenced.
@@ -53,6 +63,9 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
     match object {
         AnyObject::Ec(ec) if retire(ec) => context(cpu, ec),
         AnyObject::Sc(sc) if retire(sc) => {
+            // A CPU that saw it alive may be handing it over to one that has already let go of it, so first all must have
+            // seen it dead.
+            smp::everywhere(cpu, Operation::Grace);
             smp::everywhere(cpu, Operation::DropSc(sc));
             bury(sc);
         }
@@ -66,8 +79,7 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
             bury(sm);
         }
         AnyObject::ObjSpace(space) => {
-            unused(space.owner(), |ec| ec.obj.is(space))?;
-            if retire(space) {
+            if retire_unused(space, |ec| ec.obj.is(space))? {
                 smp::everywhere(cpu, Operation::Grace);
                 if let Some(pd) = space.owner() {
                     pd.obj.set(None);
@@ -77,8 +89,7 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
             }
         }
         AnyObject::MemSpace(space) => {
-            unused(space.owner(), |ec| ec.root.get() == space.root().phys().0)?;
-            if retire(space) {
+            if retire_unused(space, |ec| ec.root.get() == space.root().phys().0)? {
                 smp::everywhere(cpu, Operation::Leave(space.root().phys()));
                 if let Some(pd) = space.owner() {
                     pd.mem.set(None);
@@ -88,16 +99,14 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
             }
         }
         AnyObject::GuestSpace(space) => {
-            unused(space.owner(), |ec| ec.guest.is(space))?;
-            if retire(space) {
+            if retire_unused(space, |ec| ec.guest.is(space))? {
                 smp::everywhere(cpu, Operation::Grace);
                 space.release();
                 bury(space);
             }
         }
         AnyObject::PioSpace(space) => {
-            unused(space.owner(), |ec| ec.pio.is(space))?;
-            if retire(space) {
+            if retire_unused(space, |ec| ec.pio.is(space))? {
                 smp::everywhere(cpu, Operation::Ports);
                 if let Some(pd) = space.owner().filter(|pd| pd.pio.is(space)) {
                     pd.pio.set(None);
@@ -107,10 +116,9 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
             }
         }
         AnyObject::MsrSpace(space) => {
-            unused(space.owner(), |ec| {
-                ec.is_vcpu() && svm::Vmcb::of(ec).msr_map() == space.phys()
-            })?;
-            if retire(space) {
+            let uses =
+                |ec: &'static Ec| ec.is_vcpu() && svm::Vmcb::of(ec).msr_map() == space.phys();
+            if retire_unused(space, uses)? {
                 smp::everywhere(cpu, Operation::Grace);
                 space.release();
                 bury(space);
@@ -122,16 +130,21 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
     Ok(())
 }
 
-/// `Busy` while an EC of `pd` uses a space. ECs only use spaces of their own PD.
-fn unused(pd: Option<&'static Pd>, uses: impl Fn(&'static Ec) -> bool) -> Result<(), Status> {
-    let pd = pd.ok_or(Status::BadCapability)?;
-    match pd.find(|object| matches!(object, AnyObject::Ec(ec) if uses(ec))) {
-        Some(_) => Err(Status::Busy),
-        None => Ok(()),
-    }
+/// Makes a space dead; `Busy` while an EC uses it. ECs only use spaces of their own PD. Whether this was what killed it.
+fn retire_unused<T: Object>(
+    space: &'static T,
+    uses: impl Fn(&'static Ec) -> bool,
+) -> Result<bool, Status> {
+    let pd = space.owner().ok_or(Status::BadCapability)?;
+    pd.retire_unless(
+        space,
+        |object| matches!(object, AnyObject::Ec(ec) if uses(ec)),
+    )
 }
 
 fn context(cpu: &'static Cpu, ec: &'static Ec) {
+    // The first round takes it out of every queue. The second one catches the wake-up that a CPU may have sent before.
+    smp::everywhere(cpu, Operation::DropEc(ec));
     smp::everywhere(cpu, Operation::DropEc(ec));
     let Some(pd) = ec.owner() else { return };
     let frame = ec.frame();
@@ -149,42 +162,84 @@ fn context(cpu: &'static Cpu, ec: &'static Ec) {
     bury(ec);
 }
 
-/// Order in which the objects of a PD go: what runs first, what others run in last.
-fn rank(object: &AnyObject) -> u32 {
+/// Order in which the objects of a PD go: what runs first, what others run in last. PDs go before all of these.
+fn rank(object: &AnyObject) -> Option<u32> {
     match object {
-        AnyObject::Pd(_) => 0,
-        AnyObject::Sc(_) => 1,
-        AnyObject::Ec(_) => 2,
-        AnyObject::Pt(_) | AnyObject::Sm(_) | AnyObject::Hw(_) => 3,
-        _ => 4,
+        AnyObject::Pd(_) => None,
+        AnyObject::Sc(_) => Some(0),
+        AnyObject::Ec(_) => Some(1),
+        AnyObject::Pt(_) | AnyObject::Sm(_) | AnyObject::Hw(_) => Some(2),
+        _ => Some(3),
+    }
+}
+/// Number of ranks.
+const RANKS: u32 = 4;
+
+/// There is more to do: the caller must call again.
+const AGAIN: Outcome = Ok([1, 0]);
+
+/// Destroys what a PD paid for, a step at a time, and at last the PD.
+fn domain(cpu: &'static Cpu, top: &'static Pd) -> Outcome {
+    if !top.claim() {
+        return AGAIN;
+    }
+    let (at, outcome) = dissolve(cpu, top);
+    // The claims from where the work stopped up to the top.
+    let mut claimed = at;
+    while let Some(pd) = claimed {
+        pd.release();
+        claimed = pd.owner().filter(|_| pd.addr() != top.addr());
+    }
+    outcome
+}
+
+/// Destroys domains from the innermost outwards. Nothing recurses: domains nest as deep as quota lasts. Returns the innermost PD
+/// that is still claimed.
+fn dissolve(cpu: &'static Cpu, top: &'static Pd) -> (Option<&'static Pd>, Outcome) {
+    let mut steps = 0;
+    let mut pd = top;
+    loop {
+        if pd.close() {
+            // What was paid before is on the list afterwards.
+            smp::everywhere(cpu, Operation::Grace);
+        }
+        if let Some(AnyObject::Pd(child)) = pd.find(|object| rank(object).is_none()) {
+            if !child.claim() {
+                return (Some(pd), AGAIN);
+            }
+            pd = child;
+            continue;
+        }
+        if !clear(cpu, pd, &mut steps) {
+            return (Some(pd), AGAIN);
+        }
+        let parent = pd.owner();
+        if retire(pd) {
+            smp::everywhere(cpu, Operation::Grace);
+            pd.return_quota();
+            bury(pd);
+        }
+        steps += 1;
+        match parent {
+            Some(parent) if pd.addr() != top.addr() => pd = parent,
+            _ => return (None, DONE),
+        }
     }
 }
 
-/// Destroys what a PD paid for, a step at a time, and at last the PD.
-fn domain(cpu: &'static Cpu, pd: &'static Pd) -> Outcome {
-    // An empty account creates nothing any more.
-    pd.close();
-    let mut steps = 0;
-    for wanted in 0..=4 {
-        while let Some(object) = pd.find(|object| rank(object) == wanted) {
-            if steps == STEP {
-                return Ok([1, 0]);
+/// Destroys what is on the list of a PD without PDs. False if there is more to do.
+fn clear(cpu: &'static Cpu, pd: &'static Pd, steps: &mut usize) -> bool {
+    for wanted in 0..RANKS {
+        while let Some(object) = pd.find(|object| rank(object) == Some(wanted)) {
+            if *steps >= STEP {
+                return false;
             }
-            steps += 1;
-            match object {
-                AnyObject::Pd(child) => {
-                    if domain(cpu, child)? != [0, 0] {
-                        return Ok([1, 0]);
-                    }
-                }
-                object => one(cpu, object)?,
+            *steps += 1;
+            // Busy: another CPU is not yet through with an EC that uses the space.
+            if one(cpu, object).is_err() {
+                return false;
             }
         }
     }
-    if retire(pd) {
-        smp::everywhere(cpu, Operation::Grace);
-        pd.return_quota();
-        bury(pd);
-    }
-    DONE
+    true
 }

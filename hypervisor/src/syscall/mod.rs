@@ -10,6 +10,7 @@ use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::frame::Reg;
 use crate::ipc;
+use crate::mem::Object;
 use crate::sched::{self, Resume};
 use crate::sm::Sm;
 use crate::space::obj::ObjSpace;
@@ -99,6 +100,10 @@ fn other(cpu: &'static Cpu, ec: &'static Ec, args: &Args) -> Resume {
 }
 
 fn finish(caller: &Caller, outcome: Outcome) -> Resume {
+    if caller.cpu.current().map(Object::addr) != Some(caller.ec.addr()) {
+        // Another CPU destroyed the caller while this one waited in `smp::everywhere`: its frame is gone.
+        return sched::preempt(caller.cpu);
+    }
     let frame = caller.ec.frame();
     let (status, values) = match outcome {
         Ok(values) => (Status::Success, values),

@@ -1,57 +1,21 @@
 //! What children ask for as clients: sessions, upgrades, closes.
 
 use crate::backend::{Backend, ChildId};
-use crate::config::Config;
-use crate::route::{self, Denial, Provider, Providers, Request};
-use crate::sandbox::{Child, Phase, Sandbox};
+use crate::goal::REQUESTS;
+use crate::sandbox::{Phase, Sandbox};
 use crate::session::{ClientEnd, Server, Session, SessionId, State, add};
 use crate::{filter, label};
 use abi::session::affinity::Affinity;
 use abi::session::args::Args;
 use abi::session::initial::session_id;
 use abi::session::parent::{NoSession, Progress, Quota, SessionError, UpgradeError};
-use abi::session::rom::Rom;
-use abi::session::rpc::Interface;
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 
 /// What a child pays for the memory that the sandbox needs to remember a session.
-const SESSION_COST: Quota = Quota { ram: 1 << 10, caps: 0 };
-/// Last label elements of ROM sessions that the sandbox serves itself.
-const CONFIG: &str = "config";
-const REQUESTS: &str = "session_requests";
-/// Session requests before there are any.
-const NO_REQUESTS: &str = "<session_requests/>\n";
-
-/// Who provides what among parent and children.
-struct Known<'a, B: Backend> {
-    config: &'a Config,
-    children: &'a BTreeMap<ChildId, Child<B>>,
-}
-
-impl<B: Backend> Providers for Known<'_, B> {
-    fn parent(&self, service: &str) -> bool {
-        self.config.parent_provides.iter().any(|provided| provided == service)
-    }
-    fn children<'a>(&'a self, service: &str) -> impl Iterator<Item = Provider<'a>> {
-        let service = String::from(service);
-        self.children
-            .values()
-            .filter(move |child| child.start.provides.contains(&service))
-            .map(|child| Provider { child: &child.start.name, abandoned: child.phase == Phase::Ended })
-    }
-    fn alias(&self, name: &str) -> Option<&str> {
-        self.config.aliases.iter().find(|alias| alias.name == name).map(|alias| alias.child.as_str())
-    }
-}
-
-/// Where a request goes.
-enum Goal {
-    Parent,
-    Child(ChildId),
-    Config(String),
-    Requests,
-}
+const SESSION_COST: Quota = Quota {
+    ram: 1 << 10,
+    caps: 0,
+};
 
 impl<B: Backend> Sandbox<B> {
     /// A child asks for a session. `None`: pending.
@@ -74,7 +38,9 @@ impl<B: Backend> Sandbox<B> {
         let account = known.account.as_ref().ok_or(SessionError::Denied)?;
         let donation = args.quota();
         let price = add(donation, SESSION_COST);
-        self.backend.take(account, price).map_err(|shortage| shortage.own())?;
+        self.backend
+            .take(account, price)
+            .map_err(|shortage| shortage.own())?;
         let label = label::prefixed(&known.start.name, args.label());
         let opened = self.open_session(client, service, &label, args, affinity, donation);
         if opened.is_err() {
@@ -93,16 +59,24 @@ impl<B: Backend> Sandbox<B> {
         affinity: &Affinity,
         donated: Quota,
     ) -> Result<Option<B::Cap>, SessionError> {
-        let child = self.children.get(&client.child).ok_or(SessionError::Denied)?;
+        let child = self
+            .children
+            .get(&client.child)
+            .ok_or(SessionError::Denied)?;
         let name = &child.start.name;
         let (goal, label) = self.goal(child, service, label).map_err(|denial| {
-            self.backend.log(format_args!("child \"{name}\": {denial} \"{service}\" (label=\"{label}\")"));
+            self.backend.log(format_args!(
+                "child \"{name}\": {denial} \"{service}\" (label=\"{label}\")"
+            ));
             SessionError::Denied
         })?;
-        let args = filter::args(&self.config, &child.start, service, args, &label, donated).map_err(|_| {
-            self.backend.log(format_args!("child \"{name}\": arguments of {service} session \"{label}\" too long"));
-            SessionError::Denied
-        })?;
+        let args = filter::args(&self.config, &child.start, service, args, &label, donated)
+            .map_err(|_| {
+                self.backend.log(format_args!(
+                    "child \"{name}\": arguments of {service} session \"{label}\" too long"
+                ));
+                SessionError::Denied
+            })?;
         let affinity = filter::affinity(self.config.affinity_space, child.start.affinity, affinity);
         let mut session = Session {
             client: Some(client),
@@ -117,7 +91,8 @@ impl<B: Backend> Sandbox<B> {
             cap: None,
         };
         let publish = self.find_server(goal, &mut session)?;
-        let is_requests = matches!(session.server, Server::Own(_)) && label::last_element(&label) == REQUESTS;
+        let is_requests =
+            matches!(session.server, Server::Own(_)) && label::last_element(&label) == REQUESTS;
         let (cap, id) = (session.cap.clone(), SessionId(self.next_id()));
         self.sessions.insert(id, session);
         if let Some(child) = self.children.get_mut(&client.child) {
@@ -130,57 +105,6 @@ impl<B: Backend> Sandbox<B> {
         Ok(cap)
     }
 
-    fn goal(&self, child: &Child<B>, service: &str, label: &str) -> Result<(Goal, String), Denial> {
-        if service == Rom::NAME {
-            match (label::last_element(label), &child.start.config) {
-                (CONFIG, Some(config)) => return Ok((Goal::Config(config.clone()), label.into())),
-                (REQUESTS, _) => return Ok((Goal::Requests, label.into())),
-                _ => {}
-            }
-        }
-        let rules = child.start.route.as_ref().unwrap_or(&self.config.default_route);
-        let request = Request { child: &child.start.name, service, label };
-        let known = Known { config: &self.config, children: &self.children };
-        let (server, label) = route::resolve(rules, request, &known)?;
-        let goal = match server {
-            route::Server::Parent => Goal::Parent,
-            route::Server::Child(name) => {
-                let live = |child: &Child<B>| child.start.name == name && child.phase != Phase::Ended;
-                let server = self.children.iter().find(|(_, child)| live(child)).map(|(&id, _)| id);
-                Goal::Child(server.ok_or(Denial::Abandoned)?)
-            }
-        };
-        Ok((goal, label))
-    }
-
-    /// Lets the server make the session, or know of the request. Returns the child that is to be told.
-    fn find_server(&mut self, goal: Goal, session: &mut Session<B>) -> Result<Option<ChildId>, SessionError> {
-        let text = match goal {
-            Goal::Parent => {
-                let id = self.backend.new_session_id();
-                session.server = Server::Parent(id);
-                session.cap = self.backend.open(id, &session.service, &session.args, &session.affinity)?;
-                if session.cap.is_some() {
-                    session.state = State::HandedOut;
-                }
-                return Ok(None);
-            }
-            Goal::Child(server) => {
-                session.server = Server::Child(server);
-                // A server whose account is still to come gets the donation with it.
-                if let Some(account) = self.children.get(&server).and_then(|child| child.account.as_ref()) {
-                    self.backend.give(account, session.donated).map_err(|shortage| shortage.own())?;
-                }
-                return Ok(Some(server));
-            }
-            Goal::Config(text) => text,
-            Goal::Requests => NO_REQUESTS.into(),
-        };
-        let (rom, cap) = self.backend.serve_text(&text).map_err(|shortage| shortage.own())?;
-        (session.server, session.cap, session.state) = (Server::Own(rom), Some(cap), State::HandedOut);
-        Ok(None)
-    }
-
     fn find(&self, child: ChildId, id: u64) -> Option<SessionId> {
         self.children.get(&child)?.sessions.get(&id).copied()
     }
@@ -191,13 +115,18 @@ impl<B: Backend> Sandbox<B> {
     /// As [`SessionError`] says.
     pub fn session_cap(&mut self, child: ChildId, id: u64) -> Result<B::Cap, SessionError> {
         let session = self.find(child, id).ok_or(SessionError::Denied)?;
-        let entry = self.sessions.get_mut(&session).ok_or(SessionError::Denied)?;
+        let entry = self
+            .sessions
+            .get_mut(&session)
+            .ok_or(SessionError::Denied)?;
         match entry.state {
             State::Available | State::HandedOut => {
                 entry.state = State::HandedOut;
                 entry.cap.clone().ok_or(SessionError::Denied)
             }
-            State::CreateRequested | State::UpgradeRequested | State::CloseRequested => Err(SessionError::StillPending),
+            State::CreateRequested | State::UpgradeRequested | State::CloseRequested => {
+                Err(SessionError::StillPending)
+            }
             State::Failed(error) => {
                 self.end(session);
                 Err(error)
@@ -210,11 +139,22 @@ impl<B: Backend> Sandbox<B> {
     ///
     /// # Errors
     /// As [`UpgradeError`] says; nothing has changed then.
-    pub fn upgrade_session(&mut self, child: ChildId, id: u64, amount: Quota) -> Result<Progress, UpgradeError> {
+    pub fn upgrade_session(
+        &mut self,
+        child: ChildId,
+        id: u64,
+        amount: Quota,
+    ) -> Result<Progress, UpgradeError> {
         let session = self.find(child, id).ok_or(UpgradeError::NoSession)?;
-        let account =
-            self.children.get(&child).and_then(|child| child.account.as_ref()).ok_or(UpgradeError::NoSession)?;
-        let entry = self.sessions.get_mut(&session).filter(|entry| entry.state == State::HandedOut);
+        let account = self
+            .children
+            .get(&child)
+            .and_then(|child| child.account.as_ref())
+            .ok_or(UpgradeError::NoSession)?;
+        let entry = self
+            .sessions
+            .get_mut(&session)
+            .filter(|entry| entry.state == State::HandedOut);
         let entry = entry.ok_or(UpgradeError::NoSession)?;
         let own = |shortage: crate::backend::Shortage| match shortage {
             crate::backend::Shortage::Ram => UpgradeError::OutOfRam,
@@ -223,8 +163,15 @@ impl<B: Backend> Sandbox<B> {
         self.backend.take(account, amount).map_err(own)?;
         let progress = match entry.server {
             Server::Parent(parent) => self.backend.upgrade(parent, amount),
-            Server::Child(server) => match self.children.get(&server).and_then(|server| server.account.as_ref()) {
-                Some(account) => self.backend.give(account, amount).map(|()| Progress::Pending),
+            Server::Child(server) => match self
+                .children
+                .get(&server)
+                .and_then(|server| server.account.as_ref())
+            {
+                Some(account) => self
+                    .backend
+                    .give(account, amount)
+                    .map(|()| Progress::Pending),
                 None => Ok(Progress::Done),
             },
             Server::Own(_) => Ok(Progress::Done),
@@ -252,8 +199,14 @@ impl<B: Backend> Sandbox<B> {
     /// # Errors
     /// It has no such session.
     pub fn close_session(&mut self, child: ChildId, id: u64) -> Result<Progress, NoSession> {
-        let session = self.find(child, id).filter(|_| id >= session_id::FREE).ok_or(NoSession::NoSession)?;
-        let entry = self.sessions.get_mut(&session).ok_or(NoSession::NoSession)?;
+        let session = self
+            .find(child, id)
+            .filter(|_| id >= session_id::FREE)
+            .ok_or(NoSession::NoSession)?;
+        let entry = self
+            .sessions
+            .get_mut(&session)
+            .ok_or(NoSession::NoSession)?;
         match (&entry.server, entry.state) {
             (_, State::Dead | State::Failed(_)) | (Server::Own(_), _) => {}
             (&Server::Parent(parent), _) => {
@@ -266,7 +219,10 @@ impl<B: Backend> Sandbox<B> {
                 entry.close_wanted = true;
                 return Ok(Progress::Pending);
             }
-            (&Server::Child(server), State::Available | State::HandedOut | State::UpgradeRequested) => {
+            (
+                &Server::Child(server),
+                State::Available | State::HandedOut | State::UpgradeRequested,
+            ) => {
                 entry.state = State::CloseRequested;
                 self.publish(server);
                 return Ok(Progress::Pending);
@@ -302,7 +258,10 @@ impl<B: Backend> Sandbox<B> {
             && let Some(account) = &child.account
             && self.backend.give(account, amount).is_err()
         {
-            self.backend.log(format_args!("child \"{}\": donation cannot be returned", child.start.name));
+            self.backend.log(format_args!(
+                "child \"{}\": donation cannot be returned",
+                child.start.name
+            ));
         }
     }
 
@@ -342,7 +301,9 @@ impl<B: Backend> Sandbox<B> {
         session.state = State::Failed(error);
         if client.id < session_id::FREE {
             let (name, service) = (self.name(client.child), session_service(&self.sessions, id));
-            self.backend.log(format_args!("child \"{name}\" not started: no {service} session ({error})"));
+            self.backend.log(format_args!(
+                "child \"{name}\" not started: no {service} session ({error})"
+            ));
             if let Some(child) = self.children.get_mut(&client.child) {
                 child.phase = Phase::Ended;
                 child.start.restart = false;
@@ -355,16 +316,23 @@ impl<B: Backend> Sandbox<B> {
     }
 
     fn name(&self, child: ChildId) -> &str {
-        self.children.get(&child).map_or("", |child| child.start.name.as_str())
+        self.children
+            .get(&child)
+            .map_or("", |child| child.start.name.as_str())
     }
 
     /// A child asks for more. Only a new configuration can give it.
     pub fn resource_request(&self, child: ChildId, wish: Quota) {
         let name = self.name(child);
-        self.backend.log(format_args!("child \"{name}\" requests resources: ram={}, caps={}", wish.ram, wish.caps));
+        self.backend.log(format_args!(
+            "child \"{name}\" requests resources: ram={}, caps={}",
+            wish.ram, wish.caps
+        ));
     }
 }
 
 fn session_service<B: Backend>(sessions: &BTreeMap<SessionId, Session<B>>, id: SessionId) -> &str {
-    sessions.get(&id).map_or("", |session| session.service.as_str())
+    sessions
+        .get(&id)
+        .map_or("", |session| session.service.as_str())
 }

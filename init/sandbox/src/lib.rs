@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`config`] | the configuration |
 //! | [`route`], [`label`], [`filter`] | where a session request goes, and what of it is changed on the way |
-//! | [`session`], [`client`], [`server`] | the life of a session |
+//! | [`session`], [`client`], [`server`], `goal` | the life of a session |
 //! | [`sandbox`] | the life of a child |
 //! | [`backend`] | what all that acts upon, as a trait |
 //! | [`component`] | that, in a component |
@@ -13,7 +13,14 @@
 //! has finished, so no child can make it wait.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "tests state their expectations tersely"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "tests state their expectations tersely"
+    )
+)]
 
 extern crate alloc;
 
@@ -22,6 +29,7 @@ pub mod client;
 pub mod component;
 pub mod config;
 pub mod filter;
+mod goal;
 pub mod label;
 pub mod route;
 pub mod sandbox;

@@ -27,7 +27,12 @@ impl BlockLayout {
     const fn new(template_size: usize, align: usize) -> Self {
         let align = if align < 16 { 16 } else { align };
         let thread_pointer = template_size.next_multiple_of(align);
-        Self { size: thread_pointer + CONTROL_SIZE, align, template: thread_pointer - template_size, thread_pointer }
+        Self {
+            size: thread_pointer + CONTROL_SIZE,
+            align,
+            template: thread_pointer - template_size,
+            thread_pointer,
+        }
     }
 }
 
@@ -55,7 +60,10 @@ impl TlsLayout {
             return None;
         }
         let block = BlockLayout::new(self.size.next_multiple_of(self.align), self.align);
-        Some((block, Layout::from_size_align(block.size, block.align).ok()?))
+        Some((
+            block,
+            Layout::from_size_align(block.size, block.align).ok()?,
+        ))
     }
 }
 

@@ -26,6 +26,14 @@ pub enum AttributeError {
         /// Largest valid one.
         max: u64,
     },
+    /// None of the words that the attribute takes.
+    #[error("\"{text}\" is none of {}", words.join(", "))]
+    NotAChoice {
+        /// The word.
+        text: String,
+        /// The words.
+        words: Vec<&'static str>,
+    },
     /// A name is needed.
     #[error("empty")]
     Empty,
@@ -104,6 +112,27 @@ impl<'a, 'input> Attributes<'a, 'input> {
         let max = u16::MAX - count.saturating_sub(1);
         self.number(attribute, 0, max.into())
             .map(|port| port as u16)
+    }
+
+    /// One of several words, if present.
+    ///
+    /// # Errors
+    /// Another word.
+    pub fn optional_choice<T: Copy>(
+        &mut self,
+        attribute: &'static str,
+        choices: &[(&'static str, T)],
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(text) = self.get(attribute) else {
+            return Ok(None);
+        };
+        match choices.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => Ok(Some(*value)),
+            None => {
+                let words = choices.iter().map(|(word, _)| *word).collect();
+                Err(self.error(attribute, AttributeError::NotAChoice { text: text.to_owned(), words }))
+            }
+        }
     }
 
     /// Text that may be empty.

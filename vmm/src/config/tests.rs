@@ -143,7 +143,7 @@ fn linux_boot() {
         VmmConfig::parse(&xml)
     };
     let config = parse(
-        r#"<boot kernel="bzImage" initrd="initrd" cmdline="console=ttyS0 a=&quot;b&quot;"/>"#,
+        r#"<linux kernel="bzImage" initrd="initrd" append="console=ttyS0 a=&quot;b&quot;"/>"#,
     );
     let expected = LinuxBootConfig {
         kernel: "bzImage".into(),
@@ -151,7 +151,7 @@ fn linux_boot() {
         cmdline: "console=ttyS0 a=\"b\"".into(),
     };
     assert_eq!(config.unwrap().boot, Some(BootConfig::Linux(expected)));
-    let minimal = parse(r#"<boot kernel="bzImage"/>"#).unwrap().boot;
+    let minimal = parse(r#"<linux kernel="bzImage"/>"#).unwrap().boot;
     let expected = LinuxBootConfig {
         kernel: "bzImage".into(),
         initrd: None,
@@ -159,6 +159,18 @@ fn linux_boot() {
     };
     assert_eq!(minimal, Some(BootConfig::Linux(expected)));
     assert_eq!(parse("").unwrap().boot, None);
+}
+
+#[test]
+fn options_of_the_whole() {
+    let parse = |options: &str| {
+        let machine = "<machine><mem size=\"64M\"/></machine>";
+        let config = VmmConfig::parse(&format!("<config{options}>{machine}</config>")).unwrap();
+        (config.exit_stats, config.on_triple_fault)
+    };
+    assert_eq!(parse(""), (false, TripleFault::Stop));
+    let options = " exit_stats=\"yes\" on_triple_fault=\"reset\"";
+    assert_eq!(parse(options), (true, TripleFault::Reset));
 }
 
 #[test]
@@ -216,6 +228,10 @@ fn mistakes_are_named() {
         ),
         (machine(""), "node <mem>: no guest RAM configured"),
         (ram("text"), "line 1: unexpected text in <machine>"),
+        (
+            "<config exit_stats=\"1\"/>".into(),
+            "line 1: node <config>, attribute \"exit_stats\": \"1\" is none of no, yes",
+        ),
         ("<config/>".into(), "node <machine> is missing in <config>"),
         (
             "<machine/>".into(),
@@ -226,16 +242,16 @@ fn mistakes_are_named() {
             "line 1: node <machine> conflicts with an earlier <machine>",
         ),
         (
-            with("<boot kernel=\"k\"/><multiboot><rom name=\"k\"/></multiboot>"),
-            "line 1: node <multiboot> conflicts with an earlier <boot>",
+            with("<linux kernel=\"k\"/><multiboot><rom name=\"k\"/></multiboot>"),
+            "line 1: node <multiboot> conflicts with an earlier <linux>",
         ),
         (
-            with("<boot/>"),
-            "line 1: node <boot>, attribute \"kernel\": missing",
+            with("<linux/>"),
+            "line 1: node <linux>, attribute \"kernel\": missing",
         ),
         (
-            with("<boot kernel=\"\"/>"),
-            "line 1: node <boot>, attribute \"kernel\": empty",
+            with("<linux kernel=\"\"/>"),
+            "line 1: node <linux>, attribute \"kernel\": empty",
         ),
         (with("<multiboot/>"), "node <rom> is missing in <multiboot>"),
     ];

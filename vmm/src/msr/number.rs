@@ -16,6 +16,7 @@ impl Msr {
     pub const PLATFORM_INFO: Msr = Msr(0xce);
     pub const MTRR_CAP: Msr = Msr(0xfe);
     pub const SYSENTER_CS: Msr = Msr(0x174);
+    pub const SYSENTER_ESP: Msr = Msr(0x175);
     pub const SYSENTER_EIP: Msr = Msr(0x176);
     pub const MCG_CAP: Msr = Msr(0x179);
     pub const MCG_STATUS: Msr = Msr(0x17a);
@@ -41,8 +42,11 @@ impl Msr {
     pub const X2APIC_LAST: Msr = Msr(0x8ff);
     pub const EFER: Msr = Msr(0xc000_0080);
     pub const STAR: Msr = Msr(0xc000_0081);
+    pub const LSTAR: Msr = Msr(0xc000_0082);
+    pub const CSTAR: Msr = Msr(0xc000_0083);
     pub const SFMASK: Msr = Msr(0xc000_0084);
     pub const FS_BASE: Msr = Msr(0xc000_0100);
+    pub const GS_BASE: Msr = Msr(0xc000_0101);
     pub const KERNEL_GS_BASE: Msr = Msr(0xc000_0102);
     pub const TSC_AUX: Msr = Msr(0xc000_0103);
     pub const PERF_CTL_0: Msr = Msr(0xc001_0000);

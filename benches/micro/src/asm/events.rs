@@ -1,0 +1,131 @@
+//! Handlers of a virtual CPU, which take the stamps: the guest has no memory for them.
+
+use super::handlers::EVENT_UTCB;
+use super::{CURSOR, END};
+use crate::selectors;
+use abi::PAGE_SIZE;
+use abi::hypercall::{Number, rdi};
+use abi::state::{ArchState, Injection, Mtd, Segment, gpr, seg, word};
+use core::arch::naked_asm;
+use core::sync::atomic::AtomicU32;
+
+/// State that the first reply sets.
+const STARTUP: Mtd = Mtd::GPR
+    .union(Mtd::RIP)
+    .union(Mtd::RFLAGS)
+    .union(Mtd::INJ)
+    .union(Mtd::STA)
+    .union(Mtd::SEG)
+    .union(Mtd::GDTR)
+    .union(Mtd::IDTR)
+    .union(Mtd::CR)
+    .union(Mtd::DR)
+    .union(Mtd::EFER)
+    .union(Mtd::CTRL)
+    .union(Mtd::TSC);
+
+/// Takes a stamp and ends the measurement when that was the last. The seven instructions are those of
+/// `loops::handler_stamp`.
+macro_rules! stamped {
+    ([$($body:literal),*], $mtd:expr) => {
+        naked_asm!(
+            "rdtsc",
+            "mov rcx, [rip + {cursor}]",
+            "mov [rcx], eax",
+            "add rcx, 4",
+            "mov [rip + {cursor}], rcx",
+            "cmp rcx, [rip + {end}]",
+            "je 3f",
+            $($body,)*
+            "mov edi, {reply}",
+            "mov esi, {mtd}",
+            "syscall",
+            "3:",
+            "mov edi, {done}",
+            "syscall",
+            "mov edi, {reply}",
+            "mov esi, {kill}",
+            "syscall",
+            cursor = sym CURSOR,
+            end = sym END,
+            reply = const Number::Reply as u64,
+            mtd = const $mtd.bits(),
+            done = const rdi(Number::SmUp, 0, selectors::DONE),
+            kill = const Mtd::KILL.bits() as u64,
+        )
+    };
+}
+
+/// Supplies the state that [`prepare`] put into the UTCB.
+#[unsafe(naked)]
+pub unsafe extern "sysv64" fn startup() -> ! {
+    naked_asm!("mov edi, {reply}", "mov esi, {mtd}", "syscall", reply = const Number::Reply as u64, mtd = const STARTUP.bits())
+}
+
+/// Lets the guest repeat the instruction: 3 instructions.
+#[unsafe(naked)]
+pub unsafe extern "sysv64" fn again() -> ! {
+    stamped!([], Mtd::empty())
+}
+
+/// Skips the instruction and gives all registers back: 4 instructions.
+#[unsafe(naked)]
+pub unsafe extern "sysv64" fn skip() -> ! {
+    // The address and the length are those of `handlers::skip`.
+    stamped!(["add qword ptr [0x30000080], 2"], Mtd::GPR.union(Mtd::RIP))
+}
+
+const _: () = assert!(EVENT_UTCB + word::RIP as u64 * 8 == 0x3000_0080);
+
+/// A page of guest memory.
+#[repr(C, align(4096))]
+pub struct GuestPage([AtomicU32; PAGE_SIZE as usize / 4]);
+
+/// `cpuid; dec si; jnz` to the beginning, and `jmp` there: 16-bit code, two words.
+static GUEST_CODE: GuestPage = {
+    let mut page = [const { AtomicU32::new(0) }; PAGE_SIZE as usize / 4];
+    page[0] = AtomicU32::new(u32::from_le_bytes([0x0f, 0xa2, 0x4e, 0x75]));
+    page[1] = AtomicU32::new(u32::from_le_bytes([0xfb, 0xeb, 0xf9, 0x90]));
+    GuestPage(page)
+};
+
+/// Instructions of an iteration of the guest that skips CPUID.
+pub const GUEST_LOOP: u64 = 3;
+
+/// Page number, in this task, of the guest's code.
+pub fn guest_page() -> u64 {
+    (&raw const GUEST_CODE) as u64 / PAGE_SIZE
+}
+
+/// Puts the initial state of a vCPU in real mode, at guest-physical address `ip`, into the event handler's UTCB.
+pub fn prepare(ip: u64) {
+    /// Present, readable and writable data or code, accessed, of the width of real mode.
+    const DATA: u16 = 0x93;
+    const CODE: u16 = 0x9b;
+    const LDT: u16 = 0x82;
+    const TSS: u16 = 0x8b;
+    const CR0_ET: u64 = 1 << 4;
+    const LIMIT: u32 = 0xffff;
+    let segment = |attributes| Segment {
+        selector: 0,
+        attributes,
+        limit: LIMIT,
+        base: 0,
+    };
+    let mut state = ArchState {
+        rip: ip,
+        rflags: 2,
+        cr0: CR0_ET,
+        dr6: 0xffff_0ff0,
+        dr7: 0x400,
+        seg: [segment(DATA); 10],
+        injection: Injection::NONE,
+        ..ArchState::default()
+    };
+    state.gpr[gpr::RSI] = 1;
+    state.seg[seg::CS] = segment(CODE);
+    state.seg[seg::LDTR] = segment(LDT);
+    state.seg[seg::TR] = segment(TSS);
+    // SAFETY: the kernel has mapped the handler's UTCB there, and the handler does not run yet.
+    unsafe { (EVENT_UTCB as *mut ArchState).write(state) };
+}

@@ -1,0 +1,161 @@
+//! Device resources and virtual machines.
+
+use super::model::*;
+use crate::object::Handle;
+use crate::{io_port, irq, vm};
+use abi::cap::Sel;
+use abi::hip::Features;
+use abi::session::io_port::Server as _;
+use abi::session::irq::Server as _;
+use abi::session::parent::SessionError;
+use abi::session::pd::Server as _;
+use abi::session::vm::{GuestAttachment, Server as _, VmError};
+use abi::session::wire::Typed;
+use alloc::{format, vec};
+
+#[test]
+fn device_resources_are_exclusive() {
+    let model = model();
+    let mut core = core(&model);
+    let quota = "ram_quota=64K, cap_quota=10";
+    for (service, first, conflicts) in [
+        (
+            "IO_MEM",
+            "base=0xfed00000, size=0x2000",
+            vec![
+                "base=0xfed01800, size=16",
+                "base=0x500000, size=4096",
+                "size=1",
+            ],
+        ),
+        (
+            "IO_PORT",
+            "io_port_base=0x2f8, io_port_size=8",
+            vec![
+                "io_port_base=0x2ff, io_port_size=1",
+                "io_port_base=0x3fd, io_port_size=1",
+                "io_port_base=0xffff, io_port_size=2",
+            ],
+        ),
+        ("IRQ", "irq_number=4", vec!["irq_number=4", "irq_number=24"]),
+    ] {
+        open(&mut core, service, &format!("{quota}, {first}")).unwrap();
+        for conflict in conflicts {
+            let result = open(&mut core, service, &format!("{quota}, {conflict}"));
+            assert_eq!(result, Err(SessionError::Denied), "{service} {conflict}");
+        }
+    }
+}
+
+#[test]
+fn ports_vanish_with_their_session() {
+    let model = model();
+    let mut core = core(&model);
+    let pd = open_pd(&mut core);
+    let session = open(&mut core, "IO_PORT", SERVICES[6].1).unwrap();
+    io_port::Call {
+        core: &mut core,
+        key: session.key,
+    }
+    .bind(own(pd.key))
+    .unwrap();
+    assert_eq!(model.state.borrow().ports.len(), 8);
+    core.close_session(session);
+    assert!(model.state.borrow().ports.is_empty());
+}
+
+#[test]
+fn an_interrupt_is_bound_again_and_released() {
+    let model = model();
+    let mut core = core(&model);
+    let before = figures(&core);
+    let session = open(&mut core, "IRQ", SERVICES[7].1).unwrap();
+    for _ in 0..2 {
+        let info = irq::Call {
+            core: &mut core,
+            key: session.key,
+        }
+        .bind(Typed::new(Handle::Foreign(Sel(50))));
+        assert!(!info.unwrap().msi);
+    }
+    core.close_session(session);
+    assert_eq!(before, figures(&core));
+    let session = open(
+        &mut core,
+        "IRQ",
+        r#"ram_quota=64K, cap_quota=10, irq_type="msi""#,
+    )
+    .unwrap();
+    let info = irq::Call {
+        core: &mut core,
+        key: session.key,
+    }
+    .bind(Typed::new(Handle::Foreign(Sel(50))))
+    .unwrap();
+    assert_eq!(
+        (info.msi, info.address, info.data),
+        (true, 0xfee0_0000, 0x41)
+    );
+}
+
+#[test]
+fn guests_get_memory_and_lose_it() {
+    let model = model();
+    let mut core = core(&model);
+    let before = figures(&core);
+    let (pd, session) = (open_pd(&mut core), open(&mut core, "VM", QUOTA).unwrap());
+    let ram = core.alloc_ram(pd.key, 0x4000).unwrap();
+    let wish = GuestAttachment {
+        guest_address: 0,
+        offset: 0,
+        size: 0,
+        rights: 3,
+    };
+    let mut call = vm::Call {
+        core: &mut core,
+        key: session.key,
+    };
+    assert_eq!(call.attach(own(ram), wish), Err(VmError::InvalidPd));
+    call.bind(own(pd.key)).unwrap();
+    assert_eq!(call.bind(own(pd.key)), Err(VmError::InvalidPd));
+    call.attach(own(ram), wish).unwrap();
+    assert_eq!(call.attach(own(ram), wish), Err(VmError::Conflict));
+    assert_eq!(
+        call.attach(
+            own(ram),
+            GuestAttachment {
+                offset: 0x4000,
+                ..wish
+            }
+        ),
+        Err(VmError::InvalidDataspace)
+    );
+    assert_eq!(model.state.borrow().pages.len(), 4);
+    assert_eq!(call.detach(0x1000, 0x1000), Err(VmError::BadParameter));
+    let vcpu = call.create_vcpu(0, 0x100).unwrap();
+    assert!(matches!(vcpu.name(), Handle::Foreign(_)));
+    assert_eq!(
+        call.create_vcpu(9, 0x100).map(drop),
+        Err(VmError::NoSuchCpu)
+    );
+    call.start_vcpu(0).unwrap();
+    assert_eq!(call.start_vcpu(0), Err(VmError::BadParameter));
+    assert_eq!(call.start_vcpu(1), Err(VmError::BadParameter));
+    pd_call(&mut core, pd).free_ram(own(ram)).unwrap();
+    assert!(model.state.borrow().pages.is_empty());
+    core.close_session(session);
+    core.close_session(pd);
+    assert_eq!(before, figures(&core));
+}
+
+#[test]
+fn without_virtualization_there_is_no_vm_service() {
+    let model = model();
+    let mut core = core(&model);
+    core.machine_info.features = Features::empty();
+    assert_eq!(open(&mut core, "VM", QUOTA), Err(SessionError::Denied));
+    assert_eq!(
+        model.state.borrow().log,
+        ["[core] VM service absent: CPU has no SVM/VMX"]
+    );
+}

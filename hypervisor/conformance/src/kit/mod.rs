@@ -1,0 +1,9 @@
+//! What the checks are made of: selectors, physical memory, domains, threads, portal handlers.
+
+pub mod context;
+pub mod domain;
+pub mod events;
+pub mod image;
+pub mod memory;
+pub mod object;
+pub mod time;

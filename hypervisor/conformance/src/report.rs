@@ -1,0 +1,70 @@
+//! Results as lines on the serial line that the hypervisor logs to: `ok N - name` or `not ok N - name: got, expected`.
+
+use crate::sys::port;
+use core::fmt::{self, Debug, Write};
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+
+/// 16550 line status register, and its bit "transmitter empty".
+const LINE_STATUS: u16 = 5;
+const THRE: u8 = 1 << 5;
+
+static PORT: AtomicU16 = AtomicU16::new(0);
+static COUNT: AtomicU64 = AtomicU64::new(0);
+static FAILED: AtomicU64 = AtomicU64::new(0);
+
+/// Base port of the serial line; the program has access to it.
+pub fn open(base: u16) {
+    PORT.store(base, Relaxed);
+}
+
+struct Line;
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let base = PORT.load(Relaxed);
+        for byte in text.bytes() {
+            while port::input(base + LINE_STATUS) & THRE == 0 {}
+            port::output(base, byte);
+        }
+        Ok(())
+    }
+}
+
+/// Writes a line. Only the first thread does.
+pub fn line(text: fmt::Arguments<'_>) {
+    if PORT.load(Relaxed) != 0 {
+        // Writing to a Line cannot fail.
+        let _written = Line.write_fmt(format_args!("{text}\n"));
+    }
+}
+
+/// Result of one check.
+pub fn check<T: PartialEq + Debug>(name: &str, got: T, expected: T) {
+    let number = COUNT.fetch_add(1, Relaxed) + 1;
+    if got == expected {
+        line(format_args!("ok {number} - {name}"));
+    } else {
+        FAILED.fetch_add(1, Relaxed);
+        line(format_args!(
+            "not ok {number} - {name}: got {got:x?}, expected {expected:x?}"
+        ));
+    }
+}
+
+/// A check of a condition.
+pub fn holds(name: &str, condition: bool) {
+    check(name, condition, true);
+}
+
+/// A check that did not take place.
+pub fn skip(name: &str, why: &str) {
+    let number = COUNT.fetch_add(1, Relaxed) + 1;
+    line(format_args!("ok {number} - {name} # skip {why}"));
+}
+
+/// The plan, and the line that ends a run.
+pub fn finish() {
+    let failed = FAILED.load(Relaxed);
+    line(format_args!("1..{}", COUNT.load(Relaxed)));
+    line(format_args!("[core] system exit: {}", u64::from(failed != 0)));
+}

@@ -1,0 +1,196 @@
+//! The board: the device models of one machine, wired as its configuration says.
+//!
+//! An access goes in with the time at which it happens, through a table look-up to the one model
+//! that decodes it; what the model does to others is applied before the access returns. The board
+//! knows no hypervisor: whoever runs the virtual CPUs asks it for interrupts, deadlines, serial output
+//! and power events.
+
+mod build;
+mod interrupts;
+mod mmio;
+mod ports;
+mod serial;
+mod wires;
+
+use device_models::acpi_pm::AcpiPm;
+use device_models::bus::mmio::MmioBus;
+use device_models::bus::port::PortBus;
+use device_models::bus::power::{PowerEvent, PowerSource};
+use device_models::bus::serial::HostSerial;
+use device_models::i8042::I8042;
+use device_models::ioapic::IoApic;
+use device_models::lapic::Lapic;
+use device_models::nullio::NullIo;
+use device_models::pci::hostbridge::HostBridge;
+use device_models::pic::Pic;
+use device_models::pit::Pit;
+use device_models::pmtimer::PmTimer;
+use device_models::ps2::keyboard::Keyboard;
+use device_models::ps2::mouse::Mouse;
+use device_models::reset::ResetControl;
+use device_models::rtc::Rtc;
+use device_models::scp::SystemControlPorts;
+use device_models::time::{Tsc, earliest};
+use device_models::uart16550::Uart16550;
+
+pub use build::{BoardError, Environment};
+pub use interrupts::{VcpuNews, VcpuSet};
+use mmio::MmioDevice;
+use ports::PortDevice;
+pub use serial::SerialLines;
+use wires::{Ps2Wires, Wires};
+
+/// The models of one machine.
+pub struct Board {
+    ports: PortBus<PortDevice>,
+    memory: MmioBus<MmioDevice>,
+    models: Models,
+    wires: Wires,
+    /// What local APICs want of their virtual CPUs, by APIC id.
+    news: Vec<VcpuNews>,
+    /// CPUs with news.
+    marked: VcpuSet,
+    deadline: Option<Tsc>,
+    /// A model with a deadline was accessed since `deadline` was computed.
+    deadline_stale: bool,
+}
+
+/// The models by kind; what a machine has several of, in the order of its nodes.
+#[derive(Default)]
+struct Models {
+    nullio: Vec<NullIo>,
+    /// The master first.
+    pics: Vec<Pic>,
+    pit: Option<Pit>,
+    scp: Option<SystemControlPorts>,
+    kbc: Option<I8042>,
+    keyboard: Option<Keyboard>,
+    mouse: Option<Mouse>,
+    rtc: Option<Rtc>,
+    uarts: Vec<Uart16550>,
+    bridges: Vec<HostBridge>,
+    pm_timer: Option<PmTimer>,
+    acpi_pm: Option<AcpiPm>,
+    reset: ResetControl,
+    ioapic: Option<IoApic>,
+    /// By APIC id, which is the number of the virtual CPU.
+    lapics: Vec<Lapic>,
+}
+
+impl Board {
+    /// When [`Board::expire`] has to be called next, if the guest does nothing until then.
+    #[inline]
+    pub fn deadline(&mut self) -> Option<Tsc> {
+        if self.deadline_stale {
+            self.deadline_stale = false;
+            self.deadline = self.models.deadline();
+        }
+        self.deadline
+    }
+
+    /// Does what is due at `now`.
+    pub fn expire(&mut self, now: Tsc) {
+        let Self { models, wires, .. } = self;
+        if let Some(pit) = &mut models.pit {
+            pit.expire(now, wires);
+        }
+        if let Some(rtc) = &mut models.rtc {
+            rtc.expire(now, wires);
+        }
+        if let Some(acpi_pm) = &mut models.acpi_pm {
+            acpi_pm.expire(now, wires);
+        }
+        for uart in &mut models.uarts {
+            uart.expire(now, wires);
+        }
+        for lapic in &mut models.lapics {
+            lapic.expire(now, wires);
+        }
+        self.deadline_stale = true;
+        self.settle();
+    }
+
+    /// Offers input that arrived on a serial line. Returns how many bytes the guest's UART took; for the rest,
+    /// [`Board::wants_input`] says when to try again.
+    pub fn receive(&mut self, now: Tsc, host: HostSerial, bytes: &[u8]) -> usize {
+        let Self { models, wires, .. } = self;
+        let Some(uart) = models.uarts.iter_mut().find(|uart| uart.host() == host) else {
+            // Nobody is connected.
+            return bytes.len();
+        };
+        let taken = bytes
+            .iter()
+            .take_while(|byte| uart.receive(now, **byte, wires).is_ok())
+            .count();
+        wires.serial.set_input_waits(host, taken < bytes.len());
+        self.deadline_stale = true;
+        self.settle();
+        taken
+    }
+
+    /// Whether a UART has room again for input that it did not take.
+    pub fn wants_input(&self) -> bool {
+        let serial = &self.wires.serial;
+        self.models
+            .uarts
+            .iter()
+            .any(|uart| serial.input_waits(uart.host()) && uart.room() > 0)
+    }
+
+    /// The host's ends of the serial lines.
+    #[inline]
+    pub fn serial(&mut self) -> &mut SerialLines {
+        &mut self.wires.serial
+    }
+
+    /// What the guest wants to happen to the machine, once.
+    #[inline]
+    pub fn take_power(&mut self) -> Option<(PowerEvent, PowerSource)> {
+        self.wires.power.take()
+    }
+
+    /// Whether the guest wants something to happen to the machine.
+    #[inline]
+    pub fn power_pending(&self) -> bool {
+        self.wires.power.is_some()
+    }
+
+    /// Keeps what must survive a reset of the machine: output that is on its way out.
+    pub fn succeed(&mut self, predecessor: &mut Board) {
+        self.wires.serial.inherit(&mut predecessor.wires.serial);
+    }
+
+    /// The power button was pressed.
+    pub fn press_power_button(&mut self) {
+        if let Some(acpi_pm) = &mut self.models.acpi_pm {
+            acpi_pm.press_power_button(&mut self.wires);
+        }
+        self.settle();
+    }
+}
+
+impl Models {
+    fn deadline(&self) -> Option<Tsc> {
+        let chips = [
+            self.pit.as_ref().and_then(Pit::deadline),
+            self.rtc.as_ref().and_then(Rtc::deadline),
+            self.acpi_pm.as_ref().and_then(AcpiPm::deadline),
+        ];
+        let uarts = self.uarts.iter().map(Uart16550::deadline);
+        let lapics = self.lapics.iter().map(Lapic::deadline);
+        chips.into_iter().chain(uarts).chain(lapics).fold(None, earliest)
+    }
+
+    /// Keyboard controller with its wires.
+    fn kbc<'a>(&'a mut self, wires: &'a mut Wires) -> Option<(&'a mut I8042, Ps2Wires<'a>)> {
+        let ends = Ps2Wires {
+            wires,
+            keyboard: self.keyboard.as_mut(),
+            mouse: self.mouse.as_mut(),
+        };
+        Some((self.kbc.as_mut()?, ends))
+    }
+}
+
+#[cfg(test)]
+mod tests;

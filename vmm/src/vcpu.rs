@@ -1,0 +1,305 @@
+//! A virtual CPU: from an exit to the state with which it continues.
+//!
+//! An exit is decoded once ([`Exit`]), handled in the file of its kind, and answered with the parts of
+//! the state that have changed ([`Mtd`]) and what to [inject](injection). Nothing is transferred
+//! that a handler does not read: where it turns out to need more (an exception is due, a register
+//! that is rarely accessed), it leaves everything as it is, recalls the virtual CPU and handles the
+//! same exit again with all of its state.
+
+mod control;
+mod cpuid;
+mod emulation;
+mod exit;
+mod halt;
+mod injection;
+mod length;
+mod msr;
+mod port_io;
+mod report;
+mod selection;
+mod startup;
+mod transfer;
+
+use std::fmt;
+
+use abi::event::EventWords;
+use abi::hip::Features;
+use abi::state::{Injection, Mtd};
+use vm_memory::GuestMemoryBackend;
+
+use crate::cpuid::GuestCpuid;
+use crate::emulator::Emulator;
+use crate::kernel::Kernel;
+use crate::msr::MsrFile;
+use crate::vm::{EXIT_FAILURE, Inside, Life, Vm, Who};
+use control::DebugRegisters;
+pub use exit::{Exit, MemoryFault, NextRip};
+use injection::{Boundary, Injector};
+pub use selection::{events, selection};
+
+/// The handler of all exits of one virtual CPU.
+pub struct Vcpu<'vm, K, M> {
+    vm: &'vm Vm<K, M>,
+    index: usize,
+    traits: Traits,
+    emulator: Emulator,
+    cpuid: GuestCpuid,
+    msrs: MsrFile,
+    debug: DebugRegisters,
+    injector: Injector,
+    /// What the guest has added to its TSC.
+    tsc_adjust: u64,
+    /// The machine's count of resets when this CPU started.
+    generation: u64,
+    deferred: Option<Deferred>,
+}
+
+/// What a virtual CPU is told about the machine it runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// Of the hypervisor.
+    pub features: Features,
+    /// The guest has XSAVE.
+    pub xsave: bool,
+    /// Width of guest-physical addresses.
+    pub physical_address_bits: u8,
+}
+
+/// An exit that waits for more state.
+#[derive(Clone, Copy, Debug)]
+struct Deferred {
+    exit: Exit,
+    words: EventWords,
+    selection: Mtd,
+}
+
+/// An exit in the course of being handled.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    words: EventWords,
+    /// What of the state was delivered.
+    delivered: Mtd,
+}
+
+impl Call {
+    /// Asks for more state unless it is there.
+    fn require(&self, selection: Mtd) -> Result<(), Trouble> {
+        if self.delivered.contains(selection) {
+            Ok(())
+        } else {
+            Err(Trouble::NeedState(selection))
+        }
+    }
+}
+
+/// How an exit was handled.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// State that was changed.
+    changed: Mtd,
+    /// Where the CPU continues.
+    boundary: Boundary,
+    /// It continues only when there is something to do.
+    halts: bool,
+}
+
+impl Step {
+    /// Continues at `boundary` with `changed` state.
+    fn new(changed: Mtd, boundary: Boundary) -> Self {
+        Step { changed, boundary, halts: false }
+    }
+}
+
+/// Why an exit was not handled.
+enum Trouble {
+    /// More state is needed.
+    NeedState(Mtd),
+    /// The guest cannot continue. The reason, in one line.
+    Stop(String),
+    /// The machine has to start over.
+    Restart,
+}
+
+impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
+    /// Virtual CPU `index` of a machine.
+    #[must_use]
+    pub fn new(vm: &'vm Vm<K, M>, index: usize, cpuid: GuestCpuid, traits: Traits) -> Self {
+        Vcpu {
+            vm,
+            index,
+            traits,
+            emulator: Emulator::new(),
+            cpuid,
+            msrs: MsrFile::new(traits.physical_address_bits),
+            debug: DebugRegisters::default(),
+            injector: Injector::default(),
+            tsc_adjust: 0,
+            generation: 0,
+            deferred: None,
+        }
+    }
+
+    /// Handles event `number`, whose state the kernel holds. Returns the parts of the state to take back.
+    pub fn handle(&mut self, number: u64, delivered: Mtd, words: EventWords) -> Mtd {
+        let started = self.vm.kernel.now();
+        let vm = self.vm;
+        let mut inside = vm.enter();
+        let mut exit = Exit::of_svm(number, &words);
+        let mut call = Call { words, delivered };
+        if exit == Exit::Recall
+            && let Some(deferred) = self.deferred.take()
+        {
+            self.vm.kernel.select_recall(self.index, selection::RECALL);
+            exit = deferred.exit;
+            call = Call { words: deferred.words, delivered: deferred.selection };
+        }
+        let handled = self.dispatch(exit, &call, &mut inside);
+        if let Some(stats) = &mut inside.machine.stats {
+            stats.record(exit.kind(), self.vm.kernel.now().saturating_sub(started));
+        }
+        match handled {
+            Ok(step) => self.resume(inside, step),
+            Err(trouble) => self.recover(inside, exit, call.words, trouble),
+        }
+    }
+
+    #[inline]
+    fn dispatch(&mut self, exit: Exit, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
+        match exit {
+            Exit::PortOut(access, next) => Ok(self.port_out(access, next, inside)),
+            Exit::PortIn(access, next) => Ok(self.port_in(access, next, inside)),
+            Exit::Cpuid => Ok(self.cpuid(call)),
+            Exit::MsrWrite => self.msr_write(call, inside),
+            Exit::MsrRead => self.msr_read(call, inside),
+            Exit::NestedFault(fault) => self.nested_fault(call, fault, inside),
+            Exit::Halt => Ok(self.halt(call)),
+            Exit::InterruptWindow => {
+                self.injector.window_opened();
+                Ok(Step::new(Mtd::empty(), Boundary::at_window()))
+            }
+            Exit::Recall => {
+                let boundary = self.vm.kernel.with_state(|arch| Boundary::at_recall(arch));
+                Ok(Step::new(Mtd::empty(), boundary))
+            }
+            Exit::NmiWindow => Ok(self.nmi_window()),
+            Exit::PortString => self.port_string(call, inside),
+            Exit::ControlRegister => self.control_register(call, inside),
+            Exit::DebugRegister => self.debug_register(call),
+            // The caches of the host are not the guest's.
+            Exit::CacheControl => Ok(self.skip(call, length::INVD)),
+            Exit::Pause => Ok(self.skip(call, length::PAUSE)),
+            Exit::Xsetbv => self.xsetbv(call),
+            Exit::ReadCounter => self.general_protection(call),
+            Exit::Undefined => self.undefined(call),
+            Exit::Startup => Err(Trouble::Restart),
+            Exit::Shutdown => self.shutdown(call, inside),
+            Exit::TaskSwitch => Err(self.unable("task switch by hardware")),
+            Exit::InvalidState => Err(self.unable("state that the CPU refuses to enter")),
+            Exit::Unexpected => Err(self.unable("unexpected exit")),
+        }
+    }
+
+    /// The end of every exit: what the CPU takes and what others have to know.
+    #[inline]
+    fn resume(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
+        if self.must_look(&mut inside) {
+            return self.look_around(inside, step);
+        }
+        if step.halts && !self.wakes(&inside, &step) {
+            return self.wait(inside, step);
+        }
+        self.enter_guest(inside, step)
+    }
+
+    #[inline]
+    fn enter_guest(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
+        let boundary = &step.boundary;
+        let injection = self.injector.decide(&mut inside.machine.board, self.index, boundary);
+        self.vm.leave(inside, Who::Vcpu(self.index));
+        match injection {
+            Some(injection) => step.changed | self.inject(injection, boundary),
+            None => step.changed,
+        }
+    }
+
+    fn inject(&self, injection: Injection, boundary: &Boundary) -> Mtd {
+        self.vm.kernel.with_state(|arch| {
+            arch.injection = injection;
+            arch.interruptibility = 0;
+        });
+        if boundary.ends_shadow { Mtd::INJ | Mtd::STA } else { Mtd::INJ }
+    }
+
+    /// Whether something else than interrupts concerns this CPU.
+    #[inline]
+    fn must_look(&mut self, inside: &mut Inside<'_>) -> bool {
+        let machine = &mut *inside.machine;
+        let generation = machine.generation;
+        let life = machine.life;
+        let power = machine.board.power_pending();
+        let Some(slot) = machine.slots.get_mut(self.index) else {
+            return true;
+        };
+        slot.kicked = false;
+        let news = slot.news;
+        if news.nmi {
+            slot.news.nmi = false;
+            self.injector.nmi();
+        }
+        power || life != Life::Running || generation != self.generation || news.init
+    }
+
+    /// The machine was switched off or reset, or this CPU got an INIT.
+    #[cold]
+    fn look_around(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
+        if let Some((event, source)) = inside.machine.board.take_power() {
+            self.vm.kernel.log(format_args!("guest wants {event:?} by {source:?}"));
+            self.vm.power(&mut inside, event, self.index);
+        }
+        let (life, generation) = (inside.machine.life, inside.machine.generation);
+        let init = inside.machine.slots.get(self.index).is_some_and(|slot| slot.news.init);
+        if life != Life::Running {
+            self.stop(inside)
+        } else if generation != self.generation || init {
+            self.start(inside)
+        } else {
+            self.enter_guest(inside, step)
+        }
+    }
+
+    #[cold]
+    fn recover(&mut self, mut inside: Inside<'vm>, exit: Exit, words: EventWords, trouble: Trouble) -> Mtd {
+        match trouble {
+            Trouble::NeedState(selection) => {
+                let selection = selection | selection::FULL;
+                self.deferred = Some(Deferred { exit, words, selection });
+                self.vm.leave(inside, Who::Vcpu(self.index));
+                self.vm.kernel.select_recall(self.index, selection);
+                self.vm.kernel.recall(self.index);
+                Mtd::empty()
+            }
+            Trouble::Restart => self.start(inside),
+            Trouble::Stop(reason) => {
+                inside.machine.end(EXIT_FAILURE);
+                self.vm.kernel.log(format_args!("Error: vCPU {} stopped: {reason}", self.index));
+                self.stop(inside)
+            }
+        }
+    }
+
+    /// The machine is over: this CPU stops for good.
+    #[cold]
+    fn stop(&mut self, inside: Inside<'_>) -> Mtd {
+        self.vm.leave(inside, Who::Vcpu(self.index));
+        Mtd::KILL
+    }
+
+    /// A guest that does what cannot be virtualised.
+    #[cold]
+    fn unable(&self, what: impl fmt::Display) -> Trouble {
+        Trouble::Stop(format!("{what}; {}", self.report()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Instructions that name control and debug registers, which the CPU reports without operands; and
+//! XSETBV.
+
+use abi::state::{Mtd, gpr};
+use vm_memory::GuestMemoryBackend;
+
+use super::{Boundary, Call, Inside, Kernel, Step, Trouble, Vcpu, length, selection, transfer};
+use crate::emulator::{ControlRegister, Intercepted, InterceptedOperation};
+use crate::state::{Cr4, VcpuState};
+
+/// DR0 to DR3 and DR7. They are remembered, but break nothing: the hypervisor does not switch them, so the
+/// guest's hardware DR7 stays without enabled breakpoints. DR6 is in the control block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DebugRegisters {
+    addresses: [u64; 4],
+    control: u64,
+}
+
+impl Default for DebugRegisters {
+    fn default() -> Self {
+        DebugRegisters { addresses: [0; 4], control: transfer::DR7_RESET }
+    }
+}
+
+/// Bits of DR6 that software can change (APM2 13.1.1.3).
+const DR6_WRITABLE: u64 = 0xe00f;
+/// Bits of DR7 that exist, and the one that is always set (APM2 13.1.1.4).
+const DR7_WRITABLE: u64 = 0xffff_23ff;
+const DR_HIGH: u64 = !0xffff_ffff;
+
+impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
+    /// Decodes the intercepted instruction. `None`: executing it again is right.
+    fn decode(&mut self, call: &Call) -> Result<Option<(VcpuState, Intercepted)>, Trouble> {
+        call.require(selection::EMULATE)?;
+        let bits = self.traits.physical_address_bits;
+        let state = self.vm.kernel.with_state(|arch| transfer::read(arch, bits));
+        match self.emulator.decode_intercepted(&state, &self.vm.memory) {
+            Ok(Some(intercepted)) => Ok(Some((state, intercepted))),
+            Ok(None) => Ok(None),
+            Err(error) => Err(Trouble::Stop(error.to_string())),
+        }
+    }
+
+    fn again(&self) -> Step {
+        let boundary = self.vm.kernel.with_state(|arch| Boundary::at_exit(arch));
+        Step::new(Mtd::empty(), boundary)
+    }
+
+    /// An instruction is done and has changed `state`.
+    fn finished(&self, mut state: VcpuState, length: u8) -> Step {
+        let rflags = state.rflags.bits();
+        state.advance_rip(length);
+        let changed = self.vm.kernel.with_state(|arch| transfer::write(arch, &state));
+        self.completed(changed, rflags)
+    }
+
+    /// MOV to or from CR8, the only control register that is intercepted.
+    pub(super) fn control_register(
+        &mut self,
+        call: &Call,
+        inside: &mut Inside<'_>,
+    ) -> Result<Step, Trouble> {
+        let Some((mut state, intercepted)) = self.decode(call)? else {
+            return Ok(self.again());
+        };
+        let board = &mut inside.machine.board;
+        match intercepted.operation {
+            InterceptedOperation::ReadControl { control: ControlRegister::Cr8, register } => {
+                state.set_gpr(register, board.cr8(self.index).into());
+            }
+            InterceptedOperation::WriteControl { control: ControlRegister::Cr8, register } => {
+                const PRIORITIES: u64 = 16;
+                let value = state.gpr(register);
+                if value >= PRIORITIES {
+                    return self.general_protection(call);
+                }
+                board.set_cr8(self.index, value as u8);
+            }
+            _ => return Err(self.unable("access to a control register")),
+        }
+        Ok(self.finished(state, intercepted.length))
+    }
+
+    /// MOV to or from a debug register.
+    pub(super) fn debug_register(&mut self, call: &Call) -> Result<Step, Trouble> {
+        call.require(selection::EMULATE | Mtd::DR)?;
+        let Some((mut state, intercepted)) = self.decode(call)? else {
+            return Ok(self.again());
+        };
+        /// CR4.DE: DR4 and DR5 are no aliases.
+        const DEBUGGING_EXTENSIONS: Cr4 = Cr4::from_bits_retain(1 << 3);
+        let aliases = !state.cr4.contains(DEBUGGING_EXTENSIONS);
+        let resolve = |number: u8| match number {
+            4 | 5 if aliases => Some(number + 2),
+            4 | 5 => None,
+            number => Some(number),
+        };
+        let mut changed = Mtd::empty();
+        match intercepted.operation {
+            InterceptedOperation::ReadDebug { number, register } => {
+                let Some(value) = resolve(number).and_then(|number| self.read_debug(number)) else {
+                    return self.undefined(call);
+                };
+                state.set_gpr(register, value);
+            }
+            InterceptedOperation::WriteDebug { number, register } => {
+                let value = state.gpr(register);
+                match resolve(number) {
+                    Some(6 | 7) if value & DR_HIGH != 0 => return self.general_protection(call),
+                    Some(number) => changed = self.write_debug(number, value),
+                    None => return self.undefined(call),
+                }
+            }
+            _ => return Err(self.unable("access to a debug register")),
+        }
+        let step = self.finished(state, intercepted.length);
+        Ok(Step { changed: step.changed | changed, ..step })
+    }
+
+    fn read_debug(&self, number: u8) -> Option<u64> {
+        match number {
+            6 => Some(self.vm.kernel.with_state(|arch| arch.dr6)),
+            7 => Some(self.debug.control),
+            number => self.debug.addresses.get(usize::from(number)).copied(),
+        }
+    }
+
+    fn write_debug(&mut self, number: u8, value: u64) -> Mtd {
+        match number {
+            6 => {
+                self.vm.kernel.with_state(|arch| {
+                    arch.dr6 = transfer::DR6_RESET | value & DR6_WRITABLE;
+                    arch.dr7 = transfer::DR7_RESET;
+                });
+                return Mtd::DR;
+            }
+            7 => self.debug.control = value & DR7_WRITABLE | transfer::DR7_RESET,
+            number => {
+                if let Some(address) = self.debug.addresses.get_mut(usize::from(number)) {
+                    *address = value;
+                }
+            }
+        }
+        Mtd::empty()
+    }
+
+    /// XSETBV (APM2 11.5.2): x87 always, AVX only with SSE, nothing else.
+    pub(super) fn xsetbv(&self, call: &Call) -> Result<Step, Trouble> {
+        const X87: u64 = 1 << 0;
+        const SSE: u64 = 1 << 1;
+        const AVX: u64 = 1 << 2;
+        if !self.traits.xsave {
+            return self.undefined(call);
+        }
+        let (register, value, rflags) = self
+            .vm
+            .kernel
+            .with_state(|arch| (arch.gpr[gpr::RCX] as u32, Self::edx_eax(arch), arch.rflags));
+        let is_known = value & !(X87 | SSE | AVX) == 0 && value & X87 != 0;
+        if register != 0 || !is_known || value & (SSE | AVX) == AVX {
+            return self.general_protection(call);
+        }
+        self.vm.kernel.with_state(|arch| {
+            arch.xcr0 = value;
+            length::advance(arch, call, length::XSETBV);
+        });
+        Ok(self.completed(Mtd::RIP | Mtd::XCR0, rflags))
+    }
+
+    /// The guest is about to leave its handler of non-maskable interrupts.
+    pub(super) fn nmi_window(&mut self) -> Step {
+        self.injector.window_opened();
+        self.injector.nmi_handler_ends();
+        let boundary = self.vm.kernel.with_state(|arch| Boundary::at_exit(arch));
+        Step::new(Mtd::empty(), Boundary { nmi_possible: false, ..boundary })
+    }
+}

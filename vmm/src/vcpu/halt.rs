@@ -1,0 +1,52 @@
+//! HLT, and waiting in general: the handler blocks until something happens or the next deadline of
+//! a model, for which it does the timer thread's work.
+
+use abi::state::Mtd;
+use vm_memory::GuestMemoryBackend;
+
+use super::{Call, Inside, Kernel, Step, Vcpu, length};
+use crate::vm::{Activity, Who};
+
+impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
+    /// HLT.
+    pub(super) fn halt(&self, call: &Call) -> Step {
+        Step { halts: true, ..self.skip(call, length::HLT) }
+    }
+
+    /// Whether there is something to do behind a HLT.
+    #[inline]
+    pub(super) fn wakes(&self, inside: &Inside<'_>, step: &Step) -> bool {
+        self.injector.wakes(&inside.machine.board, self.index, &step.boundary)
+    }
+
+    /// Waits behind a HLT. State in the UTCB stays as it is: waiting sends no messages.
+    pub(super) fn wait(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
+        loop {
+            inside = self.block(inside);
+            if self.must_look(&mut inside) {
+                return self.look_around(inside, step);
+            }
+            if self.wakes(&inside, &step) {
+                return self.enter_guest(inside, step);
+            }
+        }
+    }
+
+    /// Blocks once, with the lock free meanwhile.
+    pub(super) fn block(&self, mut inside: Inside<'vm>) -> Inside<'vm> {
+        let vm = self.vm;
+        self.set_activity(&mut inside, Activity::Waiting);
+        let deadline = inside.machine.host_deadline();
+        vm.leave(inside, Who::Waiting(self.index));
+        vm.kernel.wait(self.index, deadline);
+        let mut inside = vm.enter();
+        self.set_activity(&mut inside, Activity::Running);
+        inside
+    }
+
+    fn set_activity(&self, inside: &mut Inside<'_>, activity: Activity) {
+        if let Some(slot) = inside.machine.slots.get_mut(self.index) {
+            slot.activity = activity;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What a virtual CPU takes before it continues: the event whose delivery the exit interrupted, an
+//! exception of the instruction just handled, a non-maskable interrupt, an interrupt, or the promise
+//! to be asked again as soon as it can take one. So an interrupt costs no exit of its own if it comes up
+//! while another exit is handled.
+
+use abi::state::{ArchState, EventKind, Injection, Interruptibility};
+
+use crate::board::Board;
+use crate::state::Rflags;
+
+/// The point at which a virtual CPU continues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Boundary {
+    /// It can take an interrupt.
+    pub(super) interruptible: bool,
+    /// It can take a non-maskable interrupt, as far as instructions are concerned.
+    pub(super) nmi_possible: bool,
+    /// An instruction has ended: the interrupt shadow of the one before ends with it.
+    pub(super) ends_shadow: bool,
+    /// Delivery of this event was interrupted by the exit.
+    pub(super) interrupted: Option<Injection>,
+    /// The instruction raised this exception.
+    pub(super) exception: Option<Injection>,
+}
+
+impl Boundary {
+    /// Behind an instruction that was handled with these flags.
+    #[inline]
+    pub(super) fn after_instruction(rflags: u64) -> Self {
+        Boundary {
+            interruptible: rflags & Rflags::IF.bits() != 0,
+            nmi_possible: true,
+            ends_shadow: true,
+            ..Boundary::default()
+        }
+    }
+
+    /// Where the exit happened, which delivered flags, interruptibility and interrupted event.
+    #[inline]
+    pub(super) fn at_exit(arch: &ArchState) -> Self {
+        let state = Interruptibility::from_bits_truncate(arch.interruptibility);
+        let shadow = state.contains(Interruptibility::SHADOW);
+        Boundary {
+            interruptible: !shadow && arch.rflags & Rflags::IF.bits() != 0,
+            nmi_possible: !shadow,
+            interrupted: Some(arch.interrupted).filter(|event| event.is_valid()),
+            ..Boundary::default()
+        }
+    }
+
+    /// Where a recall stopped it, before it executed another instruction. What was to be injected has not
+    /// been: an earlier reply's event, or one whose delivery an interrupt of the host interrupted.
+    #[inline]
+    pub(super) fn at_recall(arch: &ArchState) -> Self {
+        let event = Injection(arch.injection.0 & !WINDOWS);
+        let interrupted = Some(event).filter(|event| event.is_valid());
+        Boundary { interrupted, ..Self::at_exit(arch) }
+    }
+
+    /// Where the CPU has just said that it can take an interrupt.
+    pub(super) fn at_window() -> Self {
+        Boundary { interruptible: true, nmi_possible: true, ..Boundary::default() }
+    }
+
+    /// The same, with an exception.
+    pub(super) fn with_exception(self, exception: Injection) -> Self {
+        Boundary { exception: Some(exception), ..self }
+    }
+}
+
+/// What has been promised to and by a virtual CPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Injector {
+    /// Window requests that the CPU has.
+    window: u64,
+    nmi_pending: bool,
+    /// Until the IRET of the handler.
+    nmi_blocked: bool,
+}
+
+/// Requests in an injection word that are no events.
+const WINDOWS: u64 = Injection::INTERRUPT_WINDOW | Injection::NMI_WINDOW;
+/// Vector of non-maskable interrupts.
+const NMI: u8 = 2;
+
+impl Injector {
+    /// A non-maskable interrupt arrived.
+    pub(super) fn nmi(&mut self) {
+        self.nmi_pending = true;
+    }
+
+    /// The CPU exited for a window; the request has ended with that.
+    pub(super) fn window_opened(&mut self) {
+        self.window = 0;
+    }
+
+    /// The CPU is about to execute the IRET that unblocks NMIs. One that is pending is delivered with the
+    /// next exit: before the IRET it would overwrite the frame that the IRET is to use.
+    pub(super) fn nmi_handler_ends(&mut self) {
+        self.nmi_blocked = false;
+    }
+
+    /// Whether something could end a HLT.
+    #[inline]
+    pub(super) fn wakes(&self, board: &Board, vcpu: usize, boundary: &Boundary) -> bool {
+        boundary.exception.is_some()
+            || self.nmi_pending && !self.nmi_blocked
+            || boundary.interruptible && board.interrupt_pending(vcpu)
+    }
+
+    /// What to inject; `None` if nothing changes.
+    #[inline]
+    pub(super) fn decide(
+        &mut self,
+        board: &mut Board,
+        vcpu: usize,
+        boundary: &Boundary,
+    ) -> Option<Injection> {
+        let mut injection = Injection::NONE;
+        if let Some(event) = boundary.interrupted.or(boundary.exception) {
+            injection = event;
+        } else if self.nmi_pending && !self.nmi_blocked && boundary.nmi_possible {
+            self.nmi_pending = false;
+            self.nmi_blocked = true;
+            injection = Injection::event(EventKind::Nmi, NMI);
+        } else if boundary.interruptible
+            && board.interrupt_pending(vcpu)
+            && let Some(vector) = board.take_interrupt(vcpu)
+        {
+            injection = Injection::event(EventKind::Interrupt, vector);
+        }
+        // Delivery of an interrupt disables more of them, but a second one may be pending already.
+        let wish = if board.interrupt_pending(vcpu) {
+            Injection::INTERRUPT_WINDOW
+        } else if self.nmi_blocked {
+            Injection::NMI_WINDOW
+        } else {
+            0
+        };
+        let before = std::mem::replace(&mut self.window, wish);
+        (injection.is_valid() || wish != before).then_some(Injection(injection.0 | wish))
+    }
+}

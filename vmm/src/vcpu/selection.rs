@@ -1,0 +1,67 @@
+//! Which state each exit delivers: as much as its handler reads, since every word is copied.
+
+use abi::event::guest;
+use abi::hip::Features;
+use abi::state::Mtd;
+
+use super::exit::Exit;
+
+/// What the emulator of instructions needs.
+pub(super) const EMULATE: Mtd = Mtd::EMULATE;
+/// Everything that is read to put a rarely used register into an MSR access, or to report a guest that
+/// cannot continue.
+pub(super) const FULL: Mtd = Mtd::EMULATE
+    .union(Mtd::SYSCALL)
+    .union(Mtd::SYSENTER)
+    .union(Mtd::DR)
+    .union(Mtd::PAT)
+    .union(Mtd::XCR0);
+/// What a decision about interrupts needs where no instruction has ended.
+pub(super) const RECALL: Mtd = Mtd::RFLAGS.union(Mtd::STA).union(Mtd::INJ);
+/// All that a virtual CPU has: what starts it.
+pub(super) const EVERYTHING: Mtd = FULL
+    .union(Mtd::SEG)
+    .union(Mtd::GDTR)
+    .union(Mtd::IDTR)
+    .union(Mtd::TSC)
+    .union(Mtd::CTRL)
+    .union(Mtd::TLB_FLUSH)
+    .difference(Mtd::INST_BYTES);
+
+/// The selection for event `number` of a virtual CPU, on a machine with these features.
+#[must_use]
+pub fn selection(number: u64, features: Features, xsave: bool) -> Mtd {
+    let words = abi::event::EventWords::default();
+    // The flags say whether the guest takes interrupts once the instruction is done. Its length comes with RIP,
+    // from CPUs that save it; for the others it is known (`length`).
+    let instruction = if features.contains(Features::NRIP) {
+        Mtd::RFLAGS.union(Mtd::RIP)
+    } else {
+        Mtd::RFLAGS
+    };
+    if number == PORT_IO {
+        return Mtd::ACDB | Mtd::RFLAGS;
+    }
+    match Exit::of_svm(number, &words) {
+        Exit::Cpuid if xsave => Mtd::ACDB | Mtd::CR | Mtd::XCR0 | instruction,
+        Exit::Cpuid | Exit::MsrRead | Exit::MsrWrite | Exit::Xsetbv => Mtd::ACDB | instruction,
+        Exit::Halt | Exit::Pause | Exit::CacheControl => instruction,
+        Exit::Recall | Exit::InterruptWindow | Exit::NmiWindow => RECALL,
+        Exit::NestedFault(_) | Exit::ControlRegister => EMULATE,
+        Exit::DebugRegister => EMULATE | Mtd::DR,
+        Exit::Startup => Mtd::empty(),
+        _ => FULL,
+    }
+}
+
+/// IN, OUT, INS, OUTS (APM2 appendix C), whose selection does not depend on which of them it was.
+const PORT_IO: u64 = 0x7b;
+
+/// The events of a virtual CPU that can occur. There need be no portals for the others.
+pub fn events() -> impl Iterator<Item = u64> {
+    let occurs = |number: &u64| {
+        let exit = Exit::of_svm(*number, &abi::event::EventWords::default());
+        exit != Exit::Unexpected || *number == PORT_IO
+    };
+    (0..guest::COUNT).filter(occurs)
+}

@@ -1,0 +1,154 @@
+//! Between the state as exits deliver it and as the emulator and the loaders know it.
+
+use abi::state::{ArchState, Controls, Injection, Mtd, seg};
+
+use crate::state::{
+    Cr0, Cr4, DescriptorTable, Efer, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState,
+};
+
+/// Index in [`ArchState::seg`] of each segment register.
+const SEGMENTS: [(SegmentRegister, usize); 6] = [
+    (SegmentRegister::Es, seg::ES),
+    (SegmentRegister::Cs, seg::CS),
+    (SegmentRegister::Ss, seg::SS),
+    (SegmentRegister::Ds, seg::DS),
+    (SegmentRegister::Fs, seg::FS),
+    (SegmentRegister::Gs, seg::GS),
+];
+
+fn from_abi(segment: &abi::state::Segment) -> Segment {
+    Segment {
+        selector: segment.selector,
+        attributes: SegmentAttributes::from_bits_retain(segment.attributes),
+        limit: segment.limit,
+        base: segment.base,
+    }
+}
+
+fn to_abi(segment: &Segment) -> abi::state::Segment {
+    abi::state::Segment {
+        selector: segment.selector,
+        attributes: segment.attributes.bits(),
+        limit: segment.limit,
+        base: segment.base,
+    }
+}
+
+fn table_to_abi(table: &DescriptorTable) -> abi::state::Segment {
+    abi::state::Segment {
+        limit: table.limit.into(),
+        base: table.base,
+        ..abi::state::Segment::default()
+    }
+}
+
+/// What [`Mtd::EMULATE`] delivers.
+pub(super) fn read(arch: &ArchState, physical_address_bits: u8) -> VcpuState {
+    VcpuState {
+        gpr: arch.gpr,
+        rip: arch.rip,
+        rflags: Rflags::from_bits_retain(arch.rflags),
+        cr0: Cr0::from_bits_retain(arch.cr0),
+        cr2: arch.cr2,
+        cr3: arch.cr3,
+        cr4: Cr4::from_bits_retain(arch.cr4),
+        efer: Efer::from_bits_retain(arch.efer),
+        segments: SEGMENTS.map(|(_, index)| from_abi(&arch.seg[index])),
+        physical_address_bits,
+        ..VcpuState::default()
+    }
+}
+
+/// The XMM registers, where they were delivered.
+pub(super) fn read_xmm(arch: &ArchState) -> [u128; 16] {
+    arch.xmm.map(|[low, high]| u128::from(high) << u64::BITS | u128::from(low))
+}
+
+/// Stores what an emulated instruction can change, and says what that is.
+pub(super) fn write(arch: &mut ArchState, state: &VcpuState) -> Mtd {
+    arch.rip = state.rip;
+    arch.rflags = state.rflags.bits();
+    let mut changed = Mtd::RIP | Mtd::RFLAGS;
+    if arch.gpr != state.gpr {
+        arch.gpr = state.gpr;
+        changed |= Mtd::GPR;
+    }
+    if let Some(xmm) = &state.xmm {
+        arch.xmm = xmm.map(|value| [value as u64, (value >> u64::BITS) as u64]);
+        changed |= Mtd::XMM;
+    }
+    changed
+}
+
+/// Reset value of DR6, the bits that are always set (APM2 13.1.1.3).
+pub(super) const DR6_RESET: u64 = 0xffff_0ff0;
+/// Reset value of DR7, the bit that is always set (APM2 13.1.1.4).
+pub(super) const DR7_RESET: u64 = 0x400;
+/// Reset value of the PAT (APM2 7.8.1).
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+/// XCR0 after reset: x87 state, which cannot be off.
+const XCR0_RESET: u64 = 1;
+
+/// Stores all of the state of a virtual CPU that starts.
+pub(super) fn write_initial(arch: &mut ArchState, state: &VcpuState, tsc_offset: u64) {
+    *arch = ArchState {
+        gpr: state.gpr,
+        rip: state.rip,
+        rflags: state.rflags.bits(),
+        controls: Controls::HLT.bits(),
+        injection: Injection::NONE,
+        cr0: state.cr0.bits(),
+        cr2: state.cr2,
+        cr3: state.cr3,
+        cr4: state.cr4.bits(),
+        efer: state.efer.bits(),
+        dr6: DR6_RESET,
+        dr7: DR7_RESET,
+        pat: PAT_RESET,
+        xcr0: XCR0_RESET,
+        tsc_offset,
+        ..ArchState::default()
+    };
+    for (segment, index) in SEGMENTS {
+        arch.seg[index] = to_abi(state.segment(segment));
+    }
+    arch.seg[seg::TR] = to_abi(&state.tr);
+    arch.seg[seg::LDTR] = to_abi(&state.ldtr);
+    arch.seg[seg::GDTR] = table_to_abi(&state.gdtr);
+    arch.seg[seg::IDTR] = table_to_abi(&state.idtr);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_initially_is_read_back() {
+        let mut state = VcpuState {
+            rip: 0x10_0200,
+            cr3: 0x3000,
+            cr0: Cr0::PE | Cr0::PG,
+            efer: Efer::LMA,
+            physical_address_bits: 40,
+            ..VcpuState::default()
+        };
+        state.segments[SegmentRegister::Cs as usize].attributes = SegmentAttributes::LONG;
+        state.segments[SegmentRegister::Gs as usize].base = 0x1234;
+        let mut arch = ArchState::default();
+        write_initial(&mut arch, &state, 0);
+        assert_eq!(read(&arch, 40), state);
+    }
+
+    #[test]
+    fn only_what_changed_is_taken_back() {
+        let mut arch = ArchState::default();
+        let mut state = read(&arch, 40);
+        state.rip = 3;
+        assert_eq!(write(&mut arch, &state), Mtd::RIP | Mtd::RFLAGS);
+        state.set_gpr(crate::state::Gpr::R15, 1);
+        state.xmm = Some([7 << 64 | 5; 16]);
+        assert_eq!(write(&mut arch, &state), Mtd::RIP | Mtd::RFLAGS | Mtd::GPR | Mtd::XMM);
+        assert_eq!((arch.gpr[15], arch.xmm[3]), (1, [5, 7]));
+        assert_eq!(read_xmm(&arch), [7 << 64 | 5; 16]);
+    }
+}

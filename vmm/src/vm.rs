@@ -1,0 +1,209 @@
+//! A virtual machine: its board, and what its virtual CPUs, its timer thread and the component's
+//! entrypoint share.
+//!
+//! Everybody [enters](Vm::enter) under one lock, which brings the models up to date, and
+//! [leaves](Vm::leave), which tells the others what has become their business: a virtual CPU that runs
+//! is recalled, one that waits is woken, the timer thread learns of an earlier deadline.
+
+mod machine;
+
+use std::num::NonZeroU64;
+
+use device_models::bus::power::PowerEvent;
+use device_models::bus::serial::HostSerial;
+use device_models::rtc::UnixSeconds;
+use device_models::time::{Clock, Tsc};
+use runtime::sync::{Mutex, MutexGuard};
+
+use crate::acpi::MachineDescription;
+use crate::board::{Board, BoardError, Environment};
+use crate::config::VmmConfig;
+use crate::exit_stats::ExitStats;
+use crate::kernel::Kernel;
+use crate::state::VcpuState;
+pub(crate) use machine::Activity;
+pub(crate) use machine::{Life, Machine, Who};
+
+/// Puts kernel, tables and whatever else into guest memory, and says where the boot CPU starts.
+pub type Loader<M> = Box<dyn Fn(&M) -> Result<VcpuState, String> + Send + Sync>;
+
+/// Why a machine cannot be switched on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// Its board cannot be built.
+    #[error("machine: {0}")]
+    Board(#[from] BoardError),
+    /// There is nothing to start.
+    #[error("boot: {0}")]
+    Boot(String),
+}
+
+/// What a machine is made of, beside its configuration.
+pub struct Parts<K, M> {
+    /// The hypervisor.
+    pub kernel: K,
+    /// Guest RAM.
+    pub memory: M,
+    /// Ticks of the TSC per second.
+    pub tsc_hz: NonZeroU64,
+    /// The time of day now.
+    pub wall_clock: UnixSeconds,
+    /// Fills the memory.
+    pub loader: Loader<M>,
+}
+
+/// A virtual machine.
+pub struct Vm<K, M> {
+    pub(crate) kernel: K,
+    pub(crate) memory: M,
+    config: VmmConfig,
+    description: MachineDescription,
+    clock: Clock,
+    /// The time of day, and the host's TSC then.
+    wall_clock: (UnixSeconds, u64),
+    loader: Loader<M>,
+    machine: Mutex<Machine>,
+}
+
+/// Access to the machine, with its models brought up to `now`.
+pub(crate) struct Inside<'a> {
+    pub(crate) machine: MutexGuard<'a, Machine>,
+    pub(crate) now: Tsc,
+}
+
+impl<K: Kernel, M> Vm<K, M> {
+    /// Builds a machine and switches it on; virtual CPUs do not run yet.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn new(config: VmmConfig, parts: Parts<K, M>) -> Result<Self, StartError> {
+        let Parts { kernel, memory, tsc_hz, wall_clock, loader } = parts;
+        let description = MachineDescription::of(&config.machine);
+        let clock = Clock::new(tsc_hz);
+        let environment = Environment { clock, wall_clock };
+        let board = Board::new(&config.machine, &description.fixed, environment)?;
+        let (vcpus, stats) = (config.machine.vcpu_count(), config.exit_stats);
+        let now = kernel.now();
+        let vm = Vm {
+            machine: Mutex::new(Machine::new(board, vcpus, tsc_hz.get(), stats)),
+            wall_clock: (wall_clock, now),
+            kernel,
+            memory,
+            config,
+            description,
+            clock,
+            loader,
+        };
+        vm.reset(&mut vm.machine.lock())?;
+        Ok(vm)
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &VmmConfig {
+        &self.config
+    }
+
+    /// Ticks of the TSC per second.
+    pub fn tsc_hz(&self) -> u64 {
+        self.clock.tsc_hz()
+    }
+
+    /// Takes the lock and brings the models up to date.
+    #[inline]
+    pub(crate) fn enter(&self) -> Inside<'_> {
+        let mut machine = self.machine.lock();
+        let now = machine.time(self.kernel.now());
+        machine.catch_up(now);
+        Inside { machine, now }
+    }
+
+    /// Gives the lock back and tells others what they need to know.
+    #[inline]
+    pub(crate) fn leave(&self, mut inside: Inside<'_>, who: Who) {
+        let errands = inside.machine.close(inside.now, who);
+        drop(inside);
+        errands.run(&self.kernel);
+    }
+
+    /// Does what the guest wants to happen to the machine.
+    pub(crate) fn power(&self, inside: &mut Inside<'_>, event: PowerEvent, me: usize) {
+        match event {
+            PowerEvent::Off => inside.machine.end(EXIT_OFF),
+            PowerEvent::Reset => {
+                if let Err(error) = self.reset(&mut inside.machine) {
+                    self.kernel.log(format_args!("Error: reset: {error}"));
+                    inside.machine.end(EXIT_FAILURE);
+                    return;
+                }
+                // Nobody can do anything before the lock is free.
+                inside.machine.restart(me).run(&self.kernel);
+                inside.now = inside.machine.time(self.kernel.now());
+            }
+        }
+    }
+
+    /// Rebuilds the models, fills the memory again and starts over. RAM keeps the rest of its content, as it
+    /// does in a machine of metal.
+    fn reset(&self, machine: &mut Machine) -> Result<(), StartError> {
+        let origin = self.kernel.now();
+        let (UnixSeconds(then), at) = self.wall_clock;
+        let elapsed = origin.saturating_sub(at) / self.clock.tsc_hz();
+        let wall_clock = UnixSeconds(then.saturating_add_unsigned(elapsed));
+        let environment = Environment { clock: self.clock, wall_clock };
+        let mut board = Board::new(&self.config.machine, &self.description.fixed, environment)?;
+        board.succeed(&mut machine.board);
+        machine.board = board;
+        machine.boot_state = (self.loader)(&self.memory).map_err(StartError::Boot)?;
+        machine.origin = origin;
+        machine.generation += 1;
+        Ok(())
+    }
+
+    /// For the timer thread: does what is due and returns the host's TSC value until which there is nothing
+    /// to do.
+    pub fn serve_timers(&self) -> Option<u64> {
+        let mut inside = self.enter();
+        let errands = inside.machine.close(inside.now, Who::Timer);
+        let until = inside.machine.host_deadline();
+        drop(inside);
+        errands.run(&self.kernel);
+        until
+    }
+
+    /// For the entrypoint: takes the output of a serial line; `to` is emptied first.
+    pub fn take_output(&self, host: HostSerial, to: &mut Vec<u8>) {
+        let mut inside = self.enter();
+        inside.machine.attended();
+        inside.machine.board.serial().take(host, to);
+        self.leave(inside, Who::Entrypoint);
+    }
+
+    /// For the entrypoint: offers input of a serial line and returns how many bytes were taken. The
+    /// entrypoint is called to attend again when there is room for the rest.
+    pub fn offer_input(&self, host: HostSerial, bytes: &[u8]) -> usize {
+        let mut inside = self.enter();
+        inside.machine.attended();
+        let now = inside.now;
+        let taken = inside.machine.board.receive(now, host, bytes);
+        self.leave(inside, Who::Entrypoint);
+        taken
+    }
+
+    /// For the entrypoint: the exit code, once the machine has ended.
+    pub fn ended(&self) -> Option<i64> {
+        match self.machine.lock().life {
+            Life::Running => None,
+            Life::Ended(code) => Some(code),
+        }
+    }
+
+    /// How often the machine exited, if the configuration asks for that.
+    pub fn stats(&self) -> Option<ExitStats> {
+        self.machine.lock().stats.clone()
+    }
+}
+
+/// The guest switched itself off.
+const EXIT_OFF: i64 = 0;
+/// The guest cannot continue.
+pub(crate) const EXIT_FAILURE: i64 = 1;

@@ -1,0 +1,277 @@
+//! What is under the lock of a virtual machine.
+
+use device_models::time::{Tsc, earliest};
+
+use crate::board::{Board, VcpuNews, VcpuSet};
+use crate::exit_stats::ExitStats;
+use crate::kernel::Kernel;
+use crate::state::VcpuState;
+
+/// What a virtual CPU does, as far as others have to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activity {
+    /// It executes instructions, or its exit is being handled.
+    #[default]
+    Running,
+    /// Its handler waits for something to happen.
+    Waiting,
+}
+
+/// A virtual CPU as others see it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Slot {
+    pub(crate) activity: Activity,
+    /// It was told to look here and has not done so yet.
+    pub(crate) kicked: bool,
+    pub(crate) news: VcpuNews,
+}
+
+/// Who leaves the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The handler of a virtual CPU, which continues.
+    Vcpu(usize),
+    /// The handler of a virtual CPU, which waits until the deadline.
+    Waiting(usize),
+    /// The timer thread, which waits until the deadline.
+    Timer,
+    /// The entrypoint.
+    Entrypoint,
+}
+
+impl Who {
+    fn vcpu(self) -> Option<usize> {
+        match self {
+            Who::Vcpu(vcpu) | Who::Waiting(vcpu) => Some(vcpu),
+            Who::Timer | Who::Entrypoint => None,
+        }
+    }
+}
+
+/// Life of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Running,
+    /// Over, with the exit code of the component.
+    Ended(i64),
+}
+
+/// How long output may wait for more.
+const FLUSH_US: u64 = 5_000;
+const US_PER_SECOND: u64 = 1_000_000;
+
+/// The machine's state.
+pub(crate) struct Machine {
+    pub(crate) board: Board,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) life: Life,
+    /// Counts how often the machine was switched on or reset.
+    pub(crate) generation: u64,
+    /// Where the boot CPU starts.
+    pub(crate) boot_state: VcpuState,
+    /// The host's TSC at tick 0 of the machine's clock.
+    pub(crate) origin: u64,
+    pub(crate) stats: Option<ExitStats>,
+    flush_ticks: u64,
+    /// What the timer thread waits for.
+    armed: Option<Tsc>,
+    /// When output has waited long enough.
+    flush_at: Option<Tsc>,
+    /// The entrypoint was told to look here and has not done so yet.
+    attending: bool,
+}
+
+impl Machine {
+    pub(super) fn new(board: Board, vcpus: usize, tsc_hz: u64, stats: bool) -> Self {
+        Machine {
+            board,
+            slots: vec![Slot::default(); vcpus],
+            life: Life::Running,
+            generation: 0,
+            boot_state: VcpuState::default(),
+            origin: 0,
+            stats: stats.then(ExitStats::default),
+            flush_ticks: (u128::from(tsc_hz) * u128::from(FLUSH_US) / u128::from(US_PER_SECOND)) as u64,
+            armed: None,
+            flush_at: None,
+            attending: false,
+        }
+    }
+
+    /// The machine's time for a value of the host's TSC. CPUs whose counters are a little apart see no time
+    /// before the beginning.
+    #[inline]
+    pub(crate) fn time(&self, host: u64) -> Tsc {
+        Tsc(host.saturating_sub(self.origin))
+    }
+
+    /// The host's TSC when something has to be done next.
+    pub(crate) fn host_deadline(&mut self) -> Option<u64> {
+        let Tsc(ticks) = self.deadline()?;
+        Some(self.origin.saturating_add(ticks))
+    }
+
+    /// When something has to be done next.
+    #[inline]
+    pub(crate) fn deadline(&mut self) -> Option<Tsc> {
+        earliest(self.board.deadline(), self.flush_at)
+    }
+
+    /// Brings the models up to `now`.
+    #[inline]
+    pub(super) fn catch_up(&mut self, now: Tsc) {
+        if self.board.deadline().is_some_and(|deadline| deadline <= now) {
+            self.board.expire(now);
+        }
+    }
+
+    /// Ends the machine; the first reason counts.
+    pub(crate) fn end(&mut self, code: i64) {
+        if self.life == Life::Running {
+            self.life = Life::Ended(code);
+        }
+    }
+
+    /// Finds out what others have to be told when `who` leaves.
+    #[inline]
+    pub(super) fn close(&mut self, now: Tsc, who: Who) -> Errands {
+        let mut errands = Errands::default();
+        let marked = self.board.take_marked();
+        if !marked.is_empty() {
+            self.kick(marked, who.vcpu(), &mut errands);
+        }
+        if self.life != Life::Running {
+            self.finish(who.vcpu(), &mut errands);
+        }
+        self.flush(now, who, &mut errands);
+        self.set_timer(who, &mut errands);
+        errands
+    }
+
+    /// Makes sure that somebody is there at the deadline.
+    #[inline]
+    fn set_timer(&mut self, who: Who, errands: &mut Errands) {
+        match who {
+            // It waits for the deadline itself.
+            Who::Waiting(_) => {}
+            Who::Timer => self.armed = self.deadline(),
+            Who::Vcpu(_) | Who::Entrypoint => {
+                if let Some(deadline) = self.deadline()
+                    && self.armed.is_none_or(|armed| deadline < armed)
+                {
+                    self.armed = Some(deadline);
+                    errands.rearm = true;
+                }
+            }
+        }
+    }
+
+    fn kick(&mut self, marked: VcpuSet, me: Option<usize>, errands: &mut Errands) {
+        for vcpu in marked.iter() {
+            let news = self.board.take_news(vcpu);
+            let pending = self.board.interrupt_pending(vcpu);
+            let Some(slot) = self.slots.get_mut(vcpu) else {
+                continue;
+            };
+            if news.init {
+                slot.news = news;
+            } else {
+                slot.news.nmi |= news.nmi;
+                slot.news.startup = news.startup.or(slot.news.startup);
+            }
+            let something = pending || slot.news != VcpuNews::default();
+            if something && Some(vcpu) != me {
+                errands.tell(vcpu, slot);
+            }
+        }
+    }
+
+    /// Everybody has to see that the machine has ended.
+    #[cold]
+    fn finish(&mut self, me: Option<usize>, errands: &mut Errands) {
+        for (vcpu, slot) in self.slots.iter_mut().enumerate() {
+            if Some(vcpu) != me {
+                errands.tell(vcpu, slot);
+            }
+        }
+        self.attend(errands);
+    }
+
+    /// Everybody has to start over.
+    #[cold]
+    pub(super) fn restart(&mut self, me: usize) -> Errands {
+        let mut errands = Errands::default();
+        for (vcpu, slot) in self.slots.iter_mut().enumerate() {
+            let kicked = Slot { activity: slot.activity, kicked: slot.kicked, ..Slot::default() };
+            *slot = kicked;
+            if vcpu != me {
+                errands.tell(vcpu, slot);
+            }
+        }
+        errands
+    }
+
+    #[inline]
+    fn flush(&mut self, now: Tsc, who: Who, errands: &mut Errands) {
+        let waits = matches!(who, Who::Waiting(_));
+        let serial = self.board.serial();
+        if serial.is_empty() {
+            self.flush_at = None;
+        } else if waits || serial.is_crowded() || self.flush_at.is_some_and(|at| at <= now) {
+            self.flush_at = None;
+            self.attend(errands);
+        } else if self.flush_at.is_none() && !self.attending {
+            self.flush_at = Some(now.after(self.flush_ticks));
+        }
+        if self.board.wants_input() {
+            self.attend(errands);
+        }
+    }
+
+    /// The entrypoint looks here.
+    pub(super) fn attended(&mut self) {
+        self.attending = false;
+    }
+
+    fn attend(&mut self, errands: &mut Errands) {
+        errands.attend |= !self.attending;
+        self.attending = true;
+    }
+}
+
+/// Whom to tell once the lock is free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Errands {
+    recall: VcpuSet,
+    wake: VcpuSet,
+    rearm: bool,
+    attend: bool,
+}
+
+impl Errands {
+    fn tell(&mut self, vcpu: usize, slot: &mut Slot) {
+        if !slot.kicked {
+            slot.kicked = true;
+            match slot.activity {
+                Activity::Running => self.recall.insert(vcpu),
+                Activity::Waiting => self.wake.insert(vcpu),
+            }
+        }
+    }
+
+    /// Runs them.
+    #[inline]
+    pub(super) fn run(self, kernel: &impl Kernel) {
+        if self == Errands::default() {
+            return;
+        }
+        self.recall.iter().for_each(|vcpu| kernel.recall(vcpu));
+        self.wake.iter().for_each(|vcpu| kernel.wake(vcpu));
+        if self.rearm {
+            kernel.rearm_timer();
+        }
+        if self.attend {
+            kernel.attend();
+        }
+    }
+}
