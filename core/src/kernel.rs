@@ -183,6 +183,20 @@ impl<M: Machine> Kernel<'_, M> {
         })
     }
 
+    /// Lets virtual CPUs in an MSR space reach registers without exit, as far as the kernel switches them.
+    pub fn give_msrs(&self, msrs: Range, space: Sel) -> Result<(), Status> {
+        let (src, count) = (msrs.base(), msrs.size());
+        let rights = (MemRights::READ | MemRights::WRITE).bits();
+        self.delegate(Delegate {
+            from: root::ALL_MSR,
+            to: space,
+            src,
+            dst: src,
+            count,
+            rights,
+        })
+    }
+
     /// Routes an interrupt to a semaphore: address and data of a message-signalled one.
     pub fn assign_int(&self, sm: Sel, source: IntSource) -> Result<(u64, u64), Status> {
         self.0.assign_int(AssignInt {

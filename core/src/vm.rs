@@ -41,8 +41,22 @@ const PART_COST: Resources = Resources::caps(1);
 struct Home {
     key: Key,
     pd: Sel,
+    /// Guest-physical memory, followed by the MSRs that need no exit.
     guest: Sel,
 }
+
+impl Home {
+    fn msrs(self) -> Sel {
+        self.guest.offset(1)
+    }
+}
+
+/// Selectors of a home's spaces.
+const SPACES: u64 = 2;
+/// First register and number of those that vCPUs have for themselves: SYSENTER_CS to SYSENTER_EIP, STAR to SFMASK, and
+/// FS_BASE to KERNEL_GS_BASE (APM vol. 2, appendix A). They are the guest's state and nothing else, so that no VMM wants
+/// to see them accessed.
+const GUEST_MSRS: [(u64, u64); 3] = [(0x174, 3), (0xc000_0081, 4), (0xc000_0100, 3)];
 
 /// A VM session.
 #[derive(Clone, Debug)]
@@ -97,13 +111,14 @@ impl<M: Machine> vm::Server<Handle> for Call<'_, '_, M> {
         if self.core.vms.get(&self.key).is_none_or(|vm| vm.was_bound) {
             return Err(VmError::InvalidPd);
         }
-        let guest = self.core.alloc_selectors(1).map_err(vm_error)?;
-        if let Err(status) = self.core.kernel.create_space(guest, pd, SpaceKind::Guest) {
-            self.core.free_selectors(guest, 1);
+        let guest = self.core.alloc_selectors(SPACES).map_err(vm_error)?;
+        let home = Home { key, pd, guest };
+        if let Err(status) = self.core.make_spaces(home) {
+            self.core.destroy_spaces(home);
             return Err(status_error(status));
         }
         if let Some(vm) = self.core.vms.get_mut(&self.key) {
-            vm.home = Some(Home { key, pd, guest });
+            vm.home = Some(home);
             vm.was_bound = true;
         }
         Ok(())
@@ -209,12 +224,27 @@ fn status_error(status: Status) -> VmError {
 }
 
 impl<M: Machine> Core<'_, M> {
+    fn make_spaces(&self, home: Home) -> Result<(), Status> {
+        self.kernel.create_space(home.guest, home.pd, SpaceKind::Guest)?;
+        self.kernel.create_space(home.msrs(), home.pd, SpaceKind::Msr)?;
+        for msrs in GUEST_MSRS.into_iter().filter_map(|(first, count)| Range::new(first, count)) {
+            self.kernel.give_msrs(msrs, home.msrs())?;
+        }
+        Ok(())
+    }
+
+    fn destroy_spaces(&mut self, home: Home) {
+        self.kernel.destroy(home.guest);
+        self.kernel.destroy(home.msrs());
+        self.free_selectors(home.guest, SPACES);
+    }
+
     fn make_vcpu(&mut self, home: Home, cpu: CpuId, event_base: Sel) -> Result<Sel, VmError> {
         let ec = self.alloc_selectors(SELECTORS).map_err(vm_error)?;
         let body = EcBody::Vcpu {
             guest: home.guest,
             pio: Sel::NONE,
-            msr: Sel::NONE,
+            msr: home.msrs(),
         };
         let made = self.kernel.0.create_ec(CreateEc {
             dst: ec,
@@ -319,8 +349,7 @@ impl<M: Machine> Core<'_, M> {
             self.detach_guest_region(key, base);
         }
         if let Some(home) = self.vms.remove(&key).and_then(|vm| vm.home) {
-            self.kernel.destroy(home.guest);
-            self.free_selectors(home.guest, 1);
+            self.destroy_spaces(home);
         }
         self.destroy_object(key);
     }

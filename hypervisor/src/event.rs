@@ -1,6 +1,6 @@
 //! Events: exceptions of threads and exits of vCPUs, sent as messages to the EC's event portals.
 
-use crate::arch::{log, virt};
+use crate::arch::{log, switch, virt};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
 use crate::frame::{Kind, Reg};
@@ -85,7 +85,11 @@ pub fn raise(
             ipc::send(ec, handler);
             sched::run(cpu, handler)
         }
-        None => sched::reactivate(cpu),
+        None => {
+            // The handler may be on another CPU.
+            switch::put_down(cpu, ec);
+            sched::reactivate(cpu)
+        }
     }
 }
 
@@ -120,7 +124,7 @@ fn kill(ec: &'static Ec, number: u64) {
 }
 
 /// Turns a pending recall or startup of a runnable EC into its event. False if there is nobody to tell.
-pub fn recall(_cpu: &'static Cpu, ec: &'static Ec) -> bool {
+pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
     let frame = ec.frame();
     let what = frame.get(Reg::Recall);
     frame.set(Reg::Recall, pending::NONE);
@@ -132,6 +136,7 @@ pub fn recall(_cpu: &'static Cpu, ec: &'static Ec) -> bool {
     note(ec, number, 0, 0);
     match portal(ec, number) {
         Some(pt) => {
+            switch::put_down(cpu, ec);
             if frame.kind() == Kind::Sysret as u64 {
                 // From here on it continues with all registers. SYSCALL left RIP and RFLAGS in RCX and R11.
                 frame.set(Reg::Rcx, frame.get(Reg::Rip));

@@ -3,7 +3,6 @@
 use crate::arch::{apic, ioapic};
 use crate::cpu::{self, Cpu};
 use crate::mem::lock::Lock;
-use crate::mem::object::Object;
 use crate::sm::Sm;
 use abi::hypercall::IntSource;
 use abi::status::Status;
@@ -11,9 +10,11 @@ use abi::status::Status;
 /// Vectors for devices: above the exceptions, below the kernel's own.
 const DEVICE_VECTORS: core::ops::Range<usize> = 0x20..0xf0;
 
-/// Source of a vector ([`Cpu::vector_source`]): message-signalled or an edge, nothing to unmask.
-const EDGE: u64 = 0;
-/// Level-triggered GSI: the GSI is in the low bits.
+/// Source of a vector ([`Cpu::vector_source`]): message-signalled, nothing to mask.
+const MESSAGE: u64 = 0;
+/// A GSI, which is in the low bits.
+const ROUTED: u64 = 1 << 34;
+/// It is level-triggered.
 const LEVEL: u64 = 1 << 32;
 /// The level-triggered line is masked until acknowledged.
 const MASKED: u64 = 1 << 33;
@@ -47,13 +48,14 @@ pub fn assign(target: &'static Cpu, sm: &'static Sm, source: IntSource) -> Resul
     }
     let vector = DEVICE_VECTORS
         .clone()
-        .find(|&v| target.vectors[v].get().is_none())
+        // That of a dead semaphore is not free before its source is masked.
+        .find(|&v| target.vectors[v].raw() == 0)
         .ok_or(Status::Busy)?;
     target.vector_source[vector].set(match source {
-        IntSource::Gsi {
-            gsi, level: true, ..
-        } => u64::from(gsi) | LEVEL,
-        _ => EDGE,
+        IntSource::Gsi { gsi, level, .. } => {
+            u64::from(gsi) | ROUTED | if level { LEVEL } else { 0 }
+        }
+        IntSource::Msi => MESSAGE,
     });
     target.vectors[vector].set(Some(sm));
     sm.interrupt.publish(target.index() << 8 | vector as u64);
@@ -117,12 +119,11 @@ pub fn release(sm: &'static Sm) {
     let Some((target, vector)) = locate(sm) else {
         return;
     };
+    let _guard = ASSIGNING.lock();
     sm.interrupt.set(0);
     let source = target.vector_source[vector].get();
-    if source & LEVEL != 0 {
-        ioapic::mask((source & GSI) as u32, true);
+    if source & ROUTED != 0 {
+        ioapic::unroute((source & GSI) as u32, vector as u8, target.apic_id.get());
     }
-    if target.vectors[vector].raw() == sm.addr() {
-        target.vectors[vector].set(None);
-    }
+    target.vectors[vector].set(None);
 }

@@ -3,7 +3,7 @@
 //! Destroying a PD destroys all that is on its list.
 
 use crate::mem::object::{self, AnyObject, Header, Object, Word};
-use crate::mem::{Link, Page, lock::Lock, pool};
+use crate::mem::{Link, Page, lock::Lock, pool, ptab};
 use crate::space::{mem::MemSpace, obj::ObjSpace, pio::PioSpace};
 use abi::status::Status;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -33,6 +33,16 @@ pub struct Pd {
     pub(crate) obj: Link<ObjSpace>,
     pub(crate) mem: Link<MemSpace>,
     pub(crate) pio: Link<PioSpace>,
+}
+
+impl ptab::Supply for Pd {
+    fn alloc(&self) -> Result<Page, Status> {
+        self.alloc(0)
+    }
+
+    fn free(&self, page: Page) {
+        self.free(page, 0);
+    }
 }
 
 impl Pd {

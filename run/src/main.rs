@@ -4,6 +4,7 @@
 // Tests state what must hold by unwrapping and indexing; a panic is how they fail.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+mod bench;
 mod boot;
 mod commands;
 mod error;
@@ -21,6 +22,7 @@ mod trial;
 
 use clap::{Parser, Subcommand};
 
+use bench::BenchOptions;
 use commands::image::ImageOptions;
 use commands::run::RunOptions;
 use commands::test::TestOptions;
@@ -49,6 +51,11 @@ enum Subject {
     Run(RunOptions),
     /// Run all tests: format, lints, host tests, size limits, booted scenarios
     Test(TestOptions),
+    /// Measure what operations cost: a table here, plots in target/bench/report.html
+    ///
+    /// The emulator counts instructions, so figures repeat exactly. On a real machine boot the image of scenario `bench`,
+    /// and give the log of its serial line to --from-log.
+    Bench(BenchOptions),
     /// Write a bootable image of a scenario, for BIOS and UEFI
     Image(ImageOptions),
     /// Count lines of code per package
@@ -61,6 +68,7 @@ fn main() {
         Subject::Build { scenario } => commands::build::execute(scenario.as_deref()).map(|()| 0),
         Subject::Run(options) => commands::run::execute(&options),
         Subject::Test(options) => commands::test::execute(&options),
+        Subject::Bench(options) => bench::execute(&options),
         Subject::Image(options) => commands::image::execute(&options).map(|()| 0),
         Subject::Loc => commands::loc::execute().map(|()| 0),
     };

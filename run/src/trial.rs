@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::error::Error;
-use crate::machine::{Firmware, Machine};
+use crate::machine::{Firmware, Machine, Time};
 use crate::scenario::expectation::Matcher;
 use crate::scenario::{Boot, Scenario};
 use crate::session::end::End;
@@ -36,6 +36,7 @@ pub fn run_trial(
         platform: scenario.machine,
         cpus: scenario.cpus,
         memory: scenario.memory,
+        time: Time::Host,
         debugger: false,
     };
     let session = Session::start(&machine, &stage.medium(image)?, folder)?;

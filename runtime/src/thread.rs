@@ -5,6 +5,7 @@ use core::mem::ManuallyDrop;
 
 use abi::PAGE_SIZE;
 use abi::cap::{MemRights, Sel};
+use abi::hypercall::CpuId;
 use abi::session::cpu::Cpu;
 use abi::session::cpu_thread::CpuThread;
 use abi::session::pd::Pd;
@@ -16,6 +17,7 @@ use crate::dataspace::{Attached, AttachedRam, Ram};
 use crate::error::Error;
 use crate::rpc::{self, Client};
 use crate::semaphore;
+use crate::sys::portal::{Handler, LocalEc};
 use crate::sys::stack::{MAX_STACK, Slot};
 use crate::sys::thread::Prepared;
 
@@ -74,6 +76,25 @@ impl Spawner {
         };
         rpc::client(&thread.cap).start(ip, sp)?;
         Ok(thread)
+    }
+
+    /// Makes a context that handles messages to portals of its own, for ever, on a CPU of the component's affinity. It runs
+    /// on the time of whoever calls. `make` runs on it and returns the handler.
+    ///
+    /// # Errors
+    /// The account cannot pay, or there is no such CPU.
+    pub fn handler<H: Handler>(
+        &self,
+        cpu: u32,
+        stack_size: u64,
+        make: impl FnOnce(LocalEc) -> H + Send + 'static,
+    ) -> Result<LocalEc, Error> {
+        let cpu = CpuId(self.cpu.physical_cpu(cpu)?);
+        let (slot, memory) = stack(&self.pd, &self.address_space, stack_size)?;
+        let ec = LocalEc::create(cpu, slot, make)?;
+        // The context is never destroyed.
+        core::mem::forget(memory);
+        Ok(ec)
     }
 
     /// Number of CPUs of the component's affinity.

@@ -135,6 +135,14 @@ impl GuestCpuid {
         cpuid
     }
 
+    /// Width of guest-physical addresses (leaf 8000_0008h, EAX 7..0).
+    pub fn physical_address_bits(&self) -> u8 {
+        /// What every CPU with long mode has at least.
+        const LEAST: u8 = 36;
+        self.get(leaf::SIZES, 0)
+            .map_or(LEAST, |registers| (registers.eax as u8).max(LEAST))
+    }
+
     /// The registers that CPUID returns for EAX = `leaf`, ECX = `subleaf`. What does not exist
     /// reads as zero, as on AMD.
     pub fn lookup(&self, leaf: u32, subleaf: u32, input: &CpuidInput) -> CpuidRegisters {

@@ -20,6 +20,7 @@ pub mod emulator;
 pub mod exit_stats;
 pub mod kernel;
 pub mod linux_boot;
+pub mod loader;
 pub mod machine;
 pub mod memory;
 pub mod msr;

@@ -98,6 +98,11 @@ impl<K: Kernel, M> Vm<K, M> {
         Ok(vm)
     }
 
+    /// The hypervisor.
+    pub fn kernel(&self) -> &K {
+        &self.kernel
+    }
+
     /// The configuration.
     pub fn config(&self) -> &VmmConfig {
         &self.config
@@ -187,6 +192,14 @@ impl<K: Kernel, M> Vm<K, M> {
         let taken = inside.machine.board.receive(now, host, bytes);
         self.leave(inside, Who::Entrypoint);
         taken
+    }
+
+    /// For the entrypoint: asks to be called again after a while.
+    pub fn attend_later(&self) {
+        let mut inside = self.enter();
+        let now = inside.now;
+        inside.machine.attend_later(now);
+        self.leave(inside, Who::Entrypoint);
     }
 
     /// For the entrypoint: the exit code, once the machine has ended.

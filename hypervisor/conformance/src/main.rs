@@ -39,6 +39,7 @@ fn main(_information_page: u64) -> ! {
     };
     object::must(never.encode());
     if memory::init() {
+        kit::tables::fill();
         run();
     } else {
         report::holds("there is memory for the checks", false);

@@ -121,6 +121,13 @@ pub fn save(ec: &'static Ec) {
     }
 }
 
+/// The SSE component of the saved state of `ec` was written: it counts, whether it was initial before or not.
+pub fn sse_written(ec: &'static Ec) {
+    const SSE: u64 = 1 << 1;
+    let page = ec.frame().0;
+    page.write(HEADER_WORD, page.read(HEADER_WORD) | SSE);
+}
+
 /// Sets the saved state of `ec` to the initial one.
 pub fn reset(ec: &'static Ec) {
     let page = ec.frame().0;

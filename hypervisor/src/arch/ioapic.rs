@@ -102,6 +102,19 @@ pub fn route(gsi: u32, vector: u8, apic_id: u64, level: bool, low: bool) {
     apic.write(entry, mode | u32::from(vector));
 }
 
+/// Masks a global system interrupt, if it is still routed there.
+pub fn unroute(gsi: u32, vector: u8, apic_id: u64) {
+    let Some((apic, entry)) = find(gsi) else {
+        return;
+    };
+    let _guard = LOCK.lock();
+    let value = apic.read(entry);
+    let destination = apic.read(entry + 1) >> DESTINATION_SHIFT;
+    if value as u8 == vector && u64::from(destination) == apic_id & 0xff {
+        apic.write(entry, value | ENTRY_MASKED);
+    }
+}
+
 /// Masks or unmasks a global system interrupt.
 pub fn mask(gsi: u32, masked: bool) {
     let Some((apic, entry)) = find(gsi) else {

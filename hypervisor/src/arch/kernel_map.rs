@@ -66,10 +66,19 @@ impl Format for Kernel {
     }
 }
 
-fn table() -> Result<Page, Status> {
-    let page = pool::alloc(0).ok_or(Status::OutOfMemory)?;
-    page.zero(1);
-    Ok(page)
+/// Tables of the kernel come straight from the pool.
+struct Pool;
+
+impl ptab::Supply for Pool {
+    fn alloc(&self) -> Result<Page, Status> {
+        let page = pool::alloc(0).ok_or(Status::OutOfMemory)?;
+        page.zero(1);
+        Ok(page)
+    }
+
+    fn free(&self, page: Page) {
+        pool::free(page, 0);
+    }
 }
 
 fn map(root: Page, virt: u64, phys: u64, len: u64, rights: MemRights) -> Result<(), Status> {
@@ -82,7 +91,7 @@ fn map(root: Page, virt: u64, phys: u64, len: u64, rights: MemRights) -> Result<
             (virt + done) & 0xffff_ffff_ffff,
             level,
             Some((Phys(phys + done), rights)),
-            table,
+            &Pool,
         )?
         .len;
     }
@@ -106,7 +115,7 @@ pub struct Image {
 /// # Errors
 /// `OutOfMemory`.
 pub fn build(image: &Image, pool_base: Phys, pool_size: u64) -> Result<Page, Status> {
-    let root = table()?;
+    let root = ptab::Supply::alloc(&Pool)?;
     let phys = |virt: u64| virt - IMAGE_BASE;
     let sections = [
         (image.text, image.rodata, MemRights::READ | MemRights::EXEC),
@@ -125,7 +134,7 @@ pub fn build(image: &Image, pool_base: Phys, pool_size: u64) -> Result<Page, Sta
     )?;
     // The table for devices must exist before the first address space copies the kernel's entries.
     map(root, DEVICES, 0, PAGE, MemRights::READ)?;
-    ptab::set::<Kernel>(root, DEVICES & 0xffff_ffff_ffff, 0, None, table)?;
+    ptab::set::<Kernel>(root, DEVICES & 0xffff_ffff_ffff, 0, None, &Pool)?;
     cpu::set_kernel_root(root.phys().0);
     Ok(root)
 }

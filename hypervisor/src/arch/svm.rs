@@ -361,6 +361,7 @@ impl Vmcb {
             for i in 0..XMM_WORDS {
                 ec.frame().0.write(XMM_AT + i, utcb.read(word::XMM + i));
             }
+            fpu::sse_written(ec);
         }
     }
 

@@ -57,6 +57,17 @@ pub fn to(cpu: &'static Cpu, ec: &'static Ec) {
     cpu.set_current(ec, frame);
 }
 
+/// If `ec` is current, saves what is only in the CPU, so that all of its state is in memory.
+pub fn put_down(cpu: &'static Cpu, ec: &'static Ec) {
+    if cpu.current().map(Object::addr) != Some(ec.addr()) {
+        return;
+    }
+    if ec.frame().kind() != Kind::Sysret as u64 {
+        fpu::save(ec);
+    }
+    cpu.forget(ec);
+}
+
 /// Loads the FS base.
 #[cold]
 pub fn set_fs(cpu: &'static Cpu, base: u64) {

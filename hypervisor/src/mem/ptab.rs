@@ -110,18 +110,63 @@ pub struct Done {
     pub flush: bool,
 }
 
+/// Where tables come from.
+pub trait Supply {
+    /// A zeroed page.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    fn alloc(&self) -> Result<Page, Status>;
+    /// Takes one back that was not used.
+    fn free(&self, page: Page);
+}
+
+/// Tables that [`set`] needs to add: one per level below the entry where the walk ends, down to `level`.
+fn missing<F: Format>(root: Page, addr: u64, level: u32, removal: bool) -> usize {
+    let mut table = root;
+    for at in (level + 1..LEVELS).rev() {
+        let entry = table.read(index(addr, at));
+        if !F::is_present(entry) && removal {
+            return 0;
+        }
+        if !F::is_present(entry) || F::is_leaf(entry, at) {
+            return (at - level) as usize;
+        }
+        table = Page::at(F::phys(entry, at));
+    }
+    0
+}
+
+/// Takes `count` pages, or none.
+fn reserve(supply: &impl Supply, count: usize) -> Result<[Option<Page>; LEVELS as usize], Status> {
+    let mut pages = [None; LEVELS as usize];
+    for i in 0..count {
+        match supply.alloc() {
+            Ok(page) => pages[i] = Some(page),
+            Err(status) => {
+                pages.into_iter().flatten().for_each(|page| supply.free(page));
+                return Err(status);
+            }
+        }
+    }
+    Ok(pages)
+}
+
 /// Maps (or with `to` = `None` unmaps) a leaf at `addr`, of at most `level`; smaller where a table is in the way. Needs up to
-/// one page per level from `alloc`, and takes nothing if it fails.
+/// one page per level from `supply`.
 ///
 /// # Errors
-/// Those of `alloc`; nothing has changed then but possibly added empty tables.
+/// Those of `supply`; nothing has changed then.
 pub fn set<F: Format>(
     root: Page,
     addr: u64,
     level: u32,
     to: Option<(Phys, MemRights)>,
-    mut alloc: impl FnMut() -> Result<Page, Status>,
+    supply: &impl Supply,
 ) -> Result<Done, Status> {
+    let mut spare = reserve(supply, missing::<F>(root, addr, level, to.is_none()))?
+        .into_iter()
+        .flatten();
     let mut table = root;
     let mut at = LEVELS - 1;
     loop {
@@ -146,7 +191,7 @@ pub fn set<F: Format>(
             });
         }
         if !present || leaf {
-            let next = alloc()?;
+            let next = spare.next().ok_or(Status::OutOfMemory)?;
             if leaf {
                 // Translations stay the same, so the stale large one is flushed with the entry that changes below.
                 split::<F>(next, entry, at);
@@ -218,7 +263,7 @@ mod tests {
                     let (addr, left) = (at * PAGE + done, count * PAGE - done);
                     let to = source.map(|page| (Phys(page * PAGE + done), rights));
                     let level = leaf_level::<Host>(addr, to.map_or(0, |to| to.0.0), left);
-                    let result = set::<Host>(root, addr, level, to, || pd.alloc(0)).unwrap();
+                    let result = set::<Host>(root, addr, level, to, pd).unwrap();
                     done += result.len.min(left);
                 }
                 for i in 0..count {
@@ -253,7 +298,7 @@ mod tests {
         let root = pd.alloc(0).unwrap();
         let to = Some((Phys(PAGE), MemRights::READ));
         assert_eq!(
-            set::<Host>(root, 0, 0, to, || pd.alloc(0)),
+            set::<Host>(root, 0, 0, to, pd),
             Err(Status::OutOfMemory)
         );
         assert_eq!(walk::<Host>(root, 0), None);

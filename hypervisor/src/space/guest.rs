@@ -56,7 +56,7 @@ impl GuestSpace {
     ) -> Result<ptab::Done, Status> {
         let pd = self.owner().ok_or(Status::BadCapability)?;
         let _guard = self.lock.lock();
-        ptab::set::<Host>(self.root(), addr, level, to, || pd.alloc(0))
+        ptab::set::<Host>(self.root(), addr, level, to, pd)
     }
 
     /// Current generation: a vCPU that last ran with another one flushes its translations at entry.

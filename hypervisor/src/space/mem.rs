@@ -146,7 +146,7 @@ impl MemSpace {
     ) -> Result<ptab::Done, Status> {
         let pd = self.owner().ok_or(Status::BadCapability)?;
         let _guard = self.lock.lock();
-        ptab::set::<Host>(self.root(), addr, level, to, || pd.alloc(0))
+        ptab::set::<Host>(self.root(), addr, level, to, pd)
     }
 
     /// Maps a page that the kernel owns (a UTCB) where nothing is mapped.

@@ -11,7 +11,7 @@ use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::error::{Error, Result};
 use crate::host::packages::{self, Purpose};
-use crate::machine::{Firmware, Machine, qemu};
+use crate::machine::{Firmware, Machine, Time, qemu};
 use crate::repository;
 use crate::scenario::{self, Boot, Scenario};
 use crate::session::end::End;
@@ -59,6 +59,7 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
         platform: scenario.machine,
         cpus: scenario.cpus,
         memory: scenario.memory,
+        time: Time::Host,
         debugger: options.gdb,
     };
     announce(&machine, &products, &scenario, &folder, options.gdb);

@@ -95,6 +95,7 @@ mod tests {
                 platform,
                 cpus: 2,
                 memory: Size::mib(256),
+                time: crate::machine::Time::Host,
                 debugger: false,
             };
             configuration(&machine, "image.iso", &lines).unwrap()
@@ -117,6 +118,7 @@ mod tests {
             platform: Platform::BochsVmx,
             cpus: 1,
             memory: Size::mib(256),
+            time: crate::machine::Time::Host,
             debugger: false,
         };
         let uefi = Medium::Image {

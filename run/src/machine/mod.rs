@@ -76,6 +76,16 @@ fn display(value: &impl ValueEnum, formatter: &mut fmt::Formatter<'_>) -> fmt::R
     }
 }
 
+/// What a machine's time is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Time {
+    /// Passes with the host's.
+    #[default]
+    Host,
+    /// The time stamp counter ticks once per instruction, and idle time is skipped: measurements repeat exactly.
+    Instructions,
+}
+
 /// A machine to start.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -85,6 +95,8 @@ pub struct Machine {
     pub cpus: u32,
     /// Memory.
     pub memory: Size,
+    /// Its time. Bochs' counter counts instructions anyway.
+    pub time: Time,
     /// Wait for a debugger before the first instruction.
     pub debugger: bool,
 }

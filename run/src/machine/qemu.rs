@@ -5,7 +5,9 @@ use std::process::Command;
 
 use crate::error::Result;
 use crate::host::packages::{OVMF_CODE, OVMF_VARIABLES};
-use crate::machine::{Endpoint, Firmware, Machine, Medium, Platform, SerialLines, tied_command};
+use crate::machine::{
+    Endpoint, Firmware, Machine, Medium, Platform, SerialLines, Time, tied_command,
+};
 use crate::repository;
 
 const VARIABLES: &str = "uefi-variables.fd";
@@ -21,14 +23,16 @@ pub fn command(
 ) -> Result<Command> {
     let mut command = tied_command(folder, "qemu-system-x86_64");
     // EPYC is the oldest model with nested paging; what TCG lacks of it is not worth a warning.
-    command.args([
-        "-accel",
-        "tcg,thread=multi",
-        "-machine",
-        "q35",
-        "-cpu",
-        "EPYC,check=off",
-    ]);
+    command.args(match machine.time {
+        Time::Host => ["-accel", "tcg,thread=multi"].as_slice(),
+        Time::Instructions => &[
+            "-accel",
+            "tcg,thread=single",
+            "-icount",
+            "shift=0,sleep=off",
+        ],
+    });
+    command.args(["-machine", "q35", "-cpu", "EPYC,check=off"]);
     command.args([
         "-smp",
         &machine.cpus.to_string(),
@@ -124,6 +128,7 @@ mod tests {
             platform,
             cpus: 4,
             memory: Size::mib(512),
+            time: Time::Host,
             debugger: false,
         };
         let lines = SerialLines {

@@ -42,7 +42,7 @@ macro_rules! absent {
 
 absent! {
     // No name leads to a file.
-    fail_number(ENOENT): access chdir chmod chown chroot fstatat64 lchown link linkat lstat64 mkdir mkfifo open open64
+    fail_number(ENOENT): chdir chmod chown chroot fstatat64 lchown linkat lstat64 mkdir mkfifo open open64
         openat64 readlink rename rmdir stat64 symlink unlink unlinkat utimensat;
     fail_pointer(ENOENT): getcwd opendir realpath;
     // No descriptor but those of `descriptor` is open.
@@ -69,7 +69,7 @@ absent! {
     // No environment to change.
     fail_number(ENOSYS): setenv unsetenv;
     // Memory comes from the heap.
-    fail_number(ENOSYS): mmap mmap64 mprotect munmap;
+    fail_number(ENOSYS): mmap64 mprotect munmap;
     // Signals are never delivered.
     fail_number(ENOSYS): sigaltstack;
     // Threads cannot be looked at.

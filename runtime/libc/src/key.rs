@@ -14,7 +14,9 @@ struct Keys {
 
 impl Keys {
     const fn new() -> Self {
-        Self { destructors: Vec::new() }
+        Self {
+            destructors: Vec::new(),
+        }
     }
 
     fn create(&mut self, destructor: Option<Destructor>) -> usize {
@@ -30,10 +32,14 @@ impl Keys {
 
     /// Takes out a value that has to be destroyed, and how.
     fn take(&self, values: &mut Values) -> Option<(Destructor, *mut c_void)> {
-        values.0.iter_mut().zip(&self.destructors).find_map(|(value, destructor)| {
-            let destructor = destructor.filter(|_| !value.is_null())?;
-            Some((destructor, core::mem::replace(value, null_mut())))
-        })
+        values
+            .0
+            .iter_mut()
+            .zip(&self.destructors)
+            .find_map(|(value, destructor)| {
+                let destructor = destructor.filter(|_| !value.is_null())?;
+                Some((destructor, core::mem::replace(value, null_mut())))
+            })
     }
 }
 
@@ -81,7 +87,10 @@ mod threads {
     }
 
     #[unsafe(no_mangle)]
-    unsafe extern "C" fn pthread_key_create(out: *mut pthread_key_t, destructor: Option<Destructor>) -> c_int {
+    unsafe extern "C" fn pthread_key_create(
+        out: *mut pthread_key_t,
+        destructor: Option<Destructor>,
+    ) -> c_int {
         let key = KEYS.lock().create(destructor);
         // SAFETY: the caller's pointer is valid.
         unsafe { *out = key as pthread_key_t };
@@ -148,7 +157,8 @@ mod tests {
     #[test]
     fn values_with_a_destructor_are_taken_once() {
         let (mut keys, mut values) = (Keys::new(), Values(Vec::new()));
-        let [deleted, without, with] = [Some(destructor as Destructor), None, Some(destructor)].map(|it| keys.create(it));
+        let [deleted, without, with] =
+            [Some(destructor as Destructor), None, Some(destructor)].map(|it| keys.create(it));
         let value = core::ptr::dangling_mut();
         for key in [deleted, without, with] {
             values.set(key, value);
@@ -157,6 +167,9 @@ mod tests {
         assert_ne!(keys.create(None), deleted);
         assert_eq!(keys.take(&mut values).map(|(_, taken)| taken), Some(value));
         assert!(keys.take(&mut values).is_none());
-        assert_eq!([values.get(with), values.get(without), values.get(9)], [null_mut(), value, null_mut()]);
+        assert_eq!(
+            [values.get(with), values.get(without), values.get(9)],
+            [null_mut(), value, null_mut()]
+        );
     }
 }

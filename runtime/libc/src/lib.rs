@@ -47,10 +47,14 @@
 //! `unsafe` is allowed; programs that link it need none.
 #![cfg_attr(not(test), no_std)]
 #![allow(unsafe_code, reason = "the interface is that of C")]
-#![cfg_attr(kilonova, allow(clippy::missing_safety_doc, reason = "the C standard and POSIX say what callers must do"))]
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests state their expectations tersely")
+    allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        missing_docs,
+        reason = "tests state their expectations tersely"
+    )
 )]
 
 extern crate alloc;

@@ -1,7 +1,7 @@
 //! Random numbers, from the processor.
 
 use core::arch::x86_64::{__cpuid, _rdrand64_step};
-use core::ffi::{c_int, c_uint, c_void};
+use core::ffi::{c_uint, c_void};
 
 use runtime::sys::tsc;
 
@@ -16,7 +16,9 @@ const ATTEMPTS: u32 = 10;
 #[target_feature(enable = "rdrand")]
 fn rdrand() -> Option<u64> {
     let mut value = 0;
-    (0..ATTEMPTS).any(|_| _rdrand64_step(&mut value) == 1).then_some(value)
+    (0..ATTEMPTS)
+        .any(|_| _rdrand64_step(&mut value) == 1)
+        .then_some(value)
 }
 
 fn hardware() -> Option<u64> {
@@ -38,7 +40,11 @@ fn guessable() -> u64 {
 
 /// Fills the buffer. Only with `GRND_INSECURE`, which `std` passes for hash maps, is a guessable number good enough.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn getrandom(buffer: *mut c_void, size: usize, flags: c_uint) -> isize {
+pub(crate) unsafe extern "C" fn getrandom(
+    buffer: *mut c_void,
+    size: usize,
+    flags: c_uint,
+) -> isize {
     let mut done = 0;
     while done < size {
         let value = match hardware() {
@@ -49,14 +55,13 @@ pub(crate) unsafe extern "C" fn getrandom(buffer: *mut c_void, size: usize, flag
         let bytes = value.to_ne_bytes();
         let length = bytes.len().min(size - done);
         // SAFETY: the caller's buffer has `size` bytes.
-        unsafe { buffer.cast::<u8>().add(done).copy_from_nonoverlapping(bytes.as_ptr(), length) };
+        unsafe {
+            buffer
+                .cast::<u8>()
+                .add(done)
+                .copy_from_nonoverlapping(bytes.as_ptr(), length)
+        };
         done += length;
     }
     size as isize
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn getentropy(buffer: *mut c_void, size: usize) -> c_int {
-    // SAFETY: passed on to the caller.
-    if unsafe { getrandom(buffer, size, 0) } < 0 { -1 } else { 0 }
 }

@@ -13,6 +13,12 @@ extern "C" fn _Unwind_Backtrace(_visit: *const c_void, _argument: *mut c_void) -
     END_OF_STACK
 }
 
+/// Visits no loaded object: without frames there is nothing to look up in them.
+#[unsafe(no_mangle)]
+extern "C" fn dl_iterate_phdr(_visit: *const c_void, _argument: *mut c_void) -> c_int {
+    0
+}
+
 /// Functions for those that are being unwound.
 macro_rules! unreachable_functions {
     ($($name:ident)*) => {

@@ -3,6 +3,7 @@
 //! A context made by this crate runs on a stack whose slot ends with its UTCB; the first thread runs on a stack of the
 //! image and has its UTCB at a fixed address. So no register or thread-local variable is needed.
 
+use abi::state::ArchState;
 use abi::utcb::Utcb;
 #[cfg(any(kilonova, test))]
 use abi::{PAGE_SIZE, session::initial};
@@ -62,6 +63,21 @@ pub fn with<R>(access: impl FnOnce(&mut Utcb) -> R) -> R {
     let result = access(utcb);
     utcb.user[USER_BUSY] = 0;
     result
+}
+
+/// Accesses the state that an event has delivered to the running context, and from which the reply is taken. `access`
+/// must not call.
+///
+/// # Panics
+/// If `access` comes here again.
+#[inline]
+pub fn with_state<R>(access: impl FnOnce(&mut ArchState) -> R) -> R {
+    with(|utcb| {
+        let state = (&raw mut utcb.words).cast::<ArchState>();
+        // SAFETY: the state lies at the start of the words and is not longer (checked in `abi::utcb`), it consists of
+        // integers, and nobody else uses the words as long as `with` lends them.
+        access(unsafe { &mut *state })
+    })
 }
 
 /// Words of the running context for a C library, which has no thread-local variables of its own. Zero at first.

@@ -77,6 +77,8 @@ pub(crate) struct Machine {
     armed: Option<Tsc>,
     /// When output has waited long enough.
     flush_at: Option<Tsc>,
+    /// When the entrypoint wants to be called again.
+    attend_at: Option<Tsc>,
     /// The entrypoint was told to look here and has not done so yet.
     attending: bool,
 }
@@ -94,6 +96,7 @@ impl Machine {
             flush_ticks: (u128::from(tsc_hz) * u128::from(FLUSH_US) / u128::from(US_PER_SECOND)) as u64,
             armed: None,
             flush_at: None,
+            attend_at: None,
             attending: false,
         }
     }
@@ -114,7 +117,8 @@ impl Machine {
     /// When something has to be done next.
     #[inline]
     pub(crate) fn deadline(&mut self) -> Option<Tsc> {
-        earliest(self.board.deadline(), self.flush_at)
+        let attention = earliest(self.flush_at, self.attend_at);
+        earliest(self.board.deadline(), attention)
     }
 
     /// Brings the models up to `now`.
@@ -223,9 +227,18 @@ impl Machine {
         } else if self.flush_at.is_none() && !self.attending {
             self.flush_at = Some(now.after(self.flush_ticks));
         }
+        if self.attend_at.is_some_and(|at| at <= now) {
+            self.attend_at = None;
+            self.attend(errands);
+        }
         if self.board.wants_input() {
             self.attend(errands);
         }
+    }
+
+    /// Has the entrypoint called after a while.
+    pub(super) fn attend_later(&mut self, now: Tsc) {
+        self.attend_at = Some(now.after(self.flush_ticks));
     }
 
     /// The entrypoint looks here.

@@ -99,6 +99,11 @@ pub fn window(phys: u64, count: u64) -> u64 {
     at
 }
 
+/// An address in each table that windows need.
+pub fn windows() -> impl Iterator<Item = u64> {
+    (WINDOW..WINDOW + RESERVE).step_by(LARGE as usize)
+}
+
 /// Shows memory that is not the checks' own: read-only, at an area of its own.
 pub fn view(phys: u64, count: u64) -> u64 {
     let at = area() + phys % LARGE;

@@ -7,3 +7,4 @@ pub mod image;
 pub mod memory;
 pub mod object;
 pub mod time;
+pub mod tables;

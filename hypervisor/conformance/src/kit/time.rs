@@ -67,3 +67,11 @@ pub fn eventually(mut condition: impl FnMut() -> bool) -> bool {
     }
     true
 }
+
+/// Leaves the CPU to others for a moment, in any domain.
+pub fn pause_here() {
+    let _timeout = down_until(NEVER, now() + SHORT);
+}
+
+/// TSC ticks of a moment: some ten microseconds.
+const SHORT: u64 = 30_000;

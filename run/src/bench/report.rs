@@ -1,0 +1,291 @@
+//! Results: rows joined with what is known about them, and the files written from that.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::bench::limits::{Limit, Limits};
+use crate::bench::log::{Log, Sample, Unit};
+use crate::bench::{Part, chart};
+use crate::error::{Error, Result};
+use crate::repository;
+
+/// The report for humans.
+pub const HTML: &str = "report.html";
+/// The same for programs.
+const JSON: &str = "results.json";
+
+/// A measured row.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// What is known about it.
+    #[serde(flatten)]
+    pub known: Limit,
+    /// Smallest.
+    pub min: u64,
+    /// In the middle.
+    pub median: u64,
+    /// 99 % are not above.
+    pub p99: u64,
+    /// Largest.
+    pub max: u64,
+    /// How often it was measured.
+    pub count: u64,
+    /// Instructions outside the hypervisor.
+    pub user: u64,
+    /// Histogram: lower ends of buckets, and what is in them.
+    pub buckets: Vec<(u64, u64)>,
+}
+
+impl Row {
+    fn new(known: &Limit, sample: &Sample) -> Self {
+        let Sample {
+            min,
+            median,
+            p99,
+            max,
+            count,
+            user,
+            buckets,
+            ..
+        } = sample.clone();
+        Self {
+            known: known.clone(),
+            min,
+            median,
+            p99,
+            max,
+            count,
+            user,
+            buckets,
+        }
+    }
+
+    /// Whether it costs more than it may.
+    pub fn is_above_limit(&self) -> bool {
+        self.median > self.known.limit
+    }
+
+    /// That it does, as a sentence.
+    pub fn excess(&self) -> String {
+        let Limit { name, limit, .. } = &self.known;
+        format!("{name}: {} instructions, at most {limit}", self.median)
+    }
+}
+
+/// Everything that is reported.
+#[derive(Debug, Serialize)]
+pub struct Results {
+    /// What the figures count.
+    pub unit: Unit,
+    /// The machine.
+    pub machine: std::collections::BTreeMap<String, String>,
+    /// Rows in the order of the limits.
+    pub rows: Vec<Row>,
+    /// Rows that could not be measured, and why.
+    pub skipped: std::collections::BTreeMap<String, String>,
+}
+
+impl Results {
+    /// Joins a log with the limits. A row that only one of them has is an error: the two belong together.
+    pub fn new(log: &Log, limits: &Limits, part: Option<Part>) -> Result<Self> {
+        let known = |name: &str| limits.row.iter().any(|limit| limit.name == name);
+        let unknown = log.rows.iter().find(|row| !known(&row.name));
+        if let Some(row) = unknown {
+            return Err(Error::new(format!("unknown row `{}`", row.name))
+                .remedy("add it to benches/limits.toml"));
+        }
+        let mut rows = Vec::new();
+        for limit in &limits.row {
+            let sample = log.rows.iter().find(|row| row.name == limit.name);
+            match sample {
+                Some(sample) => rows.push(Row::new(limit, sample)),
+                None if log.skipped.contains_key(&limit.name) => {}
+                None => {
+                    return Err(Error::new(format!("`{}` was not measured", limit.name)));
+                }
+            }
+        }
+        rows.retain(|row| part.is_none_or(|part| row.known.part == part));
+        Ok(Self {
+            unit: log.unit,
+            machine: log.machine.clone(),
+            rows,
+            skipped: log.skipped.clone(),
+        })
+    }
+
+    /// Rows that cost more than they may.
+    pub fn above_limit(&self) -> Vec<&Row> {
+        self.rows
+            .iter()
+            .filter(|row| row.is_above_limit())
+            .collect()
+    }
+
+    /// The limit of a row, where it is in the unit of the figures.
+    pub fn limit(&self, row: &Row) -> Option<u64> {
+        (self.unit == Unit::Instructions).then_some(row.known.limit)
+    }
+}
+
+/// Writes the files of the report.
+pub fn write(results: &Results, folder: &Path) -> Result<()> {
+    repository::create_folder(folder)?;
+    let json = serde_json::to_string_pretty(results)
+        .map_err(|error| Error::new(format!("cannot write {JSON}: {error}")))?;
+    repository::write(&folder.join(JSON), json)?;
+    repository::write(&folder.join(HTML), html(results))
+}
+
+const STYLE: &str = "body{font:15px/1.4 system-ui,sans-serif;max-width:70em;margin:2em auto;color:#222}\
+table{border-collapse:collapse}td,th{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:right}\
+td:first-child,th:first-child{text-align:left}.above{color:#b00;font-weight:bold}small{color:#666}";
+
+fn html(results: &Results) -> String {
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Kilonova: measured cost</title>\
+         <style>{STYLE}</style>\n<h1>Measured cost, in {}</h1>\n<p><small>{}</small></p>\n",
+        results.unit,
+        escape(
+            &results
+                .machine
+                .iter()
+                .map(|(key, value)| format!("{key} {value}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    );
+    page += &chart::bars(results);
+    page += "<h2>Figures</h2>\n<table><tr><th>operation<th>min<th>median<th>99 %<th>max<th>outside<th>limit<th>NOVA<th>KVM\
+             <th>CR3<th>serialising</tr>\n";
+    results
+        .rows
+        .iter()
+        .for_each(|row| page += &table_row(results, row));
+    page += "</table>\n<p><small>outside: instructions of user mode and guest among the median. CR3: loads of the page-table \
+             root; serialising: further serialising instructions and world switches.</small></p>\n";
+    page += "<h2>Distributions</h2>\n";
+    results
+        .rows
+        .iter()
+        .for_each(|row| page += &chart::histogram(row));
+    page += "<h2>Sources and notes</h2>\n<ul>\n";
+    for row in &results.rows {
+        let known = &row.known;
+        for (whose, anchor) in [("NOVA", &known.nova), ("KVM", &known.kvm)] {
+            if let Some(anchor) = anchor {
+                page += &format!(
+                    "<li>{}, {whose}: {}</li>\n",
+                    escape(&known.title),
+                    escape(&anchor.source)
+                );
+            }
+        }
+        if let Some(note) = &known.note {
+            page += &format!("<li>{}: {}</li>\n", escape(&known.title), escape(note));
+        }
+    }
+    page + "</ul>\n</html>\n"
+}
+
+fn table_row(results: &Results, row: &Row) -> String {
+    let known = &row.known;
+    let above = results.limit(row).is_some() && row.is_above_limit();
+    let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
+    format!(
+        "<tr><td>{}<td>{}<td{}>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>\n",
+        escape(&known.title),
+        row.min,
+        if above { " class=\"above\"" } else { "" },
+        row.median,
+        row.p99,
+        row.max,
+        row.user,
+        number(results.limit(row)),
+        number(known.nova.as_ref().map(|anchor| anchor.insn)),
+        number(known.kvm.as_ref().map(|anchor| anchor.insn)),
+        known.cr3,
+        known.serialising,
+    )
+}
+
+/// Text in HTML.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    pub fn results(unit: &str) -> Results {
+        let log = Log::parse(&format!(
+            "bench-log version=1 unit={unit} cpus=1
+             bench name=a unit={unit} user=4 min=1 median=12 p99=30 max=40 n=5
+             histogram name=a unit={unit} buckets=1:2,30:3
+             bench name=b unit={unit} user=4 min=1 median=20 p99=30 max=40 n=5
+             histogram name=b unit={unit} buckets=1:5
+             skipped name=c reason=x
+             bench-end"
+        ));
+        Results::new(&log.unwrap(), &limits(), None).unwrap()
+    }
+
+    fn limits() -> Limits {
+        toml::from_str(
+            "row = [
+                { name = 'a', title = 'A <call>', part = 'ipc', limit = 12, cr3 = 2, serialising = 0, nova = { insn = 9, source = 'x' } },
+                { name = 'b', title = 'B', part = 'exits', limit = 19, cr3 = 0, serialising = 0, note = 'n' },
+                { name = 'c', title = 'C', part = 'exits', limit = 19, cr3 = 0, serialising = 0 },
+            ]",
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn rows_above_their_limit_are_found() {
+        let results = results("insn");
+        let above: Vec<_> = results
+            .above_limit()
+            .iter()
+            .map(|row| row.excess())
+            .collect();
+        assert_eq!(above, ["b: 20 instructions, at most 19"]);
+    }
+
+    #[test]
+    fn a_log_and_limits_that_do_not_fit_are_refused() {
+        let log = "bench-log version=1 unit=insn\nbench name=z unit=insn user=0 min=1 median=1 p99=1 max=1 n=1\nbench-end";
+        let error = Results::new(&Log::parse(log).unwrap(), &limits(), None);
+        assert!(error.unwrap_err().to_string().contains("`z`"));
+        let empty = Log::parse("bench-log version=1 unit=insn\nbench-end").unwrap();
+        let error = Results::new(&empty, &limits(), None);
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("`a` was not measured")
+        );
+    }
+
+    #[test]
+    fn the_page_names_everything() {
+        let page = html(&results("insn"));
+        for expected in [
+            "A &lt;call&gt;",
+            "class=\"above\">20",
+            "<svg",
+            "NOVA: x",
+            "B: n",
+        ] {
+            assert!(page.contains(expected), "{expected}: {page}");
+        }
+        assert!(
+            !html(&results("cycle")).contains("class=\"above\""),
+            "cycles have no limits"
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! What the library leaves to the component: sessions, guest memory, virtual CPUs and threads.
+
+mod console;
+mod hypervisor;
+mod memory;
+mod processors;
+mod timer;
+
+use std::num::NonZeroU64;
+
+use abi::session::cpu::PRIORITY_LIMIT;
+use abi::session::vm::Vm as VmSession;
+use device_models::rtc::UnixSeconds;
+use runtime::env::Connection;
+use runtime::rom::AttachedRom;
+use runtime::{Env, Error};
+use runtime_guest_memory::GuestRam;
+use vmm::config::{BootConfig, LinuxBootConfig, VmmConfig};
+use vmm::linux_boot::LinuxImage;
+use vmm::loader;
+use vmm::vm::{Loader, Parts, Vm};
+
+use hypervisor::Hypervisor;
+
+/// The virtual machine of this component.
+type Machine = Vm<Hypervisor, GuestRam>;
+
+/// How far virtual CPUs are below the component's own threads: one step of the kernel's priorities, so that timers
+/// and input are handled while the guest is busy.
+const VCPU_PRIORITY: u64 = PRIORITY_LIMIT / 64;
+
+/// Without a session that knows the time of day, the clock starts where an empty battery leaves it: at
+/// 2000-01-01.
+const WALL_CLOCK: UnixSeconds = UnixSeconds(946_684_800);
+
+/// Builds the machine and starts it.
+pub fn construct(env: &'static Env) -> Result<(), Error> {
+    let text = AttachedRom::open(env, "config")?.text();
+    let config = VmmConfig::parse(&text).map_err(Error::input)?;
+    let session: Connection<VmSession> = env.connect(&format!("priority={VCPU_PRIORITY}"))?;
+    session.bind(env.pd_cap())?;
+    let memory = memory::allocate(env, &session, config.machine.memory())?;
+    let loader = loader_of(env, &config)?;
+    let console = console::Console::open(env, &config)?;
+    let kernel = Hypervisor::new(config.machine.vcpu_count(), console.attention())?;
+    let tsc_hz = NonZeroU64::new(env.platform().tsc_hz).unwrap_or(NonZeroU64::MIN);
+    let parts = Parts { kernel, memory, tsc_hz, wall_clock: WALL_CLOCK, loader };
+    // It lives as long as the component.
+    let vm: &'static Machine = Box::leak(Box::new(Vm::new(config, parts).map_err(Error::input)?));
+    timer::start(env, vm)?;
+    console.serve(vm)?;
+    processors::start(env, vm, &session)?;
+    core::mem::forget(session);
+    Ok(())
+}
+
+/// What fills guest memory: the files are copied, since their server may change them.
+fn loader_of(env: &'static Env, config: &VmmConfig) -> Result<Loader<GuestRam>, Error> {
+    let linux: LinuxBootConfig = match &config.boot {
+        Some(BootConfig::Linux(linux)) => linux.clone(),
+        Some(BootConfig::Multiboot(_)) => return Err(Error::input("<multiboot>: there is no loader for it")),
+        None => return Err(Error::input("<config> has no <linux>: nothing to boot")),
+    };
+    let kernel = file(env, &linux.kernel)?;
+    let initrd = linux.initrd.as_deref().map(|name| file(env, name)).transpose()?;
+    let machine = config.machine.clone();
+    Ok(Box::new(move |memory| {
+        let image = LinuxImage {
+            kernel: &kernel,
+            initrd: initrd.as_deref(),
+            cmdline: &linux.cmdline,
+        };
+        loader::load_linux(memory, &machine, &image).map_err(|error| error.to_string())
+    }))
+}
+
+fn file(env: &'static Env, name: &str) -> Result<Vec<u8>, Error> {
+    let bytes = AttachedRom::open(env, name)
+        .map_err(|error| Error::input(format!("file {name}: {error}")))?
+        .bytes();
+    if bytes.is_empty() {
+        return Err(Error::input(format!("file {name} is empty")));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,248 @@
+//! The host's ends of serial lines: Terminal sessions, or lines of the log.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+
+use abi::cap::MemRights;
+use abi::session::terminal::{BUFFER_SIZE, Terminal};
+use abi::session::wire::Signal;
+use device_models::bus::log::{HostSink, LogBus};
+use device_models::bus::serial::HostSerial;
+use device_models::hostsink::LineSink;
+use runtime::capability::Cap;
+use runtime::dataspace::Attached;
+use runtime::entrypoint::SignalHandler;
+use runtime::env::Connection;
+use runtime::{Env, Error, log};
+use vmm::config::VmmConfig;
+use vmm::machine::MachineNode;
+
+use super::Machine;
+
+/// Longest line of the log where no `<hostsink>` says.
+const LOG_LINE: NonZeroUsize = NonZeroUsize::new(120).unwrap();
+
+/// A Terminal session with its buffer.
+struct TerminalEnd {
+    session: Connection<Terminal>,
+    buffer: Attached,
+    /// Output that the server has not taken yet.
+    output: Vec<u8>,
+    /// Input that the guest has not taken yet.
+    input: Vec<u8>,
+}
+
+/// What is connected to a serial line.
+struct Line {
+    host: HostSerial,
+    terminal: Option<TerminalEnd>,
+    sink: Option<LineSink>,
+    /// Output on its way from the machine.
+    scratch: Vec<u8>,
+}
+
+/// All lines.
+struct Lines {
+    env: &'static Env,
+    vm: &'static Machine,
+    lines: Vec<Line>,
+    ended: bool,
+}
+
+/// The console before the machine exists.
+pub struct Console {
+    env: &'static Env,
+    lines: Vec<Line>,
+    /// Filled by [`Console::serve`].
+    state: Rc<RefCell<Option<Lines>>>,
+    handler: SignalHandler,
+}
+
+/// The log, for lines of serial output.
+struct Log;
+
+impl LogBus for Log {
+    fn log(&mut self, _: HostSink, line: &str) {
+        log!("{line}");
+    }
+}
+
+impl Console {
+    /// Connects each `<serial>` to the Terminal session labelled like it, and to the `<hostsink>` that listens
+    /// to it. A line that has neither goes to the log.
+    pub fn open(env: &'static Env, config: &VmmConfig) -> Result<Self, Error> {
+        let nodes = config.machine.nodes();
+        let serials = nodes.iter().filter_map(|node| match node {
+            MachineNode::Serial(serial) => Some(HostSerial(serial.host_serial)),
+            _ => None,
+        });
+        let lines = serials.map(|host| Line::open(env, nodes, host)).collect();
+        let state: Rc<RefCell<Option<Lines>>> = Rc::new(RefCell::new(None));
+        let shared = Rc::clone(&state);
+        let handler = env.entrypoint().signal_handler(move |_| {
+            if let Some(lines) = shared.borrow_mut().as_mut() {
+                lines.attend();
+            }
+        })?;
+        Ok(Self { env, lines, state, handler })
+    }
+
+    /// What to signal when the machine needs the entrypoint.
+    pub fn attention(&self) -> Cap<Signal> {
+        self.handler.cap().clone()
+    }
+
+    /// Serves `vm` from now on.
+    pub fn serve(self, vm: &'static Machine) -> Result<(), Error> {
+        let Self { env, lines, state, handler } = self;
+        let count = lines.len();
+        *state.borrow_mut() = Some(Lines { env, vm, lines, ended: false });
+        for index in 0..count {
+            let shared = Rc::clone(&state);
+            let input = env.entrypoint().signal_handler(move |_| {
+                if let Some(lines) = shared.borrow_mut().as_mut() {
+                    lines.receive(index);
+                }
+            })?;
+            if let Some(lines) = state.borrow().as_ref()
+                && let Some(terminal) = lines.lines.get(index).and_then(|line| line.terminal.as_ref())
+            {
+                terminal.session.read_avail_sigh(input.cap())?;
+            }
+            core::mem::forget(input);
+        }
+        core::mem::forget(handler);
+        Ok(())
+    }
+}
+
+impl Line {
+    fn open(env: &'static Env, nodes: &[MachineNode], host: HostSerial) -> Self {
+        let terminal = TerminalEnd::open(env, host)
+            .inspect_err(|error| log!("serial line {:#x} goes to the log: {error}", host.0))
+            .ok();
+        let sink = nodes.iter().find_map(|node| match *node {
+            MachineNode::Hostsink { host_dev, buffer } if host_dev == host.0 => {
+                let buffer = NonZeroUsize::new(buffer as usize).unwrap_or(LOG_LINE);
+                Some(LineSink::new(HostSink(host_dev), buffer))
+            }
+            _ => None,
+        });
+        let sink = match &terminal {
+            None => sink.or_else(|| Some(LineSink::new(HostSink(host.0), LOG_LINE))),
+            Some(_) => sink,
+        };
+        Self { host, terminal, sink, scratch: Vec::with_capacity(BUFFER_SIZE as usize) }
+    }
+
+    /// Passes on what the guest has written. False if a part has to wait.
+    fn flush(&mut self, vm: &Machine) -> bool {
+        vm.take_output(self.host, &mut self.scratch);
+        if let Some(sink) = &mut self.sink {
+            self.scratch.iter().for_each(|byte| sink.write(*byte, &mut Log));
+        }
+        match &mut self.terminal {
+            Some(terminal) => {
+                terminal.output.extend_from_slice(&self.scratch);
+                terminal.flush()
+            }
+            None => true,
+        }
+    }
+}
+
+impl TerminalEnd {
+    fn open(env: &'static Env, host: HostSerial) -> Result<Self, Error> {
+        let label = format!("{:#x}", host.0);
+        let session: Connection<Terminal> = env.connect_label(&label, "")?;
+        let dataspace = session.dataspace()?;
+        let buffer = env.attach(&dataspace, MemRights::READ | MemRights::WRITE)?;
+        Ok(Self { session, buffer, output: Vec::new(), input: Vec::new() })
+    }
+
+    /// Writes output as far as the server takes it. False if some is left.
+    fn flush(&mut self) -> bool {
+        let room = self.buffer.memory().size();
+        let mut done = 0;
+        while let Some(rest) = self.output.get(done..).filter(|rest| !rest.is_empty()) {
+            let chunk = rest.get(..room).unwrap_or(rest);
+            // It fits into the buffer, and what the server claims to have taken is not more than it was given.
+            let _copied = self.buffer.memory().write(0, chunk);
+            let taken = self.session.write(chunk.len() as u64).unwrap_or(0);
+            match usize::try_from(taken).unwrap_or(0).min(chunk.len()) {
+                0 => break,
+                taken => done += taken,
+            }
+        }
+        self.output.drain(..done);
+        self.output.is_empty()
+    }
+
+    /// Fetches input, if the guest has taken the last.
+    fn fetch(&mut self) {
+        if !self.input.is_empty() {
+            return;
+        }
+        let size = self.buffer.memory().size();
+        let count = self.session.read(size as u64).unwrap_or(0);
+        let count = usize::try_from(count).unwrap_or(0).min(size);
+        self.input = self.buffer.copy(0, count).unwrap_or_default();
+    }
+}
+
+impl Lines {
+    /// The machine wants something: output is to be written, there is room for input, or it has ended.
+    fn attend(&mut self) {
+        let vm = self.vm;
+        let mut complete = true;
+        for line in &mut self.lines {
+            complete &= line.flush(vm);
+        }
+        if !complete {
+            vm.attend_later();
+        }
+        for index in 0..self.lines.len() {
+            self.receive(index);
+        }
+        if let Some(code) = vm.ended().filter(|_| !self.ended) {
+            self.ended = true;
+            self.finish(code);
+        }
+    }
+
+    /// Offers input to the guest until nobody has any more or the guest has enough.
+    fn receive(&mut self, index: usize) {
+        let vm = self.vm;
+        let Some(line) = self.lines.get_mut(index) else {
+            return;
+        };
+        let Some(terminal) = &mut line.terminal else {
+            return;
+        };
+        loop {
+            terminal.fetch();
+            if terminal.input.is_empty() {
+                return;
+            }
+            let taken = vm.offer_input(line.host, &terminal.input);
+            terminal.input.drain(..taken);
+            if taken == 0 {
+                return;
+            }
+        }
+    }
+
+    /// The last words.
+    fn finish(&mut self, code: i64) {
+        for line in &mut self.lines {
+            if let Some(sink) = &mut line.sink {
+                sink.flush(&mut Log);
+            }
+        }
+        if let Some(stats) = self.vm.stats() {
+            log!("{stats}");
+        }
+        self.env.exit(code);
+    }
+}

@@ -1,0 +1,90 @@
+//! Guest RAM: dataspaces of the component's account, attached here and to the guest.
+
+use std::sync::Arc;
+
+use abi::cap::MemRights;
+use abi::session::parent::Quota;
+use abi::session::rpc::Error as CallError;
+use abi::session::vm::{GuestAttachment, Vm, VmError};
+use runtime::dataspace::{Attached, Ram};
+use runtime::env::Connection;
+use runtime::{Env, Error};
+use runtime_guest_memory::{GuestRam, Region};
+use vmm::memory::{DEVICE_HOLE_END, MemoryLayout, MemoryRange};
+
+/// Large pages of the guest.
+const LARGE_PAGE: u64 = 2 << 20;
+/// What a session gets that has used up what it had.
+const UPGRADE: Quota = Quota { ram: 16 * 1024, caps: 8 };
+/// How often.
+const MAX_UPGRADES: u32 = 64;
+
+/// Allocates RAM for `layout` and attaches it to the guest.
+pub fn allocate(
+    env: &Env,
+    session: &Connection<Vm>,
+    layout: &MemoryLayout,
+) -> Result<GuestRam, Error> {
+    let (low, high): (Vec<MemoryRange>, Vec<MemoryRange>) = layout
+        .ranges()
+        .iter()
+        .copied()
+        .partition(|range| range.start < DEVICE_HOLE_END);
+    let mut regions = Vec::new();
+    for part in [low, high] {
+        regions.extend(allocate_part(env, session, &part)?);
+    }
+    GuestRam::new(regions).map_err(Error::input)
+}
+
+/// Allocates one dataspace for adjacent ranges. What lies in the gaps between them is wasted, but a dataspace
+/// that begins at a large page of the guest is mapped with large pages.
+fn allocate_part(
+    env: &Env,
+    session: &Connection<Vm>,
+    ranges: &[MemoryRange],
+) -> Result<Vec<Region>, Error> {
+    let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
+        return Ok(Vec::new());
+    };
+    let base = first.start & !(LARGE_PAGE - 1);
+    let size = last.end - base;
+    let no_memory = |error| Error::input(format!("{size} bytes of guest RAM: {error}"));
+    let ram = Ram::allocate(env.pd(), size).map_err(no_memory)?;
+    let attached = env.attach(ram.cap(), MemRights::READ | MemRights::WRITE)?;
+    let attached: Arc<Attached> = Arc::new(attached);
+    let mut regions = Vec::new();
+    for range in ranges {
+        let attachment = GuestAttachment {
+            guest_address: range.start,
+            offset: range.start - base,
+            size: range.size(),
+            rights: (MemRights::READ | MemRights::WRITE | MemRights::EXEC).bits(),
+        };
+        with_upgrades(session, || session.attach(ram.cap(), attachment))?;
+        let region = Region::new(range.start, &attached, attachment.offset, attachment.size);
+        regions.push(region.map_err(Error::input)?);
+    }
+    // It stays as long as the component.
+    core::mem::forget(ram);
+    Ok(regions)
+}
+
+/// Makes a call, and pays more whenever the session cannot.
+pub fn with_upgrades<T>(
+    session: &Connection<Vm>,
+    mut call: impl FnMut() -> Result<T, CallError<VmError>>,
+) -> Result<T, Error> {
+    for _ in 0..MAX_UPGRADES {
+        match call() {
+            Err(CallError::Server(VmError::OutOfRam)) => {
+                session.upgrade(Quota { caps: 0, ..UPGRADE })?;
+            }
+            Err(CallError::Server(VmError::OutOfCaps)) => {
+                session.upgrade(Quota { ram: 0, ..UPGRADE })?;
+            }
+            result => return Ok(result?),
+        }
+    }
+    Ok(call()?)
+}
