@@ -5,7 +5,7 @@
 
 use crate::frame::{Frame, Kind, Reg};
 use crate::mem::object::{Header, Word};
-use crate::mem::{Link, Page, Phys, Weak};
+use crate::mem::{Link, Page, Weak};
 use crate::pt::Pt;
 use crate::sc::Sc;
 use crate::sm::Sm;
@@ -36,14 +36,14 @@ pub enum State {
 #[repr(C, align(256))]
 pub struct Ec {
     header: Header,
-    /// Physical address of the context page.
+    /// Virtual address of the context page.
     frame: Word,
     state: Word,
     /// CPU.
     pub cpu: Word,
     /// Page-table root of its memory space (host ECs).
     pub root: Word,
-    /// Physical address of the UTCB (host ECs).
+    /// Virtual address of the UTCB (host ECs).
     utcb: Word,
     /// Stack pointer at portal entry (local ECs).
     pub sp: Word,
@@ -77,11 +77,27 @@ pub struct Ec {
     pub sc: Weak<Sc>,
 }
 
+/// Byte offsets for `arch::fastpath`.
+#[allow(missing_docs, reason = "the names are the fields'")]
+pub mod offset {
+    use super::Ec;
+    use core::mem::offset_of;
+    pub const FRAME: usize = offset_of!(Ec, frame);
+    pub const STATE: usize = offset_of!(Ec, state);
+    pub const CPU: usize = offset_of!(Ec, cpu);
+    pub const ROOT: usize = offset_of!(Ec, root);
+    pub const SP: usize = offset_of!(Ec, sp);
+    pub const CALLER: usize = offset_of!(Ec, caller);
+    pub const CALLEE: usize = offset_of!(Ec, callee);
+    pub const OBJ: usize = offset_of!(Ec, obj);
+    pub const PIO: usize = offset_of!(Ec, pio);
+}
+
 impl Ec {
     /// Sets up a fresh EC. `utcb` is absent for vCPUs.
     pub fn init(&self, frame: Page, utcb: Option<Page>, cpu: u16, state: State, kind: Kind) {
-        self.frame.set(frame.phys().0);
-        self.utcb.set(utcb.map_or(0, |page| page.phys().0));
+        self.frame.set(frame.virt());
+        self.utcb.set(utcb.map_or(0, Page::virt));
         self.cpu.set(u64::from(cpu));
         self.state.set(state as u64);
         self.frame().set(Reg::Kind, kind as u64);
@@ -90,13 +106,13 @@ impl Ec {
     /// Context page.
     #[inline(always)]
     pub fn frame(&self) -> Frame {
-        Frame(Page::at(Phys(self.frame.get())))
+        Frame(Page::at_virt(self.frame.get()))
     }
 
     /// UTCB of a host EC.
     #[inline(always)]
     pub fn utcb(&self) -> Page {
-        Page::at(Phys(self.utcb.get()))
+        Page::at_virt(self.utcb.get())
     }
 
     /// Whether it is a vCPU.

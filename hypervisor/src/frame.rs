@@ -63,6 +63,9 @@ pub enum Kind {
     Guest = 2,
     /// Nothing to run: wait for an interrupt.
     Idle = 3,
+    /// Not of a context: back to whoever is in the kernel by a hypercall that did not wait. Its callee-saved registers are
+    /// still in the CPU.
+    Return = 4,
 }
 
 /// Words that the hypercall entry saves by pushing: R15 up to RFLAGS.

@@ -10,6 +10,7 @@ use crate::frame::{Kind, Reg};
 use crate::mem::object::Object;
 use crate::pt::Pt;
 use crate::sched::{self, Resume};
+use crate::syscall::Outcome;
 use abi::cap::{ObjectType, Perms, Sel};
 use abi::hypercall::SEL_SHIFT;
 use abi::message::{CapItem, Tag};
@@ -201,6 +202,19 @@ pub fn abort(ec: &'static Ec) {
 pub fn fail(ec: &'static Ec, status: Status) -> Resume {
     ec.frame().set(Reg::Rax, status as u64);
     Resume::of(ec)
+}
+
+/// Sets what the hypercall of `ec` returns.
+#[inline(always)]
+pub fn done(ec: &'static Ec, outcome: Outcome) {
+    let frame = ec.frame();
+    let (status, [rdx, r8]) = match outcome {
+        Ok(values) => (Status::Success, values),
+        Err(status) => (status, [0, 0]),
+    };
+    frame.set(Reg::Rax, status as u64);
+    frame.set(Reg::Rdx, rdx);
+    frame.set(Reg::R8, r8);
 }
 
 /// Copies the UTCB part of a message. The tag that arrives counts what was copied.

@@ -95,12 +95,20 @@ impl Pd {
     /// # Errors
     /// `OutOfMemory` if the account is exhausted.
     pub fn alloc(&self, order: usize) -> Result<Page, Status> {
+        self.alloc_filled(order, 0)
+    }
+
+    /// The same with all words set to `value`.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if the account is exhausted.
+    pub fn alloc_filled(&self, order: usize, value: u64) -> Result<Page, Status> {
         Self::charge(&self.used, 1 << order, self.quota.get())?;
         let Some(page) = pool::alloc(order) else {
             self.used.atomic().fetch_sub(1 << order, Relaxed);
             return Err(Status::OutOfMemory);
         };
-        page.zero(1 << order);
+        page.fill(1 << order, value);
         Ok(page)
     }
 

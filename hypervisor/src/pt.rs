@@ -20,6 +20,16 @@ pub struct Pt {
     mtd: Word,
 }
 
+/// Byte offsets for `arch::fastpath`.
+#[allow(missing_docs, reason = "the names are the fields'")]
+pub mod offset {
+    use super::Pt;
+    use core::mem::offset_of;
+    pub const EC: usize = offset_of!(Pt, ec);
+    pub const IP: usize = offset_of!(Pt, ip);
+    pub const ID: usize = offset_of!(Pt, id);
+}
+
 impl Pt {
     /// Sets up a fresh portal.
     pub fn init(&self, ec: &'static Ec, ip: u64, id: u64, mtd: Mtd) {

@@ -106,6 +106,16 @@ impl Resume {
         kind: Kind::Idle as u64,
     };
 
+    /// Returns from a hypercall to `ec`, which did it and has been current since: its registers but those that hypercalls
+    /// return are still in the CPU.
+    #[inline(always)]
+    pub fn back(ec: &'static Ec) -> Self {
+        Self {
+            frame: ec.frame().addr(),
+            kind: Kind::Return as u64,
+        }
+    }
+
     /// Continues `ec`, which is current.
     #[inline(always)]
     pub fn of(ec: &'static Ec) -> Self {

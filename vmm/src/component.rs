@@ -40,10 +40,10 @@ pub fn construct(env: &'static Env) -> Result<(), Error> {
     let session: Connection<VmSession> = env.connect(&format!("priority={VCPU_PRIORITY}"))?;
     session.bind(env.pd_cap())?;
     let memory = memory::allocate(env, &session, config.machine.memory())?;
-    let loader = loader_of(env, &config)?;
+    let tsc_hz = NonZeroU64::new(env.platform().tsc_hz).unwrap_or(NonZeroU64::MIN);
+    let loader = loader_of(env, &config, tsc_khz(tsc_hz.get()))?;
     let console = console::Console::open(env, &config)?;
     let kernel = Hypervisor::new(config.machine.vcpu_count(), console.attention())?;
-    let tsc_hz = NonZeroU64::new(env.platform().tsc_hz).unwrap_or(NonZeroU64::MIN);
     let parts = Parts { kernel, memory, tsc_hz, wall_clock: WALL_CLOCK, loader };
     // It lives as long as the component.
     let vm: &'static Machine = Box::leak(Box::new(Vm::new(config, parts).map_err(Error::input)?));
@@ -54,8 +54,13 @@ pub fn construct(env: &'static Env) -> Result<(), Error> {
     Ok(())
 }
 
+fn tsc_khz(tsc_hz: u64) -> u32 {
+    const HZ_PER_KHZ: u64 = 1000;
+    u32::try_from(tsc_hz / HZ_PER_KHZ).unwrap_or(u32::MAX)
+}
+
 /// What fills guest memory: the files are copied, since their server may change them.
-fn loader_of(env: &'static Env, config: &VmmConfig) -> Result<Loader<GuestRam>, Error> {
+fn loader_of(env: &'static Env, config: &VmmConfig, tsc_khz: u32) -> Result<Loader<GuestRam>, Error> {
     let linux: LinuxBootConfig = match &config.boot {
         Some(BootConfig::Linux(linux)) => linux.clone(),
         Some(BootConfig::Multiboot(_)) => return Err(Error::input("<multiboot>: there is no loader for it")),
@@ -70,7 +75,7 @@ fn loader_of(env: &'static Env, config: &VmmConfig) -> Result<Loader<GuestRam>, 
             initrd: initrd.as_deref(),
             cmdline: &linux.cmdline,
         };
-        loader::load_linux(memory, &machine, &image).map_err(|error| error.to_string())
+        loader::load_linux(memory, &machine, &image, tsc_khz).map_err(|error| error.to_string())
     }))
 }
 

@@ -49,6 +49,9 @@ pub struct CpuidPolicy {
     pub x2apic: bool,
     /// The local APIC model has the TSC-deadline mode.
     pub tsc_deadline: bool,
+    /// RDTSCP and RDPID read this CPU's own TSC_AUX. To be clear where the hypervisor does not switch it
+    /// and it may differ between the CPUs.
+    pub tsc_aux: bool,
 }
 
 /// Guest registers that CPUID reflects.

@@ -25,7 +25,8 @@ pub enum LoadError {
 /// Bytes of the memory-mapped configuration space of one PCI bus (PCI Express 3.0, 7.2.2).
 const ECAM_PER_BUS: u64 = 1 << 20;
 
-/// Loads a Linux kernel and the tables that describe `machine`. Returns the state of the boot CPU.
+/// Loads a Linux kernel and the tables that describe `machine`, whose TSC ticks at `tsc_khz`. Returns the state
+/// of the boot CPU.
 ///
 /// # Errors
 /// See [`LoadError`].
@@ -33,6 +34,7 @@ pub fn load_linux<M: GuestMemoryBackend>(
     memory: &M,
     machine: &MachineConfig,
     image: &LinuxImage,
+    tsc_khz: u32,
 ) -> Result<VcpuState, LoadError> {
     let description = MachineDescription::of(machine);
     let room = ACPI_REGION.size() as usize;
@@ -41,8 +43,26 @@ pub fn load_linux<M: GuestMemoryBackend>(
         .write_slice(&tables.bytes, GuestAddress(tables.base))
         .map_err(|_| LoadError::NoRoomForTables(ACPI_REGION))?;
     let reserved = reserved(&description);
-    let state = linux_boot::load(memory, machine.memory(), &reserved, Some(tables.base), image)?;
+    let cmdline = command_line(image.cmdline, tsc_khz);
+    let image = LinuxImage { cmdline: &cmdline, ..*image };
+    let state = linux_boot::load(memory, machine.memory(), &reserved, Some(tables.base), &image)?;
     Ok(state)
+}
+
+/// The command line with the TSC frequency. Linux looks for it in CPUID only on Intel CPUs, and elsewhere measures it
+/// against other timers, which fails where exits take longer than it expects of port accesses.
+fn command_line(text: &str, tsc_khz: u32) -> String {
+    const PARAMETER: &str = "tsc_early_khz=";
+    if text.contains(PARAMETER) {
+        return text.to_owned();
+    }
+    let parameter = format!("{PARAMETER}{tsc_khz}");
+    // What follows "--" is for the first process.
+    match text.split_once(" -- ") {
+        Some((kernel, process)) => format!("{kernel} {parameter} -- {process}"),
+        None if text.is_empty() => parameter,
+        None => format!("{text} {parameter}"),
+    }
 }
 
 /// What the memory map says beside RAM. Operating systems use memory-mapped configuration space only where it is
@@ -56,4 +76,34 @@ fn reserved(description: &MachineDescription) -> Vec<Reserved> {
         reserved.push(Reserved { range: MemoryRange { start, end }, kind: E820Kind::Reserved });
     }
     reserved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tsc_frequency_is_told_unless_somebody_else_has() {
+        let told = |text| command_line(text, 2600);
+        assert_eq!(told(""), "tsc_early_khz=2600");
+        assert_eq!(told("quiet"), "quiet tsc_early_khz=2600");
+        assert_eq!(told("quiet -- -s"), "quiet tsc_early_khz=2600 -- -s");
+        assert_eq!(told("tsc_early_khz=1 quiet"), "tsc_early_khz=1 quiet");
+    }
+
+    #[test]
+    fn configuration_space_is_reserved() {
+        let mut description = MachineDescription::bare();
+        assert_eq!(reserved(&description).len(), 1);
+        description.pci = Some(crate::acpi::PciDescription {
+            first_bus: 0,
+            last_bus: 15,
+            ecam: Some(0xe000_0000),
+            memory_window: MemoryRange { start: 0xc000_0000, end: 0xe000_0000 },
+            high_memory_window: None,
+            interrupts: [16, 17, 18, 19],
+        });
+        let range = MemoryRange { start: 0xe000_0000, end: 0xe100_0000 };
+        assert_eq!(reserved(&description)[1], Reserved { range, kind: E820Kind::Reserved });
+    }
 }

@@ -14,6 +14,7 @@ use crate::cpu::Cpu;
 use crate::frame::{Kind, PUSHED, Reg};
 use crate::sched::{self, Resume};
 use crate::{cpu, event, interrupt, sm, smp};
+use abi::hypercall::Number;
 use core::arch::global_asm;
 
 /// Vector numbers of exceptions (SDM vol. 3, table 6-1).
@@ -37,6 +38,10 @@ global_asm!(
     "syscall_entry:",
     "swapgs",
     "mov gs:[{scratch}], rsp",
+    "cmp edi, {reply}",
+    "je reply_fast",
+    ".global syscall_general",
+    "syscall_general:",
     "mov rsp, gs:[{frame_top}]",
     "push r11",
     "push rcx",
@@ -47,10 +52,27 @@ global_asm!(
     "push r13",
     "push r14",
     "push r15",
-    "mov qword ptr [rsp + {kind}], {sysret}",
+    "test dil, dil",
+    "jz call_fast",
+    ".global syscall_saved",
+    "syscall_saved:",
     "mov rsp, gs:[{stack}]",
     "mov rcx, r10",
     "call {syscall}",
+    "cmp edx, {return}",
+    "jne resume",
+    "mov rcx, [rax + {rip}]",
+    "mov r11, [rax + {rflags}]",
+    "mov rsp, [rax + {rsp}]",
+    "mov rdx, [rax + {rdx}]",
+    "mov r8, [rax + {r8}]",
+    "mov rax, [rax + {rax}]",
+    "xor edi, edi",
+    "xor esi, esi",
+    "xor r9d, r9d",
+    "xor r10d, r10d",
+    "swapgs",
+    "sysretq",
     // RAX: frame, RDX: kind.
     ".global resume",
     "resume:",
@@ -78,6 +100,8 @@ global_asm!(
     "mov rsp, gs:[{stack}]",
     "cmp edx, {iret}",
     "jne 3f",
+    // While it runs in user mode it counts as one that enters by a hypercall; other ways in say so.
+    "mov qword ptr [rax + {kind}], {sysret}",
     "push {user_ss}",
     "push qword ptr [rax + {rsp}]",
     "push qword ptr [rax + {rflags}]",
@@ -244,6 +268,8 @@ global_asm!(
     top = const PUSHED * 8,
     kind = const at(Reg::Kind),
     sysret = const Kind::Sysret as u64,
+    return = const Kind::Return as u64,
+    reply = const Number::Reply as u64,
     iret = const Kind::Iret as u64,
     guest = const Kind::Guest as u64,
     user_cs = const descriptor::USER_CS,

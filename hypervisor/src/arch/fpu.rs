@@ -11,7 +11,7 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// XCR0 of the host: all user state components that fit the context page. 0: the CPU has FXSAVE only.
-static XCR0: AtomicU64 = AtomicU64::new(0);
+pub(super) static XCR0: AtomicU64 = AtomicU64::new(0);
 
 /// XSAVE header at byte 512 of the area (SDM vol. 1, 13.4.2).
 const HEADER_WORD: usize = (EXTENDED as usize + 512) / 8;
@@ -32,9 +32,9 @@ const CR0_TS: u64 = 1 << 3;
 
 /// An area in its initial state.
 #[repr(C, align(64))]
-struct Init([u64; 512]);
+pub(super) struct Init([u64; 512]);
 
-static INIT: Init = {
+pub(super) static INIT: Init = {
     let mut area = [0; 512];
     area[0] = FCW_INIT;
     area[3] = MXCSR_INIT;

@@ -231,12 +231,13 @@ pub(super) extern "sysv64" fn prepare(frame: u64) -> u64 {
 const CR4_OSXSAVE: u64 = 1 << 18;
 
 fn restore_xcr0(ec: &'static Ec) {
-    let host = fpu::host_xcr0();
-    if host == 0 || svm::Vmcb::of(ec).field(Field::Cr4) & CR4_OSXSAVE == 0 {
+    let (host, entered) = (fpu::host_xcr0(), ec.frame().get(Reg::Xcr0));
+    let may_have_changed = svm::Vmcb::of(ec).field(Field::Cr4) & CR4_OSXSAVE != 0;
+    if host == 0 || entered == host && !may_have_changed {
         return;
     }
     // Not every implementation lets XSETBV exit, so the register is read back.
-    let now = fpu::xcr0();
+    let now = if may_have_changed { fpu::xcr0() } else { entered };
     ec.frame().set(Reg::Xcr0, now);
     if now != host {
         fpu::set_xcr0(host);

@@ -21,6 +21,14 @@ pub fn word(at: Phys) -> &'static AtomicU64 {
     unsafe { &*(virt(at) as *const AtomicU64) }
 }
 
+/// The same by virtual address.
+#[inline(always)]
+pub fn word_at(at: u64) -> &'static AtomicU64 {
+    debug_assert!(at.is_multiple_of(8));
+    // SAFETY: as for `word`; the address is that of a page or slot, got from `virt`, or lies inside one.
+    unsafe { &*(at as *const AtomicU64) }
+}
+
 /// Virtual address of a pool address.
 #[inline(always)]
 pub const fn virt(at: Phys) -> u64 {
@@ -41,33 +49,34 @@ pub const fn phys(at: u64) -> Phys {
     }
 }
 
-/// Zeroes `words` words.
-pub fn zero(at: Phys, words: usize) {
+/// Sets `words` words from the virtual address `at`.
+#[inline(always)]
+pub fn fill(at: u64, words: usize, value: u64) {
     #[cfg(target_os = "none")]
     // SAFETY: as for `word`; the block was just allocated, so nobody else accesses it.
     unsafe {
-        core::arch::asm!("rep stosq", inout("rcx") words => _, inout("rdi") virt(at) => _, in("rax") 0u64,
+        core::arch::asm!("rep stosq", inout("rcx") words => _, inout("rdi") at => _, in("rax") value,
             options(nostack, preserves_flags));
     }
     #[cfg(not(target_os = "none"))]
     for i in 0..words as u64 {
-        word(at.offset(i * 8)).store(0, Ordering::Relaxed);
+        word_at(at + i * 8).store(value, Ordering::Relaxed);
     }
 }
 
-/// Copies `words` words between pool addresses that do not overlap.
+/// Copies `words` words between virtual addresses in the pool that do not overlap.
 #[inline(always)]
-pub fn copy(from: Phys, to: Phys, words: usize) {
+pub fn copy(from: u64, to: u64, words: usize) {
     #[cfg(target_os = "none")]
     // SAFETY: as for `word`; both are pages of message buffers, whose concurrent modification by user mode can
     // change what is copied but nothing else.
     unsafe {
-        core::arch::asm!("rep movsq", inout("rcx") words => _, inout("rdi") virt(to) => _,
-            inout("rsi") virt(from) => _, options(nostack, preserves_flags));
+        core::arch::asm!("rep movsq", inout("rcx") words => _, inout("rdi") to => _,
+            inout("rsi") from => _, options(nostack, preserves_flags));
     }
     #[cfg(not(target_os = "none"))]
     for i in 0..words as u64 {
-        let value = word(from.offset(i * 8)).load(Ordering::Relaxed);
-        word(to.offset(i * 8)).store(value, Ordering::Relaxed);
+        let value = word_at(from + i * 8).load(Ordering::Relaxed);
+        word_at(to + i * 8).store(value, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,6 @@
 //! Kernel objects: slots of one size, their identity, and the references between them.
 
-use super::{Page, Phys, direct, pool};
+use super::{PAGE, Page, direct, pool};
 use crate::pd::Pd;
 use abi::cap::{ObjectType, Perms};
 use core::marker::PhantomData;
@@ -65,6 +65,10 @@ pub struct Header {
     /// [`ObjectType`].
     kind: Word,
 }
+
+/// Offset of the type, for `arch::fastpath`. The identity is the first word.
+pub const KIND: usize = core::mem::offset_of!(Header, kind);
+const _: () = assert!(core::mem::offset_of!(Header, id) == 0);
 
 /// A kernel object.
 ///
@@ -135,7 +139,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 /// Takes a slot for a new object. It is dead until [`publish`]ed.
 pub fn alloc<T: Object>(owner: Option<&'static Pd>) -> Option<&'static T> {
     let slot = pool::alloc_slot()?;
-    direct::zero(slot, (SLOT / 8) as usize);
+    direct::fill(direct::virt(slot), (SLOT / 8) as usize, 0);
     // SAFETY: the slot is ours, aligned, zeroed, and zero is valid for every object (trait contract).
     let object: &'static T = unsafe { &*(direct::virt(slot) as *const T) };
     object.header().owner.set(owner);
@@ -302,24 +306,28 @@ impl<T: Object> Weak<T> {
 
 /// A slot of a capability table: two words.
 ///
-/// Word 0: object address, its low 8 bits replaced by the permissions and bits 55:48 by the type. Word 1: identity.
-/// A writer sets the identity to one that not even a dead object has, writes word 0, then the identity; so a reader that sees
-/// the new identity with the old word 0, or the reverse, finds that they do not match: no object's identity is ever that of
-/// another.
+/// Word 0: object address, its low 8 bits replaced by the permissions. Word 1: identity; the type is the object's. A writer
+/// sets the identity to one that not even a dead object has, writes word 0, then the identity; so a reader that sees the new
+/// identity with the old word 0, or the reverse, finds that they do not match: no object's identity is ever that of another.
+/// `arch::fastpath` knows this layout.
 #[derive(Clone, Copy)]
-pub struct CapSlot {
-    table: Page,
-    index: usize,
-}
+pub struct CapSlot(u64);
 
-const TYPE_SHIFT: u32 = 48;
-const TYPE_MASK: u64 = 0xff << TYPE_SHIFT;
-const UPPER: u64 = if cfg!(target_os = "none") {
-    0xffff << TYPE_SHIFT
-} else {
-    0
-};
-const ADDR_MASK: u64 = !(0xffff << TYPE_SHIFT | (SLOT - 1));
+const PERMS_MASK: u64 = SLOT - 1;
+const _: () = assert!(Perms::ALL.bits() as u64 <= PERMS_MASK);
+/// Bytes of a slot of a capability table, log2.
+pub const CAP_SLOT_BITS: u32 = 4;
+
+/// A table of empty slots, for all selectors that have no other. Never written.
+#[repr(C, align(4096))]
+struct EmptyTable([AtomicU64; super::page::WORDS]);
+
+static EMPTY_TABLE: EmptyTable = EmptyTable([const { AtomicU64::new(0) }; super::page::WORDS]);
+
+/// The table of empty slots.
+pub fn empty_table() -> Page {
+    Page::at_virt((&raw const EMPTY_TABLE).addr() as u64)
+}
 
 /// Content of a slot whose object lives.
 #[derive(Clone, Copy)]
@@ -328,23 +336,29 @@ pub struct RawCap {
     id: u64,
 }
 
+/// Header of the object that word 0 of a slot names.
+#[inline(always)]
+fn header_of(word: u64) -> &'static Header {
+    // SAFETY: capability tables are written by `store` only, with the address of an object; callers have seen that the slot is
+    // not empty. Slots of objects are always that (module `mem`, fact 2), and every object begins with a header.
+    unsafe { &*((word & !PERMS_MASK) as *const Header) }
+}
+
 impl RawCap {
     /// Permissions.
+    #[inline(always)]
     pub fn perms(self) -> Perms {
         Perms::from_bits_truncate(self.word as u8)
     }
 
     /// The object.
     pub fn object(self) -> Option<AnyObject> {
-        typed(
-            self.word & ADDR_MASK | UPPER,
-            (self.word & TYPE_MASK) >> TYPE_SHIFT,
-        )
+        typed(self.word & !PERMS_MASK, self.kind())
     }
 
     /// Type of the object, numerically.
     pub fn kind(self) -> u64 {
-        (self.word & TYPE_MASK) >> TYPE_SHIFT
+        header_of(self.word).kind.get()
     }
 
     /// Identity of the object.
@@ -353,11 +367,10 @@ impl RawCap {
     }
 
     /// The same with at most the permissions `perms`.
+    #[inline(always)]
     pub fn restrict(self, perms: Perms) -> Self {
-        Self {
-            word: self.word & !0xff | (self.perms() & perms).bits() as u64,
-            ..self
-        }
+        let word = self.word & (!PERMS_MASK | u64::from(perms.bits()));
+        Self { word, ..self }
     }
 }
 
@@ -369,64 +382,77 @@ impl CapSlot {
     #[inline(always)]
     pub fn new(table: Page, index: usize) -> Self {
         debug_assert!(index < Self::PER_PAGE);
-        Self {
-            table,
-            index: index * 2,
-        }
+        Self(table.virt() + ((index as u64) << CAP_SLOT_BITS))
+    }
+
+    /// The slot `n` further in the same table.
+    #[inline(always)]
+    pub fn add(self, n: u64) -> Self {
+        debug_assert!(self.0 % PAGE + (n << CAP_SLOT_BITS) < PAGE);
+        Self(self.0 + (n << CAP_SLOT_BITS))
+    }
+
+    #[inline(always)]
+    fn word(self) -> &'static AtomicU64 {
+        direct::word_at(self.0)
+    }
+
+    #[inline(always)]
+    fn identity(self) -> &'static AtomicU64 {
+        direct::word_at(self.0 + 8)
     }
 
     /// The object, if the slot names a live object of this type with at least these permissions.
     #[inline(always)]
     pub fn lookup<T: Object>(self, need: Perms) -> Option<&'static T> {
-        let word = self.table.read(self.index);
-        let want = (T::TYPE as u64) << TYPE_SHIFT | need.bits() as u64;
-        if word & (TYPE_MASK | need.bits() as u64) != want {
+        let word = self.word().load(Relaxed);
+        let need = u64::from(need.bits());
+        if word & need != need || word == 0 {
             return None;
         }
-        // SAFETY: capability tables are written by `store` only, with the address and type of an object.
-        let object: &'static T = unsafe { &*((word & ADDR_MASK | UPPER) as *const T) };
-        (object.id() == self.table.read(self.index + 1)).then_some(object)
+        let header = header_of(word);
+        // The type is read after the identity: an object gets both before it lives, and no slot gets another object while
+        // this CPU is in the kernel.
+        if header.id.observe() != self.identity().load(Relaxed) || header.kind.get() != T::TYPE as u64
+        {
+            return None;
+        }
+        // SAFETY: the slot holds a live object of this type.
+        Some(unsafe { &*(header as *const Header).cast() })
     }
 
     /// The capability, if its object lives.
+    #[inline(always)]
     pub fn load(self) -> Option<RawCap> {
         let raw = RawCap {
-            word: self.table.read(self.index),
-            id: self.table.read(self.index + 1),
+            word: self.word().load(Relaxed),
+            id: self.identity().load(Relaxed),
         };
-        if raw.word & TYPE_MASK == 0 {
-            return None;
-        }
-        // SAFETY: as in `lookup`; every object begins with a header.
-        let header: &'static Header =
-            unsafe { &*((raw.word & ADDR_MASK | UPPER) as *const Header) };
-        (header.id.observe() == raw.id && raw.id != 0).then_some(raw)
+        (raw.word != 0 && header_of(raw.word).id.observe() == raw.id).then_some(raw)
     }
 
     /// Overwrites the slot.
+    #[inline(always)]
     pub fn store(self, raw: RawCap) {
-        direct::word(self.phys(1)).store(NO_ID, Relaxed);
+        self.identity().store(NO_ID, Relaxed);
         // Ordering: the two Release stores keep the order described at the type for a reader's plain loads (x86: TSO).
-        direct::word(self.phys(0)).store(raw.word, Release);
-        direct::word(self.phys(1)).store(raw.id, Release);
+        self.word().store(raw.word, Release);
+        self.identity().store(raw.id, Release);
     }
 
     /// Overwrites the slot with a capability to a live object.
+    #[inline(always)]
     pub fn store_object<T: Object>(self, object: &'static T, perms: Perms) {
-        let word = object.addr() & ADDR_MASK | (T::TYPE as u64) << TYPE_SHIFT | perms.bits() as u64;
         self.store(RawCap {
-            word,
+            word: object.addr() | u64::from(perms.bits()),
             id: object.id(),
         });
     }
 
     /// Empties the slot.
+    #[inline(always)]
     pub fn clear(self) {
-        direct::word(self.phys(1)).store(NO_ID, Relaxed);
-        direct::word(self.phys(0)).store(0, Release);
-    }
-
-    fn phys(self, word: u64) -> Phys {
-        self.table.phys().offset((self.index as u64 + word) * 8)
+        self.identity().store(NO_ID, Relaxed);
+        self.word().store(0, Release);
     }
 }

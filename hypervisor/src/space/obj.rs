@@ -1,12 +1,13 @@
 //! Object space: selectors to capabilities, a two-level table.
 
-use crate::mem::object::{CapSlot, Header, Object, RawCap, Word};
-use crate::mem::{Page, Phys, lock::Lock};
+use crate::mem::object::{CapSlot, Header, Object, RawCap, Word, empty_table};
+use crate::mem::{Page, lock::Lock, page::WORDS};
 use abi::cap::{Perms, Sel};
 use abi::status::Status;
 
 /// Capability tables that the root refers to.
 const TABLES: usize = (Sel::COUNT as usize) / CapSlot::PER_PAGE;
+const _: () = assert!(TABLES == WORDS);
 
 /// An object space.
 #[derive(Default)]
@@ -15,8 +16,18 @@ pub struct ObjSpace {
     header: Header,
     /// Serialises writers.
     lock: Lock,
-    /// Physical address of the page of table addresses.
+    /// Virtual address of the page of addresses of tables. Where there is none, it names the empty table.
     root: Word,
+}
+
+/// Offset of the root, for `arch::fastpath`.
+pub const ROOT: usize = core::mem::offset_of!(ObjSpace, root);
+
+/// Table of a selector, and place in it.
+#[inline(always)]
+fn split(sel: Sel) -> (usize, usize) {
+    let sel = sel.0 as usize;
+    (sel / CapSlot::PER_PAGE, sel % CapSlot::PER_PAGE)
 }
 
 impl ObjSpace {
@@ -25,8 +36,8 @@ impl ObjSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
-        let page = self.pay()?.alloc(0)?;
-        self.root.set(page.phys().0);
+        let page = self.pay()?.alloc_filled(0, empty_table().virt())?;
+        self.root.set(page.virt());
         Ok(())
     }
 
@@ -34,33 +45,39 @@ impl ObjSpace {
         self.owner().ok_or(Status::BadCapability)
     }
 
+    #[inline(always)]
     fn root(&self) -> Page {
-        Page::at(Phys(self.root.get()))
+        Page::at_virt(self.root.get())
     }
 
-    /// The slot of a selector, if its table exists.
+    /// The slot of a selector, to look at.
     #[inline(always)]
     pub fn slot(&self, sel: Sel) -> Option<CapSlot> {
-        if sel.0 >= Sel::COUNT {
-            return None;
-        }
-        let table = self.root().read(sel.0 as usize / CapSlot::PER_PAGE);
-        (table != 0)
-            .then(|| CapSlot::new(Page::at(Phys(table)), sel.0 as usize % CapSlot::PER_PAGE))
+        let (table, index) = split(sel);
+        (table < TABLES).then(|| CapSlot::new(Page::at_virt(self.root().read(table)), index))
     }
 
-    /// The slot of a selector; its table is made if there is none.
+    /// The slot of a selector, to be written, which is in a table of its own: made if there is none. The lock is held.
+    #[inline(always)]
     fn slot_or_make(&self, sel: Sel) -> Result<CapSlot, Status> {
-        if let Some(slot) = self.slot(sel) {
-            return Ok(slot);
-        }
-        if sel.0 >= Sel::COUNT {
+        let (table, index) = split(sel);
+        if table >= TABLES {
             return Err(Status::BadParameter);
         }
-        let table = self.pay()?.alloc(0)?;
-        self.root()
-            .write(sel.0 as usize / CapSlot::PER_PAGE, table.phys().0);
-        Ok(CapSlot::new(table, sel.0 as usize % CapSlot::PER_PAGE))
+        let page = Page::at_virt(self.root().read(table));
+        let page = if page == empty_table() {
+            self.make(table)?
+        } else {
+            page
+        };
+        Ok(CapSlot::new(page, index))
+    }
+
+    #[cold]
+    fn make(&self, table: usize) -> Result<Page, Status> {
+        let page = self.pay()?.alloc(0)?;
+        self.root().write(table, page.virt());
+        Ok(page)
     }
 
     /// The live object of type `T` at `sel`, with at least the permissions `need`.
@@ -75,6 +92,7 @@ impl ObjSpace {
     }
 
     /// The capability at `sel`, if its object lives.
+    #[inline(always)]
     pub fn load(&self, sel: Sel) -> Option<RawCap> {
         self.slot(sel)?.load()
     }
@@ -101,12 +119,50 @@ impl ObjSpace {
         let _guard = self.lock.lock();
         match cap {
             Some(cap) => self.slot_or_make(sel)?.store(cap),
-            None if sel.0 >= Sel::COUNT => return Err(Status::BadParameter),
-            None => {
-                if let Some(slot) = self.slot(sel) {
-                    slot.clear();
-                }
+            None => self.remove(sel, 1)?,
+        }
+        Ok(())
+    }
+
+    /// Replaces capabilities from `dst` on by those of `from`, or by nothing, with at most the permissions `perms`: `count`
+    /// of them or fewer, because a step stays inside one table here and there. Returns how many, at least one.
+    ///
+    /// # Errors
+    /// `BadParameter` beyond the last selector, `OutOfMemory`.
+    pub fn replace(
+        &self,
+        dst: Sel,
+        from: Option<(&'static Self, Sel)>,
+        count: u64,
+        perms: Perms,
+    ) -> Result<u64, Status> {
+        let rest = |sel: Sel| (CapSlot::PER_PAGE - split(sel).1) as u64;
+        let count = count.min(rest(dst));
+        let _guard = self.lock.lock();
+        let Some((from, src)) = from else {
+            return self.remove(dst, count).map(|()| count);
+        };
+        let count = count.min(rest(src));
+        let (first, to) = (from.slot(src), self.slot_or_make(dst)?);
+        for i in 0..count {
+            match first.and_then(|first| first.add(i).load()) {
+                Some(cap) => to.add(i).store(cap.restrict(perms)),
+                None => to.add(i).clear(),
             }
+        }
+        Ok(count)
+    }
+
+    /// Empties `count` slots of a table. The lock is held.
+    fn remove(&self, first: Sel, count: u64) -> Result<(), Status> {
+        let (table, index) = split(first);
+        if table >= TABLES {
+            return Err(Status::BadParameter);
+        }
+        let page = Page::at_virt(self.root().read(table));
+        if page != empty_table() {
+            let slot = CapSlot::new(page, index);
+            (0..count).for_each(|i| slot.add(i).clear());
         }
         Ok(())
     }
@@ -115,9 +171,9 @@ impl ObjSpace {
     pub fn release(&self) {
         let Some(pd) = self.owner() else { return };
         for i in 0..TABLES {
-            let table = self.root().read(i);
-            if table != 0 {
-                pd.free(Page::at(Phys(table)), 0);
+            let table = Page::at_virt(self.root().read(i));
+            if table != empty_table() {
+                pd.free(table, 0);
             }
         }
         pd.free(self.root(), 0);

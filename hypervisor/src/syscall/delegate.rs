@@ -84,12 +84,12 @@ fn caps(caller: &Caller, args: &Delegate, to: &'static ObjSpace) -> Outcome {
         Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?)
     };
     let count = args.count.min(STEP);
-    for i in 0..count {
-        let cap = from
-            .and_then(|from| from.load(Sel(args.src + i)))
-            .map(|cap| cap.restrict(perms));
-        if let Err(status) = to.store(Sel(args.dst + i), cap) {
-            return outcome(i, Some(status));
+    let mut done = 0;
+    while done < count {
+        let source = from.map(|from| (from, Sel(args.src + done)));
+        match to.replace(Sel(args.dst + done), source, count - done, perms) {
+            Ok(step) => done += step,
+            Err(status) => return outcome(done, Some(status)),
         }
     }
     Ok([count, 0])

@@ -8,7 +8,6 @@ pub mod destroy;
 use crate::arch::percpu;
 use crate::cpu::Cpu;
 use crate::ec::Ec;
-use crate::frame::Reg;
 use crate::ipc;
 use crate::mem::Object;
 use crate::sched::{self, Resume};
@@ -37,80 +36,156 @@ pub struct Caller {
     pub obj: &'static ObjSpace,
 }
 
+impl Caller {
+    /// Whoever is in the kernel by a hypercall.
+    #[inline(always)]
+    fn get() -> Option<Self> {
+        let cpu = percpu::current();
+        let ec = cpu.current()?;
+        let obj = ec.obj.get()?;
+        Some(Self { cpu, ec, obj })
+    }
+}
+
+/// A hypercall: argument registers in the order of the calling convention, with R10 for RCX.
+type Entry = extern "sysv64" fn(u64, u64, u64, u64, u64, u64) -> Resume;
+
+/// Defines hypercalls that return to their caller at once, each a function of its own that needs no more of the stack and
+/// the registers than it must.
+macro_rules! entries {
+    ($finish:path: $($name:ident = $operation:path;)*) => {
+        $(
+            extern "sysv64" fn $name(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
+                let Some(caller) = Caller::get() else {
+                    return lost();
+                };
+                let args = Args { rdi, rsi, rdx, r8, r9, r10 };
+                $finish(&caller, $operation(&caller, &args))
+            }
+        )*
+    };
+}
+
+entries! { finish:
+    create_pd = create::pd;
+    create_space = create::space;
+    create_ec = create::ec;
+    create_pt = create::pt;
+    create_sm = create::sm;
+    ctrl_pd = control::pd;
+    ctrl_sc = control::sc;
+    ctrl_pt = control::pt;
+    ctrl_hw = control::hw;
+    assign_int = control::assign_int;
+}
+entries! { finish_or_preempt:
+    create_sc = create::sc;
+    ctrl_ec = control::ec;
+    sm_up = control::sm_up;
+}
+entries! { finish_if_alive:
+    destroy = destroy::destroy;
+    delegate = delegate::delegate;
+}
+
+extern "sysv64" fn call(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
+    let cpu = percpu::current();
+    match cpu.current() {
+        Some(ec) => ipc::call(cpu, ec, rdi, Tag(rsi), [rdx, r8, r9, r10]),
+        None => lost(),
+    }
+}
+
+extern "sysv64" fn reply(_: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
+    let cpu = percpu::current();
+    match cpu.current() {
+        Some(ec) => ipc::reply(cpu, ec, Tag(rsi), [rdx, r8, r9, r10]),
+        None => lost(),
+    }
+}
+
+extern "sysv64" fn sm_down(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
+    let Some(caller) = Caller::get() else {
+        return lost();
+    };
+    let args = SmDown::decode(&Args { rdi, rsi, rdx, r8, r9, r10 });
+    match caller.obj.lookup::<Sm>(args.sm, Perms::SM_DOWN) {
+        Ok(sm) => sm.down(caller.cpu, caller.ec, args),
+        Err(status) => finish(&caller, Err(status)),
+    }
+}
+
+extern "sysv64" fn unknown(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Resume {
+    match percpu::current().current() {
+        Some(ec) => back(ec, Err(Status::BadHypercall)),
+        None => lost(),
+    }
+}
+
+/// Hypercalls by number.
+static TABLE: [Entry; NUMBER_MASK as usize + 1] = {
+    let mut table: [Entry; NUMBER_MASK as usize + 1] = [unknown; NUMBER_MASK as usize + 1];
+    table[Number::Call as usize] = call;
+    table[Number::Reply as usize] = reply;
+    table[Number::CreatePd as usize] = create_pd;
+    table[Number::CreateSpace as usize] = create_space;
+    table[Number::CreateEc as usize] = create_ec;
+    table[Number::CreateSc as usize] = create_sc;
+    table[Number::CreatePt as usize] = create_pt;
+    table[Number::CreateSm as usize] = create_sm;
+    table[Number::Destroy as usize] = destroy;
+    table[Number::Delegate as usize] = delegate;
+    table[Number::CtrlPd as usize] = ctrl_pd;
+    table[Number::CtrlEc as usize] = ctrl_ec;
+    table[Number::CtrlSc as usize] = ctrl_sc;
+    table[Number::CtrlPt as usize] = ctrl_pt;
+    table[Number::SmUp as usize] = sm_up;
+    table[Number::SmDown as usize] = sm_down;
+    table[Number::AssignInt as usize] = assign_int;
+    table[Number::CtrlHw as usize] = ctrl_hw;
+    table
+};
+
 /// Entered from `arch::entry` with the argument registers.
 pub extern "sysv64" fn syscall(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
-    let cpu = percpu::current();
-    let Some(ec) = cpu.current() else {
-        return sched::schedule(cpu);
-    };
-    let number = rdi & NUMBER_MASK;
-    if number == Number::Call as u64 {
-        return ipc::call(cpu, ec, rdi, Tag(rsi), [rdx, r8, r9, r10]);
-    }
-    if number == Number::Reply as u64 {
-        return ipc::reply(cpu, ec, Tag(rsi), [rdx, r8, r9, r10]);
-    }
-    other(
-        cpu,
-        ec,
-        &Args {
-            rdi,
-            rsi,
-            rdx,
-            r8,
-            r9,
-            r10,
-        },
-    )
+    TABLE[(rdi & NUMBER_MASK) as usize](rdi, rsi, rdx, r10, r8, r9)
 }
 
+/// There is no current EC with an object space; nobody can be told.
+#[cold]
 #[inline(never)]
-fn other(cpu: &'static Cpu, ec: &'static Ec, args: &Args) -> Resume {
-    let Some(obj) = ec.obj.get() else {
-        return ipc::fail(ec, Status::BadCapability);
-    };
-    let caller = Caller { cpu, ec, obj };
-    let number = args.number();
-    if number == Number::SmDown as u64 {
-        let args = SmDown::decode(args);
-        return match obj.lookup::<Sm>(args.sm, Perms::SM_DOWN) {
-            Ok(sm) => sm.down(cpu, ec, args),
-            Err(status) => ipc::fail(ec, status),
-        };
-    }
-    let outcome = match number {
-        n if n == Number::SmUp as u64 => control::sm_up(&caller, args),
-        n if n == Number::CreatePd as u64 => create::pd(&caller, args),
-        n if n == Number::CreateSpace as u64 => create::space(&caller, args),
-        n if n == Number::CreateEc as u64 => create::ec(&caller, args),
-        n if n == Number::CreateSc as u64 => create::sc(&caller, args),
-        n if n == Number::CreatePt as u64 => create::pt(&caller, args),
-        n if n == Number::CreateSm as u64 => create::sm(&caller, args),
-        n if n == Number::Destroy as u64 => destroy::destroy(&caller, args),
-        n if n == Number::Delegate as u64 => delegate::delegate(&caller, args),
-        n if n == Number::CtrlPd as u64 => control::pd(&caller, args),
-        n if n == Number::CtrlEc as u64 => control::ec(&caller, args),
-        n if n == Number::CtrlSc as u64 => control::sc(&caller, args),
-        n if n == Number::CtrlPt as u64 => control::pt(&caller, args),
-        n if n == Number::AssignInt as u64 => control::assign_int(&caller, args),
-        n if n == Number::CtrlHw as u64 => control::hw(&caller, args),
-        _ => Err(Status::BadHypercall),
-    };
-    finish(&caller, outcome)
+fn lost() -> Resume {
+    sched::schedule(percpu::current())
 }
 
+/// Back to `ec`, which did the hypercall, with its outcome.
+#[inline(always)]
+fn back(ec: &'static Ec, outcome: Outcome) -> Resume {
+    ipc::done(ec, outcome);
+    Resume::back(ec)
+}
+
+/// Nothing happened that lets anybody else run.
+#[inline(always)]
 fn finish(caller: &Caller, outcome: Outcome) -> Resume {
+    back(caller.ec, outcome)
+}
+
+/// Somebody of higher priority may have become ready.
+#[inline(always)]
+fn finish_or_preempt(caller: &Caller, outcome: Outcome) -> Resume {
+    if caller.cpu.resched.get() == 0 {
+        return back(caller.ec, outcome);
+    }
+    ipc::done(caller.ec, outcome);
+    sched::preempt(caller.cpu)
+}
+
+/// The same, after a wait for other CPUs, in which one of them may have destroyed the caller: its frame is gone then.
+#[inline(always)]
+fn finish_if_alive(caller: &Caller, outcome: Outcome) -> Resume {
     if caller.cpu.current().map(Object::addr) != Some(caller.ec.addr()) {
-        // Another CPU destroyed the caller while this one waited in `smp::everywhere`: its frame is gone.
         return sched::preempt(caller.cpu);
     }
-    let frame = caller.ec.frame();
-    let (status, values) = match outcome {
-        Ok(values) => (Status::Success, values),
-        Err(status) => (status, [0, 0]),
-    };
-    frame.set(Reg::Rax, status as u64);
-    frame.set(Reg::Rdx, values[0]);
-    frame.set(Reg::R8, values[1]);
-    sched::continue_or_preempt(caller.cpu, caller.ec)
+    finish_or_preempt(caller, outcome)
 }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use abi::cap::MemRights;
+use abi::session::dataspace::Dataspace;
 use abi::session::parent::Quota;
 use abi::session::rpc::Error as CallError;
 use abi::session::vm::{GuestAttachment, Vm, VmError};
+use runtime::capability::Cap;
 use runtime::dataspace::{Attached, Ram};
 use runtime::env::Connection;
 use runtime::{Env, Error};
 use runtime_guest_memory::{GuestRam, Region};
-use vmm::memory::{DEVICE_HOLE_END, MemoryLayout, MemoryRange};
+use vmm::memory::{DEVICE_HOLE_END, HIGH_MEMORY, MemoryLayout, MemoryRange};
 
 /// Large pages of the guest.
 const LARGE_PAGE: u64 = 2 << 20;
@@ -65,9 +67,35 @@ fn allocate_part(
         let region = Region::new(range.start, &attached, attachment.offset, attachment.size);
         regions.push(region.map_err(Error::input)?);
     }
+    if base == 0 && size >= ROM.end {
+        attach_rom(session, ram.cap(), &attached)?;
+    }
     // It stays as long as the component.
     core::mem::forget(ram);
     Ok(regions)
+}
+
+/// Where a PC has ROMs. Operating systems search it for tables, byte by byte.
+const ROM: MemoryRange = MemoryRange { start: 0xc_0000, end: HIGH_MEMORY };
+
+/// Attaches the memory behind the ROM area so that reading it needs no exit. It reads as if nothing was there.
+fn attach_rom(
+    session: &Connection<Vm>,
+    ram: &Cap<Dataspace>,
+    attached: &Attached,
+) -> Result<(), Error> {
+    const PAGE: usize = 4096;
+    for offset in (ROM.start as usize..ROM.end as usize).step_by(PAGE) {
+        let filled = attached.memory().write(offset, &[u8::MAX; PAGE]);
+        filled.map_err(|_| Error::input("ROM area is not in its dataspace"))?;
+    }
+    let attachment = GuestAttachment {
+        guest_address: ROM.start,
+        offset: ROM.start,
+        size: ROM.size(),
+        rights: (MemRights::READ | MemRights::EXEC).bits(),
+    };
+    with_upgrades(session, || session.attach(ram, attachment))
 }
 
 /// Makes a call, and pays more whenever the session cannot.

@@ -65,11 +65,11 @@ pub fn start(
 }
 
 fn policy(vm: &Machine, apic_id: u32) -> CpuidPolicy {
-    const HZ_PER_KHZ: u64 = 1000;
-    let tsc_khz = u32::try_from(vm.tsc_hz() / HZ_PER_KHZ).unwrap_or(u32::MAX);
+    let tsc_khz = super::tsc_khz(vm.tsc_hz());
+    let cpu_count = vm.config().machine.vcpu_count() as u32;
     CpuidPolicy {
         apic_id,
-        cpu_count: vm.config().machine.vcpu_count() as u32,
+        cpu_count,
         tsc_khz,
         // The model's timer counts the TSC.
         lapic_khz: tsc_khz,
@@ -77,6 +77,8 @@ fn policy(vm: &Machine, apic_id: u32) -> CpuidPolicy {
         pcid: false,
         x2apic: true,
         tsc_deadline: true,
+        // The hypervisor does not switch TSC_AUX. That does not show where it can only be 0.
+        tsc_aux: cpu_count == 1,
     }
 }
 

@@ -35,8 +35,10 @@ const EXTENDED_EBX: u32 = bits(&[0, 3, 7, 8, 9, 18, 19, 20, 23, 24, 29]);
 /// Leaf 7.0 EBX, with XSAVE: AVX2.
 const EXTENDED_EBX_XSAVE: u32 = bits(&[5]);
 const EBX_INVPCID: u32 = bits(&[10]);
-/// Leaf 7.0 ECX: UMIP RDPID.
-const EXTENDED_ECX: u32 = bits(&[2, 22]);
+/// Leaf 7.0 ECX: UMIP.
+const EXTENDED_ECX: u32 = bits(&[2]);
+/// Leaf 7.0 ECX, with TSC_AUX: RDPID.
+const EXTENDED_ECX_TSC_AUX: u32 = bits(&[22]);
 /// Leaf 7.0 ECX, with XSAVE: VAES VPCLMULQDQ.
 const EXTENDED_ECX_XSAVE: u32 = bits(&[9, 10]);
 /// Leaf 7.0 EDX: FSRM. Not: speculation controls, whose MSRs are not virtualised.
@@ -47,12 +49,13 @@ const EXTENDED_EDX: u32 = bits(&[4]);
 const AMD_ECX: u32 = bits(&[0, 1, 4, 5, 6, 7, 8, 21, 22]);
 /// Leaf 8000_0001h ECX, with XSAVE: XOP FMA4.
 const AMD_ECX_XSAVE: u32 = bits(&[11, 16]);
-/// Leaf 8000_0001h EDX: as leaf 1 in the low bits, SYSCALL NX MMXEXT FFXSR 1G-pages RDTSCP LM
+/// Leaf 8000_0001h EDX: as leaf 1 in the low bits, SYSCALL NX MMXEXT FFXSR 1G-pages LM
 /// 3DNOWEXT 3DNOW.
 const AMD_EDX: u32 = bits(&[
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 20, 22, 23, 24, 25, 26, 27, 29, 30,
-    31,
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 20, 22, 23, 24, 25, 26, 29, 30, 31,
 ]);
+/// Leaf 8000_0001h EDX, with TSC_AUX: RDTSCP.
+const AMD_EDX_TSC_AUX: u32 = bits(&[27]);
 /// Leaf 8000_0007h EDX: invariant TSC.
 const ADVANCED_POWER_EDX: u32 = bits(&[8]);
 /// Leaf 8000_0008h EBX: CLZERO, XSAVEERPTR, WBNOINVD.
@@ -130,7 +133,9 @@ fn features(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegisters {
 fn extended_features(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegisters {
     let ebx =
         EXTENDED_EBX | when(policy.xsave, EXTENDED_EBX_XSAVE) | when(policy.pcid, EBX_INVPCID);
-    let ecx = EXTENDED_ECX | when(policy.xsave, EXTENDED_ECX_XSAVE);
+    let ecx = EXTENDED_ECX
+        | when(policy.xsave, EXTENDED_ECX_XSAVE)
+        | when(policy.tsc_aux, EXTENDED_ECX_TSC_AUX);
     CpuidRegisters {
         // Highest subleaf: the others hold features that need state beyond AVX.
         eax: 0,
@@ -144,7 +149,7 @@ fn features_amd(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegisters {
     let ecx = AMD_ECX | when(policy.xsave, AMD_ECX_XSAVE);
     CpuidRegisters {
         ecx: host.ecx & ecx,
-        edx: host.edx & AMD_EDX,
+        edx: host.edx & (AMD_EDX | when(policy.tsc_aux, AMD_EDX_TSC_AUX)),
         ..host
     }
 }

@@ -11,6 +11,7 @@ const POLICY: CpuidPolicy = CpuidPolicy {
     pcid: false,
     x2apic: true,
     tsc_deadline: true,
+    tsc_aux: false,
 };
 
 const INPUT: CpuidInput = CpuidInput {
@@ -333,3 +334,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn tsc_aux_needs_its_instructions() {
+    let host = [
+        HostLeaf { leaf: 7, subleaf: 0, registers: ALL },
+        HostLeaf { leaf: 0x8000_0001, subleaf: 0, registers: ALL },
+    ];
+    for tsc_aux in [false, true] {
+        let cpuid = GuestCpuid::new(&host, &CpuidPolicy { tsc_aux, ..POLICY });
+        let rdpid = cpuid.lookup(7, 0, &INPUT).ecx >> 22 & 1 == 1;
+        let rdtscp = cpuid.lookup(0x8000_0001, 0, &INPUT).edx >> 27 & 1 == 1;
+        assert_eq!((rdpid, rdtscp), (tsc_aux, tsc_aux));
+    }
+}
+
+const ALL: CpuidRegisters = CpuidRegisters { eax: !0, ebx: !0, ecx: !0, edx: !0 };

@@ -6,7 +6,7 @@ use super::Msr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarded {
     /// Part of the vCPU state in the control block or switched by the hypervisor: SYSENTER,
-    /// SYSCALL, FS/GS bases, TSC_AUX. The hypervisor may let the guest access it without an exit.
+    /// SYSCALL, FS/GS bases. The hypervisor may let the guest access it without an exit.
     VcpuState,
     /// EFER: in the vCPU state, to be checked.
     Efer,
@@ -120,7 +120,8 @@ pub fn policy(msr: Msr) -> MsrPolicy {
         Msr::TSC => MsrPolicy::Forward(Forwarded::Tsc),
         Msr::EFER => MsrPolicy::Forward(Forwarded::Efer),
         Msr::APIC_BASE | Msr::TSC_DEADLINE => MsrPolicy::Forward(Forwarded::LocalApic),
-        Msr::TSC_AUX => MsrPolicy::Forward(Forwarded::VcpuState),
+        // Guests that see it have the instructions that read it hidden, or write 0.
+        Msr::TSC_AUX => stored(0, Valid::Mask(u32::MAX as u64)),
         Msr::PAT => stored(value::PAT, Valid::PatTypes),
         Msr::MTRR_CAP => MsrPolicy::Constant(value::MTRR_CAP),
         Msr::MTRR_DEF_TYPE => stored(0, Valid::MtrrDefault),

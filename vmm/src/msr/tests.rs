@@ -19,7 +19,6 @@ fn owners() {
         (Msr(0x175), Forwarded::VcpuState),
         (Msr(0xc000_0082), Forwarded::VcpuState),
         (Msr(0xc000_0101), Forwarded::VcpuState),
-        (Msr::TSC_AUX, Forwarded::VcpuState),
     ];
     for (msr, owner) in cases {
         assert_eq!(file().read(msr), MsrOutcome::Forward(owner), "{msr:?}");

@@ -14,8 +14,7 @@ pub(super) const FULL: Mtd = Mtd::EMULATE
     .union(Mtd::SYSCALL)
     .union(Mtd::SYSENTER)
     .union(Mtd::DR)
-    .union(Mtd::PAT)
-    .union(Mtd::XCR0);
+    .union(Mtd::PAT);
 /// What a decision about interrupts needs where no instruction has ended.
 pub(super) const RECALL: Mtd = Mtd::RFLAGS.union(Mtd::STA).union(Mtd::INJ);
 /// All that a virtual CPU has: what starts it.

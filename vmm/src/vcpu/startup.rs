@@ -59,7 +59,12 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let kernel = &self.vm.kernel;
         kernel.with_state(|arch| transfer::write_initial(arch, state, offset));
         self.vm.leave(inside, crate::vm::Who::Vcpu(self.index));
-        selection::EVERYTHING
+        if self.traits.xsave {
+            selection::EVERYTHING | Mtd::XCR0
+        } else {
+            // The guest cannot see it, so the hypervisor need not switch it.
+            selection::EVERYTHING
+        }
     }
 
     /// Guest TSC minus host TSC.

@@ -229,7 +229,8 @@ fn full_account() {
 
 fn delegation() {
     let sm = semaphore(0);
-    let dst = fresh_range(8);
+    // Ranges of eight that do not overlap.
+    let dst = fresh_range(16).offset(8);
     let copy_range = |src: Sel, dst: Sel, count, rights| {
         let call = Delegate {
             from: root::OBJ,

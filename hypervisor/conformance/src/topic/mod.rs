@@ -2,9 +2,14 @@
 
 mod caps;
 mod ec;
+mod exception;
+mod extended;
 mod hypercall;
 mod ipc;
+mod memory;
 mod pd;
+mod ports;
+mod recall;
 mod sc;
 mod sm;
 mod space;
@@ -19,4 +24,9 @@ pub const ALL: &[(&str, fn())] = &[
     ("sm", sm::run),
     ("ipc", ipc::run),
     ("caps", caps::run),
+    ("memory", memory::run),
+    ("ports", ports::run),
+    ("exception", exception::run),
+    ("extended", extended::run),
+    ("recall", recall::run),
 ];

@@ -1,0 +1,241 @@
+//! Short calls and replies on one CPU: the part of [`crate::ipc`] that most calls consist of, in as few instructions as
+//! possible.
+//!
+//! It changes nothing before it has checked everything; if anything is unusual, it goes on in [`super::entry`] as if
+//! nothing had happened, and [`crate::ipc`] does the whole operation. So this is an accelerator only: what it does must be what
+//! `ipc::call` and `ipc::reply` do with a short message, and an idle handler, or an unhurried reply, on this CPU.
+//!
+//! Invariants that it relies on, beside the layouts:
+//!
+//! * A portal refers to an EC from before it lives, a host EC to its spaces ([`crate::syscall::create`]).
+//! * An EC that is idle, or waits for the reply to a call, has a frame of kind `Sysret`: so enters and leaves the kernel who does
+//!   hypercalls (`entry`).
+//! * The state of a handler is in its registers only while it runs. Between calls it has none but its stack pointer.
+
+use super::fpu;
+use crate::cpu;
+use crate::ec::{self, State};
+use crate::frame::{PUSHED, Reg};
+use crate::ipc::USER_FLAGS;
+use crate::mem::object::{self, CAP_SLOT_BITS, CapSlot};
+use crate::{pt, space::obj};
+use abi::cap::{ObjectType, Perms, Sel};
+use abi::hypercall::{Number, SEL_SHIFT};
+use abi::message::Tag;
+use core::arch::global_asm;
+
+const fn at(reg: Reg) -> usize {
+    reg as usize * 8
+}
+
+/// Bits of a selector that index its table; RDI holds the selector at bit 8, so the index is its second byte.
+const TABLE_BITS: u32 = CapSlot::PER_PAGE.trailing_zeros();
+const _: () = assert!(TABLE_BITS == 8 && SEL_SHIFT == 8);
+const _: () = assert!(Number::Call as u64 == 0);
+
+global_asm!(
+    ".pushsection .text.hot,\"ax\",@progbits",
+    // RDI: portal, no flags. RSI: tag. RDX, R8, R9, R10: words. The registers of the caller are saved, RSP is its frame.
+    ".balign 64",
+    ".global call_fast",
+    "call_fast:",
+    "test esi, {transfer}",
+    "jnz syscall_saved",
+    // RBP: table of the selector, then RAX: offset of its slot.
+    "mov rbx, gs:[{current}]",
+    "mov rbp, [rbx + {ec_obj}]",
+    "mov rbp, [rbp + {obj_root}]",
+    "mov rax, rdi",
+    "shr rax, {table_shift}",
+    "cmp rax, {tables}",
+    "jae syscall_saved",
+    "mov rbp, [rbp + rax * 8]",
+    "mov eax, edi",
+    "movzx eax, ah",
+    "shl eax, {slot_bits}",
+    // R12: portal. Permission, identity, type.
+    "mov r12, [rbp + rax]",
+    "mov r13, [rbp + rax + 8]",
+    "test r12b, {pt_call}",
+    "jz syscall_saved",
+    "and r12, {slot_mask}",
+    "cmp [r12], r13",
+    "jne syscall_saved",
+    "cmp byte ptr [r12 + {object_kind}], {kind_pt}",
+    "jne syscall_saved",
+    // R13: handler, RAX: its identity, R14: its frame. Alive, idle, on this CPU.
+    "mov r13, [r12 + {pt_ec}]",
+    "mov rax, [r12 + {pt_ec} + 8]",
+    "cmp [r13], rax",
+    "jne syscall_saved",
+    "cmp qword ptr [r13 + {ec_state}], {idle}",
+    "jne syscall_saved",
+    "mov rbp, gs:[{cpu_id}]",
+    "cmp [r13 + {ec_cpu}], rbp",
+    "jne syscall_saved",
+    "mov r14, [r13 + {ec_frame}]",
+    "mov rbp, [r13 + {ec_pio}]",
+    "cmp rbp, gs:[{cpu_pio}]",
+    "jne syscall_saved",
+    "mov rbp, [r14 + {fs_base}]",
+    "cmp rbp, gs:[{cpu_fs_base}]",
+    "jne syscall_saved",
+    // From here on it happens. Weak references: address, then identity.
+    "mov rbp, [rbx]",
+    "mov [r13 + {ec_caller}], rbx",
+    "mov [r13 + {ec_caller} + 8], rbp",
+    "mov [rbx + {ec_callee}], r13",
+    "mov [rbx + {ec_callee} + 8], rax",
+    "mov qword ptr [rbx + {ec_state}], {waiting}",
+    "mov qword ptr [r13 + {ec_state}], {runnable}",
+    "add r14, {top}",
+    "mov gs:[{current}], r13",
+    "mov gs:[{frame_top}], r14",
+    "mov rbp, [r13 + {ec_root}]",
+    "cmp rbp, gs:[{cpu_root}]",
+    "jne 3f",
+    "2:",
+    "mov rdi, [r12 + {pt_id}]",
+    "mov rcx, [r12 + {pt_ip}]",
+    "mov rsp, [r13 + {ec_sp}]",
+    "mov r11d, {flags}",
+    "xor eax, eax",
+    "xor ebx, ebx",
+    "xor ebp, ebp",
+    "xor r12d, r12d",
+    "xor r13d, r13d",
+    "xor r14d, r14d",
+    "xor r15d, r15d",
+    "swapgs",
+    "sysretq",
+    // Another domain: nothing of the caller's extended state is left. EDX need not be set: there are no components above.
+    "3:",
+    "mov cr3, rbp",
+    "mov gs:[{cpu_root}], rbp",
+    "cmp qword ptr [rip + {xcr0}], 0",
+    "je 4f",
+    "mov eax, -1",
+    "xrstor64 [rip + {initial}]",
+    "jmp 2b",
+    "4:",
+    "fxrstor64 [rip + {initial}]",
+    "jmp 2b",
+    // RDI is the number of the hypercall and nothing else. RSI: tag. RDX, R8, R9, R10: words. Nothing is saved, because a
+    // handler that replies has no state: RAX, RDI and RSP are free, the others are left alone until it is certain.
+    ".balign 64",
+    ".global reply_fast",
+    "reply_fast:",
+    "test esi, {transfer}",
+    "jnz 7f",
+    // RDI: caller, RSP: its frame. Alive, on this CPU, by a hypercall.
+    "mov rax, gs:[{current}]",
+    "mov rdi, [rax + {ec_caller}]",
+    "test rdi, rdi",
+    "jz 7f",
+    "mov rsp, [rax + {ec_caller} + 8]",
+    "cmp [rdi], rsp",
+    "jne 7f",
+    "mov rsp, [rdi + {ec_frame}]",
+    "cmp qword ptr [rsp + {kind}], {sysret}",
+    "jne 7f",
+    "mov rax, gs:[{cpu_id}]",
+    "cmp [rdi + {ec_cpu}], rax",
+    "jne 7f",
+    "mov rax, gs:[{helping}]",
+    "or rax, gs:[{resched}]",
+    "jnz 7f",
+    "mov rax, [rdi + {ec_pio}]",
+    "cmp rax, gs:[{cpu_pio}]",
+    "jne 7f",
+    "mov rax, [rsp + {fs_base}]",
+    "cmp rax, gs:[{cpu_fs_base}]",
+    "jne 7f",
+    // From here on it happens.
+    "mov rax, gs:[{current}]",
+    "mov qword ptr [rax + {ec_state}], {idle}",
+    "mov qword ptr [rdi + {ec_state}], {runnable}",
+    "mov gs:[{current}], rdi",
+    "lea rax, [rsp + {top}]",
+    "mov gs:[{frame_top}], rax",
+    "mov rax, [rdi + {ec_root}]",
+    "cmp rax, gs:[{cpu_root}]",
+    "jne 5f",
+    "4:",
+    "mov r15, [rsp + {r15}]",
+    "mov r14, [rsp + {r14}]",
+    "mov r13, [rsp + {r13}]",
+    "mov r12, [rsp + {r12}]",
+    "mov rbp, [rsp + {rbp}]",
+    "mov rbx, [rsp + {rbx}]",
+    "mov rcx, [rsp + {rip}]",
+    "mov r11, [rsp + {rflags}]",
+    "mov rsp, [rsp + {rsp}]",
+    "xor eax, eax",
+    "xor edi, edi",
+    "swapgs",
+    "sysretq",
+    "5:",
+    "mov cr3, rax",
+    "mov gs:[{cpu_root}], rax",
+    "cmp qword ptr [rip + {xcr0}], 0",
+    "je 6f",
+    "mov eax, -1",
+    "xrstor64 [rip + {initial}]",
+    "jmp 4b",
+    "6:",
+    "fxrstor64 [rip + {initial}]",
+    "jmp 4b",
+    "7:",
+    "mov edi, {reply}",
+    "jmp syscall_general",
+    ".popsection",
+    transfer = const Tag::TRANSFER_MASK,
+    current = const cpu::CURRENT,
+    frame_top = const cpu::FRAME_TOP,
+    cpu_id = const cpu::ID,
+    cpu_root = const cpu::ROOT,
+    cpu_fs_base = const cpu::FS_BASE,
+    cpu_pio = const cpu::PIO,
+    helping = const cpu::HELPING,
+    resched = const cpu::RESCHED,
+    ec_obj = const ec::offset::OBJ,
+    ec_state = const ec::offset::STATE,
+    ec_cpu = const ec::offset::CPU,
+    ec_frame = const ec::offset::FRAME,
+    ec_root = const ec::offset::ROOT,
+    ec_pio = const ec::offset::PIO,
+    ec_sp = const ec::offset::SP,
+    ec_caller = const ec::offset::CALLER,
+    ec_callee = const ec::offset::CALLEE,
+    obj_root = const obj::ROOT,
+    table_shift = const SEL_SHIFT + TABLE_BITS,
+    tables = const Sel::COUNT >> TABLE_BITS,
+    slot_bits = const CAP_SLOT_BITS,
+    slot_mask = const -(object::SLOT as i64),
+    pt_call = const Perms::PT_CALL.bits(),
+    object_kind = const object::KIND,
+    kind_pt = const ObjectType::Pt as u8,
+    pt_ec = const pt::offset::EC,
+    pt_id = const pt::offset::ID,
+    pt_ip = const pt::offset::IP,
+    idle = const State::Idle as u64,
+    waiting = const State::Waiting as u64,
+    runnable = const State::Runnable as u64,
+    sysret = const crate::frame::Kind::Sysret as u64,
+    flags = const USER_FLAGS,
+    reply = const Number::Reply as u64,
+    xcr0 = sym fpu::XCR0,
+    initial = sym fpu::INIT,
+    top = const PUSHED * 8,
+    kind = const at(Reg::Kind),
+    fs_base = const at(Reg::FsBase),
+    r15 = const at(Reg::R15),
+    r14 = const at(Reg::R14),
+    r13 = const at(Reg::R13),
+    r12 = const at(Reg::R12),
+    rbp = const at(Reg::Rbp),
+    rbx = const at(Reg::Rbx),
+    rsp = const at(Reg::Rsp),
+    rip = const at(Reg::Rip),
+    rflags = const at(Reg::Rflags),
+);

@@ -1,0 +1,130 @@
+//! Does what no component may: one misdeed by name in `<config deed="..">`. For scenarios that show that it hurts nobody
+//! else. A deed that the system survives without stopping this component ends in exit value 0 if it was refused as it should,
+//! in 1 otherwise.
+#![cfg_attr(kilonova, no_std, no_main)]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+use abi::cap::{Perms, Sel};
+use abi::hypercall::{CreatePd, CreateSm, CtrlPd, Delegate};
+use abi::session::initial;
+use abi::status::Status;
+use alloc::string::ToString;
+use runtime::config;
+use runtime::rom::AttachedRom;
+use runtime::sys::syscall;
+use runtime::{Env, Error, log, semaphore};
+
+runtime::component!(construct);
+
+/// What only unsafe code can do.
+#[allow(unsafe_code, reason = "this program exists to do what is forbidden")]
+mod forbidden {
+    use core::arch::asm;
+
+    /// An address that is mapped in most components, but writable in none: the first page of code.
+    const CODE: u64 = 0x40_0000;
+    /// The kernel's half.
+    const KERNEL: u64 = 0xffff_8000_0000_0000;
+    /// Mapped nowhere.
+    const NOWHERE: u64 = 0x1234_5678_9000;
+
+    fn write(address: u64) {
+        // SAFETY: none is needed: the write must fault and this component be stopped.
+        unsafe { asm!("mov byte ptr [{}], 1", in(reg) address) };
+    }
+
+    /// Does the deed. False if there is none of this name; returns at all only if the CPU let it pass.
+    pub fn commit(deed: &str) -> bool {
+        // SAFETY: as above; each of these instructions must fault in user mode.
+        unsafe {
+            match deed {
+                "wild-write" => write(NOWHERE),
+                "write-code" => write(CODE),
+                "write-kernel" => write(KERNEL),
+                "jump-nowhere" => asm!("jmp {}", in(reg) NOWHERE, options(noreturn)),
+                "jump-noncanonical" => asm!("jmp {}", in(reg) 0x8000_0000_0000_0000u64, options(noreturn)),
+                "hlt" => asm!("hlt"),
+                "cli" => asm!("cli"),
+                "write-cr3" => asm!("mov cr3, {}", in(reg) 0u64),
+                "wrmsr" => asm!("wrmsr", in("ecx") 0xc000_0082u32, in("eax") 0, in("edx") 0),
+                "out" => asm!("out dx, al", in("dx") 0x2f8u16, in("al") b'!'),
+                "int" => asm!("int 0x80"),
+                "lidt" => asm!("lidt [{}]", in(reg) CODE),
+                "vmrun" => asm!("vmrun rax", in("rax") 0u64),
+                "stack" => asm!("2:", "push rax", "jmp 2b", options(noreturn)),
+                _ => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Selectors probed beyond those that the runtime uses.
+const PROBED: core::ops::Range<u64> = 0x8000..0x9000;
+
+/// Calls and destroys selectors that name nothing, or nothing of ours to destroy.
+fn forged_selectors() -> bool {
+    let refused = |status| matches!(status, Err(Status::BadCapability));
+    PROBED.map(Sel).chain([Sel(Sel::COUNT), Sel::NONE]).all(|sel| {
+        refused(syscall::sm_up(sel)) && refused(syscall::destroy(sel)) && refused(syscall::recall(sel))
+    })
+}
+
+/// Tries to get more than was given: the own domain's capability permits neither domains nor quota nor its own end.
+fn escalate() -> bool {
+    let pd = initial::PD;
+    let all = u32::from(Perms::ALL.bits());
+    let widen = Delegate { from: initial::OBJ, to: initial::OBJ, src: pd.0, dst: PROBED.start, count: 1, rights: all };
+    // A copy has at most the original's permissions, whether or not copying is permitted.
+    let _ = syscall::delegate(widen);
+    [pd, Sel(PROBED.start)].into_iter().all(|pd| {
+        syscall::create_pd(CreatePd { dst: Sel(PROBED.end), parent: pd, quota: 1 }).is_err()
+            && syscall::ctrl_pd(CtrlPd::Transfer { to: pd, from: pd, pages: 1 }).is_err()
+            && syscall::destroy(pd).is_err()
+    })
+}
+
+/// Makes semaphores until the account is empty, and gives them back.
+fn exhaust() -> bool {
+    let mut made = 0;
+    let status = loop {
+        let dst = Sel(PROBED.start + made);
+        let create = CreateSm { dst, pd: initial::PD, count: 0, receiver: Sel::NONE, id: 0 };
+        match syscall::create_sm(create) {
+            Ok(_) => made += 1,
+            Err(status) => break status,
+        }
+    };
+    log!("{made} semaphores, then {status:?}");
+    let again = semaphore::create(0);
+    let all_gone = (0..made).all(|i| syscall::destroy(Sel(PROBED.start + i)).is_ok());
+    status == Status::OutOfMemory && again == Err(Status::OutOfMemory) && all_gone && semaphore::create(0).is_ok()
+}
+
+fn construct(env: &'static Env) -> Result<(), Error> {
+    let config = AttachedRom::open(env, "config")?.text();
+    let deed = config::read(&config, |config| config.attribute("deed").unwrap_or_default().to_string())?;
+    let refused = match deed.as_str() {
+        "forged-selectors" => forged_selectors(),
+        "escalate" => escalate(),
+        "exhaust" => exhaust(),
+        "panic" => {
+            let empty: [u8; 0] = [];
+            usize::from(empty[deed.len()]) == 0
+        }
+        "spin" => loop {
+            core::hint::spin_loop();
+        },
+        other => {
+            if !forbidden::commit(other) {
+                log!("no such deed: {other}");
+            }
+            false
+        }
+    };
+    log!("{deed}: {}", if refused { "refused" } else { "NOT REFUSED" });
+    env.exit(i64::from(!refused));
+    Ok(())
+}
