@@ -20,6 +20,14 @@ pub struct Events {
     _handler: Handler,
 }
 
+impl Drop for Events {
+    fn drop(&mut self) {
+        for event in 0..host::COUNT {
+            let _gone = object::try_destroy(self.base.offset(event));
+        }
+    }
+}
+
 /// What the last event was, as delivered in registers, and how many there were.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Seen {
@@ -73,6 +81,9 @@ impl Events {
     }
 }
 
+/// Single stepping (SDM vol. 1, 3.4.3).
+const TRAP_FLAG: u64 = 1 << 8;
+
 /// Probes keep the address behind the instruction in R12. RAX tells them that there was an event.
 extern "sysv64" fn record(message: &mut Message) {
     let cells = message.id >> 8;
@@ -85,7 +96,8 @@ extern "sysv64" fn record(message: &mut Message) {
     if words[0] != host::RECALL {
         utcb::write(word::RIP, utcb::read(word::GPR + gpr::R12));
         utcb::write(word::GPR + gpr::RAX, crate::sys::probe::EVENT);
-        taken = Mtd::RIP | Mtd::ACDB;
+        utcb::write(word::RFLAGS, utcb::read(word::RFLAGS) & !TRAP_FLAG);
+        taken = Mtd::RIP | Mtd::RFLAGS | Mtd::ACDB;
     }
     message.tag = Tag(u64::from(taken.bits()));
 }

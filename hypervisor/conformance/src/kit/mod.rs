@@ -7,4 +7,5 @@ pub mod image;
 pub mod memory;
 pub mod object;
 pub mod time;
+pub mod vcpu;
 pub mod tables;

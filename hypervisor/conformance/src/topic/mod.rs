@@ -13,6 +13,7 @@ mod recall;
 mod sc;
 mod sm;
 mod space;
+mod vcpu;
 
 /// All topics, by name, in the order in which they run.
 pub const ALL: &[(&str, fn())] = &[
@@ -29,4 +30,5 @@ pub const ALL: &[(&str, fn())] = &[
     ("exception", exception::run),
     ("extended", extended::run),
     ("recall", recall::run),
+    ("vcpu", vcpu::run),
 ];

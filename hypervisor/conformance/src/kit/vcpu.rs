@@ -1,0 +1,372 @@
+//! Virtual machines for the checks: a page of code, a page of data, one vCPU, and a handler that does what the check says.
+
+use crate::kit::context::{Handler, PRIORITY};
+use crate::kit::memory::{fresh_cells, map, pages, window};
+use crate::kit::object::{self, fresh, must, semaphore};
+use crate::kit::time::{down, down_until};
+use crate::sys::guest_code::{self, Code};
+use crate::sys::hypercall::Message;
+use crate::sys::memory::cell;
+use crate::sys::utcb;
+use abi::cap::{MemRights, Sel, root};
+use abi::event::guest;
+use abi::hypercall::{CpuId, CreateEc, CreateSc, CreateSpace, EcBody, SpaceKind};
+use abi::message::Tag;
+use abi::state::{ArchState, Controls, Mtd, gpr, seg, word};
+use abi::status::Status;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Where guests have their code. Their data is at 0: interrupt vectors and the words of the programs.
+pub const CODE_AT: u64 = 0x1000;
+/// Where the interrupt handler is.
+pub const IRQ_AT: u64 = 0x1100;
+/// Interrupt vector that leads there.
+pub const IRQ_VECTOR: u8 = 0x20;
+
+/// Cells of a machine.
+mod at {
+    /// Semaphore upped at each exit, and the one that lets the handler reply.
+    pub const EXITED: u64 = 0;
+    pub const GO: u64 = 1;
+    /// What is known of the exit.
+    pub const COUNT: u64 = 2;
+    pub const EVENT: u64 = 3;
+    pub const REASON: u64 = 4;
+    pub const INFO1: u64 = 5;
+    pub const INFO2: u64 = 6;
+    pub const RIP: u64 = 7;
+    pub const RAX: u64 = 8;
+    pub const XMM0: u64 = 9;
+    pub const INST_LEN: u64 = 10;
+    pub const LEFTOVERS: u64 = 11;
+    /// What the reply changes.
+    pub const MTD: u64 = 12;
+    pub const NEW_RIP: u64 = 13;
+    pub const NEW_RAX: u64 = 14;
+    pub const INJECTION: u64 = 15;
+    pub const CR0: u64 = 16;
+    pub const NEW_XMM0: u64 = 17;
+    pub const TOTAL: u64 = 18;
+}
+
+/// Spaces that a machine is made of, besides its memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Maps {
+    /// Ports without exit.
+    pub pio: Sel,
+    /// MSRs without exit.
+    pub msr: Sel,
+}
+
+impl Default for Maps {
+    fn default() -> Self {
+        Self {
+            pio: Sel::NONE,
+            msr: Sel::NONE,
+        }
+    }
+}
+
+/// A machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// Its memory.
+    pub guest: Sel,
+    /// Its vCPU.
+    pub ec: Sel,
+    /// The vCPU's scheduling context.
+    pub sc: Sel,
+    /// Window onto the page at 0.
+    pub data: u64,
+    cells: u64,
+    exited: Sel,
+    go: Sel,
+    portals: Sel,
+    handler: Option<Handler>,
+}
+
+/// What is known of an exit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Exit {
+    /// Event number.
+    pub event: u64,
+    /// The vendor's number.
+    pub reason: u64,
+    /// First information word.
+    pub info1: u64,
+    /// Second information word.
+    pub info2: u64,
+    /// Instruction pointer.
+    pub rip: u64,
+}
+
+impl Machine {
+    /// A machine with `code`, that has not started.
+    pub fn create(cpu: u16, code: Code, maps: Maps) -> Self {
+        Self::with_handler_on(cpu, cpu, code, maps)
+    }
+
+    /// The same with its handler on another CPU.
+    pub fn with_handler_on(cpu: u16, handler_cpu: u16, code: Code, maps: Maps) -> Self {
+        let guest = object::space(root::PD, SpaceKind::Guest);
+        let phys = pages(2);
+        let data = window(phys, 2);
+        guest_code::copy(code, data + CODE_AT);
+        guest_code::copy(Code::Irq, data + IRQ_AT);
+        crate::sys::memory::store(data + u64::from(IRQ_VECTOR) * 4, IRQ_AT);
+        map(guest, phys, 0, 2, MemRights::READ | MemRights::WRITE | MemRights::EXEC);
+        let cells = fresh_cells(at::TOTAL);
+        let handler = Handler::create(handler_cpu, handle);
+        let base = object::fresh_range(guest::COUNT);
+        for event in 0..guest::COUNT {
+            let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA | Mtd::CR | Mtd::XMM;
+            object::portal_at(base.offset(event), handler.ec, cells << 8 | event, mtd);
+        }
+        let this = Self {
+            guest,
+            ec: fresh(),
+            sc: fresh(),
+            data,
+            cells,
+            exited: semaphore(0),
+            go: semaphore(0),
+            portals: base,
+            handler: Some(handler),
+        };
+        cell(cells + at::EXITED).store(this.exited.0, Relaxed);
+        cell(cells + at::GO).store(this.go.0, Relaxed);
+        must(vcpu(this.ec, root::PD, cpu, base, guest, maps).encode());
+        this
+    }
+
+    /// Starts it. The first exit is the startup event.
+    pub fn start(&self) {
+        must(
+            CreateSc {
+                dst: self.sc,
+                pd: root::PD,
+                ec: self.ec,
+                priority: PRIORITY,
+                budget_us: 1000,
+            }
+            .encode(),
+        );
+    }
+
+    fn read(&self, index: u64) -> u64 {
+        cell(self.cells + index).load(Relaxed)
+    }
+
+    fn write(&self, index: u64, value: u64) {
+        cell(self.cells + index).store(value, Relaxed);
+    }
+
+    /// Waits for the next exit.
+    ///
+    /// # Errors
+    /// `Timeout` if there is none.
+    pub fn exit(&self) -> Result<Exit, Status> {
+        down(self.exited).map(|_| self.last())
+    }
+
+    /// Whether there is no exit for so long.
+    pub fn runs_for(&self, us: u64) -> bool {
+        down_until(self.exited, crate::kit::time::after(us)) == Err(Status::Timeout)
+    }
+
+    /// What is known of the last exit.
+    pub fn last(&self) -> Exit {
+        Exit {
+            event: self.read(at::EVENT),
+            reason: self.read(at::REASON),
+            info1: self.read(at::INFO1),
+            info2: self.read(at::INFO2),
+            rip: self.read(at::RIP),
+        }
+    }
+
+    /// RAX at the last exit.
+    pub fn rax(&self) -> u64 {
+        self.read(at::RAX)
+    }
+
+    /// Low half of XMM0 at the last exit.
+    pub fn xmm0(&self) -> u64 {
+        self.read(at::XMM0)
+    }
+
+    /// Instruction length at the last exit; 0 if unknown.
+    pub fn inst_len(&self) -> u64 {
+        self.read(at::INST_LEN) & 0xffff_ffff
+    }
+
+    /// Parts of vector registers that the handler found not to be zero.
+    pub fn leftovers(&self) -> u64 {
+        self.read(at::LEFTOVERS)
+    }
+
+    /// Lets it go on as it is.
+    pub fn go(&self) {
+        self.write(at::MTD, 0);
+        object::up(self.go);
+    }
+
+    /// Lets it go on `bytes` further.
+    pub fn skip(&self, bytes: u64) {
+        self.go_with(bytes, None, None);
+    }
+
+    /// Lets it go on `bytes` further, with RAX and an injection if given.
+    pub fn go_with(&self, bytes: u64, rax: Option<u64>, injection: Option<u64>) {
+        self.write(at::NEW_RIP, self.read(at::RIP) + bytes);
+        let mut mtd = Mtd::RIP;
+        if let Some(rax) = rax {
+            self.write(at::NEW_RAX, rax);
+            mtd |= Mtd::ACDB;
+        }
+        if let Some(injection) = injection {
+            self.write(at::INJECTION, injection);
+            mtd |= Mtd::INJ;
+        }
+        self.write(at::MTD, mtd.bits().into());
+        object::up(self.go);
+    }
+
+    /// Answers the startup event: real mode at [`CODE_AT`], with this XMM0 and CR0.
+    pub fn boot(&self, xmm0: u64, cr0: u64) {
+        self.write(at::NEW_XMM0, xmm0);
+        self.write(at::CR0, cr0);
+        self.write(at::MTD, 0);
+        object::up(self.go);
+    }
+
+    /// Starts it, and lets it go on from the startup event in real mode.
+    ///
+    /// # Errors
+    /// `Timeout` if it does not start.
+    pub fn start_and_boot(&self) -> Result<Exit, Status> {
+        self.start();
+        let exit = self.exit()?;
+        self.boot(0, CR0_REAL);
+        Ok(exit)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for sel in [self.sc, self.ec] {
+            let _gone = object::try_destroy(sel);
+        }
+        self.handler = None;
+        for event in 0..guest::COUNT {
+            let _gone = object::try_destroy(self.portals.offset(event));
+        }
+        for sel in [self.guest, self.exited, self.go] {
+            let _gone = object::try_destroy(sel);
+        }
+    }
+}
+
+/// CR0 in real mode: ET.
+pub const CR0_REAL: u64 = 0x10;
+
+/// Creation of a vCPU.
+pub fn vcpu(dst: Sel, pd: Sel, cpu: u16, event_base: Sel, guest: Sel, maps: Maps) -> CreateEc {
+    CreateEc {
+        dst,
+        pd,
+        cpu: CpuId(cpu),
+        event_base,
+        body: EcBody::Vcpu {
+            guest,
+            pio: maps.pio,
+            msr: maps.msr,
+        },
+    }
+}
+
+/// Creation of a space for guests.
+pub fn guest_space(dst: Sel, pd: Sel) -> CreateSpace {
+    CreateSpace {
+        dst,
+        pd,
+        kind: SpaceKind::Guest,
+    }
+}
+
+extern "sysv64" fn handle(message: &mut Message) {
+    let (cells, event) = (message.id >> 8, message.id & 0xff);
+    let put = |index, value| cell(cells + index).store(value, Relaxed);
+    let get = |index| cell(cells + index).load(Relaxed);
+    put(at::LEFTOVERS, crate::sys::extended::leftovers());
+    put(at::EVENT, event);
+    let fields = [at::REASON, at::INFO1, at::INFO2, at::RIP];
+    fields.into_iter().zip(message.words).for_each(|(index, value)| put(index, value));
+    put(at::RAX, utcb::read(word::GPR + gpr::RAX));
+    put(at::XMM0, utcb::read(word::XMM));
+    put(at::INST_LEN, utcb::read(word::INST_LEN_INTERRUPTIBILITY));
+    cell(cells + at::COUNT).fetch_add(1, Relaxed);
+    object::up(Sel(get(at::EXITED)));
+    // Until the check has decided, however long that takes.
+    let _decided = down_until(Sel(get(at::GO)), 0);
+    let mut mtd = get(at::MTD) as u32;
+    if event == guest::STARTUP {
+        real_mode(get(at::CR0), get(at::NEW_XMM0));
+        mtd = INITIAL.bits();
+    } else {
+        utcb::write(word::RIP, get(at::NEW_RIP));
+        utcb::write(word::GPR + gpr::RAX, get(at::NEW_RAX));
+        utcb::write(word::INJECTION, get(at::INJECTION));
+    }
+    message.tag = Tag(mtd.into());
+}
+
+/// All state that the startup event takes.
+const INITIAL: Mtd = Mtd::GPR
+    .union(Mtd::RIP)
+    .union(Mtd::RFLAGS)
+    .union(Mtd::SEG)
+    .union(Mtd::GDTR)
+    .union(Mtd::IDTR)
+    .union(Mtd::CR)
+    .union(Mtd::DR)
+    .union(Mtd::EFER)
+    .union(Mtd::PAT)
+    .union(Mtd::STA)
+    .union(Mtd::INJ)
+    .union(Mtd::CTRL)
+    .union(Mtd::XMM);
+
+/// Registers of a CPU in real mode (SDM vol. 3, table 10-1), but for CR4: OSFXSR, so that there is SSE.
+fn real_mode(cr0: u64, xmm0: u64) {
+    const CODE: u64 = 0x9b;
+    const DATA: u64 = 0x93;
+    const LDT: u64 = 0x82;
+    const TSS: u64 = 0x8b;
+    const LIMIT: u64 = 0xffff << 32;
+    const OSFXSR: u64 = 1 << 9;
+    (0..size_of::<ArchState>() / 8).for_each(|i| utcb::write(i, 0));
+    utcb::write(word::RIP, CODE_AT);
+    utcb::write(word::RFLAGS, 2);
+    utcb::write(word::GPR + gpr::RSP, CODE_AT);
+    let segments = [
+        (seg::CS, CODE),
+        (seg::LDTR, LDT),
+        (seg::TR, TSS),
+        (seg::GDTR, 0),
+        (seg::IDTR, 0),
+    ];
+    for index in [seg::ES, seg::SS, seg::DS, seg::FS, seg::GS] {
+        utcb::write(word::SEG + index * 2, DATA << 16 | LIMIT);
+    }
+    for (index, attributes) in segments {
+        utcb::write(word::SEG + index * 2, attributes << 16 | LIMIT);
+    }
+    utcb::write(word::CR0, cr0);
+    utcb::write(word::CR4, OSFXSR);
+    utcb::write(word::DR6, 0xffff_0ff0);
+    utcb::write(word::DR7, 0x400);
+    utcb::write(word::PAT, 0x0007_0406_0007_0406);
+    utcb::write(word::ACTIVITY_CONTROLS, u64::from(Controls::HLT.bits()) << 32);
+    utcb::write(word::XMM, xmm0);
+}

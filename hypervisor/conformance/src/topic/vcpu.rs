@@ -1,0 +1,370 @@
+//! Virtual CPUs on SVM: exits, state, injection, memory, recall, extended state, address-space ids.
+
+use crate::kit::context::Setup;
+use crate::kit::memory::{map, pages, unmap, window};
+use crate::kit::object::{self, copy, figures, fresh, must, pd, space, try_call, try_destroy};
+use crate::kit::time::{eventually, pause};
+use crate::kit::vcpu::{CODE_AT, CR0_REAL, Exit, IRQ_VECTOR, Machine, Maps, guest_space, vcpu};
+use crate::report::{check, holds, skip};
+use crate::sys::guest_code::Code;
+use crate::sys::memory::{load, store};
+use abi::cap::{MemRights, Perms, Sel, root};
+use abi::event::guest;
+use abi::hip::Features;
+use abi::hypercall::{CtrlEc, Delegate, SpaceKind};
+use abi::state::{EventKind, Injection};
+use abi::status::Status;
+use alloc::vec::Vec;
+use runtime::sys::physical::information_page;
+
+/// Exit codes of SVM (APM vol. 2, appendix C).
+mod code {
+    pub const VINTR: u64 = 0x64;
+    pub const CPUID: u64 = 0x72;
+    pub const HLT: u64 = 0x78;
+    pub const IOIO: u64 = 0x7b;
+    pub const MSR: u64 = 0x7c;
+    pub const VMMCALL: u64 = 0x81;
+}
+
+/// Port of the programs, and EXITINFO1 of IOIO (APM vol. 2, 15.10.2): one byte, and "in".
+const PORT: u64 = 0x80;
+const IO_BYTE: u64 = 1 << 4;
+const IO_IN: u64 = 1 << 0;
+const IO_MASK: u64 = 0xffff_0000 | IO_BYTE | IO_IN;
+/// MSR of the programs: the GS base.
+const GS_BASE: u64 = 0xc000_0101;
+/// A page that guests access without having it.
+const MISSING: u64 = 0x90000;
+
+fn rwx() -> MemRights {
+    MemRights::READ | MemRights::WRITE | MemRights::EXEC
+}
+
+/// The topic.
+pub fn run() {
+    if !Features::from_bits_truncate(information_page().features).contains(Features::SVM) {
+        skip("vCPUs", "the machine has no SVM");
+        return;
+    }
+    creation();
+    let cpus = information_page().cpu_count as u16;
+    for cpu in 0..cpus {
+        tour(cpu, cpu);
+        counting(cpu);
+        injection(cpu);
+        extended(cpu, cpu);
+        maps(cpu);
+        invalid(cpu);
+        memory_removed(cpu);
+        unhandled(cpu);
+    }
+    for cpu in 1..cpus {
+        tour(cpu, 0);
+        extended(cpu, 0);
+    }
+    address_space_ids();
+    destruction();
+}
+
+fn event(exit: Result<Exit, Status>) -> Result<(u64, u64), Status> {
+    exit.map(|exit| (exit.event, exit.reason))
+}
+
+fn creation() {
+    let child = pd(100);
+    let foreign = fresh();
+    must(guest_space(foreign, child).encode());
+    let own = space(root::PD, SpaceKind::Guest);
+    let none = Maps::default();
+    let create = |guest, maps| try_call(vcpu(fresh(), root::PD, 0, Sel(0), guest, maps).encode());
+    check("memory of another domain", create(foreign, none), Err(Status::BadParameter));
+    let weak = copy(own, Perms::SPACE_TAKE | Perms::SPACE_GRANT);
+    check("without permission", create(weak, none), Err(Status::BadCapability));
+    check("no memory", create(Sel::NONE, none), Err(Status::BadCapability));
+    let pio = fresh();
+    let port_space = abi::hypercall::CreateSpace {
+        dst: pio,
+        pd: child,
+        kind: SpaceKind::Pio,
+    };
+    must(port_space.encode());
+    check("ports of another domain", create(own, Maps { pio, ..none }), Err(Status::BadParameter));
+    check("memory as ports", create(own, Maps { pio: own, ..none }), Err(Status::BadCapability));
+    check("ports as MSRs", create(own, Maps { msr: root::PIO, ..none }), Err(Status::BadCapability));
+    check("no object space", try_call(vcpu(fresh(), child, 0, Sel(0), foreign, none).encode()), Err(Status::BadParameter));
+    check("no such CPU", try_call(vcpu(fresh(), root::PD, 4096, Sel(0), own, none).encode()), Err(Status::BadCpu));
+    let ec = fresh();
+    check("a vCPU", try_call(vcpu(ec, root::PD, 0, Sel(0), own, none).encode()), Ok(()));
+    check("its memory is in use", try_destroy(own), Err(Status::Busy));
+    object::destroy(ec);
+    check("and no more", try_destroy(own), Ok(1));
+    object::destroy(child);
+}
+
+fn tour(cpu: u16, handler_cpu: u16) {
+    let machine = Machine::with_handler_on(cpu, handler_cpu, Code::Tour, Maps::default());
+    machine.start();
+    check("startup", event(machine.exit()), Ok((guest::STARTUP, guest::STARTUP)));
+    machine.boot(0, CR0_REAL);
+    check("CPUID", event(machine.exit()), Ok((code::CPUID, code::CPUID)));
+    check("its address", machine.last().rip, CODE_AT);
+    holds("its length", [0, 2].contains(&machine.inst_len()));
+    machine.skip(2);
+    // MOV AL before OUT is not intercepted.
+    check("OUT", event(machine.exit()), Ok((code::IOIO, code::IOIO)));
+    check("which port", machine.last().info1 & IO_MASK, PORT << 16 | IO_BYTE);
+    check("what", machine.rax() & 0xff, 0x5a);
+    machine.skip(2);
+    check("IN", event(machine.exit()), Ok((code::IOIO, code::IOIO)));
+    check("which port", machine.last().info1 & IO_MASK, (PORT + 1) << 16 | IO_BYTE | IO_IN);
+    machine.go_with(2, Some(0x77), None);
+    check("missing memory", event(machine.exit()).map(|e| e.0), Ok(guest::NESTED_FAULT));
+    let fault = machine.last();
+    check("where", fault.info2, MISSING + 0x10);
+    check("a write to a missing page", fault.info1 & 3, 2);
+    let phys = pages(1);
+    let seen = window(phys, 1);
+    map(machine.guest, phys, MISSING, 1, MemRights::READ);
+    machine.go();
+    check("memory that is not writeable", event(machine.exit()).map(|e| e.0), Ok(guest::NESTED_FAULT));
+    check("a write to a present page", machine.last().info1 & 3, 3);
+    map(machine.guest, phys, MISSING, 1, rwx());
+    machine.go();
+    check("VMMCALL", event(machine.exit()), Ok((code::VMMCALL, code::VMMCALL)));
+    check("the write is done", load(seen + 0x10), 0x1234);
+    check("the register of the reply was taken", machine.rax() & 0xff, 0x77);
+    machine.skip(3);
+    check("HLT", event(machine.exit()), Ok((code::HLT, code::HLT)));
+    machine.skip(1);
+    check("another one", event(machine.exit()), Ok((code::HLT, code::HLT)));
+    check("recall of one that waits", recall(machine.ec), Ok(()));
+    machine.skip(1);
+    check("comes before it goes on", event(machine.exit()), Ok((guest::RECALL, guest::RECALL)));
+    machine.go();
+    check("then it does", event(machine.exit()), Ok((code::HLT, code::HLT)));
+}
+
+fn recall(ec: Sel) -> Result<(), Status> {
+    try_call(CtrlEc::Recall { ec }.encode())
+}
+
+/// The counter of the counting program.
+fn count(machine: &Machine) -> u64 {
+    load(machine.data + 0x500) & 0xffff_ffff
+}
+
+fn counting(cpu: u16) {
+    let machine = Machine::create(cpu, Code::Count, Maps::default());
+    holds("it starts", machine.start_and_boot().is_ok());
+    holds("a guest without exits runs", eventually(|| count(&machine) > 1000));
+    let mut recalled = 0;
+    for _ in 0..20 {
+        let before = count(&machine);
+        recalled += u64::from(recall(machine.ec).is_ok() && event(machine.exit()) == Ok((guest::RECALL, guest::RECALL)));
+        let at_exit = count(&machine);
+        pause(1);
+        recalled += u64::from(count(&machine) == at_exit);
+        machine.go();
+        eventually(|| count(&machine) > before);
+    }
+    check("recalls stop it", recalled, 40);
+    holds("it goes on", eventually(|| count(&machine) > 5000));
+    let other = Machine::create(cpu, Code::Count, Maps::default());
+    holds("another one starts", other.start_and_boot().is_ok());
+    let before = (count(&machine), count(&other));
+    holds("both run", eventually(|| count(&machine) > before.0 && count(&other) > before.1));
+    object::destroy(machine.ec);
+    let at_end = count(&machine);
+    pause(2);
+    check("a destroyed one has stopped", count(&machine), at_end);
+    let before = count(&other);
+    holds("the other one has not", eventually(|| count(&other) > before));
+}
+
+fn injection(cpu: u16) {
+    let machine = Machine::create(cpu, Code::Sti, Maps::default());
+    holds("it starts", machine.start_and_boot().is_ok());
+    check("interrupts are off", (event(machine.exit()), machine.rax() & 0xff), (Ok((code::IOIO, code::IOIO)), 1));
+    let window = Injection::NONE.with_interrupt_window();
+    machine.go_with(2, None, Some(window.0));
+    check("the window opens", event(machine.exit()), Ok((code::VINTR, code::VINTR)));
+    // Behind STI and one instruction, before the next OUT.
+    let offset = machine.last().rip.wrapping_sub(CODE_AT);
+    holds("when interrupts are on", (7..=9).contains(&offset));
+    let interrupt = Injection::event(EventKind::Interrupt, IRQ_VECTOR);
+    machine.go_with(0, None, Some(interrupt.0));
+    check("the handler of the guest runs", (event(machine.exit()), machine.rax() & 0xff), (Ok((code::IOIO, code::IOIO)), 3));
+    machine.skip(2);
+    check("and returns", (event(machine.exit()), machine.rax() & 0xff), (Ok((code::IOIO, code::IOIO)), 2));
+    // With interrupts on, a window opens at once; and not twice.
+    machine.go_with(2, None, Some(window.0));
+    check("a window that is open", event(machine.exit()), Ok((code::VINTR, code::VINTR)));
+    machine.go();
+    holds("is reported once", machine.runs_for(3000));
+}
+
+fn extended(cpu: u16, handler_cpu: u16) {
+    const FIRST: u64 = 0x1111_2222_3333_4444;
+    const SECOND: u64 = 0x5555_6666_7777_8888;
+    let machine = Machine::with_handler_on(cpu, handler_cpu, Code::Xmm, Maps::default());
+    store(machine.data + 0x610, SECOND);
+    machine.start();
+    holds("startup", machine.exit().is_ok());
+    machine.boot(FIRST, CR0_REAL);
+    check("a guest with vector registers", event(machine.exit()), Ok((code::VMMCALL, code::VMMCALL)));
+    check("begins with those of the reply", load(machine.data + 0x600), FIRST);
+    check("its own are delivered", machine.xmm0(), SECOND);
+    check("and are nowhere else", machine.leftovers(), 0);
+    // Other vector registers are used in between, here and on the guest's CPU.
+    for _ in 0..50 {
+        let thread = crate::kit::context::on_thread(Setup::on(cpu), use_vectors, 0);
+        store(machine.data + 0x600, 0);
+        machine.skip(3);
+        let same = thread && machine.exit().is_ok() && load(machine.data + 0x600) == SECOND && machine.leftovers() == 0;
+        if !same {
+            check("they stay", load(machine.data + 0x600), SECOND);
+            return;
+        }
+    }
+    holds("they stay", true);
+}
+
+extern "sysv64" fn use_vectors(_: u64) {
+    let cell = crate::kit::memory::fresh_cells(1);
+    crate::sys::memory::cell(cell).store(1, core::sync::atomic::Ordering::Relaxed);
+    let address = crate::sys::memory::CELLS_AT + cell * 8;
+    crate::sys::extended::hold(0x7e7e_7e7e_7e7e_7e7e, address, false, false);
+}
+
+/// Ports and MSRs with and without exit.
+fn maps(cpu: u16) {
+    let give = |from: Sel, to: Sel, unit: u64, rights: u32| {
+        let call = Delegate {
+            from,
+            to,
+            src: unit,
+            dst: unit,
+            count: 1,
+            rights,
+        };
+        try_call(call.encode())
+    };
+    let (pio, msr) = (space(root::PD, SpaceKind::Pio), space(root::PD, SpaceKind::Msr));
+    let machine = Machine::create(cpu, Code::Msr, Maps { pio, msr });
+    holds("it starts", machine.start_and_boot().is_ok());
+    check("an MSR exits", event(machine.exit()), Ok((code::MSR, code::MSR)));
+    check("an MSR that may be given", give(root::ALL_MSR, msr, GS_BASE, 1), Ok(()));
+    check("to its own number only", try_call(Delegate { from: root::ALL_MSR, to: msr, src: GS_BASE, dst: GS_BASE + 1, count: 1, rights: 1 }.encode()), Err(Status::BadParameter));
+    machine.go();
+    check("does not exit", event(machine.exit()), Ok((code::VMMCALL, code::VMMCALL)));
+    drop(machine);
+    check("one that the map does not have", give(root::ALL_MSR, msr, 0x4000_0000, 1), Err(Status::BadParameter));
+    check("one beyond the last", give(root::ALL_MSR, msr, 1 << 32, 1), Err(Status::BadParameter));
+    check("one that must not be given", give(root::ALL_MSR, msr, 0xc000_0080, 3), Ok(()));
+    let machine = Machine::create(cpu, Code::Sti, Maps { pio, msr });
+    holds("it starts", machine.start_and_boot().is_ok());
+    check("a port exits", event(machine.exit()), Ok((code::IOIO, code::IOIO)));
+    check("a port is given", give(root::ALL_PIO, pio, PORT, 1), Ok(()));
+    machine.go();
+    holds("and exits no more", machine.runs_for(3000));
+    check("it can be recalled", (recall(machine.ec), event(machine.exit())), (Ok(()), Ok((guest::RECALL, guest::RECALL))));
+    drop(machine);
+    object::destroy(pio);
+    object::destroy(msr);
+}
+
+/// A state that the CPU refuses: NW without CD (APM vol. 2, 15.5.1).
+fn invalid(cpu: u16) {
+    const NW: u64 = 1 << 29;
+    let machine = Machine::create(cpu, Code::Count, Maps::default());
+    machine.start();
+    holds("startup", machine.exit().is_ok());
+    machine.boot(0, CR0_REAL | NW);
+    check("an invalid state", machine.exit().map(|exit| exit.event), Ok(guest::INVALID_STATE));
+}
+
+/// A page that is removed under a running guest, and given back.
+fn memory_removed(cpu: u16) {
+    let machine = Machine::create(cpu, Code::Peek, Maps::default());
+    let phys = pages(2);
+    let seen = window(phys, 2);
+    store(seen, 7);
+    store(seen + 4096, 8);
+    map(machine.guest, phys, MISSING, 1, MemRights::READ);
+    holds("it starts", machine.start_and_boot().is_ok());
+    check("a guest reads", (event(machine.exit()), machine.rax()), (Ok((code::VMMCALL, code::VMMCALL)), 7));
+    map(machine.guest, phys + 4096, MISSING, 1, MemRights::READ);
+    machine.skip(3);
+    check("another page", (event(machine.exit()), machine.rax()), (Ok((code::VMMCALL, code::VMMCALL)), 8));
+    unmap(machine.guest, MISSING, 1);
+    machine.skip(3);
+    check("none", (event(machine.exit()).map(|e| e.0), machine.last().info2), (Ok(guest::NESTED_FAULT), MISSING));
+    // While it runs: all of its memory.
+    let machine = Machine::create(cpu, Code::Count, Maps::default());
+    holds("it starts", machine.start_and_boot().is_ok());
+    holds("and counts", eventually(|| count(&machine) > 1000));
+    unmap(machine.guest, 0, 1);
+    let at_removal = count(&machine);
+    check("a running guest loses its memory", event(machine.exit()).map(|e| e.0), Ok(guest::NESTED_FAULT));
+    check("at once", count(&machine), at_removal);
+}
+
+/// A vCPU whose events nobody handles stops, and others go on.
+fn unhandled(cpu: u16) {
+    let guest = space(root::PD, SpaceKind::Guest);
+    let (ec, sc) = (fresh(), fresh());
+    must(vcpu(ec, root::PD, cpu, Sel(Sel::COUNT), guest, Maps::default()).encode());
+    let call = abi::hypercall::CreateSc {
+        dst: sc,
+        pd: root::PD,
+        ec,
+        priority: 100,
+        budget_us: 1000,
+    };
+    must(call.encode());
+    extern "sysv64" fn nothing(_: u64) {}
+    holds("others run", crate::kit::context::on_thread(Setup::on(cpu), nothing, 0));
+    [sc, ec, guest].into_iter().for_each(object::destroy);
+}
+
+/// More vCPUs than address-space ids, each with its own page at the same address.
+fn address_space_ids() {
+    const MACHINES: u64 = 40;
+    const ROUNDS: u64 = 5;
+    let machines: Vec<_> = (0..MACHINES)
+        .map(|i| {
+            let machine = Machine::create(0, Code::Peek, Maps::default());
+            let phys = pages(1);
+            store(window(phys, 1), i + 100);
+            map(machine.guest, phys, MISSING, 1, MemRights::READ);
+            machine
+        })
+        .collect();
+    holds("40 vCPUs start", machines.iter().all(|machine| machine.start_and_boot().is_ok()));
+    let mut good = 0;
+    for _ in 0..ROUNDS {
+        for (i, machine) in (0..).zip(&machines) {
+            let right = event(machine.exit()) == Ok((code::VMMCALL, code::VMMCALL)) && machine.rax() == i + 100;
+            good += u64::from(right);
+            machine.skip(3);
+        }
+    }
+    check("each sees its own memory", good, MACHINES * ROUNDS);
+}
+
+/// Machines that run while they are destroyed, on all CPUs, return everything.
+fn destruction() {
+    let cpus = information_page().cpu_count as u16;
+    let before = figures(root::PD);
+    for round in 0..3 {
+        let machines: Vec<_> = (0..cpus * 2).map(|i| Machine::create(i % cpus, Code::Count, Maps::default())).collect();
+        holds("machines start", machines.iter().all(|machine| machine.start_and_boot().is_ok()));
+        holds("and run", machines.iter().all(|machine| eventually(|| count(machine) > 100)));
+        if round == 1 {
+            // The EC goes under a scheduling context that stays.
+            machines.iter().for_each(|machine| object::destroy(machine.ec));
+        }
+    }
+    check("all their memory is returned", figures(root::PD), before);
+}
