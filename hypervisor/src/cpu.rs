@@ -50,10 +50,10 @@ pub struct Cpu {
     pub since: Word,
     /// TSC for which the timer is armed; `u64::MAX` for not at all.
     pub armed: Word,
-    /// Port space whose bitmap is in the TSS, and its generation.
+    /// Port space whose bitmap is in the TSS.
     pub pio: Link<PioSpace>,
-    /// Generation of that space when it was loaded.
-    pub pio_generation: Word,
+    /// Port space of the host EC that runs: in force if it is `pio`, else no port is.
+    pub ports: Link<PioSpace>,
     /// Words of the TSS bitmap that are not all ones.
     pub pio_range: [Word; 2],
     /// APIC id.
@@ -104,6 +104,8 @@ pub const HELPING: usize = offset_of!(Cpu, helping);
 pub const RESCHED: usize = offset_of!(Cpu, resched);
 /// See [`FRAME_TOP`].
 pub const PIO: usize = offset_of!(Cpu, pio);
+/// See [`FRAME_TOP`].
+pub const PORTS: usize = offset_of!(Cpu, ports);
 /// See [`FRAME_TOP`].
 pub const HOST_CONTROL: usize = offset_of!(Cpu, host_control);
 

@@ -6,6 +6,7 @@ use crate::mem::lock::Lock;
 use crate::sm::Sm;
 use abi::hypercall::IntSource;
 use abi::status::Status;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Vectors for devices: above the exceptions, below the kernel's own.
 const DEVICE_VECTORS: core::ops::Range<usize> = 0x20..0xf0;
@@ -22,6 +23,9 @@ const GSI: u64 = 0xffff_ffff;
 
 /// Serialises the choice of vectors.
 static ASSIGNING: Lock = Lock::new();
+/// Where the search for a free vector begins: behind the one given last, because one that has just become free may still be
+/// pending in a local APIC.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// What a device must be told to signal a message: address and data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -48,9 +52,13 @@ pub fn assign(target: &'static Cpu, sm: &'static Sm, source: IntSource) -> Resul
     }
     let vector = DEVICE_VECTORS
         .clone()
+        .cycle()
+        .skip(NEXT.load(Relaxed))
+        .take(DEVICE_VECTORS.len())
         // That of a dead semaphore is not free before its source is masked.
         .find(|&v| target.vectors[v].raw() == 0)
         .ok_or(Status::Busy)?;
+    NEXT.store(vector + 1 - DEVICE_VECTORS.start, Relaxed);
     target.vector_source[vector].set(match source {
         IntSource::Gsi { gsi, level, .. } => {
             u64::from(gsi) | ROUTED | if level { LEVEL } else { 0 }

@@ -46,6 +46,12 @@ const TSS_BYTES: u64 = 0x68;
 /// I/O map base: 16 bits at byte 0x66, in tss word 13, which begins at byte 0x64.
 const IOMAP: usize = 13;
 const IOMAP_SHIFT: u32 = 16;
+/// Offset of that word from [`Tables`].
+pub const IO_MAP: usize = core::mem::offset_of!(Tables, tss) + IOMAP * 8;
+/// Value of that word: the bitmap begins behind the words of `tss`.
+pub const PORTS_MAPPED: u64 = (core::mem::offset_of!(Tables, bitmap) as u64 - TSS_SHIFT) << IOMAP_SHIFT;
+/// Value of that word: no bitmap, because it would begin beyond the segment's limit. No port can be accessed.
+pub const PORTS_DENIED: u64 = 0xffff << IOMAP_SHIFT;
 
 impl Tables {
     /// Sets up and loads GDT, TSS and IDT of this CPU.
@@ -59,8 +65,7 @@ impl Tables {
         for word in &self.bitmap {
             word.set(u64::MAX);
         }
-        // Offset of the bitmap from the start of the TSS.
-        self.tss[IOMAP].set((14 * 8 - TSS_SHIFT) << IOMAP_SHIFT);
+        self.enable_ports(false);
         let base = (&raw const self.tss).addr() as u64 + TSS_SHIFT;
         let limit = 14 * 8 - TSS_SHIFT + (pio::WORDS as u64) * 8;
         debug_assert!(limit >= TSS_BYTES);
@@ -76,6 +81,11 @@ impl Tables {
             (size_of_val(&self.gdt) - 1) as u16,
         );
         load_idt();
+    }
+
+    /// Puts the I/O bitmap in force, or forbids all ports.
+    pub fn enable_ports(&self, enable: bool) {
+        self.tss[IOMAP].set(if enable { PORTS_MAPPED } else { PORTS_DENIED });
     }
 
     /// Word of the I/O bitmap.

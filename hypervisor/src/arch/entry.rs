@@ -9,7 +9,7 @@
 //!
 //! Offsets are those of [`crate::frame::Reg`] and [`crate::cpu::Cpu`]. Interrupts are off throughout.
 
-use super::{apic, descriptor, log, virt, x86};
+use super::{apic, descriptor, log, switch, virt, x86};
 use crate::cpu::Cpu;
 use crate::frame::{Kind, PUSHED, Reg};
 use crate::sched::{self, Resume};
@@ -21,6 +21,8 @@ use core::arch::global_asm;
 pub mod vector {
     /// Non-maskable interrupt.
     pub const NMI: u64 = 2;
+    /// General protection.
+    pub const GENERAL_PROTECTION: u64 = 13;
     /// Page fault.
     pub const PAGE_FAULT: u64 = 14;
     /// Number of exception vectors.
@@ -338,6 +340,9 @@ extern "sysv64" fn user_interrupt(vector: u64, error: u64) -> Resume {
         return sched::schedule(cpu);
     };
     if vector < vector::EXCEPTIONS {
+        if vector == vector::GENERAL_PROTECTION && switch::missing_ports(cpu, ec) {
+            return Resume::of(ec);
+        }
         let cr2 = if vector == vector::PAGE_FAULT {
             x86::read_cr2()
         } else {

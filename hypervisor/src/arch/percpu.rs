@@ -22,6 +22,9 @@ pub struct Area {
     stack: [u8; STACK_BYTES],
 }
 
+/// Offset from the CPU block of the word that says whether the I/O bitmap is in force.
+pub const IO_MAP: usize = core::mem::offset_of!(Area, tables) + super::descriptor::IO_MAP;
+
 /// Order of the pool block that holds an [`Area`].
 pub const ORDER: usize = 4;
 const _: () = assert!(size_of::<Area>() <= 4096 << ORDER);

@@ -47,12 +47,9 @@ pub fn to(cpu: &'static Cpu, ec: &'static Ec) {
     if fs != cpu.fs_base.get() {
         set_fs(cpu, fs);
     }
-    if let Some(pio) = ec.pio.get() {
-        if !cpu.pio.is(pio) || cpu.pio_generation.get() != pio.generation() {
-            load_ports(cpu, pio);
-        }
-    } else if cpu.pio.get().is_some() {
-        close_ports(cpu);
+    if ec.pio.raw() != cpu.ports.raw() {
+        cpu.ports.set(ec.pio.get());
+        enable_ports(cpu);
     }
     cpu.set_current(ec, frame);
 }
@@ -75,8 +72,26 @@ pub fn set_fs(cpu: &'static Cpu, base: u64) {
     cpu.fs_base.set(base);
 }
 
-/// Loads the port bitmap of `pio` into the TSS: only the words that differ from all ones, there and here.
+/// Lets the bitmap in the TSS be in force exactly if it is that of the EC that runs. Loading another one waits until the EC
+/// accesses a port ([`missing_ports`]): most never do.
+fn enable_ports(cpu: &'static Cpu) {
+    percpu::Area::of(cpu)
+        .tables
+        .enable_ports(cpu.pio.raw() == cpu.ports.raw());
+}
+
+/// A general-protection fault of `ec`, which runs: whether the reason may be that its ports are not loaded. They are now.
 #[cold]
+pub fn missing_ports(cpu: &'static Cpu, ec: &'static Ec) -> bool {
+    let Some(pio) = ec.pio.get().filter(|pio| !cpu.pio.is(pio)) else {
+        return false;
+    };
+    cpu.ports.set(Some(pio));
+    load_ports(cpu, pio);
+    true
+}
+
+/// Loads the port bitmap of `pio` into the TSS: only the words that differ from all ones, there and here.
 fn load_ports(cpu: &'static Cpu, pio: &'static PioSpace) {
     close_ports(cpu);
     let tables = &percpu::Area::of(cpu).tables;
@@ -87,7 +102,7 @@ fn load_ports(cpu: &'static Cpu, pio: &'static PioSpace) {
     cpu.pio_range[0].set(range.start as u64);
     cpu.pio_range[1].set(range.end as u64);
     cpu.pio.set(Some(pio));
-    cpu.pio_generation.set(pio.generation());
+    enable_ports(cpu);
 }
 
 fn close_ports(cpu: &'static Cpu) {
@@ -99,13 +114,10 @@ fn close_ports(cpu: &'static Cpu) {
     cpu.pio.set(None);
 }
 
-/// A port space has changed: reloads it where it is loaded.
+/// A port space has changed: whoever uses it next loads it anew.
 pub fn ports(cpu: &'static Cpu) {
-    if let Some(pio) = cpu.current().and_then(|ec| ec.pio.get()) {
-        load_ports(cpu, pio);
-    } else {
-        close_ports(cpu);
-    }
+    close_ports(cpu);
+    enable_ports(cpu);
 }
 
 /// Forgets translations of the page table with this root.

@@ -264,6 +264,12 @@ impl<T: Object> Link<T> {
         self.0.publish(object.map_or(0, Object::addr));
     }
 
+    /// Its word: the object's address, or 0.
+    #[inline(always)]
+    pub fn raw(&self) -> u64 {
+        self.0.get()
+    }
+
     /// Whether it refers to `object`.
     #[inline(always)]
     pub fn is(&self, object: &'static T) -> bool {

@@ -23,8 +23,6 @@ pub struct PioSpace {
     /// Words of the bitmap that are not all ones lie in `low..high`, so that only these are loaded into a TSS.
     low: Word,
     high: Word,
-    /// Counts changes, so that a CPU sees that what it loaded is stale.
-    generation: Word,
     /// 1: the space of all ports.
     all: Word,
 }
@@ -87,7 +85,6 @@ impl PioSpace {
             self.low.set(self.low.get().min(index as u64));
             self.high.set(self.high.get().max(index as u64 + 1));
         }
-        self.generation.set(self.generation.get() + 1);
     }
 
     /// Words of the bitmap that may differ from all ones.
@@ -98,11 +95,6 @@ impl PioSpace {
     /// Word of the bitmap.
     pub fn word(&self, index: usize) -> u64 {
         Self::word_of(self.map(), index, None)
-    }
-
-    /// Counts changes.
-    pub fn generation(&self) -> u64 {
-        self.generation.get()
     }
 
     /// Frees the bitmap.

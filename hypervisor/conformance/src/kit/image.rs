@@ -5,6 +5,7 @@ use crate::sys::memory::{load, load_byte, store_byte};
 use abi::PAGE_SIZE;
 use abi::cap::{MemRights, Sel};
 use abi::hip::RangeKind;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// ELF-64 (System V ABI, chapter 5): offsets in the file header and in program headers.
 mod elf {
@@ -20,12 +21,20 @@ mod elf {
     pub const MEMORY_SIZE: u64 = 40;
 }
 
+/// Where the file is mapped.
+static VIEW: AtomicU64 = AtomicU64::new(0);
+
+/// Maps the file, which is the first module.
+pub fn view() {
+    if let Some(module) = memory::of_kind(RangeKind::Module).next() {
+        let at = memory::view(module.base, module.size.div_ceil(PAGE_SIZE));
+        VIEW.store(at, Relaxed);
+    }
+}
+
 /// Copies the image as the file has it into `space`.
 pub fn map_copy(space: Sel) {
-    let Some(module) = memory::of_kind(RangeKind::Module).next() else {
-        return;
-    };
-    let file = memory::view(module.base, module.size.div_ceil(PAGE_SIZE));
+    let file = VIEW.load(Relaxed);
     let headers = file + load(file + elf::PROGRAM_HEADERS);
     for i in 0..load(file + elf::COUNT_WORD) & 0xffff {
         let header = headers + i * elf::HEADER_SIZE;

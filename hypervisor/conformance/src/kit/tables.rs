@@ -1,6 +1,6 @@
 //! Tables that the root task's spaces need sooner or later, made at the very start: so that what the checks use is returned exactly.
 
-use crate::kit::{memory, object};
+use crate::kit::{image, memory, object};
 use crate::sys::context::{NEVER, SLOTS, slot_base, stack_at};
 use abi::PAGE_SIZE;
 use abi::cap::{Perms, Sel, root};
@@ -23,6 +23,7 @@ pub fn fill() {
         touch(at);
     }
     touch(slot_base(SLOTS) - PAGE_SIZE);
+    image::view();
     for at in memory::windows() {
         touch(at);
     }

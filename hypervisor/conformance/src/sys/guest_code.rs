@@ -5,6 +5,10 @@ use core::arch::global_asm;
 
 global_asm!(
     ".pushsection .rodata.guest,\"a\",@progbits",
+    ".irp name, tour, count, sti, irq, xmm, peek, msr",
+    ".global guest_\\name",
+    ".global guest_\\name\\()_end",
+    ".endr",
     ".code16",
     // Every kind of exit once, in a fixed order; then HLT for ever.
     "guest_tour:",

@@ -1,10 +1,13 @@
 //! The topics.
 
+mod account;
 mod caps;
 mod ec;
 mod exception;
 mod extended;
+mod fuzz;
 mod hypercall;
+mod interrupt;
 mod ipc;
 mod memory;
 mod pd;
@@ -30,5 +33,8 @@ pub const ALL: &[(&str, fn())] = &[
     ("exception", exception::run),
     ("extended", extended::run),
     ("recall", recall::run),
+    ("interrupt", interrupt::run),
+    ("account", account::run),
     ("vcpu", vcpu::run),
+    ("fuzz", fuzz::run),
 ];

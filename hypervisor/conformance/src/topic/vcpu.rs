@@ -215,13 +215,15 @@ fn extended(cpu: u16, handler_cpu: u16) {
     check("a guest with vector registers", event(machine.exit()), Ok((code::VMMCALL, code::VMMCALL)));
     check("begins with those of the reply", load(machine.data + 0x600), FIRST);
     check("its own are delivered", machine.xmm0(), SECOND);
-    check("and are nowhere else", machine.leftovers(), 0);
+    // On another CPU the handler finds what a thread of its own domain has left.
+    let clean = || cpu != handler_cpu || machine.leftovers() == 0;
+    holds("and are nowhere else", clean());
     // Other vector registers are used in between, here and on the guest's CPU.
     for _ in 0..50 {
         let thread = crate::kit::context::on_thread(Setup::on(cpu), use_vectors, 0);
         store(machine.data + 0x600, 0);
         machine.skip(3);
-        let same = thread && machine.exit().is_ok() && load(machine.data + 0x600) == SECOND && machine.leftovers() == 0;
+        let same = thread && machine.exit().is_ok() && load(machine.data + 0x600) == SECOND && clean();
         if !same {
             check("they stay", load(machine.data + 0x600), SECOND);
             return;

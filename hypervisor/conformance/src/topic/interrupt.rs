@@ -1,0 +1,213 @@
+//! Device interrupts: edges of the PIT, levels of the HPET, messages; and what destruction ends.
+
+use crate::kit::memory::{RW, area, map};
+use crate::kit::object::{self, copy, semaphore, try_call};
+use crate::kit::time::{after, down, down_until, pause, poll};
+use crate::report::{check, holds, skip};
+use crate::sys::hypercall::invoke;
+use crate::sys::memory::{load, store};
+use crate::sys::port::output;
+use abi::cap::{MemRights, Perms, Sel, root};
+use abi::hypercall::{AssignInt, CpuId, IntSource};
+use abi::status::Status;
+use runtime::sys::physical::information_page;
+
+/// The 8254 (data sheet; channel 0 is the PC's timer) and its global system interrupt on PCs with ACPI (MADT override of IRQ 0).
+mod pit {
+    pub const CHANNEL_0: u16 = 0x40;
+    pub const COMMAND: u16 = 0x43;
+    pub const PORTS: u64 = 4;
+    pub const GSI: u32 = 2;
+    /// Channel 0, both bytes, interrupt on terminal count; rate generator.
+    pub const ONE_SHOT: u8 = 0x30;
+    pub const PERIODIC: u8 = 0x34;
+    /// About a millisecond.
+    pub const COUNT: u16 = 1193;
+}
+
+/// IA-PC HPET specification 1.0a, 2.3.
+mod hpet {
+    pub const AT: u64 = 0xfed0_0000;
+    pub const CONFIGURATION: u64 = 0x10;
+    pub const ENABLE: u64 = 1;
+    pub const STATUS: u64 = 0x20;
+    pub const COUNTER: u64 = 0xf0;
+    pub const TIMER: u64 = 0x100;
+    pub const COMPARATOR: u64 = 0x108;
+    pub const LEVEL: u64 = 1 << 1;
+    pub const INTERRUPT: u64 = 1 << 2;
+    pub const ROUTE_SHIFT: u64 = 9;
+    /// IRQ 8: the real-time clock's, which is quiet.
+    pub const GSI: u32 = 8;
+    /// Counter ticks until the interrupt, well below a millisecond.
+    pub const SOON: u64 = 10_000;
+}
+
+fn assign(sm: Sel, cpu: u16, source: IntSource) -> Result<[u64; 2], Status> {
+    let call = AssignInt {
+        hw: root::HW,
+        sm,
+        cpu: CpuId(cpu),
+        source,
+    };
+    invoke(call.encode())
+}
+
+const fn edge(gsi: u32) -> IntSource {
+    IntSource::Gsi {
+        gsi,
+        level: false,
+        low: false,
+    }
+}
+
+const fn level(gsi: u32) -> IntSource {
+    IntSource::Gsi {
+        gsi,
+        level: true,
+        low: false,
+    }
+}
+
+/// The topic.
+pub fn run() {
+    arguments();
+    holds("ports of the PIT", crate::give_ports(pit::CHANNEL_0.into(), pit::PORTS));
+    for cpu in 0..information_page().cpu_count as u16 {
+        edges(cpu);
+        unbound(cpu);
+        levels(cpu);
+    }
+}
+
+fn start_pit(mode: u8) {
+    output(pit::COMMAND, mode);
+    for byte in pit::COUNT.to_le_bytes() {
+        output(pit::CHANNEL_0, byte);
+    }
+}
+
+/// A command without count: the channel waits for ever.
+fn stop_pit() {
+    output(pit::COMMAND, pit::ONE_SHOT);
+}
+
+fn arguments() {
+    let sm = semaphore(0);
+    check("no such interrupt", assign(sm, 0, edge(information_page().gsi_count)), Err(Status::BadParameter));
+    check("no such interrupt", assign(sm, 0, edge(u32::MAX)), Err(Status::BadParameter));
+    check("no such CPU", assign(sm, information_page().cpu_count as u16, edge(2)), Err(Status::BadCpu));
+    let message = assign(sm, 0, IntSource::Msi);
+    holds("a message has an address and data", message.is_ok_and(|[address, data]| address >> 20 == 0xfee && (0x20..0xf0).contains(&(data & 0xff))));
+    check("a semaphore has one interrupt", assign(sm, 0, IntSource::Msi), Err(Status::Busy));
+    let other = semaphore(0);
+    let different = assign(other, 0, IntSource::Msi);
+    holds("each semaphore has its own", different.is_ok() && different != message);
+    object::destroy(other);
+    object::destroy(sm);
+    vectors();
+    let weak = copy(root::HW, Perms::HW_POWER);
+    let call = AssignInt {
+        hw: weak,
+        sm: root::PD,
+        cpu: CpuId(0),
+        source: IntSource::Msi,
+    };
+    check("without permission", try_call(call.encode()), Err(Status::BadCapability));
+}
+
+/// Vectors run out, and come back.
+fn vectors() {
+    for _ in 0..2 {
+        let mut made = alloc::vec::Vec::new();
+        let result = loop {
+            let sm = semaphore(0);
+            made.push(sm);
+            let result = assign(sm, 0, IntSource::Msi);
+            if result.is_err() || made.len() > 1000 {
+                break result;
+            }
+        };
+        check("vectors run out", result, Err(Status::Busy));
+        check("after as many as there are", made.len(), 0xf0 - 0x20 + 1);
+        made.into_iter().for_each(object::destroy);
+    }
+}
+
+fn edges(cpu: u16) {
+    let sm = semaphore(0);
+    holds("an edge", assign(sm, cpu, edge(pit::GSI)).is_ok());
+    for _ in 0..5 {
+        start_pit(pit::ONE_SHOT);
+        check("a shot", down(sm).map(|v| v[1]), Ok(1));
+    }
+    pause(3);
+    check("and no more", poll(sm), Err(Status::Timeout));
+    start_pit(pit::PERIODIC);
+    let ticks = (0..20).filter(|_| down(sm).is_ok());
+    check("ticks without acknowledgement", ticks.count(), 20);
+    object::destroy(sm);
+    stop_pit();
+}
+
+/// The interrupt of a destroyed semaphore is not another one's, which may have the same vector.
+fn unbound(cpu: u16) {
+    let sm = semaphore(0);
+    holds("an edge", assign(sm, cpu, edge(pit::GSI)).is_ok());
+    start_pit(pit::PERIODIC);
+    holds("ticks", down(sm).is_ok());
+    object::destroy(sm);
+    let other = semaphore(0);
+    holds("another interrupt", assign(other, cpu, edge(hpet::GSI)).is_ok());
+    pause(5);
+    check("does not tick", poll(other), Err(Status::Timeout));
+    object::destroy(other);
+    let again = semaphore(0);
+    holds("the same one again", assign(again, cpu, edge(pit::GSI)).is_ok());
+    holds("ticks again", down(again).is_ok());
+    let taken = semaphore(0);
+    holds("it can be taken over", assign(taken, cpu, edge(pit::GSI)).is_ok());
+    object::destroy(again);
+    holds("and is not masked by its former owner", down(taken).is_ok());
+    object::destroy(taken);
+    stop_pit();
+}
+
+fn levels(cpu: u16) {
+    let at = area();
+    map(root::MEM, hpet::AT, at, 1, RW | MemRights::UNCACHED);
+    let routes = load(at + hpet::TIMER) >> 32;
+    if routes == u64::from(u32::MAX) || routes & 1 << hpet::GSI == 0 {
+        skip("levels", "the machine has no HPET that would raise them");
+        return;
+    }
+    let sm = semaphore(0);
+    holds("a level", assign(sm, cpu, level(hpet::GSI)).is_ok());
+    let timer = hpet::LEVEL | hpet::INTERRUPT | u64::from(hpet::GSI) << hpet::ROUTE_SHIFT;
+    let shoot = || {
+        store(at + hpet::CONFIGURATION, 0);
+        store(at + hpet::COUNTER, 0);
+        store(at + hpet::TIMER, timer);
+        store(at + hpet::COMPARATOR, hpet::SOON);
+        store(at + hpet::CONFIGURATION, hpet::ENABLE);
+    };
+    shoot();
+    check("is signalled", down(sm).map(|v| v[1]), Ok(1));
+    pause(3);
+    // From here on without any down but those that are checked: each unmasks.
+    check("again, when acknowledged while it is still asserted", down_until(sm, after(3_000_000)).map(|v| v[1]), Ok(1));
+    store(at + hpet::STATUS, 1);
+    check("not when the device has been served", down_until(sm, after(3000)), Err(Status::Timeout));
+    shoot();
+    check("the next one", down(sm).map(|v| v[1]), Ok(1));
+    store(at + hpet::STATUS, 1);
+    shoot();
+    pause(3);
+    // Masked: it is not counted before it is acknowledged, and then once.
+    let first = down_until(sm, after(3_000_000)).map(|v| v[1]);
+    check("waits until the one before is acknowledged", first, Ok(1));
+    store(at + hpet::TIMER, 0);
+    store(at + hpet::STATUS, 1);
+    store(at + hpet::CONFIGURATION, 0);
+    object::destroy(sm);
+}
