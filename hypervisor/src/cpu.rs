@@ -68,7 +68,9 @@ pub struct Cpu {
     pub asid: Word,
     /// See `asid`.
     pub asid_generation: Word,
-    /// Physical address of the host save area for the host half of VMSAVE/VMLOAD.
+    /// Physical address of the VMCS that is current; 0 for none.
+    pub vmcs: Word,
+    /// Physical address of the host's state outside of the control block: for VMSAVE and VMLOAD, or the MSRs that VMX exits load.
     pub host_control: Word,
     /// Ready scheduling contexts.
     pub ready: Queue,

@@ -26,7 +26,7 @@ pub mod pending {
 const FLAGS_WRITABLE: u64 = 0x0025_0dd5;
 
 /// Frame register by [`gpr`] index.
-const GPRS: [Reg; 16] = [
+pub const GPRS: [Reg; 16] = [
     Reg::Rax,
     Reg::Rcx,
     Reg::Rdx,

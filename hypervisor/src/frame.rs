@@ -1,6 +1,7 @@
 //! Context page of an execution context: its register frame, what else must be kept while it does not run,
 //! and its extended (FPU/SSE/AVX) state. The order of the frame is known to `arch::entry`.
 
+use crate::arch::x86::Msr;
 use crate::mem::Page;
 
 /// Word of the context page.
@@ -49,6 +50,15 @@ pub enum Reg {
     Recall,
     /// User address of the UTCB (host ECs).
     UtcbAt,
+    /// Physical address of the MSR map (vCPUs).
+    MsrMap,
+    /// Registers that the VMCS has no place for.
+    Cr2,
+    Dr6,
+    /// Whether the VMCS is on the CPU ([`crate::arch::vmx`]).
+    Active,
+    /// Page-table root in the host state of the VMCS.
+    HostRoot,
 }
 
 /// How a context continues.
@@ -63,15 +73,25 @@ pub enum Kind {
     Guest = 2,
     /// Nothing to run: wait for an interrupt.
     Idle = 3,
-    /// Not of a context: back to whoever is in the kernel by a hypercall that did not wait. Its callee-saved registers are
-    /// still in the CPU.
-    Return = 4,
 }
 
 /// Words that the hypercall entry saves by pushing: R15 up to RFLAGS.
 pub const PUSHED: usize = Reg::Rax as usize;
 /// Byte offset of the extended state inside the page; 64-byte aligned for XSAVE.
 pub const EXTENDED: u64 = 1024;
+
+/// Word of the MSR area of a vCPU with VMX: entries of two words, number and value (SDM vol. 3, table 25-14).
+pub const MSRS_AT: usize = 112;
+/// The MSRs in it, in the order of their [fields](crate::arch::virt::Field).
+pub const MSRS: [u32; 5] = [
+    Msr::Star as u32,
+    Msr::Lstar as u32,
+    Msr::Cstar as u32,
+    Msr::Sfmask as u32,
+    Msr::KernelGsBase as u32,
+];
+const _: () = assert!(MSRS_AT > Reg::HostRoot as usize && MSRS_AT.is_multiple_of(2));
+const _: () = assert!((MSRS_AT + 2 * MSRS.len()) * 8 <= EXTENDED as usize);
 
 /// The context page.
 #[derive(Clone, Copy, Debug)]

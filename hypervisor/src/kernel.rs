@@ -23,16 +23,23 @@ static PHYSICAL_LIMIT: AtomicU64 = AtomicU64::new(1 << 36);
 static NO_PORTS: Link<PioSpace> = Link::new();
 static NO_MSRS: Link<MsrSpace> = Link::new();
 
-/// Protects a range. False if there are too many.
+/// Protects a range; at boot only. False if there are too many. They are kept sorted by their first byte.
 pub fn protect(base: u64, size: u64) -> bool {
-    let index = PROTECTED_COUNT.load(Relaxed);
-    let Some([start, end]) = PROTECTED.get(index) else {
+    let count = PROTECTED_COUNT.load(Relaxed);
+    if count == MAX_PROTECTED {
         return false;
-    };
-    start.store(base, Relaxed);
-    end.store(base.saturating_add(size), Relaxed);
+    }
+    let mut new = [base, base.saturating_add(size)];
+    for range in &PROTECTED[..=count] {
+        let old = [range[0].load(Relaxed), range[1].load(Relaxed)];
+        if new[0] < old[0] || old[1] == 0 {
+            range[0].store(new[0], Relaxed);
+            range[1].store(new[1], Relaxed);
+            new = old;
+        }
+    }
     // Ordering: Release pairs with the Acquire in `is_mappable`.
-    PROTECTED_COUNT.store(index + 1, Release);
+    PROTECTED_COUNT.store(count + 1, Release);
     true
 }
 
@@ -42,14 +49,23 @@ pub fn set_physical_bits(bits: u32) {
 }
 
 /// Whether all of `[at, at + len)` may be mapped for user level.
+#[inline(always)]
 pub fn is_mappable(at: Phys, len: u64) -> bool {
     let Some(end) = at.0.checked_add(len) else {
         return false;
     };
-    end <= PHYSICAL_LIMIT.load(Relaxed)
-        && PROTECTED[..PROTECTED_COUNT.load(Acquire)]
-            .iter()
-            .all(|[start, stop]| end <= start.load(Relaxed) || at.0 >= stop.load(Relaxed))
+    if end > PHYSICAL_LIMIT.load(Relaxed) {
+        return false;
+    }
+    for [start, stop] in PROTECTED.iter().take(PROTECTED_COUNT.load(Acquire)) {
+        if end <= start.load(Relaxed) {
+            break;
+        }
+        if at.0 < stop.load(Relaxed) {
+            return false;
+        }
+    }
+    true
 }
 
 /// The port space that permits nothing.
@@ -71,4 +87,23 @@ pub fn set_denials(ports: &'static PioSpace, msrs: &'static MsrSpace) {
 /// Whether `addr` is that of one of the spaces that permit nothing.
 pub fn is_denial(addr: u64) -> bool {
     no_ports().is_some_and(|s| s.addr() == addr) || no_msrs().is_some_and(|s| s.addr() == addr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protected_ranges_cannot_be_mapped_in_whatever_order_they_came() {
+        set_physical_bits(40);
+        for base in [0x5000, 0x1000, 0x9000, 0x3000] {
+            assert!(protect(base, 0x1000));
+        }
+        for page in 0..16 {
+            let protected = [1, 3, 5, 9].contains(&page);
+            assert_eq!(is_mappable(Phys(page << 12), 0x1000), !protected, "{page}");
+        }
+        assert!(!is_mappable(Phys(0), 0x2000) && !is_mappable(Phys(0x8fff), 2));
+        assert!(!is_mappable(Phys(1 << 40), 1) && !is_mappable(Phys(u64::MAX), 1));
+    }
 }

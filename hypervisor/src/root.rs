@@ -12,7 +12,7 @@ use crate::mem::{Object, PAGE, Page, Phys, object};
 use crate::pd::Pd;
 use crate::sc::Sc;
 use crate::sched;
-use crate::space::{mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use crate::space::{mem::KERNEL, mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use abi::cap::{MemRights, Perms, Sel, root};
 use abi::hip::{self, Features, Hip, RangeKind};
 use abi::status::Status;
@@ -90,7 +90,7 @@ impl Image {
     fn map(&self, space: &'static MemSpace) -> Result<(), Status> {
         let mut at = self.base;
         for segment in segments(self.file) {
-            let mut rights = MemRights::READ;
+            let mut rights = MemRights::READ | KERNEL;
             rights.set(MemRights::WRITE, segment.write);
             rights.set(MemRights::EXEC, segment.exec);
             for i in 0..pages(&segment) {
@@ -147,7 +147,7 @@ pub fn create(
     image.map(mem)?;
     let page = pd.alloc(0)?;
     physmem::store(page, &describe(info, machine));
-    mem.set(hip::ADDRESS, 0, Some((page.phys(), MemRights::READ)))?;
+    mem.set(hip::ADDRESS, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
     thread(cpu, pd, entry)
 }
 

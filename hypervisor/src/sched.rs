@@ -1,6 +1,6 @@
 //! Scheduling: fixed priorities, round robin among equals, budgets. Each CPU schedules its own; nothing here is shared.
 
-use crate::arch::{switch, timer, tsc};
+use crate::arch::{switch, timer, tsc, virt};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
 use crate::frame::{Kind, Reg};
@@ -10,6 +10,7 @@ use crate::mem::object::{Object, Word};
 use crate::sc::{Place, Sc};
 use crate::smp;
 use abi::hypercall::CreateSc;
+use abi::status::Status;
 
 const PRIORITIES: usize = CreateSc::PRIORITIES as usize;
 /// Longest call chain that is followed. Longer ones, and cycles, try again a tick later.
@@ -89,30 +90,33 @@ impl Queue {
     }
 }
 
+/// Below are statuses of hypercalls, which no frame's address is.
+pub const STATUSES: u64 = 16;
+
 /// What the CPU does next. Returned by every handler, applied by `arch::entry`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Resume {
-    /// Address of the frame.
+    /// Address of the frame, or a status ([`Resume::back`]).
     frame: u64,
-    /// [`Kind`].
+    /// [`Kind`], or a value.
     kind: u64,
 }
 
 impl Resume {
     /// Waits for an interrupt.
     pub const IDLE: Self = Self {
-        frame: 0,
+        frame: u64::MAX,
         kind: Kind::Idle as u64,
     };
 
-    /// Returns from a hypercall to `ec`, which did it and has been current since: its registers but those that hypercalls
-    /// return are still in the CPU.
+    /// Returns from a hypercall to the EC that did it and has been current since, so that its registers but those that
+    /// hypercalls return are still in the CPU. RDX is `value`, R8 is 0. Other handlers cannot return this.
     #[inline(always)]
-    pub fn back(ec: &'static Ec) -> Self {
+    pub fn back(status: Status, value: u64) -> Self {
         Self {
-            frame: ec.frame().addr(),
-            kind: Kind::Return as u64,
+            frame: status as u64,
+            kind: value,
         }
     }
 
@@ -350,6 +354,8 @@ fn activate(cpu: &'static Cpu, sc: &'static Sc) -> Option<Resume> {
                     continue;
                 };
                 if callee.cpu.get() != cpu.index() {
+                    // The handler's CPU is to access the state.
+                    virt::release(cpu, ec);
                     return migrate(cpu, sc, callee.cpu.get());
                 }
                 if callee.is(State::Idle) {
@@ -399,10 +405,9 @@ fn migrate(cpu: &'static Cpu, sc: &'static Sc, to: u64) -> Option<Resume> {
 /// Arms the timer for the end of the budget or the first timeout. A timer that fires too early is harmless, so one
 /// that is armed for earlier stays.
 fn arm(cpu: &'static Cpu) {
-    let end = cpu
-        .sc
-        .get()
-        .map_or(u64::MAX, |sc| cpu.since.get().saturating_add(sc.left.get()));
+    // Without budget left it is about to be replaced; a timer for that would only interrupt the replacement.
+    let current = cpu.sc.get().filter(|sc| sc.left.get() != 0);
+    let end = current.map_or(u64::MAX, |sc| cpu.since.get().saturating_add(sc.left.get()));
     let want = end.min(cpu.timeouts.first()).min(cpu.retry.get());
     if want < cpu.armed.get() {
         timer::arm(cpu, want);

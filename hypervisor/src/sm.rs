@@ -46,6 +46,20 @@ struct Taken {
     count: u64,
 }
 
+/// Byte offsets for `arch::fastpath`.
+#[allow(missing_docs, reason = "the names are the fields'")]
+pub mod offset {
+    use super::Sm;
+    use core::mem::offset_of;
+    pub const LOCK: usize = offset_of!(Sm, lock);
+    pub const COUNT: usize = offset_of!(Sm, count);
+    pub const FIRST: usize = offset_of!(Sm, first);
+    pub const RECEIVER: usize = offset_of!(Sm, receiver);
+    pub const READY_FIRST: usize = offset_of!(Sm, ready_first);
+    pub const QUEUED: usize = offset_of!(Sm, queued);
+    pub const INTERRUPT: usize = offset_of!(Sm, interrupt);
+}
+
 impl Sm {
     /// Sets up a fresh semaphore.
     pub fn init(&self, count: u64, receiver: Option<&'static Self>, id: u64) {

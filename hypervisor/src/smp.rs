@@ -3,7 +3,7 @@
 //! An operation is broadcast, performed by all others in parallel, and has completed when [`everywhere`] returns. As the
 //! kernel is not preemptible, that also means that each CPU has left whatever kernel code it was in: a grace period.
 
-use crate::arch::{apic, switch};
+use crate::arch::{apic, switch, virt};
 use crate::cpu::{self, Cpu};
 use crate::ec::{Ec, State};
 use crate::event::pending;
@@ -99,6 +99,7 @@ impl Operation {
 fn drop_ec(cpu: &'static Cpu, ec: &'static Ec) {
     cpu.forget(ec);
     if ec.cpu.get() == cpu.index() {
+        virt::release(cpu, ec);
         sm::cancel(cpu, ec);
         ec.become_(State::Dead);
         sched::release_parked(cpu, ec);

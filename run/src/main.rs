@@ -46,8 +46,9 @@ enum Subject {
     },
     /// Boot a scenario in an emulator, with its terminal here; lists scenarios without one
     ///
-    /// The terminal is the guest's console. Ctrl-A X leaves. The log of hypervisor and components
-    /// is in target/run/SCENARIO/log.txt. The exit status is that of the system.
+    /// The terminal is the guest's console. Ctrl-A X leaves. Where a scenario has several terminals, Ctrl-A 1, Ctrl-A 2 and
+    /// Ctrl-A 3 switch between them; input that is not typed goes to the first. Ctrl-A Ctrl-A types one Ctrl-A. The log of
+    /// hypervisor and components is in target/run/SCENARIO/log.txt. The exit status is that of the system.
     Run(RunOptions),
     /// Run all tests: format, lints, host tests, size limits, booted scenarios
     Test(TestOptions),

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::error::Error;
+use crate::machine::terminal::Terminal;
 use crate::machine::{Firmware, Machine, Time};
 use crate::scenario::expectation::Matcher;
 use crate::scenario::{Boot, Scenario};
@@ -36,6 +37,7 @@ pub fn run_trial(
         platform: scenario.machine,
         cpus: scenario.cpus,
         memory: scenario.memory,
+        terminals: scenario.terminals,
         time: Time::Host,
         debugger: false,
     };
@@ -111,8 +113,8 @@ impl Trial {
 }
 
 impl Observer for Trial {
-    fn terminal(&mut self, output: &[u8]) -> Wish {
-        self.matcher.terminal(output);
+    fn terminal(&mut self, terminal: Terminal, output: &[u8]) -> Wish {
+        self.matcher.terminal(terminal, output);
         self.wish()
     }
 
@@ -142,7 +144,7 @@ mod tests {
     fn a_trial_without_exit_stops_at_its_last_expectation() {
         let scenario = scenario("expect = [ { log = 'one' }, { log = 'two' } ]");
         let mut trial = Trial::new(&scenario);
-        assert_eq!(trial.log_line("one"), Wish::Send(Vec::new()));
+        assert_eq!(trial.log_line("one"), Wish::NOTHING);
         assert_eq!(trial.log_line("two"), Wish::Stop);
         assert_eq!(trial.judge(&End::Stopped, &scenario), Ok(()));
     }
@@ -151,7 +153,7 @@ mod tests {
     fn a_trial_with_exit_waits_for_it() {
         let scenario = scenario("expect = [ { log = 'one' } ]\nexit = 3");
         let mut trial = Trial::new(&scenario);
-        assert_eq!(trial.log_line("one"), Wish::Send(Vec::new()));
+        assert_eq!(trial.log_line("one"), Wish::NOTHING);
         assert_eq!(trial.judge(&End::SystemExit(3), &scenario), Ok(()));
         let wrong = trial.judge(&End::SystemExit(0), &scenario).unwrap_err();
         assert_eq!(wrong.0, "the system ended with exit code 0, expected 3");

@@ -51,8 +51,6 @@ pub struct Board {
     /// CPUs with news.
     marked: VcpuSet,
     deadline: Option<Tsc>,
-    /// A model with a deadline was accessed since `deadline` was computed.
-    deadline_stale: bool,
 }
 
 /// The models by kind; what a machine has several of, in the order of its nodes.
@@ -75,14 +73,16 @@ struct Models {
     ioapic: Option<IoApic>,
     /// By APIC id, which is the number of the virtual CPU.
     lapics: Vec<Lapic>,
+    /// A deadline may have changed since [`Board::deadline`] was asked.
+    deadline_stale: bool,
 }
 
 impl Board {
     /// When [`Board::expire`] has to be called next, if the guest does nothing until then.
     #[inline]
     pub fn deadline(&mut self) -> Option<Tsc> {
-        if self.deadline_stale {
-            self.deadline_stale = false;
+        if self.models.deadline_stale {
+            self.models.deadline_stale = false;
             self.deadline = self.models.deadline();
         }
         self.deadline
@@ -106,7 +106,7 @@ impl Board {
         for lapic in &mut models.lapics {
             lapic.expire(now, wires);
         }
-        self.deadline_stale = true;
+        models.deadline_stale = true;
         self.settle();
     }
 
@@ -123,18 +123,27 @@ impl Board {
             .take_while(|byte| uart.receive(now, **byte, wires).is_ok())
             .count();
         wires.serial.set_input_waits(host, taken < bytes.len());
-        self.deadline_stale = true;
+        models.deadline_stale = true;
         self.settle();
         taken
     }
 
     /// Whether a UART has room again for input that it did not take.
+    #[inline]
     pub fn wants_input(&self) -> bool {
         let serial = &self.wires.serial;
-        self.models
-            .uarts
-            .iter()
-            .any(|uart| serial.input_waits(uart.host()) && uart.room() > 0)
+        serial.any_input_waits()
+            && self
+                .models
+                .uarts
+                .iter()
+                .any(|uart| serial.input_waits(uart.host()) && uart.room() > 0)
+    }
+
+    /// Whether somebody else than the CPU that made an access may have to know of it.
+    #[inline]
+    pub(crate) fn concerns_others(&self) -> bool {
+        !self.marked.is_empty() || !self.wires.serial.is_empty() || self.wants_input()
     }
 
     /// The host's ends of the serial lines.
@@ -178,7 +187,11 @@ impl Models {
         ];
         let uarts = self.uarts.iter().map(Uart16550::deadline);
         let lapics = self.lapics.iter().map(Lapic::deadline);
-        chips.into_iter().chain(uarts).chain(lapics).fold(None, earliest)
+        chips
+            .into_iter()
+            .chain(uarts)
+            .chain(lapics)
+            .fold(None, earliest)
     }
 
     /// Keyboard controller with its wires.

@@ -44,7 +44,13 @@ pub fn construct(env: &'static Env) -> Result<(), Error> {
     let loader = loader_of(env, &config, tsc_khz(tsc_hz.get()))?;
     let console = console::Console::open(env, &config)?;
     let kernel = Hypervisor::new(config.machine.vcpu_count(), console.attention())?;
-    let parts = Parts { kernel, memory, tsc_hz, wall_clock: WALL_CLOCK, loader };
+    let parts = Parts {
+        kernel,
+        memory,
+        tsc_hz,
+        wall_clock: WALL_CLOCK,
+        loader,
+    };
     // It lives as long as the component.
     let vm: &'static Machine = Box::leak(Box::new(Vm::new(config, parts).map_err(Error::input)?));
     timer::start(env, vm)?;
@@ -60,14 +66,24 @@ fn tsc_khz(tsc_hz: u64) -> u32 {
 }
 
 /// What fills guest memory: the files are copied, since their server may change them.
-fn loader_of(env: &'static Env, config: &VmmConfig, tsc_khz: u32) -> Result<Loader<GuestRam>, Error> {
+fn loader_of(
+    env: &'static Env,
+    config: &VmmConfig,
+    tsc_khz: u32,
+) -> Result<Loader<GuestRam>, Error> {
     let linux: LinuxBootConfig = match &config.boot {
         Some(BootConfig::Linux(linux)) => linux.clone(),
-        Some(BootConfig::Multiboot(_)) => return Err(Error::input("<multiboot>: there is no loader for it")),
+        Some(BootConfig::Multiboot(_)) => {
+            return Err(Error::input("<multiboot>: there is no loader for it"));
+        }
         None => return Err(Error::input("<config> has no <linux>: nothing to boot")),
     };
     let kernel = file(env, &linux.kernel)?;
-    let initrd = linux.initrd.as_deref().map(|name| file(env, name)).transpose()?;
+    let initrd = linux
+        .initrd
+        .as_deref()
+        .map(|name| file(env, name))
+        .transpose()?;
     let machine = config.machine.clone();
     Ok(Box::new(move |memory| {
         let image = LinuxImage {

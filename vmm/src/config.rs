@@ -208,7 +208,12 @@ impl VmmConfig {
             node: "machine",
             parent: "config",
         })?;
-        Ok(VmmConfig { exit_stats, on_triple_fault, machine, boot })
+        Ok(VmmConfig {
+            exit_stats,
+            on_triple_fault,
+            machine,
+            boot,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! CPUID as the guest sees it: the host's leaves, filtered by a policy and completed by the
 //! virtual topology (APM3 appendix E, SDM2A "CPUID").
 //!
-//! The table is computed once per virtual CPU; an exit costs a binary search.
+//! The table is computed once per virtual CPU; an exit costs a look-up by leaf.
 
 mod features;
 mod topology;
@@ -107,8 +107,16 @@ struct Entry {
 pub struct GuestCpuid {
     /// Sorted by leaf and subleaf; a leaf without subleaves has the one entry 0.
     entries: Vec<Entry>,
+    /// Number of a leaf's first entry, by block and number in the block; of the next leaf's if there is none.
+    index: [[u16; LEAVES_PER_BLOCK]; BLOCKS],
     xsave: bool,
 }
+
+/// Basic leaves, those of hypervisors, and extended ones: told apart by the upper two bits.
+const BLOCKS: usize = 3;
+const BLOCK_SHIFT: u32 = 30;
+/// Leaves of a block that can exist.
+const LEAVES_PER_BLOCK: usize = 64;
 
 impl GuestCpuid {
     /// Computes the table from `host`, in any order; leaves that the policy does not know are not
@@ -131,6 +139,7 @@ impl GuestCpuid {
         entries.sort_by_key(|entry| (entry.leaf, entry.subleaf));
         entries.dedup_by_key(|entry| (entry.leaf, entry.subleaf));
         let mut cpuid = GuestCpuid {
+            index: index(&entries),
             entries,
             xsave: policy.xsave,
         };
@@ -163,12 +172,16 @@ impl GuestCpuid {
         registers
     }
 
+    #[inline]
     fn get(&self, leaf: u32, subleaf: u32) -> Option<CpuidRegisters> {
-        let index = self
-            .entries
-            .binary_search_by_key(&(leaf, subleaf), |entry| (entry.leaf, entry.subleaf))
-            .ok()?;
-        self.entries.get(index).map(|entry| entry.registers)
+        let block = self.index.get((leaf >> BLOCK_SHIFT) as usize)?;
+        let first = block.get((leaf & ((1 << BLOCK_SHIFT) - 1)) as usize)?;
+        self.entries
+            .get(usize::from(*first)..)?
+            .iter()
+            .take_while(|entry| entry.leaf == leaf)
+            .find(|entry| entry.subleaf == subleaf)
+            .map(|entry| entry.registers)
     }
 
     /// Size of the XSAVE area for the enabled components: subleaf n has size (EAX) and offset
@@ -202,6 +215,17 @@ impl GuestCpuid {
             }
         }
     }
+}
+
+fn index(entries: &[Entry]) -> [[u16; LEAVES_PER_BLOCK]; BLOCKS] {
+    let mut blocks = [[0; LEAVES_PER_BLOCK]; BLOCKS];
+    for (base, block) in (0_u32..).map(|block| block << BLOCK_SHIFT).zip(&mut blocks) {
+        for (leaf, first) in (base..).zip(block.iter_mut()) {
+            // There are fewer entries than leaves and subleaves that the host was asked for.
+            *first = entries.partition_point(|entry| entry.leaf < leaf) as u16;
+        }
+    }
+    blocks
 }
 
 fn has_subleaves(leaf: u32) -> bool {

@@ -26,5 +26,7 @@ pub mod memory;
 pub mod msr;
 pub mod paging;
 pub mod state;
+#[cfg(test)]
+mod testing;
 pub mod vcpu;
 pub mod vm;

@@ -27,11 +27,13 @@ use abi::hip::Features;
 use abi::state::{Injection, Mtd};
 use vm_memory::GuestMemoryBackend;
 
+use crate::board::VcpuNews;
 use crate::cpuid::GuestCpuid;
 use crate::emulator::Emulator;
 use crate::kernel::Kernel;
 use crate::msr::MsrFile;
-use crate::vm::{EXIT_FAILURE, Inside, Life, Vm, Who};
+use crate::state::VcpuState;
+use crate::vm::{EXIT_FAILURE, Inside, Life, Machine, Vm, Who};
 use control::DebugRegisters;
 pub use exit::{Exit, MemoryFault, NextRip};
 use injection::{Boundary, Injector};
@@ -43,6 +45,8 @@ pub struct Vcpu<'vm, K, M> {
     index: usize,
     traits: Traits,
     emulator: Emulator,
+    /// What the emulator works on; here so that it is not moved around.
+    scratch: VcpuState,
     cpuid: GuestCpuid,
     msrs: MsrFile,
     debug: DebugRegisters,
@@ -52,6 +56,8 @@ pub struct Vcpu<'vm, K, M> {
     /// The machine's count of resets when this CPU started.
     generation: u64,
     deferred: Option<Deferred>,
+    /// INIT and start-up messages.
+    news: VcpuNews,
 }
 
 /// What a virtual CPU is told about the machine it runs on.
@@ -106,7 +112,11 @@ struct Step {
 impl Step {
     /// Continues at `boundary` with `changed` state.
     fn new(changed: Mtd, boundary: Boundary) -> Self {
-        Step { changed, boundary, halts: false }
+        Step {
+            changed,
+            boundary,
+            halts: false,
+        }
     }
 }
 
@@ -129,6 +139,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             index,
             traits,
             emulator: Emulator::new(),
+            scratch: VcpuState::default(),
             cpuid,
             msrs: MsrFile::new(traits.physical_address_bits),
             debug: DebugRegisters::default(),
@@ -136,12 +147,12 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             tsc_adjust: 0,
             generation: 0,
             deferred: None,
+            news: VcpuNews::default(),
         }
     }
 
     /// Handles event `number`, whose state the kernel holds. Returns the parts of the state to take back.
     pub fn handle(&mut self, number: u64, delivered: Mtd, words: EventWords) -> Mtd {
-        let started = self.vm.kernel.now();
         let vm = self.vm;
         let mut inside = vm.enter();
         let mut exit = Exit::of_svm(number, &words);
@@ -151,11 +162,15 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         {
             self.vm.kernel.select_recall(self.index, selection::RECALL);
             exit = deferred.exit;
-            call = Call { words: deferred.words, delivered: deferred.selection };
+            call = Call {
+                words: deferred.words,
+                delivered: deferred.selection,
+            };
         }
         let handled = self.dispatch(exit, &call, &mut inside);
         if let Some(stats) = &mut inside.machine.stats {
-            stats.record(exit.kind(), self.vm.kernel.now().saturating_sub(started));
+            let ticks = vm.kernel.now().saturating_sub(inside.host_now);
+            stats.record(exit.kind(), ticks);
         }
         match handled {
             Ok(step) => self.resume(inside, step),
@@ -164,7 +179,12 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     }
 
     #[inline]
-    fn dispatch(&mut self, exit: Exit, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
+    fn dispatch(
+        &mut self,
+        exit: Exit,
+        call: &Call,
+        inside: &mut Inside<'_>,
+    ) -> Result<Step, Trouble> {
         match exit {
             Exit::PortOut(access, next) => Ok(self.port_out(access, next, inside)),
             Exit::PortIn(access, next) => Ok(self.port_in(access, next, inside)),
@@ -214,7 +234,9 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     #[inline]
     fn enter_guest(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
         let boundary = &step.boundary;
-        let injection = self.injector.decide(&mut inside.machine.board, self.index, boundary);
+        let injection = self
+            .injector
+            .decide(&mut inside.machine.board, self.index, boundary);
         self.vm.leave(inside, Who::Vcpu(self.index));
         match injection {
             Some(injection) => step.changed | self.inject(injection, boundary),
@@ -227,40 +249,56 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             arch.injection = injection;
             arch.interruptibility = 0;
         });
-        if boundary.ends_shadow { Mtd::INJ | Mtd::STA } else { Mtd::INJ }
+        if boundary.ends_shadow {
+            Mtd::INJ | Mtd::STA
+        } else {
+            Mtd::INJ
+        }
     }
 
     /// Whether something else than interrupts concerns this CPU.
     #[inline]
     fn must_look(&mut self, inside: &mut Inside<'_>) -> bool {
         let machine = &mut *inside.machine;
-        let generation = machine.generation;
-        let life = machine.life;
-        let power = machine.board.power_pending();
-        let Some(slot) = machine.slots.get_mut(self.index) else {
-            return true;
-        };
-        slot.kicked = false;
-        let news = slot.news;
+        if let Some(slot) = machine.slots.get_mut(self.index) {
+            slot.kicked = false;
+        }
+        if machine.board.has_news(self.index) {
+            self.listen(machine);
+        }
+        machine.board.power_pending()
+            || machine.life != Life::Running
+            || machine.generation != self.generation
+            || self.news.init
+    }
+
+    /// Takes note of what happened to this CPU.
+    #[cold]
+    fn listen(&mut self, machine: &mut Machine) {
+        let news = machine.board.take_news(self.index);
         if news.nmi {
-            slot.news.nmi = false;
             self.injector.nmi();
         }
-        power || life != Life::Running || generation != self.generation || news.init
+        if news.init {
+            self.news = news;
+        } else {
+            self.news.startup = news.startup.or(self.news.startup);
+        }
     }
 
     /// The machine was switched off or reset, or this CPU got an INIT.
     #[cold]
     fn look_around(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
         if let Some((event, source)) = inside.machine.board.take_power() {
-            self.vm.kernel.log(format_args!("guest wants {event:?} by {source:?}"));
+            self.vm
+                .kernel
+                .log(format_args!("guest wants {event:?} by {source:?}"));
             self.vm.power(&mut inside, event, self.index);
         }
         let (life, generation) = (inside.machine.life, inside.machine.generation);
-        let init = inside.machine.slots.get(self.index).is_some_and(|slot| slot.news.init);
         if life != Life::Running {
             self.stop(inside)
-        } else if generation != self.generation || init {
+        } else if generation != self.generation || self.news.init {
             self.start(inside)
         } else {
             self.enter_guest(inside, step)
@@ -268,11 +306,21 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     }
 
     #[cold]
-    fn recover(&mut self, mut inside: Inside<'vm>, exit: Exit, words: EventWords, trouble: Trouble) -> Mtd {
+    fn recover(
+        &mut self,
+        mut inside: Inside<'vm>,
+        exit: Exit,
+        words: EventWords,
+        trouble: Trouble,
+    ) -> Mtd {
         match trouble {
             Trouble::NeedState(selection) => {
                 let selection = selection | selection::FULL;
-                self.deferred = Some(Deferred { exit, words, selection });
+                self.deferred = Some(Deferred {
+                    exit,
+                    words,
+                    selection,
+                });
                 self.vm.leave(inside, Who::Vcpu(self.index));
                 self.vm.kernel.select_recall(self.index, selection);
                 self.vm.kernel.recall(self.index);
@@ -281,7 +329,9 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Trouble::Restart => self.start(inside),
             Trouble::Stop(reason) => {
                 inside.machine.end(EXIT_FAILURE);
-                self.vm.kernel.log(format_args!("Error: vCPU {} stopped: {reason}", self.index));
+                self.vm
+                    .kernel
+                    .log(format_args!("Error: vCPU {} stopped: {reason}", self.index));
                 self.stop(inside)
             }
         }

@@ -69,6 +69,8 @@ pub struct Vm<K, M> {
 pub(crate) struct Inside<'a> {
     pub(crate) machine: MutexGuard<'a, Machine>,
     pub(crate) now: Tsc,
+    /// The host's TSC at this time.
+    pub(crate) host_now: u64,
 }
 
 impl<K: Kernel, M> Vm<K, M> {
@@ -77,7 +79,13 @@ impl<K: Kernel, M> Vm<K, M> {
     /// # Errors
     /// See [`StartError`].
     pub fn new(config: VmmConfig, parts: Parts<K, M>) -> Result<Self, StartError> {
-        let Parts { kernel, memory, tsc_hz, wall_clock, loader } = parts;
+        let Parts {
+            kernel,
+            memory,
+            tsc_hz,
+            wall_clock,
+            loader,
+        } = parts;
         let description = MachineDescription::of(&config.machine);
         let clock = Clock::new(tsc_hz);
         let environment = Environment { clock, wall_clock };
@@ -117,9 +125,14 @@ impl<K: Kernel, M> Vm<K, M> {
     #[inline]
     pub(crate) fn enter(&self) -> Inside<'_> {
         let mut machine = self.machine.lock();
-        let now = machine.time(self.kernel.now());
+        let host_now = self.kernel.now();
+        let now = machine.time(host_now);
         machine.catch_up(now);
-        Inside { machine, now }
+        Inside {
+            machine,
+            now,
+            host_now,
+        }
     }
 
     /// Gives the lock back and tells others what they need to know.
@@ -127,7 +140,9 @@ impl<K: Kernel, M> Vm<K, M> {
     pub(crate) fn leave(&self, mut inside: Inside<'_>, who: Who) {
         let errands = inside.machine.close(inside.now, who);
         drop(inside);
-        errands.run(&self.kernel);
+        if let Some(errands) = errands {
+            errands.run(&self.kernel);
+        }
     }
 
     /// Does what the guest wants to happen to the machine.
@@ -142,7 +157,8 @@ impl<K: Kernel, M> Vm<K, M> {
                 }
                 // Nobody can do anything before the lock is free.
                 inside.machine.restart(me).run(&self.kernel);
-                inside.now = inside.machine.time(self.kernel.now());
+                inside.host_now = self.kernel.now();
+                inside.now = inside.machine.time(inside.host_now);
             }
         }
     }
@@ -154,7 +170,10 @@ impl<K: Kernel, M> Vm<K, M> {
         let (UnixSeconds(then), at) = self.wall_clock;
         let elapsed = origin.saturating_sub(at) / self.clock.tsc_hz();
         let wall_clock = UnixSeconds(then.saturating_add_unsigned(elapsed));
-        let environment = Environment { clock: self.clock, wall_clock };
+        let environment = Environment {
+            clock: self.clock,
+            wall_clock,
+        };
         let mut board = Board::new(&self.config.machine, &self.description.fixed, environment)?;
         board.succeed(&mut machine.board);
         machine.board = board;
@@ -171,7 +190,9 @@ impl<K: Kernel, M> Vm<K, M> {
         let errands = inside.machine.close(inside.now, Who::Timer);
         let until = inside.machine.host_deadline();
         drop(inside);
-        errands.run(&self.kernel);
+        if let Some(errands) = errands {
+            errands.run(&self.kernel);
+        }
         until
     }
 

@@ -17,7 +17,7 @@ use abi::hypercall::{CreateSm, Delegate};
 use kit::{memory, object};
 use runtime::sys::physical::information_page;
 
-runtime::root_task!(main);
+runtime::root_task!(begin);
 
 /// Ports of a 16550.
 const UART_PORTS: u64 = 8;
@@ -25,7 +25,7 @@ const UART_PORTS: u64 = 8;
 const PREFIX: &str = "topics:";
 const LIST_LIMIT: u64 = 512;
 
-fn main(_information_page: u64) -> ! {
+fn begin(_information_page: u64) -> ! {
     let port = information_page().log_port;
     if give_ports(u64::from(port), UART_PORTS) {
         report::open(port as u16);

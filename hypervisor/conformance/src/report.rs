@@ -66,5 +66,8 @@ pub fn skip(name: &str, why: &str) {
 pub fn finish() {
     let failed = FAILED.load(Relaxed);
     line(format_args!("1..{}", COUNT.load(Relaxed)));
-    line(format_args!("[core] system exit: {}", u64::from(failed != 0)));
+    line(format_args!(
+        "[core] system exit: {}",
+        u64::from(failed != 0)
+    ));
 }

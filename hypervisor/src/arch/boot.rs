@@ -5,7 +5,7 @@
 //! until the kernel's own table is complete; other CPUs come up through it too.
 
 use super::{
-    acpi_pm, apic, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, svm,
+    acpi_pm, apic, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem,
     timer, tsc, virt, x86,
 };
 use crate::boot::{acpi, elf, info::BootInfo, multiboot};
@@ -13,7 +13,7 @@ use crate::cpu;
 use crate::kernel;
 use crate::mem::{PAGE, Phys, pool};
 use crate::root;
-use abi::hip::{Features, RangeKind};
+use abi::hip::RangeKind;
 use abi::status::Status;
 use core::arch::global_asm;
 use core::sync::atomic::{
@@ -257,12 +257,12 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
     let x2apic = devices(&facts);
     let area = new_cpu(0, apic_of_boot_cpu());
     area.cpu.root.set(cpu::kernel_root());
-    let features = bring_up(area);
+    bring_up(area);
     timer::calibrate((facts.pm_timer != 0).then(|| acpi_pm::Timer::at(facts.pm_timer)));
     timer::init();
     cpu::register(&area.cpu);
     start_others(&facts);
-    report(&info, features, x2apic);
+    report(&info, x2apic);
     let machine = root::Machine {
         rsdp: facts.rsdp,
         gsi_count: ioapic::gsi_count(),
@@ -336,8 +336,8 @@ fn make_pool(info: &mut BootInfo) -> u64 {
     pages - CPU_PAGES * (abi::hip::MAX_CPUS as u64).min(pages / 4 / CPU_PAGES) - KERNEL_TABLES
 }
 
-/// Pages of a CPU: its block, and two for the state of SVM.
-const CPU_PAGES: u64 = (1 << percpu::ORDER) + 2;
+/// Pages of a CPU: its block, and those of virtualisation.
+const CPU_PAGES: u64 = (1 << percpu::ORDER) + virt::CPU_PAGES;
 /// Pages for the kernel's page tables: pool, image, devices.
 const KERNEL_TABLES: u64 = 64;
 
@@ -382,7 +382,7 @@ fn new_cpu(id: usize, apic_id: u64) -> &'static percpu::Area {
 }
 
 /// Sets up the CPU that executes this. On the boot CPU also looks for virtualisation.
-fn bring_up(area: &'static percpu::Area) -> Features {
+fn bring_up(area: &'static percpu::Area) {
     let boot = area.cpu.index() == 0;
     if boot {
         descriptor::build_idt();
@@ -394,21 +394,13 @@ fn bring_up(area: &'static percpu::Area) -> Features {
     fpu::init();
     apic::init();
     area.cpu.apic_id.set(apic::id());
-    let features = if boot {
-        virt::detect()
-    } else {
-        virt::features()
-    };
-    if features.contains(Features::SVM) {
-        match (pool::alloc(0), pool::alloc(0)) {
-            (Some(save), Some(host)) => {
-                host.zero(1);
-                svm::init(&area.cpu, save, host);
-            }
-            _ => fail("no memory for the state of SVM"),
-        }
+    if boot {
+        virt::detect();
     }
-    features
+    or_fail(
+        virt::enable(&area.cpu),
+        "no memory for the state of virtualisation",
+    );
 }
 
 /// Starts all other CPUs, one after the other.
@@ -461,7 +453,7 @@ extern "sysv64" fn ap_main() -> ! {
     entry::start(cpu)
 }
 
-fn report(info: &BootInfo, features: Features, x2apic: bool) {
+fn report(info: &BootInfo, x2apic: bool) {
     let mode = if x2apic { "x2APIC" } else { "xAPIC" };
     log::line(format_args!(
         "{} CPU(s), {mode}, TSC {} MHz, {} GSIs",
@@ -469,12 +461,7 @@ fn report(info: &BootInfo, features: Features, x2apic: bool) {
         tsc::hz() / 1_000_000,
         ioapic::gsi_count()
     ));
-    let kind = if features.contains(Features::SVM) {
-        "SVM with nested paging"
-    } else {
-        "none"
-    };
-    log::line(format_args!("virtualisation: {kind}"));
+    log::line(format_args!("virtualisation: {}", virt::describe()));
     log::line(format_args!("{} MiB RAM", info.free_bytes() >> 20));
 }
 

@@ -14,7 +14,8 @@ pub const SYSRET_BASE: u16 = 0x10;
 pub const USER_SS: u64 = 0x18 | 3;
 /// User code segment.
 pub const USER_CS: u64 = 0x20 | 3;
-const TSS: u16 = 0x28;
+/// Task state segment.
+pub const TSS: u16 = 0x28;
 
 /// Segment descriptors: present, code/data, long mode (SDM vol. 3, 3.4.5).
 const KERNEL_CODE: u64 = 0x00af_9b00_0000_ffff;
@@ -66,7 +67,7 @@ impl Tables {
             word.set(u64::MAX);
         }
         self.enable_ports(false);
-        let base = (&raw const self.tss).addr() as u64 + TSS_SHIFT;
+        let base = self.task_base();
         let limit = 14 * 8 - TSS_SHIFT + (pio::WORDS as u64) * 8;
         debug_assert!(limit >= TSS_BYTES);
         let descriptor = limit & 0xffff
@@ -86,6 +87,36 @@ impl Tables {
     /// Puts the I/O bitmap in force, or forbids all ports.
     pub fn enable_ports(&self, enable: bool) {
         self.tss[IOMAP].set(if enable { PORTS_MAPPED } else { PORTS_DENIED });
+    }
+
+    /// Address of the segment descriptors.
+    pub fn gdt_base(&self) -> u64 {
+        (&raw const self.gdt).addr() as u64
+    }
+
+    /// Address of the task state segment.
+    pub fn task_base(&self) -> u64 {
+        (&raw const self.tss).addr() as u64 + TSS_SHIFT
+    }
+
+    /// Loads the register that holds address and limit of the segment descriptors.
+    #[inline(always)]
+    pub fn load_gdt_register(&'static self) {
+        let pointer = Pointer {
+            limit: (size_of_val(&self.gdt) - 1) as u16,
+            base: self.gdt_base(),
+        };
+        // SAFETY: the table is that of this CPU, with the segments in use.
+        unsafe { asm!("lgdt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };
+    }
+
+    /// Loads the task register again, with the limit that its descriptor says.
+    pub fn reload_task_register(&'static self) {
+        /// Marks the task as busy in the type of its descriptor (SDM vol. 3, 8.2.2); the processor wants it clear.
+        const BUSY: u64 = 1 << 41;
+        self.gdt[5].set(self.gdt[5].get() & !BUSY);
+        // SAFETY: the descriptor is that of this CPU's task state segment.
+        unsafe { asm!("ltr {:x}", in(reg) TSS, options(nostack, preserves_flags)) };
     }
 
     /// Word of the I/O bitmap.
@@ -158,10 +189,15 @@ pub fn build_idt() {
     }
 }
 
+/// Address of the interrupt descriptor table.
+pub fn idt_base() -> u64 {
+    IDT.0.get() as u64
+}
+
 fn load_idt() {
     let pointer = Pointer {
         limit: (256 * 16 - 1) as u16,
-        base: IDT.0.get() as u64,
+        base: idt_base(),
     };
     // SAFETY: the table is filled and lives for good.
     unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };

@@ -2,19 +2,19 @@
 //!
 //! | way in | saves | Rust handler |
 //! |---|---|---|
-//! | SYSCALL | callee-saved registers, RIP, RSP, RFLAGS, pushed right into the frame | [`crate::syscall::syscall`] |
+//! | SYSCALL | callee-saved registers, RIP, RSP, RFLAGS, pushed right into the frame | [`crate::syscall::TABLE`] |
 //! | interrupt or exception in user mode | all registers | [`user_interrupt`] |
 //! | the same in the kernel (only while idle or at an interrupt window) | caller-saved registers, on the stack | [`kernel_interrupt`] |
 //! | exit of a vCPU | all guest registers | [`virt::vm_exit`] |
 //!
 //! Offsets are those of [`crate::frame::Reg`] and [`crate::cpu::Cpu`]. Interrupts are off throughout.
 
-use super::{apic, descriptor, log, switch, virt, x86};
+use super::{apic, descriptor, log, switch, virt, vmx, x86};
 use crate::cpu::Cpu;
 use crate::frame::{Kind, PUSHED, Reg};
 use crate::sched::{self, Resume};
 use crate::{cpu, event, interrupt, sm, smp};
-use abi::hypercall::Number;
+use abi::hypercall::{NUMBER_MASK, Number};
 use core::arch::global_asm;
 
 /// Vector numbers of exceptions (SDM vol. 3, table 6-1).
@@ -42,6 +42,11 @@ global_asm!(
     "mov gs:[{scratch}], rsp",
     "cmp edi, {reply}",
     "je reply_fast",
+    "test dil, dil",
+    "jz call_fast",
+    "lea eax, [rdi - {sm_up}]",
+    "cmp al, 1",
+    "jbe semaphore_fast",
     ".global syscall_general",
     "syscall_general:",
     "mov rsp, gs:[{frame_top}]",
@@ -54,23 +59,23 @@ global_asm!(
     "push r13",
     "push r14",
     "push r15",
-    "test dil, dil",
-    "jz call_fast",
     ".global syscall_saved",
     "syscall_saved:",
     "mov rsp, gs:[{stack}]",
     "mov rcx, r10",
-    "call {syscall}",
-    "cmp edx, {return}",
-    "jne resume",
-    "mov rcx, [rax + {rip}]",
-    "mov r11, [rax + {rflags}]",
-    "mov rsp, [rax + {rsp}]",
-    "mov rdx, [rax + {rdx}]",
-    "mov r8, [rax + {r8}]",
-    "mov rax, [rax + {rax}]",
+    "mov eax, edi",
+    "and eax, {number_mask}",
+    "call [{table} + rax * 8]",
+    // Back to who called, with RAX and RDX as they are, unless RAX is no status.
+    "cmp rax, {statuses}",
+    "jae resume",
+    "mov r8, gs:[{frame_top}]",
+    "mov rcx, [r8 - {top} + {rip}]",
+    "mov r11, [r8 - {top} + {rflags}]",
+    "mov rsp, [r8 - {top} + {rsp}]",
     "xor edi, edi",
     "xor esi, esi",
+    "xor r8d, r8d",
     "xor r9d, r9d",
     "xor r10d, r10d",
     "swapgs",
@@ -137,6 +142,8 @@ global_asm!(
     // vCPU: RAX is the frame. Registers but RAX and RSP travel by hand, those two in the VMCB.
     "4:",
     "mov rdi, rax",
+    "cmp byte ptr [rip + {is_vmx}], 0",
+    "jne 6f",
     "call {guest_prepare}",
     "push qword ptr gs:[{host_control}]",
     "mov r15, [rax + {r15}]",
@@ -183,6 +190,59 @@ global_asm!(
     "stgi",
     "mov rsp, gs:[{stack}]",
     "call {vm_exit}",
+    "jmp resume",
+    // The same with VMX: RSP is in the VMCS. EDX says how to enter; interrupts exit whatever the interrupt flag.
+    "6:",
+    "call {guest_prepare_vmx}",
+    "cmp edx, {launch}",
+    "mov r15, [rax + {r15}]",
+    "mov r14, [rax + {r14}]",
+    "mov r13, [rax + {r13}]",
+    "mov r12, [rax + {r12}]",
+    "mov rbp, [rax + {rbp}]",
+    "mov rbx, [rax + {rbx}]",
+    "mov rcx, [rax + {rcx}]",
+    "mov r11, [rax + {r11}]",
+    "mov rdi, [rax + {rdi}]",
+    "mov rsi, [rax + {rsi}]",
+    "mov rdx, [rax + {rdx}]",
+    "mov r8, [rax + {r8}]",
+    "mov r9, [rax + {r9}]",
+    "mov r10, [rax + {r10}]",
+    "mov rax, [rax + {rax}]",
+    "je 7f",
+    "vmresume",
+    "jmp 8f",
+    "7: vmlaunch",
+    // Only if it failed: the guest's registers are still in the frame.
+    "8:",
+    "mov rsp, gs:[{stack}]",
+    "call {entry_failed}",
+    "jmp resume",
+    // The host state of the VMCS has RSP on the kernel stack. Interrupts are off, but Bochs 2.7 takes those that are pending
+    // until something writes the flag: before the first instruction, which is an interrupt window as good as any.
+    ".global vmx_exit",
+    "vmx_exit:",
+    "cli",
+    "mov gs:[{scratch}], rdi",
+    "mov rdi, gs:[{frame_top}]",
+    "mov [rdi - {top} + {r15}], r15",
+    "mov [rdi - {top} + {r14}], r14",
+    "mov [rdi - {top} + {r13}], r13",
+    "mov [rdi - {top} + {r12}], r12",
+    "mov [rdi - {top} + {rbp}], rbp",
+    "mov [rdi - {top} + {rbx}], rbx",
+    "mov [rdi - {top} + {rcx}], rcx",
+    "mov [rdi - {top} + {r11}], r11",
+    "mov [rdi - {top} + {rsi}], rsi",
+    "mov [rdi - {top} + {rdx}], rdx",
+    "mov [rdi - {top} + {r8}], r8",
+    "mov [rdi - {top} + {r9}], r9",
+    "mov [rdi - {top} + {r10}], r10",
+    "mov [rdi - {top} + {rax}], rax",
+    "mov rax, gs:[{scratch}]",
+    "mov [rdi - {top} + {rdi}], rax",
+    "call {vm_exit_vmx}",
     "jmp resume",
     // Interrupts and exceptions. On the stack: vector, error code, RIP, CS, RFLAGS, RSP, SS.
     "interrupt_common:",
@@ -270,7 +330,9 @@ global_asm!(
     top = const PUSHED * 8,
     kind = const at(Reg::Kind),
     sysret = const Kind::Sysret as u64,
-    return = const Kind::Return as u64,
+    sm_up = const Number::SmUp as u64,
+    number_mask = const NUMBER_MASK,
+    statuses = const sched::STATUSES,
     reply = const Number::Reply as u64,
     iret = const Kind::Iret as u64,
     guest = const Kind::Guest as u64,
@@ -295,10 +357,15 @@ global_asm!(
     rcx = const at(Reg::Rcx),
     r11 = const at(Reg::R11),
     control = const at(Reg::Control),
-    syscall = sym crate::syscall::syscall,
+    table = sym crate::syscall::TABLE,
     idle_wake = sym idle_wake,
     guest_prepare = sym virt::prepare,
     vm_exit = sym virt::vm_exit,
+    is_vmx = sym virt::IS_VMX,
+    guest_prepare_vmx = sym virt::prepare_vmx,
+    vm_exit_vmx = sym virt::vm_exit_vmx,
+    entry_failed = sym virt::entry_failed,
+    launch = const vmx::ENTRY_LAUNCH,
     user_interrupt = sym user_interrupt,
     kernel_interrupt = sym kernel_interrupt,
 );
@@ -307,12 +374,18 @@ unsafe extern "sysv64" {
     fn syscall_entry();
     fn interrupt_stubs();
     fn nmi_entry();
+    fn vmx_exit();
     fn resume();
 }
 
 /// Address of the SYSCALL entry.
 pub fn syscall_address() -> u64 {
     syscall_entry as *const () as u64
+}
+
+/// Address where exits of vCPUs with VMX arrive.
+pub fn vmx_exit_address() -> u64 {
+    vmx_exit as *const () as u64
 }
 
 /// Address of the stub for `vector`.

@@ -1,9 +1,9 @@
-//! Short calls and replies on one CPU: the part of [`crate::ipc`] that most calls consist of, in as few instructions as
-//! possible.
+//! What components do all the time, in as few instructions as possible: short calls and replies on one CPU, and ups and downs
+//! of semaphores that make nobody run or wait.
 //!
 //! It changes nothing before it has checked everything; if anything is unusual, it goes on in [`super::entry`] as if
-//! nothing had happened, and [`crate::ipc`] does the whole operation. So this is an accelerator only: what it does must be what
-//! `ipc::call` and `ipc::reply` do with a short message, and an idle handler, or an unhurried reply, on this CPU.
+//! nothing had happened, and [`crate::ipc`] or [`crate::sm`] does the whole operation. So this is an accelerator only: what it
+//! does must be what they do in that case.
 //!
 //! Invariants that it relies on, beside the layouts:
 //!
@@ -19,7 +19,7 @@ use crate::ec::{self, State};
 use crate::frame::{PUSHED, Reg};
 use crate::ipc::USER_FLAGS;
 use crate::mem::object::{self, CAP_SLOT_BITS, CapSlot};
-use crate::{pt, space::obj};
+use crate::{pt, sm, space::obj};
 use abi::cap::{ObjectType, Perms, Sel};
 use abi::hypercall::{Number, SEL_SHIFT};
 use abi::message::Tag;
@@ -33,15 +33,27 @@ const fn at(reg: Reg) -> usize {
 const TABLE_BITS: u32 = CapSlot::PER_PAGE.trailing_zeros();
 const _: () = assert!(TABLE_BITS == 8 && SEL_SHIFT == 8);
 const _: () = assert!(Number::Call as u64 == 0);
+const _: () = assert!(Number::SmDown as u64 == Number::SmUp as u64 + 1);
+const _: () = assert!(Perms::SM_UP.bits() == 1 && Perms::SM_DOWN.bits() == 2);
 
 global_asm!(
     ".pushsection .text.hot,\"ax\",@progbits",
-    // RDI: portal, no flags. RSI: tag. RDX, R8, R9, R10: words. The registers of the caller are saved, RSP is its frame.
+    // RDI: portal, no flags. RSI: tag. RDX, R8, R9, R10: words. RAX is free.
     ".balign 64",
     ".global call_fast",
     "call_fast:",
     "test esi, {transfer}",
-    "jnz syscall_saved",
+    "jnz syscall_general",
+    "mov rsp, gs:[{frame_top}]",
+    "push r11",
+    "push rcx",
+    "push qword ptr gs:[{scratch}]",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
     // RBP: table of the selector, then RAX: offset of its slot.
     "mov rbx, gs:[{current}]",
     "mov rbp, [rbx + {ec_obj}]",
@@ -52,8 +64,8 @@ global_asm!(
     "jae syscall_saved",
     "mov rbp, [rbp + rax * 8]",
     "mov eax, edi",
-    "movzx eax, ah",
-    "shl eax, {slot_bits}",
+    "shr eax, {slot_shift}",
+    "and eax, {slot_offset_mask}",
     // R12: portal. Permission, identity, type.
     "mov r12, [rbp + rax]",
     "mov r13, [rbp + rax + 8]",
@@ -134,6 +146,7 @@ global_asm!(
     "jne 7f",
     "mov rax, gs:[{helping}]",
     "or rax, gs:[{resched}]",
+    "or rax, [rsp + {recall}]",
     "jnz 7f",
     // From here on it happens. R13: caller, R14: its frame, like above.
     "mov rax, gs:[{current}]",
@@ -170,6 +183,84 @@ global_asm!(
     "sysretq",
     "7:",
     "mov edi, {reply}",
+    "jmp syscall_general",
+    // RDI: semaphore and EAX: 0 for up, 1 for down, no flags. RDX, R8, R9, R10 and RSP are free.
+    ".balign 64",
+    ".global semaphore_fast",
+    "semaphore_fast:",
+    // RDX: table of the selector, then R8: offset of its slot.
+    "mov rdx, gs:[{current}]",
+    "mov rdx, [rdx + {ec_obj}]",
+    "mov rdx, [rdx + {obj_root}]",
+    "mov r8, rdi",
+    "shr r8, {table_shift}",
+    "cmp r8, {tables}",
+    "jae syscall_general",
+    "mov rdx, [rdx + r8 * 8]",
+    "mov r8d, edi",
+    "shr r8d, {slot_shift}",
+    "and r8d, {slot_offset_mask}",
+    // R9: semaphore, R10: its identity. The permission is the operation plus one.
+    "mov r9, [rdx + r8]",
+    "mov r10, [rdx + r8 + 8]",
+    "inc eax",
+    "test r9b, al",
+    "jz syscall_general",
+    "and r9, {slot_mask}",
+    "cmp [r9], r10",
+    "jne syscall_general",
+    "cmp byte ptr [r9 + {object_kind}], {kind_sm}",
+    "jne syscall_general",
+    "cmp al, {sm_up}",
+    "jne 2f",
+    // Up: nobody waits, nobody is to be told, the counter is not at its limit.
+    "mov eax, 1",
+    "xchg [r9 + {sm_lock}], rax",
+    "test eax, eax",
+    "jnz syscall_general",
+    "cmp [r9], r10",
+    "jne 3f",
+    "cmp qword ptr [r9 + {sm_first}], 0",
+    "jne 3f",
+    "cmp qword ptr [r9 + {sm_receiver}], 0",
+    "jne 3f",
+    "cmp qword ptr [r9 + {sm_count}], -1",
+    "je 3f",
+    "inc qword ptr [r9 + {sm_count}]",
+    "mov qword ptr [r9 + {sm_lock}], 0",
+    "xor r8d, r8d",
+    "jmp 4f",
+    // Down: no interrupt to acknowledge, no member, something to take that no receiver has on its list.
+    "2:",
+    "cmp qword ptr [r9 + {sm_interrupt}], 0",
+    "jne syscall_general",
+    "cmp qword ptr [r9 + {sm_ready_first}], 0",
+    "jne syscall_general",
+    "mov eax, 1",
+    "xchg [r9 + {sm_lock}], rax",
+    "test eax, eax",
+    "jnz syscall_general",
+    "cmp [r9], r10",
+    "jne 3f",
+    "cmp qword ptr [r9 + {sm_count}], 0",
+    "je 3f",
+    "cmp qword ptr [r9 + {sm_queued}], 0",
+    "jne 3f",
+    "dec qword ptr [r9 + {sm_count}]",
+    "mov qword ptr [r9 + {sm_lock}], 0",
+    "mov r8d, 1",
+    "4:",
+    "mov rsp, gs:[{scratch}]",
+    "xor eax, eax",
+    "xor edx, edx",
+    "xor edi, edi",
+    "xor esi, esi",
+    "xor r9d, r9d",
+    "xor r10d, r10d",
+    "swapgs",
+    "sysretq",
+    "3:",
+    "mov qword ptr [r9 + {sm_lock}], 0",
     "jmp syscall_general",
     // What `switch::to` does for the EC in R13 with its frame in R14, when something differs. RAX, RCX, RBP, R11, R15 are free.
     "switch_spaces:",
@@ -223,6 +314,7 @@ global_asm!(
     "jmp 7b",
     ".popsection",
     transfer = const Tag::TRANSFER_MASK,
+    scratch = const cpu::SCRATCH,
     current = const cpu::CURRENT,
     frame_top = const cpu::FRAME_TOP,
     cpu_id = const cpu::ID,
@@ -248,7 +340,6 @@ global_asm!(
     obj_root = const obj::ROOT,
     table_shift = const SEL_SHIFT + TABLE_BITS,
     tables = const Sel::COUNT >> TABLE_BITS,
-    slot_bits = const CAP_SLOT_BITS,
     slot_mask = const -(object::SLOT as i64),
     pt_call = const Perms::PT_CALL.bits(),
     object_kind = const object::KIND,
@@ -256,6 +347,17 @@ global_asm!(
     pt_ec = const pt::offset::EC,
     pt_id = const pt::offset::ID,
     pt_ip = const pt::offset::IP,
+    slot_shift = const SEL_SHIFT - CAP_SLOT_BITS,
+    slot_offset_mask = const (CapSlot::PER_PAGE - 1) << CAP_SLOT_BITS,
+    kind_sm = const ObjectType::Sm as u8,
+    sm_up = const Perms::SM_UP.bits(),
+    sm_lock = const sm::offset::LOCK,
+    sm_count = const sm::offset::COUNT,
+    sm_first = const sm::offset::FIRST,
+    sm_receiver = const sm::offset::RECEIVER,
+    sm_ready_first = const sm::offset::READY_FIRST,
+    sm_queued = const sm::offset::QUEUED,
+    sm_interrupt = const sm::offset::INTERRUPT,
     idle = const State::Idle as u64,
     waiting = const State::Waiting as u64,
     runnable = const State::Runnable as u64,
@@ -267,6 +369,7 @@ global_asm!(
     top = const PUSHED * 8,
     kind = const at(Reg::Kind),
     fs_base = const at(Reg::FsBase),
+    recall = const at(Reg::Recall),
     r15 = const at(Reg::R15),
     r14 = const at(Reg::R14),
     r13 = const at(Reg::R13),

@@ -21,6 +21,11 @@ const FCW_INIT: u64 = 0x37f;
 const MXCSR_WORD: usize = (EXTENDED as usize + 24) / 8;
 const MXCSR_INIT: u64 = 0x1f80;
 
+/// XMM registers in the legacy part of the extended state (SDM vol. 1, 10.5.1): first word of the context page, and how many.
+pub const XMM_AT: usize = (EXTENDED as usize + 160) / 8;
+/// See [`XMM_AT`].
+pub const XMM_WORDS: usize = 32;
+
 /// State components that threads and guests may use: x87, SSE, AVX, and AVX-512's three.
 const WANTED: u64 = 0xe7;
 const CR4_OSFXSR: u64 = 1 << 9;

@@ -1,12 +1,12 @@
 //! AMD SVM (APM vol. 2, chapter 15; offsets from appendix B).
 
-use super::virt::{Exit, FIELDS, Field, WINDOWS};
+use super::tsc;
+use super::virt::{Backend, Exit, FIELDS, Field, WINDOWS};
 use super::x86::{self, Msr};
-use super::{fpu, percpu, tsc};
 use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::frame::Reg;
-use crate::mem::{Object, Page, Phys};
+use crate::mem::{Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use abi::event::guest;
 use abi::hip::Features;
@@ -121,6 +121,7 @@ const TLB_CONTROL_SHIFT: u32 = 32;
 const TLB_FLUSH_ALL: u64 = 1;
 const ASID_MASK: u64 = 0xffff_ffff;
 const EFER_SVME: u64 = 1 << 12;
+const CR4_OSXSAVE: u64 = 1 << 18;
 
 /// Exit codes (APM vol. 2, appendix C).
 mod code {
@@ -182,12 +183,6 @@ pub fn init(cpu: &'static Cpu, save: Page, host: Page) {
 pub struct Vmcb(Page);
 
 impl Vmcb {
-    /// The control block of a vCPU.
-    #[inline(always)]
-    pub fn of(ec: &'static Ec) -> Self {
-        Self(Page::at(Phys(ec.frame().get(Reg::Control))))
-    }
-
     /// Sets up a zeroed page for a vCPU in these spaces. Without a space, everything exits.
     pub fn init(page: Page, root: Phys, pio: &PioSpace, msr: &MsrSpace) {
         let this = Self(page);
@@ -198,33 +193,6 @@ impl Vmcb {
         page.write(control::N_CR3, root.0);
         page.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING);
         this.set_field(Field::Efer, 0);
-    }
-
-    /// Physical address of its MSR permission map.
-    pub fn msr_map(self) -> Phys {
-        Phys(self.0.read(control::MSRPM))
-    }
-
-    /// A word of state.
-    #[inline(always)]
-    pub fn field(self, field: Field) -> u64 {
-        let value = self.0.read(OFFSETS[field as usize]);
-        if field as usize == Field::Efer as usize {
-            value & !EFER_SVME
-        } else {
-            value
-        }
-    }
-
-    /// Sets a word of state.
-    #[inline(always)]
-    pub fn set_field(self, field: Field, value: u64) {
-        let value = if field as usize == Field::Efer as usize {
-            value | EFER_SVME
-        } else {
-            value
-        };
-        self.0.write(OFFSETS[field as usize], value);
     }
 
     fn set_controls(self, wish: Controls) {
@@ -261,54 +229,6 @@ impl Vmcb {
         self.0.write(control::VECTOR_4, fourth);
     }
 
-    /// Delivers what is not a plain word.
-    pub fn save_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd) {
-        if mtd.intersects(Mtd::RIP | Mtd::STA) {
-            let next = self.0.read(control::NRIP);
-            let has = Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::NRIP);
-            let len = if has && next != 0 {
-                next.wrapping_sub(self.0.read(control::RIP)) & 0xf
-            } else {
-                0
-            };
-            let shadow = self.0.read(control::SHADOW) & 1;
-            utcb.write(word::INST_LEN_INTERRUPTIBILITY, len | shadow << 32);
-            utcb.write(word::ACTIVITY_CONTROLS, 0);
-        }
-        if mtd.contains(Mtd::INJ) {
-            utcb.write(word::INTERRUPTED, self.0.read(control::EXITINTINFO));
-            utcb.write(
-                word::INJECTION,
-                self.0.read(control::EVENTINJ) | ec.frame().get(Reg::Windows),
-            );
-        }
-        if mtd.contains(Mtd::CR) {
-            utcb.write(word::CR8, self.0.read(control::VIRTUAL_INTERRUPT) & 0xf);
-        }
-        if mtd.contains(Mtd::TSC) {
-            let offset = self.0.read(control::TSC_OFFSET);
-            utcb.write(word::TSC_OFFSET, offset);
-            utcb.write(word::TSC_VALUE, tsc::read().wrapping_add(offset));
-        }
-        if mtd.contains(Mtd::XCR0) {
-            utcb.write(word::XCR0, ec.frame().get(Reg::Xcr0));
-        }
-        if mtd.contains(Mtd::INST_BYTES) {
-            self.save_instruction(utcb);
-        }
-        if mtd.contains(Mtd::XMM) {
-            if percpu::current()
-                .current()
-                .is_some_and(|current| current.addr() == ec.addr())
-            {
-                fpu::save(ec);
-            }
-            for i in 0..XMM_WORDS {
-                utcb.write(word::XMM + i, ec.frame().0.read(XMM_AT + i));
-            }
-        }
-    }
-
     fn save_instruction(self, utcb: Page) {
         let has =
             Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::DECODE_ASSISTS);
@@ -319,50 +239,6 @@ impl Vmcb {
         utcb.write(word::INST_BYTES_LEN, if has { low & 0xf } else { 0 });
         utcb.write(word::INST_BYTES, low >> 8 | high << 56);
         utcb.write(word::INST_BYTES + 1, high >> 8);
-    }
-
-    /// Accepts what is not a plain word.
-    pub fn load_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd) {
-        if mtd.contains(Mtd::INJ) {
-            self.inject(ec, utcb.read(word::INJECTION));
-        }
-        if mtd.contains(Mtd::STA) {
-            let state = Interruptibility::from_bits_truncate(
-                (utcb.read(word::INST_LEN_INTERRUPTIBILITY) >> 32) as u32,
-            );
-            self.0.write(
-                control::SHADOW,
-                u64::from(state.contains(Interruptibility::SHADOW)),
-            );
-        }
-        if mtd.contains(Mtd::CTRL) {
-            let wish = (utcb.read(word::ACTIVITY_CONTROLS) >> 32) as u32;
-            self.set_controls(Controls::from_bits_truncate(wish));
-        }
-        if mtd.contains(Mtd::TSC) {
-            self.0
-                .write(control::TSC_OFFSET, utcb.read(word::TSC_OFFSET));
-        }
-        if mtd.contains(Mtd::XCR0) {
-            let (value, host) = (utcb.read(word::XCR0), fpu::host_xcr0());
-            if value & !host == 0 && value & 1 != 0 {
-                ec.frame().set(Reg::Xcr0, value);
-            }
-        }
-        if mtd.contains(Mtd::CS_SS) {
-            // The processor takes the privilege level from here, not from SS (APM vol. 2, 15.5.1).
-            let dpl = self.0.read(control::SS) >> 16 >> 5 & 3;
-            self.0.write(control::CPL, dpl << 24);
-        }
-        if mtd.contains(Mtd::TLB_FLUSH) {
-            ec.frame().set(Reg::SpaceGeneration, 0);
-        }
-        if mtd.contains(Mtd::XMM) {
-            for i in 0..XMM_WORDS {
-                ec.frame().0.write(XMM_AT + i, utcb.read(word::XMM + i));
-            }
-            fpu::sse_written(ec);
-        }
     }
 
     /// Injects an event, and asks for windows by a virtual interrupt that exits when it could be taken.
@@ -459,6 +335,99 @@ impl Vmcb {
     }
 }
 
-/// XMM registers in the legacy part of the extended state (SDM vol. 1, 10.5.1).
-const XMM_AT: usize = (crate::frame::EXTENDED as usize + 160) / 8;
-const XMM_WORDS: usize = 32;
+impl Backend for Vmcb {
+    /// With SS comes the privilege level.
+    const WITH_MORE: Mtd = Mtd::CS_SS;
+
+    #[inline(always)]
+    fn of(ec: &'static Ec) -> Self {
+        Self(Page::at(Phys(ec.frame().get(Reg::Control))))
+    }
+
+    #[inline(always)]
+    fn field(self, field: Field) -> u64 {
+        let value = self.0.read(OFFSETS[field as usize]);
+        if field as usize == Field::Efer as usize {
+            value & !EFER_SVME
+        } else {
+            value
+        }
+    }
+
+    #[inline(always)]
+    fn set_field(self, field: Field, value: u64) {
+        let value = if field as usize == Field::Efer as usize {
+            value | EFER_SVME
+        } else {
+            value
+        };
+        self.0.write(OFFSETS[field as usize], value);
+    }
+
+    fn save_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd) {
+        if mtd.intersects(Mtd::RIP | Mtd::STA) {
+            let next = self.0.read(control::NRIP);
+            let has = Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::NRIP);
+            let len = if has && next != 0 {
+                next.wrapping_sub(self.0.read(control::RIP)) & 0xf
+            } else {
+                0
+            };
+            let shadow = self.0.read(control::SHADOW) & 1;
+            utcb.write(word::INST_LEN_INTERRUPTIBILITY, len | shadow << 32);
+            utcb.write(word::ACTIVITY_CONTROLS, 0);
+        }
+        if mtd.contains(Mtd::INJ) {
+            utcb.write(word::INTERRUPTED, self.0.read(control::EXITINTINFO));
+            utcb.write(
+                word::INJECTION,
+                self.0.read(control::EVENTINJ) | ec.frame().get(Reg::Windows),
+            );
+        }
+        if mtd.contains(Mtd::CR) {
+            utcb.write(word::CR8, self.0.read(control::VIRTUAL_INTERRUPT) & 0xf);
+        }
+        if mtd.contains(Mtd::TSC) {
+            let offset = self.0.read(control::TSC_OFFSET);
+            utcb.write(word::TSC_OFFSET, offset);
+            utcb.write(word::TSC_VALUE, tsc::read().wrapping_add(offset));
+        }
+        if mtd.contains(Mtd::INST_BYTES) {
+            self.save_instruction(utcb);
+        }
+    }
+
+    fn load_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd) {
+        if mtd.contains(Mtd::INJ) {
+            self.inject(ec, utcb.read(word::INJECTION));
+        }
+        if mtd.contains(Mtd::STA) {
+            let state = Interruptibility::from_bits_truncate(
+                (utcb.read(word::INST_LEN_INTERRUPTIBILITY) >> 32) as u32,
+            );
+            self.0.write(
+                control::SHADOW,
+                u64::from(state.contains(Interruptibility::SHADOW)),
+            );
+        }
+        if mtd.contains(Mtd::CTRL) {
+            let wish = (utcb.read(word::ACTIVITY_CONTROLS) >> 32) as u32;
+            self.set_controls(Controls::from_bits_truncate(wish));
+        }
+        if mtd.contains(Mtd::TSC) {
+            self.0
+                .write(control::TSC_OFFSET, utcb.read(word::TSC_OFFSET));
+        }
+        if mtd.contains(Mtd::CS_SS) {
+            // The processor takes the privilege level from here, not from SS (APM vol. 2, 15.5.1).
+            let dpl = self.0.read(control::SS) >> 16 >> 5 & 3;
+            self.0.write(control::CPL, dpl << 24);
+        }
+    }
+
+    /// Not every implementation lets XSETBV exit, which a guest could have executed with CR4.OSXSAVE only.
+    #[inline(always)]
+    fn may_have_set_xcr0(self) -> bool {
+        self.field(Field::Cr4) & CR4_OSXSAVE != 0
+    }
+}

@@ -102,6 +102,8 @@ fn load_ports(cpu: &'static Cpu, pio: &'static PioSpace) {
     cpu.pio_range[0].set(range.start as u64);
     cpu.pio_range[1].set(range.end as u64);
     cpu.pio.set(Some(pio));
+    // An exit of VMX has cut the segment's limit.
+    tables.reload_task_register();
     enable_ports(cpu);
 }
 

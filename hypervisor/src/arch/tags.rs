@@ -100,12 +100,48 @@ mod tests {
 
     #[test]
     fn a_vcpu_keeps_its_tag_and_flushes_are_rare() {
-        let held = Tag { number: 3, generation: 7 };
-        let last = Tag { number: 9, generation: 7 };
-        assert_eq!(next(held, last, 16), Next { tag: held, last, flush_all: false });
-        let new = next(Tag { number: 3, generation: 6 }, last, 16);
+        let held = Tag {
+            number: 3,
+            generation: 7,
+        };
+        let last = Tag {
+            number: 9,
+            generation: 7,
+        };
+        assert_eq!(
+            next(held, last, 16),
+            Next {
+                tag: held,
+                last,
+                flush_all: false
+            }
+        );
+        let new = next(
+            Tag {
+                number: 3,
+                generation: 6,
+            },
+            last,
+            16,
+        );
         assert_eq!((new.tag.number, new.flush_all), (10, false));
-        let wrapped = next(Tag { number: 3, generation: 6 }, last, 10);
-        assert_eq!((wrapped.tag, wrapped.flush_all), (Tag { number: 1, generation: 8 }, true));
+        let wrapped = next(
+            Tag {
+                number: 3,
+                generation: 6,
+            },
+            last,
+            10,
+        );
+        assert_eq!(
+            (wrapped.tag, wrapped.flush_all),
+            (
+                Tag {
+                    number: 1,
+                    generation: 8
+                },
+                true
+            )
+        );
     }
 }

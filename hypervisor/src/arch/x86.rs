@@ -8,7 +8,22 @@ use core::arch::asm;
 #[repr(u32)]
 pub enum Msr {
     ApicBase = 0x1b,
+    FeatureControl = 0x3a,
     Pat = 0x277,
+    VmxBasic = 0x480,
+    VmxPin = 0x481,
+    VmxPrimary = 0x482,
+    VmxExit = 0x483,
+    VmxEntry = 0x484,
+    VmxMisc = 0x485,
+    VmxCr0Fixed0 = 0x486,
+    VmxCr4Fixed0 = 0x488,
+    VmxSecondary = 0x48b,
+    VmxEptVpid = 0x48c,
+    VmxTruePin = 0x48d,
+    VmxTruePrimary = 0x48e,
+    VmxTrueExit = 0x48f,
+    VmxTrueEntry = 0x490,
     TscDeadline = 0x6e0,
     X2Apic = 0x800,
     Efer = 0xc000_0080,
@@ -160,6 +175,13 @@ pub fn read_cr2() -> u64 {
     // SAFETY: no effect.
     unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
     value
+}
+
+/// Sets the page-fault address.
+#[inline(always)]
+pub fn write_cr2(value: u64) {
+    // SAFETY: the kernel reads it right after page faults of user mode only.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
 }
 
 /// CR4.

@@ -59,7 +59,7 @@ pub struct Header {
     id: Word,
     /// Who pays.
     owner: Link<Pd>,
-    /// Neighbours in the owner's list; `next` also links free slots.
+    /// Neighbours in the owner's list.
     pub(crate) next: Word,
     pub(crate) prev: Word,
     /// [`ObjectType`].
@@ -136,12 +136,15 @@ const NO_ID: u64 = u64::MAX;
 /// Identities given so far. 64 bits last for centuries at one object per nanosecond.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+const _: () = assert!(pool::FREE_LINK == core::mem::offset_of!(Header, owner) as u64);
+
 /// Takes a slot for a new object. It is dead until [`publish`]ed.
+#[inline(always)]
 pub fn alloc<T: Object>(owner: Option<&'static Pd>) -> Option<&'static T> {
     let slot = pool::alloc_slot()?;
-    direct::fill(direct::virt(slot), (SLOT / 8) as usize, 0);
-    // SAFETY: the slot is ours, aligned, zeroed, and zero is valid for every object (trait contract).
-    let object: &'static T = unsafe { &*(direct::virt(slot) as *const T) };
+    // SAFETY: the slot is ours, aligned, zero but for a word of its header that is set next, and zero is valid for every object
+    // (trait contract).
+    let object: &'static T = unsafe { &*(slot as *const T) };
     object.header().owner.set(owner);
     object.header().kind.set(T::TYPE as u64);
     Some(object)
@@ -160,7 +163,8 @@ pub fn retire<T: Object>(object: &'static T) -> bool {
 /// Returns the slot of a dead object that nothing refers to, after all CPUs were quiescent.
 pub fn free<T: Object>(object: &'static T) {
     debug_assert!(object.id() == 0);
-    pool::free_slot(direct::phys(object.addr()));
+    direct::fill(object.addr(), (SLOT / 8) as usize, 0);
+    pool::free_slot(object.addr());
 }
 
 /// Header of a slot by its address, for walks over lists of mixed objects.

@@ -9,6 +9,7 @@ use super::lock::Lock;
 use super::object::SLOT;
 use super::{PAGE, Page, Phys, direct};
 use core::cell::UnsafeCell;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Object slots per data page of quota: slots are a quarter as much memory as data pages.
 pub const SLOTS_PER_PAGE: u64 = PAGE / SLOT / 4;
@@ -16,9 +17,10 @@ pub const SLOTS_PER_PAGE: u64 = PAGE / SLOT / 4;
 struct Pool {
     buddy: Buddy<'static>,
     data: Phys,
+    /// Virtual addresses: of the first free slot, 0 if there is none, and of those that were never used.
     free_slot: u64,
-    fresh_slot: Phys,
-    slots_end: Phys,
+    fresh_slot: u64,
+    slots_end: u64,
 }
 
 struct Global {
@@ -34,6 +36,7 @@ static GLOBAL: Global = Global {
     pool: UnsafeCell::new(None),
 };
 
+#[inline(always)]
 fn with<R>(f: impl FnOnce(&mut Pool) -> Option<R>) -> Option<R> {
     let _guard = GLOBAL.lock.lock();
     // SAFETY: the lock is held, and `f` cannot call back into this module.
@@ -58,12 +61,13 @@ pub unsafe fn init(base: Phys, size: u64) -> u64 {
         }
         core::slice::from_raw_parts_mut(first, data_pages as usize)
     };
+    Page::at(base).fill(slot_pages as usize, 0);
     let pool = Pool {
         buddy: Buddy::new(records),
         data: records_at.offset(record_pages * PAGE),
         free_slot: 0,
-        fresh_slot: base,
-        slots_end: base.offset(slot_pages * PAGE),
+        fresh_slot: direct::virt(base),
+        slots_end: direct::virt(base.offset(slot_pages * PAGE)),
     };
     let _guard = GLOBAL.lock.lock();
     // SAFETY: the lock is held.
@@ -88,33 +92,32 @@ pub fn free(page: Page, order: usize) {
     });
 }
 
-/// Takes an object slot; its content is undefined but for an identity of 0.
-pub fn alloc_slot() -> Option<Phys> {
+/// Takes an object slot, by its virtual address. It is zero but for [`FREE_LINK`].
+#[inline(always)]
+pub fn alloc_slot() -> Option<u64> {
     with(|pool| {
-        if pool.free_slot != 0 {
-            let slot = Phys(pool.free_slot);
-            pool.free_slot =
-                direct::word(slot.offset(FREE_LINK)).load(core::sync::atomic::Ordering::Relaxed);
+        let slot = pool.free_slot;
+        if slot != 0 {
+            pool.free_slot = direct::word_at(slot + FREE_LINK).load(Relaxed);
             return Some(slot);
         }
         let slot = pool.fresh_slot;
         if slot == pool.slots_end {
             return None;
         }
-        pool.fresh_slot = slot.offset(SLOT);
+        pool.fresh_slot = slot + SLOT;
         Some(slot)
     })
 }
 
 /// Offset of the link between free slots: the second word, so that the first, the identity, stays 0.
-const FREE_LINK: u64 = 8;
+pub const FREE_LINK: u64 = 8;
 
-/// Returns an object slot.
-pub fn free_slot(slot: Phys) {
+/// Returns an object slot that has been zeroed.
+pub fn free_slot(slot: u64) {
     with(|pool| {
-        direct::word(slot.offset(FREE_LINK))
-            .store(pool.free_slot, core::sync::atomic::Ordering::Relaxed);
-        pool.free_slot = slot.0;
+        direct::word_at(slot + FREE_LINK).store(pool.free_slot, Relaxed);
+        pool.free_slot = slot;
         Some(())
     });
 }

@@ -38,6 +38,7 @@ pub const fn span(level: u32) -> u64 {
     PAGE << (INDEX_BITS * level)
 }
 
+#[inline(always)]
 fn index(addr: u64, level: u32) -> usize {
     (addr / span(level)) as usize % ENTRIES
 }
@@ -96,9 +97,19 @@ pub fn hole<F: Format>(root: Page, addr: u64) -> u64 {
 
 /// Level of the largest leaf for a mapping of `len` bytes.
 #[must_use]
+#[inline(always)]
 pub fn leaf_level<F: Format>(addr: u64, phys: u64, len: u64) -> u32 {
+    if len < span(1) {
+        return 0;
+    }
     let fits = |level: u32| (addr | phys).is_multiple_of(span(level)) && len >= span(level);
-    (1..=F::max_leaf()).rev().find(|&l| fits(l)).unwrap_or(0)
+    if !fits(1) {
+        0
+    } else if F::max_leaf() > 1 && fits(2) {
+        2
+    } else {
+        1
+    }
 }
 
 /// What [`set`] did.
@@ -121,22 +132,6 @@ pub trait Supply {
     fn free(&self, page: Page);
 }
 
-/// Tables that [`set`] needs to add: one per level below the entry where the walk ends, down to `level`.
-fn missing<F: Format>(root: Page, addr: u64, level: u32, removal: bool) -> usize {
-    let mut table = root;
-    for at in (level + 1..LEVELS).rev() {
-        let entry = table.read(index(addr, at));
-        if !F::is_present(entry) && removal {
-            return 0;
-        }
-        if !F::is_present(entry) || F::is_leaf(entry, at) {
-            return (at - level) as usize;
-        }
-        table = Page::at(F::phys(entry, at));
-    }
-    0
-}
-
 /// Takes `count` pages, or none.
 fn reserve(supply: &impl Supply, count: usize) -> Result<[Option<Page>; LEVELS as usize], Status> {
     let mut pages = [None; LEVELS as usize];
@@ -157,6 +152,7 @@ fn reserve(supply: &impl Supply, count: usize) -> Result<[Option<Page>; LEVELS a
 ///
 /// # Errors
 /// Those of `supply`; nothing has changed then.
+#[inline(always)]
 pub fn set<F: Format>(
     root: Page,
     addr: u64,
@@ -164,21 +160,14 @@ pub fn set<F: Format>(
     to: Option<(Phys, MemRights)>,
     supply: &impl Supply,
 ) -> Result<Done, Status> {
-    let mut spare = reserve(supply, missing::<F>(root, addr, level, to.is_none()))?
-        .into_iter()
-        .flatten();
     let mut table = root;
-    let mut at = LEVELS - 1;
-    loop {
+    for at in (0..LEVELS).rev() {
         let slot = index(addr, at);
         let entry = table.read(slot);
         let present = F::is_present(entry);
         let leaf = present && (at == 0 || F::is_leaf(entry, at));
         if at <= level && (at == 0 || leaf || !present) {
-            table.write(
-                slot,
-                to.map_or(0, |(phys, rights)| F::leaf(phys, rights, at)),
-            );
+            write::<F>(table, slot, at, to);
             return Ok(Done {
                 len: span(at),
                 flush: present,
@@ -191,16 +180,48 @@ pub fn set<F: Format>(
             });
         }
         if !present || leaf {
-            let next = spare.next().ok_or(Status::OutOfMemory)?;
-            if leaf {
-                // Translations stay the same, so the stale large one is flushed with the entry that changes below.
-                split::<F>(next, entry, at);
-            }
-            table.write(slot, F::table(next.phys()));
+            return deepen::<F>(table, at, addr, level, to, supply);
         }
-        table = Page::at(F::phys(table.read(slot), at));
-        at -= 1;
+        table = Page::at(F::phys(entry, at));
     }
+    Err(Status::BadParameter)
+}
+
+#[inline(always)]
+fn write<F: Format>(table: Page, slot: usize, level: u32, to: Option<(Phys, MemRights)>) {
+    table.write(
+        slot,
+        to.map_or(0, |(phys, rights)| F::leaf(phys, rights, level)),
+    );
+}
+
+/// The rest of [`set`] from an entry of `table` at level `from` on that refers to no table: adds tables down to `level`.
+#[inline(never)]
+fn deepen<F: Format>(
+    mut table: Page,
+    from: u32,
+    addr: u64,
+    level: u32,
+    to: Option<(Phys, MemRights)>,
+    supply: &impl Supply,
+) -> Result<Done, Status> {
+    let spare = reserve(supply, (from - level) as usize)?;
+    let replaced = F::is_present(table.read(index(addr, from)));
+    for (at, next) in (level + 1..=from).rev().zip(spare.into_iter().flatten()) {
+        let slot = index(addr, at);
+        let entry = table.read(slot);
+        if F::is_present(entry) {
+            // Translations stay the same, so the stale large one is flushed with the entry that changes below.
+            split::<F>(next, entry, at);
+        }
+        table.write(slot, F::table(next.phys()));
+        table = next;
+    }
+    write::<F>(table, index(addr, level), level, to);
+    Ok(Done {
+        len: span(level),
+        flush: replaced,
+    })
 }
 
 /// Fills `table` with what the leaf `entry` at `level` translates.

@@ -1,8 +1,10 @@
-//! Guest space: guest-physical memory of a virtual machine.
+//! Guest space: guest-physical memory of a virtual machine. The format of its tables is what the CPUs have.
 
 use super::mem::Host;
+use crate::arch::virt::{self, Nested};
+use crate::arch::vmx::ept::Ept;
 use crate::mem::object::{Header, Object, Word};
-use crate::mem::ptab::{self, Mapping};
+use crate::mem::ptab::{self, Format, Mapping};
 use crate::mem::{Page, Phys, lock::Lock};
 use abi::cap::MemRights;
 use abi::status::Status;
@@ -41,7 +43,18 @@ impl GuestSpace {
 
     /// What is mapped at a guest-physical address.
     pub fn walk(&self, addr: u64) -> Option<Mapping> {
-        ptab::walk::<Host>(self.root(), addr)
+        match virt::nested() {
+            Nested::Npt => ptab::walk::<Host>(self.root(), addr),
+            Nested::Ept => ptab::walk::<Ept>(self.root(), addr),
+        }
+    }
+
+    /// Bytes from `addr` where nothing is mapped; see [`ptab::hole`].
+    pub fn hole(&self, addr: u64) -> u64 {
+        match virt::nested() {
+            Nested::Npt => ptab::hole::<Host>(self.root(), addr),
+            Nested::Ept => ptab::hole::<Ept>(self.root(), addr),
+        }
     }
 
     /// Maps or unmaps; see [`ptab::set`].
@@ -56,7 +69,14 @@ impl GuestSpace {
     ) -> Result<ptab::Done, Status> {
         let pd = self.owner().ok_or(Status::BadCapability)?;
         let _guard = self.lock.lock();
-        ptab::set::<Host>(self.root(), addr, level, to, pd)
+        match virt::nested() {
+            Nested::Npt => ptab::set::<Host>(self.root(), addr, level, to, pd),
+            Nested::Ept => {
+                // The caller knows the largest leaf of page tables, which may be larger.
+                let level = level.min(Ept::max_leaf());
+                ptab::set::<Ept>(self.root(), addr, level, to, pd)
+            }
+        }
     }
 
     /// Current generation: a vCPU that last ran with another one flushes its translations at entry.
@@ -73,7 +93,11 @@ impl GuestSpace {
     /// Frees the tables.
     pub fn release(&self) {
         if let Some(pd) = self.owner() {
-            ptab::destroy::<Host>(self.root(), ptab::ENTRIES, &mut |page| pd.free(page, 0));
+            let mut free = |page| pd.free(page, 0);
+            match virt::nested() {
+                Nested::Npt => ptab::destroy::<Host>(self.root(), ptab::ENTRIES, &mut free),
+                Nested::Ept => ptab::destroy::<Ept>(self.root(), ptab::ENTRIES, &mut free),
+            }
         }
     }
 }

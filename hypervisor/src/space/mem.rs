@@ -14,6 +14,9 @@ const USER_ENTRIES: usize = ptab::ENTRIES / 2;
 /// Format of x86-64 page tables (SDM vol. 3, 4.5). Nested tables of SVM have the same (APM vol. 2, 15.25.5).
 pub struct Host;
 
+/// Beside the rights of a mapping: its page is the kernel's, so the mapping cannot be passed on.
+pub const KERNEL: MemRights = MemRights::from_bits_retain(1 << 31);
+
 /// Bits of an entry.
 mod bit {
     pub const PRESENT: u64 = 1 << 0;
@@ -21,6 +24,8 @@ mod bit {
     pub const USER: u64 = 1 << 2;
     /// With PWT selects PAT entry 1, write-combining in the PAT that `arch` sets up.
     pub const PWT: u64 = 1 << 3;
+    /// Available to software: [`KERNEL`](super::KERNEL).
+    pub const SOFTWARE: u64 = 1 << 9;
     /// With PWT selects PAT entry 3: uncached.
     pub const PCD: u64 = 1 << 4;
     pub const ACCESSED: u64 = 1 << 5;
@@ -60,6 +65,9 @@ impl Format for Host {
         } else if rights.contains(MemRights::WRITE_COMBINED) {
             entry |= bit::PWT;
         }
+        if rights.contains(KERNEL) {
+            entry |= bit::SOFTWARE;
+        }
         if level > 0 { entry | bit::LARGE } else { entry }
     }
 
@@ -79,6 +87,7 @@ impl Format for Host {
         let mut rights = MemRights::READ;
         rights.set(MemRights::WRITE, entry & bit::WRITE != 0);
         rights.set(MemRights::EXEC, entry & bit::NX == 0);
+        rights.set(KERNEL, entry & bit::SOFTWARE != 0);
         let uncached = entry & bit::PCD != 0;
         rights.set(MemRights::UNCACHED, uncached);
         rights.set(
@@ -110,7 +119,7 @@ impl MemSpace {
         for i in USER_ENTRIES..ptab::ENTRIES {
             root.write(i, kernel.read(i));
         }
-        self.root.set(root.phys().0);
+        self.root.set(root.virt());
         Ok(())
     }
 
@@ -126,7 +135,7 @@ impl MemSpace {
 
     /// Root of the page table.
     pub fn root(&self) -> Page {
-        Page::at(Phys(self.root.get()))
+        Page::at_virt(self.root.get())
     }
 
     /// What is mapped at `addr`.
@@ -138,6 +147,7 @@ impl MemSpace {
     ///
     /// # Errors
     /// `OutOfMemory`.
+    #[inline(always)]
     pub fn set(
         &self,
         addr: u64,
@@ -164,7 +174,7 @@ impl MemSpace {
         self.set(
             addr,
             0,
-            Some((page.phys(), MemRights::READ | MemRights::WRITE)),
+            Some((page.phys(), MemRights::READ | MemRights::WRITE | KERNEL)),
         )
         .map(|_| ())
     }

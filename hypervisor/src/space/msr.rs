@@ -1,16 +1,41 @@
-//! MSR space: which model-specific registers a vCPU reaches without exit. A bitmap in the format of SVM's MSR permission
-//! map (APM vol. 2, 15.11): two bits per MSR, read and write; a set bit intercepts.
+//! MSR space: which model-specific registers a vCPU reaches without exit. A bitmap in the format that the CPUs have; a set
+//! bit intercepts.
 
+use crate::arch::virt::{self, Nested};
 use crate::mem::object::{Header, Object, Word};
 use crate::mem::{PAGE, Page, Phys, lock::Lock};
 use abi::cap::MemRights;
 use abi::status::Status;
 
-/// Blocks of MSRs that the map covers, each of 8192 (APM vol. 2, 15.11, table 15-9).
-const BLOCKS: [u64; 3] = [0x0000_0000, 0xc000_0000, 0xc001_0000];
+/// MSRs of a block.
 const BLOCK_MSRS: u64 = 0x2000;
-const BLOCK_BYTES: u64 = 0x800;
+/// Pages of a map: SVM's has two.
 const ORDER: usize = 1;
+const PAGES: u64 = 1 << ORDER;
+
+/// Numbers of the bits in the map that intercept reads and writes of `msr`.
+fn bits(format: Nested, msr: u64) -> Option<(u64, u64)> {
+    let find = |blocks: &[u64]| {
+        let index = blocks
+            .iter()
+            .position(|&first| msr >= first && msr < first + BLOCK_MSRS)?;
+        Some((index as u64, msr - blocks.get(index)?))
+    };
+    match format {
+        // APM vol. 2, 15.11: two bits per MSR, in three blocks.
+        Nested::Npt => {
+            let (block, offset) = find(&[0, 0xc000_0000, 0xc001_0000])?;
+            let read = (block * BLOCK_MSRS + offset) * 2;
+            Some((read, read + 1))
+        }
+        // SDM vol. 3, 25.6.9: two blocks for reads, then the same for writes.
+        Nested::Ept => {
+            let (block, offset) = find(&[0, 0xc000_0000])?;
+            let read = block * BLOCK_MSRS + offset;
+            Some((read, read + 2 * BLOCK_MSRS))
+        }
+    }
+}
 
 /// MSRs whose state the kernel switches with the vCPU, so that giving them away harms nobody: FS, GS and KERNEL_GS base,
 /// STAR, LSTAR, CSTAR, SFMASK, SYSENTER (APM vol. 2, 15.5.1: saved by VMSAVE).
@@ -45,7 +70,8 @@ impl MsrSpace {
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
         let map = self.owner().ok_or(Status::BadCapability)?.alloc(ORDER)?;
-        for page in [map, Page::at(map.phys().offset(PAGE))] {
+        for at in 0..PAGES {
+            let page = Page::at(map.phys().offset(at * PAGE));
             for i in 0..crate::mem::page::WORDS {
                 page.write(i, u64::MAX);
             }
@@ -64,15 +90,6 @@ impl MsrSpace {
         Phys(self.map.get())
     }
 
-    /// Word and bit of an MSR's read bit; the write bit is the next.
-    fn locate(msr: u64) -> Option<(u64, u32)> {
-        let block = BLOCKS
-            .iter()
-            .position(|&base| msr >= base && msr < base + BLOCK_MSRS)?;
-        let bit = (msr - BLOCKS[block]) * 2;
-        Some((block as u64 * BLOCK_BYTES + bit / 64 * 8, (bit % 64) as u32))
-    }
-
     /// Rights to `msr`.
     pub fn rights(&self, msr: u64) -> MemRights {
         if self.all.get() != 0 {
@@ -83,13 +100,12 @@ impl MsrSpace {
                 MemRights::empty()
             };
         }
-        let Some((byte, bit)) = Self::locate(msr) else {
+        let Some((read, write)) = bits(virt::nested(), msr) else {
             return MemRights::empty();
         };
-        let bits = self.page(byte).read(byte as usize % PAGE as usize / 8) >> bit;
         let mut rights = MemRights::empty();
-        rights.set(MemRights::READ, bits & 1 == 0);
-        rights.set(MemRights::WRITE, bits & 2 == 0);
+        rights.set(MemRights::READ, !self.bit(read));
+        rights.set(MemRights::WRITE, !self.bit(write));
         rights
     }
 
@@ -98,17 +114,29 @@ impl MsrSpace {
     /// # Errors
     /// `BadParameter` for an MSR that the map does not cover.
     pub fn set(&self, msr: u64, rights: MemRights) -> Result<(), Status> {
-        let (byte, bit) = Self::locate(msr).ok_or(Status::BadParameter)?;
-        let deny = u64::from(!rights.contains(MemRights::READ))
-            | u64::from(!rights.contains(MemRights::WRITE)) << 1;
+        let (read, write) = bits(virt::nested(), msr).ok_or(Status::BadParameter)?;
         let _guard = self.lock.lock();
-        let (page, index) = (self.page(byte), byte as usize % PAGE as usize / 8);
-        page.write(index, page.read(index) & !(3 << bit) | deny << bit);
+        self.set_bit(read, !rights.contains(MemRights::READ));
+        self.set_bit(write, !rights.contains(MemRights::WRITE));
         Ok(())
     }
 
-    fn page(&self, byte: u64) -> Page {
-        Page::at(self.phys().offset(byte & !(PAGE - 1)))
+    /// Page of the map, word in it, and bit in that, for a bit's number.
+    fn word(&self, bit: u64) -> (Page, usize, u32) {
+        let word = bit / 64;
+        let page = Page::at(self.phys().offset(word * 8 / PAGE * PAGE));
+        (page, (word % (PAGE / 8)) as usize, (bit % 64) as u32)
+    }
+
+    fn bit(&self, number: u64) -> bool {
+        let (page, word, bit) = self.word(number);
+        page.read(word) >> bit & 1 != 0
+    }
+
+    fn set_bit(&self, number: u64, value: bool) {
+        let (page, word, bit) = self.word(number);
+        let others = page.read(word) & !(1 << bit);
+        page.write(word, others | u64::from(value) << bit);
     }
 
     /// Frees the map.
@@ -125,7 +153,7 @@ mod tests {
     use crate::testing;
 
     #[test]
-    fn two_bits_per_msr_in_three_blocks() {
+    fn rights_are_per_msr() {
         let pd = testing::pd(64);
         let space: &'static MsrSpace = pd.new_object().unwrap();
         space.init().unwrap();
@@ -134,12 +162,22 @@ mod tests {
             space.set(msr, MemRights::READ).unwrap();
             assert_eq!(space.rights(msr), MemRights::READ);
         }
-        // MSR 0xc000_0080 is bit pair 0x80 of the second block (APM vol. 2, 15.11).
-        let word = Page::at(space.phys()).read((0x800 + 0x80 * 2 / 8) / 8);
-        assert_eq!(word & 3, 2);
+        assert_eq!(space.rights(0xc000_0081), MemRights::empty());
         assert_eq!(
             space.set(0x2000, MemRights::READ),
             Err(Status::BadParameter)
         );
+    }
+
+    #[test]
+    fn bits_are_where_the_manuals_have_them() {
+        assert_eq!(bits(Nested::Npt, 0), Some((0, 1)));
+        assert_eq!(bits(Nested::Npt, 0xc000_0080), Some((0x4100, 0x4101)));
+        assert_eq!(bits(Nested::Npt, 0xc001_1fff), Some((0xbffe, 0xbfff)));
+        // Bytes 0, 0x400, 0x800 and 0xc00 of the page.
+        assert_eq!(bits(Nested::Ept, 0x174), Some((0x174, 0x4174)));
+        assert_eq!(bits(Nested::Ept, 0xc000_0080), Some((0x2080, 0x6080)));
+        assert_eq!(bits(Nested::Ept, 0xc001_0000), None);
+        assert_eq!(bits(Nested::Ept, 0x2000), None);
     }
 }

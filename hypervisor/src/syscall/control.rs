@@ -18,6 +18,7 @@ use abi::hypercall::{Args, AssignInt, CtrlEc, CtrlHw, CtrlPd, CtrlPt, HwOp};
 use abi::status::Status;
 
 /// `sm_up`.
+#[inline(always)]
 pub fn sm_up(caller: &Caller, args: &Args) -> Outcome {
     let sm: &'static Sm = caller.obj.lookup(args.sel(), Perms::SM_UP)?;
     sm.up(caller.cpu)?;
@@ -25,6 +26,7 @@ pub fn sm_up(caller: &Caller, args: &Args) -> Outcome {
 }
 
 /// `ctrl_pd`.
+#[inline(always)]
 pub fn pd(caller: &Caller, args: &Args) -> Outcome {
     match CtrlPd::decode(args).ok_or(Status::BadParameter)? {
         CtrlPd::Transfer { to, from, pages } => {
@@ -43,6 +45,7 @@ pub fn pd(caller: &Caller, args: &Args) -> Outcome {
 }
 
 /// `ctrl_ec`.
+#[inline(always)]
 pub fn ec(caller: &Caller, args: &Args) -> Outcome {
     match CtrlEc::decode(args).ok_or(Status::BadParameter)? {
         CtrlEc::Recall { ec } => {
@@ -59,12 +62,14 @@ pub fn ec(caller: &Caller, args: &Args) -> Outcome {
 }
 
 /// `ctrl_sc`.
+#[inline(always)]
 pub fn sc(caller: &Caller, args: &Args) -> Outcome {
     let sc: &'static Sc = caller.obj.lookup(args.sel(), Perms::SC_CTRL)?;
     Ok([sched::consumed(caller.cpu, sc), 0])
 }
 
 /// `ctrl_pt`.
+#[inline(always)]
 pub fn pt(caller: &Caller, args: &Args) -> Outcome {
     let args = CtrlPt::decode(args);
     let pt: &'static Pt = caller.obj.lookup(args.pt, Perms::PT_CTRL)?;
@@ -73,6 +78,7 @@ pub fn pt(caller: &Caller, args: &Args) -> Outcome {
 }
 
 /// `assign_int`.
+#[inline(always)]
 pub fn assign_int(caller: &Caller, args: &Args) -> Outcome {
     let args = AssignInt::decode(args);
     let _: &'static Hw = caller.obj.lookup(args.hw, Perms::HW_INTERRUPT)?;
@@ -83,6 +89,7 @@ pub fn assign_int(caller: &Caller, args: &Args) -> Outcome {
 }
 
 /// `ctrl_hw`.
+#[inline(always)]
 pub fn hw(caller: &Caller, args: &Args) -> Outcome {
     let args = CtrlHw::decode(args).ok_or(Status::BadParameter)?;
     let _: &'static Hw = caller.obj.lookup(args.hw, Perms::HW_POWER)?;

@@ -2,7 +2,7 @@
 //! and only then makes it visible; an error on the way gives everything back.
 
 use super::{Caller, DONE, Outcome};
-use crate::arch::{fpu, svm, tsc, virt};
+use crate::arch::{fpu, tsc, virt};
 use crate::cpu;
 use crate::ec::{Ec, State};
 use crate::event::pending;
@@ -24,6 +24,7 @@ use abi::hypercall::{
 use abi::status::Status;
 
 /// Takes a slot of `pd`, lets `init` set the object up, and makes it visible.
+#[inline(always)]
 fn make<T: Object>(
     pd: &'static Pd,
     slot: CapSlot,
@@ -33,6 +34,7 @@ fn make<T: Object>(
 }
 
 /// The same, unless what the object depends on has been destroyed in the meantime.
+#[inline(always)]
 fn make_if<T: Object>(
     pd: &'static Pd,
     slot: CapSlot,
@@ -56,6 +58,7 @@ fn make_if<T: Object>(
 }
 
 /// `create_pd`.
+#[inline(always)]
 pub fn pd(caller: &Caller, args: &Args) -> Outcome {
     let args = CreatePd::decode(args);
     let parent: &'static Pd = caller
@@ -71,6 +74,7 @@ pub fn pd(caller: &Caller, args: &Args) -> Outcome {
 }
 
 /// `create_space`.
+#[inline(always)]
 pub fn space(caller: &Caller, args: &Args) -> Outcome {
     let args = CreateSpace::decode(args).ok_or(Status::BadParameter)?;
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE_SPACE)?;
@@ -107,6 +111,7 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
 }
 
 /// `create_ec`.
+#[inline(always)]
 pub fn ec(caller: &Caller, args: &Args) -> Outcome {
     let args = CreateEc::decode(args).ok_or(Status::BadParameter)?;
     if usize::from(args.cpu.0) >= cpu::count() {
@@ -123,6 +128,7 @@ pub fn ec(caller: &Caller, args: &Args) -> Outcome {
 }
 
 /// A thread (with its start address) or a local EC.
+#[inline(always)]
 fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>) -> Outcome {
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE)?;
     let (obj, mem) = pd.obj.get().zip(pd.mem.get()).ok_or(Status::BadParameter)?;
@@ -173,6 +179,7 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
     if !virt::available() {
         return Err(Status::BadFeature);
     }
+    let home = cpu::get(u64::from(args.cpu.0)).ok_or(Status::BadCpu)?;
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE_SPACE)?;
     let obj = pd.obj.get().ok_or(Status::BadParameter)?;
     let guest: &'static GuestSpace = caller.obj.lookup(guest, Perms::SPACE_ASSIGN)?;
@@ -207,11 +214,10 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
         ec.guest.set(Some(guest));
         ec.event_base.set(args.event_base.0);
         let frame = ec.frame();
-        frame.set(Reg::Control, control.phys().0);
         frame.set(Reg::Xcr0, fpu::host_xcr0());
         frame.set(Reg::Recall, pending::STARTUP);
         fpu::reset(ec);
-        svm::Vmcb::init(control, guest.root().phys(), pio, msr);
+        virt::set_up(control, ec, home, guest, pio, msr);
         ec.pio.set(Some(pio));
         Ok(())
     };
@@ -227,6 +233,7 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
 }
 
 /// `create_sc`.
+#[inline(always)]
 pub fn sc(caller: &Caller, args: &Args) -> Outcome {
     let args = CreateSc::decode(args).ok_or(Status::BadParameter)?;
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE_SC)?;
@@ -254,6 +261,7 @@ pub fn sc(caller: &Caller, args: &Args) -> Outcome {
 }
 
 /// `create_pt`.
+#[inline(always)]
 pub fn pt(caller: &Caller, args: &Args) -> Outcome {
     let args = CreatePt::decode(args);
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE)?;
@@ -269,6 +277,7 @@ pub fn pt(caller: &Caller, args: &Args) -> Outcome {
 }
 
 /// `create_sm`.
+#[inline(always)]
 pub fn sm(caller: &Caller, args: &Args) -> Outcome {
     let args = CreateSm::decode(args);
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE)?;

@@ -5,7 +5,7 @@ use crate::kernel;
 use crate::mem::ptab::{self, Mapping};
 use crate::mem::{PAGE, Phys};
 use crate::smp::{self, Operation};
-use crate::space::mem::{Host, MemSpace};
+use crate::space::mem::{Host, KERNEL, MemSpace};
 use crate::space::{guest::GuestSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use abi::cap::{MemRights, Perms, Sel};
 use abi::hypercall::{Args, Delegate};
@@ -16,52 +16,63 @@ const STEP: u64 = 512;
 /// MSRs are numbered in 32 bits.
 const MSR_COUNT: u64 = 1 << 32;
 
-/// `delegate`.
-pub fn delegate(caller: &Caller, args: &Args) -> Outcome {
+/// What is to be delegated where: the ranges are such that addresses cannot overflow.
+#[inline(always)]
+pub fn decode(args: &Args) -> Result<Delegate, Status> {
     let args = Delegate::decode(args);
-    let end = args
-        .dst
-        .checked_add(args.count)
-        .ok_or(Status::BadParameter)?;
-    // Byte addresses of the source must not overflow either.
-    if args
-        .src
-        .checked_add(args.count)
-        .is_none_or(|end| end > u64::MAX / PAGE)
-    {
-        return Err(Status::BadParameter);
+    // Byte addresses must not overflow either.
+    let fits = |first: u64| {
+        first
+            .checked_add(args.count)
+            .is_some_and(|end| end <= u64::MAX / PAGE)
+    };
+    if fits(args.src) && fits(args.dst) {
+        Ok(args)
+    } else {
+        Err(Status::BadParameter)
     }
-    let to = caller.obj.slot(args.to).ok_or(Status::BadCapability)?;
-    let take = Perms::SPACE_TAKE;
-    if let Some(space) = to.lookup::<ObjSpace>(take) {
-        check(end, Sel::COUNT)?;
-        return caps(caller, &args, space);
-    }
-    if let Some(space) = to.lookup::<MemSpace>(take) {
-        check(end, abi::USER_TOP / PAGE)?;
-        return if space.is_physical() {
+}
+
+/// `delegate` to a space of host memory, if it is one; and whether it has waited for other CPUs.
+#[inline(always)]
+pub fn to_memory(caller: &Caller, args: &Delegate) -> Option<(Outcome, bool)> {
+    let to: &'static MemSpace = caller.obj.lookup(args.to, Perms::SPACE_TAKE).ok()?;
+    let source = check(args, abi::USER_TOP / PAGE).and_then(|()| {
+        if to.is_physical() {
             Err(Status::BadCapability)
         } else {
-            memory(caller, &args, space)
-        };
-    }
+            Source::find(caller, args)
+        }
+    });
+    Some(match source {
+        Ok(source) => memory(caller, args, &source, to),
+        Err(status) => (Err(status), false),
+    })
+}
+
+/// `delegate` to a space of any other kind.
+pub fn to_other(caller: &Caller, args: &Args) -> Outcome {
+    let args = decode(args)?;
+    let to = caller.obj.slot(args.to).ok_or(Status::BadCapability)?;
+    let take = Perms::SPACE_TAKE;
     if let Some(space) = to.lookup::<GuestSpace>(take) {
-        check(end, GuestSpace::LIMIT / PAGE)?;
+        check(&args, GuestSpace::LIMIT / PAGE)?;
         return guest(caller, &args, space);
     }
     if let Some(space) = to.lookup::<PioSpace>(take) {
-        check(end, crate::space::pio::PORTS)?;
+        check(&args, crate::space::pio::PORTS)?;
         return ports(caller, &args, space);
     }
     if let Some(space) = to.lookup::<MsrSpace>(take) {
-        check(end, MSR_COUNT)?;
+        check(&args, MSR_COUNT)?;
         return msrs(caller, &args, space);
     }
     Err(Status::BadCapability)
 }
 
-fn check(end: u64, limit: u64) -> Result<(), Status> {
-    if end <= limit {
+#[inline(always)]
+fn check(args: &Delegate, limit: u64) -> Result<(), Status> {
+    if args.dst + args.count <= limit {
         Ok(())
     } else {
         Err(Status::BadParameter)
@@ -76,6 +87,14 @@ fn outcome(done: u64, stopped: Option<Status>) -> Outcome {
     }
 }
 
+/// `delegate` to an object space, if it is one.
+#[inline(always)]
+pub fn to_objects(caller: &Caller, args: &Delegate) -> Option<Outcome> {
+    let to: &'static ObjSpace = caller.obj.lookup(args.to, Perms::SPACE_TAKE).ok()?;
+    Some(check(args, Sel::COUNT).and_then(|()| caps(caller, args, to)))
+}
+
+#[inline(always)]
 fn caps(caller: &Caller, args: &Delegate, to: &'static ObjSpace) -> Outcome {
     let perms = Perms::from_bits_truncate(args.rights as u8);
     let from: Option<&'static ObjSpace> = if args.rights == 0 {
@@ -83,11 +102,27 @@ fn caps(caller: &Caller, args: &Delegate, to: &'static ObjSpace) -> Outcome {
     } else {
         Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?)
     };
-    let count = args.count.min(STEP);
+    if let (1, Some(from)) = (args.count, from) {
+        let cap = from.load(Sel(args.src)).map(|cap| cap.restrict(perms));
+        return to.store(Sel(args.dst), cap).map(|()| [1, 0]);
+    }
+    many(args.src, args.dst, args.count, perms, from, to)
+}
+
+#[inline(never)]
+fn many(
+    src: u64,
+    dst: u64,
+    count: u64,
+    perms: Perms,
+    from: Option<&'static ObjSpace>,
+    to: &'static ObjSpace,
+) -> Outcome {
+    let count = count.min(STEP);
     let mut done = 0;
     while done < count {
-        let source = from.map(|from| (from, Sel(args.src + done)));
-        match to.replace(Sel(args.dst + done), source, count - done, perms) {
+        let source = from.map(|from| (from, Sel(src + done)));
+        match to.replace(Sel(dst + done), source, count - done, perms) {
             Ok(step) => done += step,
             Err(status) => return outcome(done, Some(status)),
         }
@@ -106,6 +141,7 @@ enum Source {
 }
 
 impl Source {
+    #[inline(always)]
     fn find(caller: &Caller, args: &Delegate) -> Result<Self, Status> {
         if args.rights == 0 {
             return Ok(Self::Nothing);
@@ -119,6 +155,7 @@ impl Source {
     }
 
     /// What is at byte address `at`: of `len` bytes at most, with at most `rights`; or how many bytes are not mapped there.
+    #[inline(always)]
     fn look(&self, at: u64, len: u64, rights: MemRights) -> Result<Result<Mapping, u64>, Status> {
         match self {
             Self::Nothing => Ok(Err(len)),
@@ -133,7 +170,7 @@ impl Source {
                     return Ok(Err(ptab::hole::<Host>(space.root(), at).clamp(PAGE, len)));
                 };
                 // A page that is the kernel's (a UTCB) is not passed on.
-                if !kernel::is_mappable(found.phys, PAGE) {
+                if found.rights.contains(KERNEL) {
                     return Err(Status::BadParameter);
                 }
                 // Rights shrink, cacheability is the source's.
@@ -149,86 +186,174 @@ impl Source {
     }
 }
 
-/// Walks the range in the largest leaves that fit. `set` changes one entry, `hole` tells how much is unmapped anyway.
-/// Returns the bytes done, whether a flush is needed, and why it stopped early.
-fn walk(
-    args: &Delegate,
-    source: &Source,
-    set: impl Fn(u64, u32, Option<(Phys, MemRights)>) -> Result<ptab::Done, Status>,
-    hole: impl Fn(u64) -> u64,
-) -> (u64, bool, Option<Status>) {
-    let rights = MemRights::from_bits_truncate(args.rights);
-    let (src, dst, total) = (args.src * PAGE, args.dst * PAGE, args.count * PAGE);
-    let (mut done, mut flush) = (0, false);
-    for _ in 0..STEP {
-        let left = total - done;
-        if left == 0 {
-            break;
-        }
-        let step = source.look(src + done, left, rights).and_then(|found| {
-            let (level, to, len) = match found {
-                Ok(found) => {
-                    let level = ptab::leaf_level::<Host>(dst + done, found.phys.0, found.len);
-                    (level, Some((found.phys, found.rights)), found.len)
-                }
-                Err(len) => {
-                    let skip = hole(dst + done);
-                    if skip > 0 {
-                        return Ok(ptab::Done {
-                            len: skip.min(len),
-                            flush: false,
-                        });
-                    }
-                    (ptab::leaf_level::<Host>(dst + done, 0, len), None, len)
-                }
-            };
-            let result = set(dst + done, level, to)?;
-            Ok(ptab::Done {
-                len: result.len.min(len),
-                ..result
-            })
-        });
-        match step {
-            Ok(result) => {
-                done += result.len.min(left);
-                flush |= result.flush;
-            }
-            Err(status) => return (done, flush, Some(status)),
-        }
-    }
-    (done, flush, None)
+/// Mappings that are delegated to.
+trait Target {
+    /// Changes one entry; see [`ptab::set`].
+    fn set(
+        &self,
+        addr: u64,
+        level: u32,
+        to: Option<(Phys, MemRights)>,
+    ) -> Result<ptab::Done, Status>;
+    /// Bytes from `addr` on that are not mapped anyway.
+    fn hole(&self, addr: u64) -> u64;
 }
 
-fn memory(caller: &Caller, args: &Delegate, to: &'static MemSpace) -> Outcome {
-    let source = Source::find(caller, args)?;
-    let root = to.root();
-    let (done, flush, stopped) = walk(
-        args,
-        &source,
-        |at, level, page| to.set(at, level, page),
-        |at| ptab::hole::<Host>(root, at),
-    );
-    if flush {
-        smp::everywhere(caller.cpu, Operation::Flush(root.phys()));
+impl Target for MemSpace {
+    #[inline(always)]
+    fn set(
+        &self,
+        addr: u64,
+        level: u32,
+        to: Option<(Phys, MemRights)>,
+    ) -> Result<ptab::Done, Status> {
+        Self::set(self, addr, level, to)
     }
-    outcome(done / PAGE, stopped)
+
+    fn hole(&self, addr: u64) -> u64 {
+        ptab::hole::<Host>(self.root(), addr)
+    }
+}
+
+impl Target for GuestSpace {
+    fn set(
+        &self,
+        addr: u64,
+        level: u32,
+        to: Option<(Phys, MemRights)>,
+    ) -> Result<ptab::Done, Status> {
+        Self::set(self, addr, level, to)
+    }
+
+    fn hole(&self, addr: u64) -> u64 {
+        Self::hole(self, addr)
+    }
+}
+
+/// How far a walk through a range came.
+struct Progress {
+    /// Bytes.
+    done: u64,
+    /// A present entry was replaced.
+    flush: bool,
+    /// Why it stopped early.
+    stopped: Option<Status>,
+}
+
+/// One step at `done` bytes from the beginning of the range: the largest leaf that fits, or a hole.
+#[inline(always)]
+fn step(
+    args: &Delegate,
+    source: &Source,
+    to: &impl Target,
+    done: u64,
+) -> Result<ptab::Done, Status> {
+    let rights = MemRights::from_bits_truncate(args.rights);
+    let (at, left) = (args.dst * PAGE + done, args.count * PAGE - done);
+    let (level, page, len) = match source.look(args.src * PAGE + done, left, rights)? {
+        Ok(found) => {
+            let level = ptab::leaf_level::<Host>(at, found.phys.0, found.len);
+            (level, Some((found.phys, found.rights)), found.len)
+        }
+        Err(len) => {
+            let skip = to.hole(at);
+            if skip > 0 {
+                return Ok(ptab::Done {
+                    len: skip.min(len),
+                    flush: false,
+                });
+            }
+            (ptab::leaf_level::<Host>(at, 0, len), None, len)
+        }
+    };
+    let result = to.set(at, level, page)?;
+    Ok(ptab::Done {
+        len: result.len.min(len),
+        ..result
+    })
+}
+
+/// Walks the range in the largest leaves that fit. Most ranges are one.
+#[inline(always)]
+fn walk(args: &Delegate, source: &Source, to: &impl Target) -> Progress {
+    let total = args.count * PAGE;
+    let nothing = Progress {
+        done: 0,
+        flush: false,
+        stopped: None,
+    };
+    if total == 0 {
+        return nothing;
+    }
+    match step(args, source, to, 0) {
+        Ok(ptab::Done { len, flush }) if len >= total => Progress {
+            done: total,
+            flush,
+            stopped: None,
+        },
+        Ok(ptab::Done { len, flush }) => rest(*args, source, to, len, flush),
+        Err(status) => Progress {
+            stopped: Some(status),
+            ..nothing
+        },
+    }
+}
+
+/// All but the first step of a walk.
+#[inline(never)]
+fn rest(
+    args: Delegate,
+    source: &Source,
+    to: &impl Target,
+    mut done: u64,
+    mut flush: bool,
+) -> Progress {
+    let mut stopped = None;
+    for _ in 1..STEP {
+        if done >= args.count * PAGE {
+            break;
+        }
+        match step(&args, source, to, done) {
+            Ok(result) => {
+                done += result.len;
+                flush |= result.flush;
+            }
+            Err(status) => {
+                stopped = Some(status);
+                break;
+            }
+        }
+    }
+    Progress {
+        done,
+        flush,
+        stopped,
+    }
+}
+
+#[inline(always)]
+fn memory(
+    caller: &Caller,
+    args: &Delegate,
+    source: &Source,
+    to: &'static MemSpace,
+) -> (Outcome, bool) {
+    let progress = walk(args, source, to);
+    if progress.flush {
+        smp::everywhere(caller.cpu, Operation::Flush(to.root().phys()));
+    }
+    let outcome = outcome(progress.done / PAGE, progress.stopped);
+    (outcome, progress.flush)
 }
 
 fn guest(caller: &Caller, args: &Delegate, to: &'static GuestSpace) -> Outcome {
-    let source = Source::find(caller, args)?;
-    let root = to.root();
-    let (done, flush, stopped) = walk(
-        args,
-        &source,
-        |at, level, page| to.set(at, level, page),
-        |at| ptab::hole::<Host>(root, at),
-    );
-    if flush {
+    let progress = walk(args, &Source::find(caller, args)?, to);
+    if progress.flush {
         // A vCPU that runs elsewhere exits for the operation, and sees the new generation at its next entry.
         to.invalidate();
         smp::everywhere(caller.cpu, Operation::ExitGuests);
     }
-    outcome(done / PAGE, stopped)
+    outcome(progress.done / PAGE, progress.stopped)
 }
 
 fn ports(caller: &Caller, args: &Delegate, to: &'static PioSpace) -> Outcome {

@@ -2,7 +2,6 @@
 //! that refers to it; after all CPUs have let go of it, its memory returns to whoever paid.
 
 use super::{Caller, DONE, Outcome};
-use crate::arch::svm;
 use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::frame::Reg;
@@ -78,46 +77,38 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
             smp::everywhere(cpu, Operation::Grace);
             bury(sm);
         }
-        AnyObject::ObjSpace(space) => {
-            if retire_unused(space, |ec| ec.obj.is(space))? {
-                smp::everywhere(cpu, Operation::Grace);
-                if let Some(pd) = space.owner() {
-                    pd.obj.set(None);
-                }
-                space.release();
-                bury(space);
+        AnyObject::ObjSpace(space) if retire_unused(space, |ec| ec.obj.is(space))? => {
+            smp::everywhere(cpu, Operation::Grace);
+            if let Some(pd) = space.owner() {
+                pd.obj.set(None);
             }
+            space.release();
+            bury(space);
         }
-        AnyObject::MemSpace(space) => {
-            if retire_unused(space, |ec| ec.root.get() == space.root().phys().0)? {
-                smp::everywhere(cpu, Operation::Leave(space.root().phys()));
-                if let Some(pd) = space.owner() {
-                    pd.mem.set(None);
-                }
-                space.release();
-                bury(space);
+        AnyObject::MemSpace(space) if retire_unused(space, |ec| ec.root.get() == space.root().phys().0)? => {
+            smp::everywhere(cpu, Operation::Leave(space.root().phys()));
+            if let Some(pd) = space.owner() {
+                pd.mem.set(None);
             }
+            space.release();
+            bury(space);
         }
-        AnyObject::GuestSpace(space) => {
-            if retire_unused(space, |ec| ec.guest.is(space))? {
-                smp::everywhere(cpu, Operation::Grace);
-                space.release();
-                bury(space);
-            }
+        AnyObject::GuestSpace(space) if retire_unused(space, |ec| ec.guest.is(space))? => {
+            smp::everywhere(cpu, Operation::Grace);
+            space.release();
+            bury(space);
         }
-        AnyObject::PioSpace(space) => {
-            if retire_unused(space, |ec| ec.pio.is(space))? {
-                smp::everywhere(cpu, Operation::Ports);
-                if let Some(pd) = space.owner().filter(|pd| pd.pio.is(space)) {
-                    pd.pio.set(None);
-                }
-                space.release();
-                bury(space);
+        AnyObject::PioSpace(space) if retire_unused(space, |ec| ec.pio.is(space))? => {
+            smp::everywhere(cpu, Operation::Ports);
+            if let Some(pd) = space.owner().filter(|pd| pd.pio.is(space)) {
+                pd.pio.set(None);
             }
+            space.release();
+            bury(space);
         }
         AnyObject::MsrSpace(space) => {
             let uses =
-                |ec: &'static Ec| ec.is_vcpu() && svm::Vmcb::of(ec).msr_map() == space.phys();
+                |ec: &'static Ec| ec.is_vcpu() && ec.frame().get(Reg::MsrMap) == space.phys().0;
             if retire_unused(space, uses)? {
                 smp::everywhere(cpu, Operation::Grace);
                 space.release();

@@ -14,7 +14,7 @@ use crate::sched::{self, Resume};
 use crate::sm::Sm;
 use crate::space::obj::ObjSpace;
 use abi::cap::Perms;
-use abi::hypercall::{Args, NUMBER_MASK, Number, SmDown};
+use abi::hypercall::{Args, Delegate, NUMBER_MASK, Number, SmDown};
 use abi::message::Tag;
 use abi::status::Status;
 
@@ -48,7 +48,7 @@ impl Caller {
 }
 
 /// A hypercall: argument registers in the order of the calling convention, with R10 for RCX.
-type Entry = extern "sysv64" fn(u64, u64, u64, u64, u64, u64) -> Resume;
+pub type Entry = extern "sysv64" fn(u64, u64, u64, u64, u64, u64) -> Resume;
 
 /// Defines hypercalls that return to their caller at once, each a function of its own that needs no more of the stack and
 /// the registers than it must.
@@ -85,7 +85,50 @@ entries! { finish_or_preempt:
 }
 entries! { finish_if_alive:
     destroy = destroy::destroy;
-    delegate = delegate::delegate;
+    delegate_other = delegate::to_other;
+}
+
+/// Capabilities and host memory are delegated most. Each kind of space has a function of its own, so that it has what it needs in
+/// registers.
+extern "sysv64" fn delegate(
+    rdi: u64,
+    rsi: u64,
+    rdx: u64,
+    r10: u64,
+    r8: u64,
+    r9: u64,
+) -> Resume {
+    let Some(caller) = Caller::get() else {
+        return lost();
+    };
+    let args = Args { rdi, rsi, rdx, r8, r9, r10 };
+    match delegate::decode(&args).map(|args| delegate::to_objects(&caller, &args)) {
+        Err(status) => finish(&caller, Err(status)),
+        Ok(Some(outcome)) => finish(&caller, outcome),
+        Ok(None) => delegate_memory(rdi, rsi, rdx, r10, r8, r9),
+    }
+}
+
+/// [`delegate`], which has checked the ranges, to something else than an object space.
+#[inline(never)]
+extern "sysv64" fn delegate_memory(
+    rdi: u64,
+    rsi: u64,
+    rdx: u64,
+    r10: u64,
+    r8: u64,
+    r9: u64,
+) -> Resume {
+    let Some(caller) = Caller::get() else {
+        return lost();
+    };
+    let args = Delegate::decode(&Args { rdi, rsi, rdx, r8, r9, r10 });
+    match delegate::to_memory(&caller, &args) {
+        // Without a flush it did not wait.
+        Some((outcome, false)) => finish(&caller, outcome),
+        Some((outcome, true)) => finish_if_alive(&caller, outcome),
+        None => delegate_other(rdi, rsi, rdx, r10, r8, r9),
+    }
 }
 
 extern "sysv64" fn call(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
@@ -116,14 +159,11 @@ extern "sysv64" fn sm_down(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: 
 }
 
 extern "sysv64" fn unknown(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Resume {
-    match percpu::current().current() {
-        Some(ec) => back(ec, Err(Status::BadHypercall)),
-        None => lost(),
-    }
+    Resume::back(Status::BadHypercall, 0)
 }
 
-/// Hypercalls by number.
-static TABLE: [Entry; NUMBER_MASK as usize + 1] = {
+/// Hypercalls by number. Entered from `arch::entry` with the argument registers.
+pub static TABLE: [Entry; NUMBER_MASK as usize + 1] = {
     let mut table: [Entry; NUMBER_MASK as usize + 1] = [unknown; NUMBER_MASK as usize + 1];
     table[Number::Call as usize] = call;
     table[Number::Reply as usize] = reply;
@@ -146,11 +186,6 @@ static TABLE: [Entry; NUMBER_MASK as usize + 1] = {
     table
 };
 
-/// Entered from `arch::entry` with the argument registers.
-pub extern "sysv64" fn syscall(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
-    TABLE[(rdi & NUMBER_MASK) as usize](rdi, rsi, rdx, r10, r8, r9)
-}
-
 /// There is no current EC with an object space; nobody can be told.
 #[cold]
 #[inline(never)]
@@ -161,8 +196,14 @@ fn lost() -> Resume {
 /// Back to `ec`, which did the hypercall, with its outcome.
 #[inline(always)]
 fn back(ec: &'static Ec, outcome: Outcome) -> Resume {
-    ipc::done(ec, outcome);
-    Resume::back(ec)
+    match outcome {
+        Ok([value, 0]) => Resume::back(Status::Success, value),
+        Ok(_) => {
+            ipc::done(ec, outcome);
+            Resume::of(ec)
+        }
+        Err(status) => Resume::back(status, 0),
+    }
 }
 
 /// Nothing happened that lets anybody else run.

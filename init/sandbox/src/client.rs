@@ -300,10 +300,8 @@ impl<B: Backend> Sandbox<B> {
         let donated = core::mem::take(&mut session.donated);
         session.state = State::Failed(error);
         if client.id < session_id::FREE {
-            let (name, service) = (self.name(client.child), session_service(&self.sessions, id));
-            self.backend.log(format_args!(
-                "child \"{name}\" not started: no {service} session ({error})"
-            ));
+            let service = session_service(&self.sessions, id);
+            self.not_started(client.child, format_args!("no {service} session ({error})"));
             if let Some(child) = self.children.get_mut(&client.child) {
                 child.phase = Phase::Ended;
                 child.start.restart = false;

@@ -55,7 +55,8 @@ pub struct Start {
     pub route: Option<Vec<Rule>>,
     /// Content of its `config` ROM; `None` if requests for that are routed.
     pub config: Option<String>,
-    /// When it exits, so does its parent.
+    /// When it exits, so does its parent, with the same value; likewise, with a failure, when it faults or cannot be
+    /// started.
     pub propagate_exit: bool,
     /// When it faults or exits, it is started anew.
     pub restart: bool,

@@ -11,6 +11,7 @@ use abi::session::rpc::Interface;
 use abi::session::{cpu, log, pd, rom};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// Donations of the sessions that every child has, with room for some threads, and what the sandbox keeps of a
 /// child's budget for the objects that it makes for the child itself.
@@ -39,6 +40,10 @@ const fn least<I: Interface>() -> Quota {
         caps: I::CAP_QUOTA,
     }
 }
+
+/// Exit value of a parent on behalf of a child that could not say one itself: it was never started, or was stopped by a
+/// fault.
+const EXIT_FAILURE: i64 = 1;
 
 /// Where a child is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,6 +125,7 @@ impl<B: Backend> Sandbox<B> {
 
     fn start_child(&mut self, start: Start) {
         let Some(endowment) = self.endowment(&start) else {
+            self.fail_with(&start);
             return;
         };
         let id = ChildId(self.next_id());
@@ -156,14 +162,33 @@ impl<B: Backend> Sandbox<B> {
                 donation,
             );
             if let Err(error) = opened {
-                self.backend.log(format_args!(
-                    "child \"{name}\" not started: no {service} session \"{label}\" ({error})"
-                ));
+                self.not_started(
+                    id,
+                    format_args!("no {service} session \"{label}\" ({error})"),
+                );
                 self.destroy(id);
                 return;
             }
         }
         self.advance(id);
+    }
+
+    /// Says why a child cannot be started.
+    pub(crate) fn not_started(&self, id: ChildId, reason: fmt::Arguments<'_>) {
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
+        let name = &child.start.name;
+        self.backend
+            .log(format_args!("child \"{name}\" not started: {reason}"));
+        self.fail_with(&child.start);
+    }
+
+    /// A child has failed without an exit value. Where its exit would be the own one, so is this.
+    fn fail_with(&self, start: &Start) {
+        if start.propagate_exit {
+            self.backend.exit(EXIT_FAILURE);
+        }
     }
 
     /// What of the budget of a child is left for its account; `None` if the budget is too small.
@@ -224,10 +249,7 @@ impl<B: Backend> Sandbox<B> {
                 }
             }
             Err(error) => {
-                self.backend.log(format_args!(
-                    "child \"{}\" not started: {error}",
-                    child.start.name
-                ));
+                self.not_started(id, format_args!("{error}"));
                 self.destroy(id);
             }
         }
@@ -299,6 +321,10 @@ impl<B: Backend> Sandbox<B> {
         child.phase = Phase::Ended;
         self.backend
             .log(format_args!("child \"{}\" faulted", child.start.name));
+        let start = child.start.clone();
+        if !start.restart {
+            self.fail_with(&start);
+        }
         self.backend.wake();
     }
 

@@ -564,6 +564,28 @@ fn exits_propagate_and_restarts_happen_where_configured() {
 }
 
 #[test]
+fn failures_propagate_where_exits_do() {
+    for start in [
+        r#"<start name="a" caps="10" ram="1M"><exit propagate="yes"/></start>"#,
+        r#"<start name="a" caps="200" ram="1M"><binary name="missing"/><exit propagate="yes"/></start>"#,
+        r#"<start name="a" caps="200" ram="1M"><binary name="garbage"/><exit propagate="yes"/></start>"#,
+    ] {
+        let sandbox = sandbox(&format!("{start}</config>"));
+        assert_eq!(sandbox.backend().state.borrow().exits, [1], "{start}");
+    }
+    let mut sandbox = sandbox(
+        r#"<start name="again" caps="200" ram="1M" restart="yes"><exit propagate="yes"/></start>
+           <start name="other" caps="200" ram="1M"/>
+           <start name="last" caps="200" ram="1M"><exit propagate="yes"/></start></config>"#,
+    );
+    for (name, exits) in [("again", &[][..]), ("other", &[]), ("last", &[1])] {
+        let child = id_of(&sandbox, name);
+        sandbox.child_faulted(child);
+        assert_eq!(sandbox.backend().state.borrow().exits, exits, "{name}");
+    }
+}
+
+#[test]
 fn the_environment_may_come_from_a_sibling() {
     let mut sandbox = sandbox(
         r#"<start name="logger" caps="200" ram="1M"> <provides><service name="LOG"/></provides> </start>

@@ -18,6 +18,7 @@ use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::error::{Error, Result};
 use crate::host::packages;
+use crate::machine::terminal::Terminal;
 use crate::machine::{Machine, Time};
 use crate::repository;
 use crate::scenario::Scenario;
@@ -115,6 +116,7 @@ fn boot(scenario: &Scenario, cpus: u32, products: &Products, folder: &Path) -> R
         platform: scenario.machine,
         cpus,
         memory: scenario.memory,
+        terminals: scenario.terminals,
         time: Time::Instructions,
         debugger: false,
     };
@@ -140,8 +142,8 @@ struct Progress {
 }
 
 impl Observer for Progress {
-    fn terminal(&mut self, _: &[u8]) -> Wish {
-        Wish::Send(Vec::new())
+    fn terminal(&mut self, _: Terminal, _: &[u8]) -> Wish {
+        Wish::NOTHING
     }
 
     fn log_line(&mut self, line: &str) -> Wish {
@@ -149,6 +151,6 @@ impl Observer for Progress {
             self.rows += 1;
             eprintln!("bench: {:>3} {name}", self.rows);
         }
-        Wish::Send(Vec::new())
+        Wish::NOTHING
     }
 }

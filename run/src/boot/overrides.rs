@@ -7,7 +7,7 @@ use clap::Args;
 use crate::error::{Error, Result};
 use crate::machine::Platform;
 use crate::scenario::Scenario;
-use crate::scenario::rom::Source;
+use crate::scenario::rom::{Rom, Source};
 use crate::scenario::size::Size;
 
 /// ROM that carries a guest's kernel.
@@ -61,12 +61,12 @@ impl Overrides {
         ] {
             let Some(file) = file else { continue };
             check_file(option, file)?;
-            let Some(source) = scenario.roms.get_mut(rom) else {
+            let Some(replaced) = scenario.roms.get_mut(rom) else {
                 return Err(does_not_fit(option, scenario));
             };
             let absolute =
                 std::path::absolute(file).map_err(|cause| Error::io("find", file, &cause))?;
-            *source = Source::File(absolute);
+            *replaced = Rom::whole(Source::File(absolute));
         }
         if let Some(append) = &self.append {
             *option_of(scenario, "--append", APPEND)? = append.clone();
@@ -153,11 +153,11 @@ mod tests {
         overrides.apply(&mut scenario).unwrap();
         assert_eq!(
             scenario.roms.get(KERNEL_ROM),
-            Some(&Source::File(file.path().into()))
+            Some(&Rom::whole(Source::File(file.path().into())))
         );
         assert_eq!(
             scenario.roms.get(INITRD_ROM),
-            Some(&Source::Text("b".into()))
+            Some(&Rom::whole(Source::Text("b".into())))
         );
         assert_eq!(
             scenario.options.get(APPEND).map(String::as_str),

@@ -40,9 +40,8 @@ impl Stage {
     /// Fills an empty folder with everything that a scenario boots.
     pub fn prepare(scenario: &Scenario, products: &Products, folder: &Path) -> Result<Self> {
         repository::create_empty_folder(folder)?;
-        for (name, source) in &scenario.roms {
-            source
-                .stage(&scenario.folder, &folder.join(name))
+        for (name, rom) in &scenario.roms {
+            rom.stage(&scenario.folder, &folder.join(name))
                 .map_err(|error| Error::new(format!("ROM `{name}`: {error}")))?;
         }
         match scenario.boot {
@@ -87,7 +86,7 @@ impl Stage {
             modules.push(name.to_owned());
         }
         let config = scenario.folder.join(CONFIG);
-        if config.is_file() {
+        if config.is_file() && !scenario.roms.contains_key(CONFIG_MODULE) {
             let text = config::substitute(&repository::read_text(&config)?, &scenario.options)
                 .map_err(|error| Error::new(format!("{}: {error}", config.display())))?;
             repository::write(&folder.join(CONFIG_MODULE), text)?;

@@ -11,11 +11,13 @@ use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::error::{Error, Result};
 use crate::host::packages::{self, Purpose};
+use crate::machine::terminal::Terminal;
 use crate::machine::{Firmware, Machine, Time, qemu};
 use crate::repository;
 use crate::scenario::{self, Boot, Scenario};
 use crate::session::end::End;
-use crate::session::escape::Escape;
+use crate::session::escape::{Escape, Intent};
+use crate::session::screen::Screen;
 use crate::session::tty::{self, RawTerminal};
 use crate::session::{LOG, Observer, Session, Wish};
 
@@ -59,6 +61,7 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
         platform: scenario.machine,
         cpus: scenario.cpus,
         memory: scenario.memory,
+        terminals: scenario.terminals,
         time: Time::Host,
         debugger: options.gdb,
     };
@@ -69,6 +72,7 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
     let raw = RawTerminal::enter()?;
     let mut user = User {
         escape: raw.is_some().then(Escape::default),
+        screen: Screen::new(scenario.terminals),
         log,
     };
     let deadline = options
@@ -83,7 +87,7 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
 pub fn needs(scenario: &Scenario, image: Option<Firmware>) -> Vec<Purpose> {
     let mut purposes = scenario.machine.needs().to_vec();
     purposes.extend(image.map(|_| Purpose::Image));
-    purposes.extend(scenario.roms.values().filter_map(|source| source.needs()));
+    purposes.extend(scenario.roms.values().filter_map(|rom| rom.source.needs()));
     purposes
 }
 
@@ -118,7 +122,11 @@ fn announce(
         );
     }
     if stdin().is_terminal() {
-        eprintln!("run: Ctrl-A X leaves");
+        let switch = match scenario.terminals {
+            1 => String::new(),
+            count => format!(", Ctrl-A 1 to Ctrl-A {count} switch between terminals"),
+        };
+        eprintln!("run: Ctrl-A X leaves{switch}");
     }
 }
 
@@ -169,21 +177,27 @@ impl LogCopy {
 struct User {
     // Absent where input is not typed but comes from a file or pipe.
     escape: Option<Escape>,
+    screen: Screen,
     log: LogCopy,
 }
 
+/// Writes to the user's terminal; false if nobody reads that any more.
+fn display(bytes: &[u8]) -> bool {
+    let mut terminal = stdout().lock();
+    terminal
+        .write_all(bytes)
+        .and_then(|()| terminal.flush())
+        .is_ok()
+}
+
 impl Observer for User {
-    fn terminal(&mut self, output: &[u8]) -> Wish {
-        let mut terminal = stdout().lock();
+    fn terminal(&mut self, terminal: Terminal, output: &[u8]) -> Wish {
         // Without a reader of the output there is no point in going on.
-        if terminal
-            .write_all(output)
-            .and_then(|()| terminal.flush())
-            .is_err()
-        {
-            return Wish::Stop;
+        if display(self.screen.output(terminal, output)) {
+            Wish::NOTHING
+        } else {
+            Wish::Stop
         }
-        Wish::Send(Vec::new())
     }
 
     fn log_line(&mut self, line: &str) -> Wish {
@@ -197,20 +211,23 @@ impl Observer for User {
         if written.is_err() {
             Wish::Stop
         } else {
-            Wish::Send(Vec::new())
+            Wish::NOTHING
         }
     }
 
     fn input(&mut self, input: &[u8]) -> Wish {
         let Some(escape) = &mut self.escape else {
-            return Wish::Send(input.to_vec());
+            return Wish::Send(vec![(Terminal::First, input.to_vec())]);
         };
-        let typed = escape.typed(input);
-        if typed.leave {
-            Wish::Stop
-        } else {
-            Wish::Send(typed.input)
+        let mut typed = Vec::new();
+        for intent in escape.typed(input) {
+            match intent {
+                Intent::Type(text) => typed.push((self.screen.shown(), text)),
+                Intent::Show(terminal) if display(&self.screen.show(terminal)) => {}
+                Intent::Show(_) | Intent::Leave => return Wish::Stop,
+            }
         }
+        Wish::Send(typed)
     }
 }
 

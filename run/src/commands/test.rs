@@ -19,10 +19,11 @@ use crate::guest;
 use crate::host::command::{checked, not_started, output};
 use crate::host::packages::{self, Purpose};
 use crate::machine::Firmware;
+use crate::machine::terminal::Terminal;
 use crate::repository;
 use crate::scenario::rom::Source;
 use crate::scenario::{self, Scenario};
-use crate::session::{LOG, TERMINAL};
+use crate::session::LOG;
 use crate::toolchain::NOT_TESTED_ON_HOST;
 use crate::trial::{Failure, run_trial};
 
@@ -124,14 +125,14 @@ pub fn execute(options: &TestOptions) -> Result<i32> {
 
 fn all_booted(long: bool) -> Result<Vec<Booted>> {
     let mut tests = Vec::new();
-    for mut scenario in scenario::all()? {
-        if !scenario.test || (scenario.long && !long) {
-            continue;
-        }
+    for mut scenario in scenario::all()?
+        .into_iter()
+        .filter(|scenario| scenario.test)
+    {
         Overrides::default().apply(&mut scenario)?;
         for variant in &scenario.variants {
             tests.push(Booted {
-                scenario: variant.apply(&scenario),
+                scenario: variant.apply(&scenario)?,
                 image: variant.iso,
             });
         }
@@ -140,6 +141,7 @@ fn all_booted(long: bool) -> Result<Vec<Booted>> {
             image: None,
         });
     }
+    tests.retain(|test| long || !test.scenario.long);
     tests.sort_by_key(Booted::name);
     Ok(tests)
 }
@@ -253,8 +255,8 @@ fn prepare(tests: &[Booted]) -> Result<Products> {
         purposes.extend(super::run::needs(&test.scenario, test.image));
     }
     packages::ensure(&purposes)?;
-    for source in scenarios.iter().flat_map(|scenario| scenario.roms.values()) {
-        if let Source::Guest { guest, .. } = source {
+    for rom in scenarios.iter().flat_map(|scenario| scenario.roms.values()) {
+        if let Source::Guest { guest, .. } = &rom.source {
             guest::provide(guest)?;
         }
     }
@@ -300,7 +302,8 @@ fn boot_all(tests: Vec<Booted>, products: &Products, tally: &mut Tally) {
 
 /// Shows the ends of a failed scenario's output files.
 fn show(folder: &Path) {
-    for file in [LOG, TERMINAL] {
+    let terminals = Terminal::ALL.map(Terminal::file);
+    for file in std::iter::once(LOG).chain(terminals.iter().map(String::as_str)) {
         let path = folder.join(file);
         let Ok(text) = std::fs::read(&path) else {
             continue;

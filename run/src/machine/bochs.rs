@@ -26,6 +26,9 @@ pub fn command(
     else {
         return Err(Error::new("Bochs boots images from BIOS only").remedy("use a QEMU machine"));
     };
+    if machine.terminals > 1 {
+        return Err(Error::new("Bochs has one terminal only").remedy("use a QEMU machine"));
+    }
     if machine.debugger {
         return Err(Error::new("Bochs has no debugger connection").remedy("use a QEMU machine"));
     }
@@ -66,7 +69,8 @@ fn configuration(machine: &Machine, image: &str, lines: &SerialLines) -> Result<
          error: action=report\n\
          info: action=ignore\n"
     );
-    for (name, endpoint) in [("com1", &lines.terminal), ("com2", &lines.log)] {
+    let terminals = lines.terminals.iter().map(|endpoint| ("com1", endpoint));
+    for (name, endpoint) in terminals.chain([("com2", &lines.log)]) {
         let Endpoint::Tcp(port) = endpoint else {
             return Err(Error::new("Bochs connects serial lines by TCP only"));
         };
@@ -84,21 +88,30 @@ mod tests {
     use super::*;
     use crate::scenario::size::Size;
 
+    const MACHINE: Machine = Machine {
+        platform: Platform::BochsVmx,
+        cpus: 2,
+        memory: Size::mib(256),
+        terminals: 1,
+        time: crate::machine::Time::Host,
+        debugger: false,
+    };
+
+    fn lines() -> SerialLines {
+        SerialLines {
+            terminals: vec![Endpoint::Tcp(1)],
+            log: Endpoint::Tcp(2),
+        }
+    }
+
     #[test]
     fn the_model_has_the_wanted_extension() {
-        let lines = SerialLines {
-            terminal: Endpoint::Tcp(1),
-            log: Endpoint::Tcp(2),
-        };
         let text = |platform| {
             let machine = Machine {
                 platform,
-                cpus: 2,
-                memory: Size::mib(256),
-                time: crate::machine::Time::Host,
-                debugger: false,
+                ..MACHINE
             };
-            configuration(&machine, "image.iso", &lines).unwrap()
+            configuration(&machine, "image.iso", &lines()).unwrap()
         };
         assert!(text(Platform::BochsVmx).contains("model=corei7_skylake_x, count=2"));
         assert!(text(Platform::BochsSvm).contains("model=ryzen"));
@@ -110,22 +123,19 @@ mod tests {
 
     #[test]
     fn what_bochs_cannot_do_is_said() {
-        let lines = SerialLines {
-            terminal: Endpoint::Tcp(1),
-            log: Endpoint::Tcp(2),
-        };
-        let machine = Machine {
-            platform: Platform::BochsVmx,
-            cpus: 1,
-            memory: Size::mib(256),
-            time: crate::machine::Time::Host,
-            debugger: false,
-        };
-        let uefi = Medium::Image {
+        let medium = |firmware| Medium::Image {
             file: "image.iso".into(),
-            firmware: Firmware::Uefi,
+            firmware,
         };
-        let error = command(&machine, &uefi, &lines, Path::new("/nowhere")).unwrap_err();
-        assert!(error.to_string().contains("BIOS only"));
+        let refusal = |machine, firmware| {
+            let error = command(&machine, &medium(firmware), &lines(), Path::new("/nowhere"));
+            error.unwrap_err().to_string()
+        };
+        assert!(refusal(MACHINE, Firmware::Uefi).contains("BIOS only"));
+        let terminals = Machine {
+            terminals: 2,
+            ..MACHINE
+        };
+        assert!(refusal(terminals, Firmware::Bios).contains("one terminal only"));
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod bochs;
 pub mod qemu;
+pub mod terminal;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ pub enum Platform {
     /// QEMU: AMD SVM, no IOMMU.
     #[default]
     QemuSvm,
+    /// QEMU: no virtualisation.
+    QemuNoSvm,
     /// QEMU: AMD SVM with Intel's IOMMU (VT-d).
     QemuSvmIntelIommu,
     /// QEMU: AMD SVM with AMD's IOMMU (AMD-Vi).
@@ -95,6 +98,8 @@ pub struct Machine {
     pub cpus: u32,
     /// Memory.
     pub memory: Size,
+    /// Number of terminals.
+    pub terminals: usize,
     /// Its time. Bochs' counter counts instructions anyway.
     pub time: Time,
     /// Wait for a debugger before the first instruction.
@@ -131,11 +136,11 @@ pub enum Endpoint {
     Tcp(u16),
 }
 
-/// The two serial lines of a machine.
+/// The serial lines of a machine.
 #[derive(Debug, Clone)]
 pub struct SerialLines {
-    /// COM1: the terminal.
-    pub terminal: Endpoint,
+    /// The terminals, first to last: COM1, COM3, COM4.
+    pub terminals: Vec<Endpoint>,
     /// COM2: the log.
     pub log: Endpoint,
 }

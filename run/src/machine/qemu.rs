@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::error::Result;
 use crate::host::packages::{OVMF_CODE, OVMF_VARIABLES};
+use crate::machine::terminal::Terminal;
 use crate::machine::{
     Endpoint, Firmware, Machine, Medium, Platform, SerialLines, Time, tied_command,
 };
@@ -22,7 +23,6 @@ pub fn command(
     folder: &Path,
 ) -> Result<Command> {
     let mut command = tied_command(folder, "qemu-system-x86_64");
-    // EPYC is the oldest model with nested paging; what TCG lacks of it is not worth a warning.
     command.args(match machine.time {
         Time::Host => ["-accel", "tcg,thread=multi"].as_slice(),
         Time::Instructions => &[
@@ -32,7 +32,7 @@ pub fn command(
             "shift=0,sleep=off",
         ],
     });
-    command.args(["-machine", "q35", "-cpu", "EPYC,check=off"]);
+    command.args(["-machine", "q35", "-cpu", cpu(machine.platform)]);
     command.args([
         "-smp",
         &machine.cpus.to_string(),
@@ -53,22 +53,45 @@ pub fn command(
     match machine.platform {
         Platform::QemuSvmIntelIommu => command.args(["-device", "intel-iommu,intremap=on"]),
         Platform::QemuSvmAmdIommu => command.args(["-device", "amd-iommu,intremap=on"]),
-        Platform::QemuSvm | Platform::BochsVmx | Platform::BochsSvm => &mut command,
+        Platform::QemuSvm | Platform::QemuNoSvm | Platform::BochsVmx | Platform::BochsSvm => {
+            &mut command
+        }
     };
-    // The order decides: the first line is COM1, the second COM2.
-    for (name, endpoint) in [("terminal", &lines.terminal), ("log", &lines.log)] {
-        command.args([
-            "-chardev",
-            &character_device(name, endpoint),
-            "-serial",
-            &format!("chardev:{name}"),
-        ]);
-    }
+    add_serial_lines(&mut command, lines);
     if machine.debugger {
         command.args(["-gdb", &format!("tcp:{DEBUGGER}"), "-S"]);
     }
     add_medium(&mut command, medium, folder)?;
     Ok(command)
+}
+
+fn cpu(platform: Platform) -> &'static str {
+    // EPYC is the oldest model with nested paging; what TCG lacks of it is not worth a warning.
+    match platform {
+        Platform::QemuNoSvm => "EPYC,check=off,svm=off",
+        _ => "EPYC,check=off",
+    }
+}
+
+/// First I/O port and interrupt of COM3 and COM4. The ports are those of every PC; the interrupts are those of the parallel
+/// ports, which nobody has, because COM1 and COM2 do not share theirs.
+const MORE_UARTS: [&str; 2] = ["iobase=0x3e8,irq=5", "iobase=0x2e8,irq=7"];
+
+fn add_serial_lines(command: &mut Command, lines: &SerialLines) {
+    let mut terminals = Terminal::ALL.iter().zip(&lines.terminals);
+    let first = terminals
+        .next()
+        .map(|(terminal, endpoint)| (terminal.name(), endpoint));
+    // The order decides: the first line is COM1, the second COM2.
+    for (name, endpoint) in first.into_iter().chain([("log", &lines.log)]) {
+        command.args(["-chardev", &character_device(name, endpoint)]);
+        command.args(["-serial", &format!("chardev:{name}")]);
+    }
+    for ((terminal, endpoint), place) in terminals.zip(MORE_UARTS) {
+        let name = terminal.name();
+        command.args(["-chardev", &character_device(name, endpoint)]);
+        command.args(["-device", &format!("isa-serial,chardev={name},{place}")]);
+    }
 }
 
 fn character_device(name: &str, endpoint: &Endpoint) -> String {
@@ -128,11 +151,12 @@ mod tests {
             platform,
             cpus: 4,
             memory: Size::mib(512),
+            terminals: 2,
             time: Time::Host,
             debugger: false,
         };
         let lines = SerialLines {
-            terminal: Endpoint::Unix("/tmp/a,b".into()),
+            terminals: vec![Endpoint::Unix("/tmp/a,b".into()), Endpoint::Tcp(98)],
             log: Endpoint::Tcp(99),
         };
         let command = command(&machine, medium, &lines, Path::new("/stage")).unwrap();
@@ -178,6 +202,23 @@ mod tests {
             text.find("chardev:terminal") < text.find("chardev:log"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn further_terminals_are_further_uarts() {
+        let text = arguments(Platform::QemuSvm, &direct());
+        assert!(
+            text.contains("id=terminal2,server=off,host=127.0.0.1,port=98")
+                && text.contains("-device isa-serial,chardev=terminal2,iobase=0x3e8,irq=5"),
+            "{text}"
+        );
+        assert!(!text.contains("terminal3"), "{text}");
+    }
+
+    #[test]
+    fn virtualisation_can_be_missing() {
+        assert!(arguments(Platform::QemuNoSvm, &direct()).contains(",svm=off"));
+        assert!(!arguments(Platform::QemuSvm, &direct()).contains("svm=off"));
     }
 
     #[test]

@@ -4,9 +4,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Deref;
 
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
+
+use crate::machine::terminal::Terminal;
 
 /// A regular expression; `^` and `$` match at line ends.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,23 +34,118 @@ impl fmt::Display for Pattern {
 }
 
 /// One expectation.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone)]
 pub enum Step {
     /// A log line after the one matched last.
     Log(Pattern),
     /// A log line anywhere in the run.
     AlsoLog(Pattern),
-    /// Terminal output after what was matched last.
+    /// Output of a terminal after what was matched there last.
+    Terminal(Terminal, Pattern),
+    /// Text that is typed at a terminal.
+    Send(Terminal, String),
+}
+
+impl Step {
+    /// The terminal that this step is about.
+    pub const fn terminal(&self) -> Option<Terminal> {
+        match self {
+            Self::Terminal(terminal, _) | Self::Send(terminal, _) => Some(*terminal),
+            Self::Log(_) | Self::AlsoLog(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(pattern) | Self::AlsoLog(pattern) => write!(formatter, "log {pattern}"),
+            Self::Terminal(terminal, pattern) => write!(formatter, "{terminal} {pattern}"),
+            Self::Send(_, text) => write!(formatter, "sending {text:?}"),
+        }
+    }
+}
+
+/// A step as scenario files write it.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Notation {
+    Log(Pattern),
+    AlsoLog(Pattern),
     Terminal(Pattern),
-    /// Text that is typed at the terminal.
+    Terminal2(Pattern),
+    Terminal3(Pattern),
     Send(String),
+    Send2(String),
+    Send3(String),
+    /// Some steps, several times.
+    Repeat {
+        times: usize,
+        steps: Vec<Notation>,
+    },
+}
+
+impl Notation {
+    fn append_to(&self, steps: &mut Vec<Step>) {
+        use Terminal::{First, Second, Third};
+        steps.push(match self {
+            Self::Log(pattern) => Step::Log(pattern.clone()),
+            Self::AlsoLog(pattern) => Step::AlsoLog(pattern.clone()),
+            Self::Terminal(pattern) => Step::Terminal(First, pattern.clone()),
+            Self::Terminal2(pattern) => Step::Terminal(Second, pattern.clone()),
+            Self::Terminal3(pattern) => Step::Terminal(Third, pattern.clone()),
+            Self::Send(text) => Step::Send(First, text.clone()),
+            Self::Send2(text) => Step::Send(Second, text.clone()),
+            Self::Send3(text) => Step::Send(Third, text.clone()),
+            Self::Repeat {
+                times,
+                steps: repeated,
+            } => {
+                for step in std::iter::repeat_n(repeated, *times).flatten() {
+                    step.append_to(steps);
+                }
+                return;
+            }
+        });
+    }
+}
+
+/// Expectations in their order.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "Vec<Notation>")]
+pub struct Steps(Vec<Step>);
+
+impl From<Vec<Notation>> for Steps {
+    fn from(notations: Vec<Notation>) -> Self {
+        let mut steps = Vec::new();
+        notations
+            .iter()
+            .for_each(|notation| notation.append_to(&mut steps));
+        Self(steps)
+    }
+}
+
+impl Deref for Steps {
+    type Target = [Step];
+
+    fn deref(&self) -> &[Step] {
+        &self.0
+    }
 }
 
 /// Terminal output that a step has not matched yet is kept up to this size.
 const UNMATCHED_LIMIT: usize = 1 << 20;
 /// Log lines that wait for a terminal step are kept up to this number.
 const WAITING_LINES: usize = 100_000;
+
+/// The output of one terminal.
+#[derive(Debug, Default)]
+struct Stream {
+    /// What no step has matched yet.
+    unmatched: Vec<u8>,
+    /// The line that has not ended yet.
+    line: Vec<u8>,
+}
 
 /// The state of matching one run.
 #[derive(Debug)]
@@ -56,9 +154,8 @@ pub struct Matcher {
     any_order: Vec<Pattern>,
     fail: Vec<Pattern>,
     log: VecDeque<String>,
-    terminal: Vec<u8>,
-    terminal_line: Vec<u8>,
-    outbox: Vec<u8>,
+    terminals: [Stream; Terminal::ALL.len()],
+    outbox: Vec<(Terminal, Vec<u8>)>,
     failure: Option<String>,
 }
 
@@ -77,8 +174,7 @@ impl Matcher {
             any_order,
             fail: fail.to_vec(),
             log: VecDeque::new(),
-            terminal: Vec::new(),
-            terminal_line: Vec::new(),
+            terminals: Default::default(),
             outbox: Vec::new(),
             failure: None,
         };
@@ -98,24 +194,31 @@ impl Matcher {
         self.advance();
     }
 
-    /// Takes terminal output. Carriage returns are dropped so that `$` matches at line ends.
-    pub fn terminal(&mut self, output: &[u8]) {
-        for byte in output.iter().copied().filter(|byte| *byte != b'\r') {
-            self.terminal.push(byte);
-            if byte == b'\n' {
-                let line = std::mem::take(&mut self.terminal_line);
-                self.check_failure(&line, "terminal");
-            } else if self.terminal_line.len() < UNMATCHED_LIMIT {
-                self.terminal_line.push(byte);
+    /// Takes output of a terminal. Carriage returns are dropped so that `$` matches at line ends.
+    pub fn terminal(&mut self, terminal: Terminal, output: &[u8]) {
+        let mut ended = Vec::new();
+        if let Some(stream) = self.terminals.get_mut(terminal.index()) {
+            for byte in output.iter().copied().filter(|byte| *byte != b'\r') {
+                stream.unmatched.push(byte);
+                if byte == b'\n' {
+                    ended.push(std::mem::take(&mut stream.line));
+                } else if stream.line.len() < UNMATCHED_LIMIT {
+                    stream.line.push(byte);
+                }
             }
         }
+        for line in ended {
+            self.check_failure(&line, terminal.name());
+        }
         self.advance();
-        let excess = self.terminal.len().saturating_sub(UNMATCHED_LIMIT);
-        self.terminal.drain(..excess);
+        for stream in &mut self.terminals {
+            let excess = stream.unmatched.len().saturating_sub(UNMATCHED_LIMIT);
+            stream.unmatched.drain(..excess);
+        }
     }
 
-    /// What the steps want typed now.
-    pub fn take_outbox(&mut self) -> Vec<u8> {
+    /// What the steps want typed now, and where.
+    pub fn take_outbox(&mut self) -> Vec<(Terminal, Vec<u8>)> {
         std::mem::take(&mut self.outbox)
     }
 
@@ -131,11 +234,7 @@ impl Matcher {
 
     /// What the run is waiting for.
     pub fn awaited(&self) -> String {
-        let next = self.steps.front().map(|step| match step {
-            Step::Log(pattern) | Step::AlsoLog(pattern) => format!("log {pattern}"),
-            Step::Terminal(pattern) => format!("terminal {pattern}"),
-            Step::Send(text) => format!("sending {text:?}"),
-        });
+        let next = self.steps.front().map(Step::to_string);
         let others = self
             .any_order
             .iter()
@@ -167,14 +266,19 @@ impl Matcher {
                     };
                     self.log.drain(..=index);
                 }
-                Step::Terminal(pattern) => {
-                    let Some(found) = pattern.0.find(&self.terminal).map(|found| found.end())
+                Step::Terminal(terminal, pattern) => {
+                    let Some(stream) = self.terminals.get_mut(terminal.index()) else {
+                        return;
+                    };
+                    let Some(found) = pattern.0.find(&stream.unmatched).map(|found| found.end())
                     else {
                         return;
                     };
-                    self.terminal.drain(..found);
+                    stream.unmatched.drain(..found);
                 }
-                Step::Send(text) => self.outbox.extend_from_slice(text.as_bytes()),
+                Step::Send(terminal, text) => {
+                    self.outbox.push((*terminal, text.clone().into_bytes()));
+                }
                 // Never queued: see `new`.
                 Step::AlsoLog(_) => {}
             }
@@ -187,6 +291,7 @@ impl Matcher {
 mod tests {
     use proptest::prelude::*;
 
+    use super::Terminal::{First, Second};
     use super::*;
 
     fn pattern(text: &str) -> Pattern {
@@ -218,9 +323,12 @@ mod tests {
 
     #[test]
     fn log_lines_wait_for_a_terminal_step() {
-        let mut matcher = matcher(&[Step::Terminal(pattern("login")), Step::Log(pattern("up"))]);
+        let mut matcher = matcher(&[
+            Step::Terminal(First, pattern("login")),
+            Step::Log(pattern("up")),
+        ]);
         matcher.log_line("up");
-        matcher.terminal(b"login");
+        matcher.terminal(First, b"login");
         assert!(
             matcher.is_complete(),
             "the streams are not synchronised: {}",
@@ -245,32 +353,71 @@ mod tests {
     #[test]
     fn text_is_sent_when_its_turn_comes() {
         let mut matcher = matcher(&[
-            Step::Terminal(pattern("# $")),
-            Step::Send("uname\n".into()),
-            Step::Terminal(pattern("^Linux$")),
+            Step::Terminal(First, pattern("# $")),
+            Step::Send(First, "uname\n".into()),
+            Step::Terminal(First, pattern("^Linux$")),
         ]);
         assert!(matcher.take_outbox().is_empty());
-        matcher.terminal(b"\r\nboot\r\n~ ");
+        matcher.terminal(First, b"\r\nboot\r\n~ ");
         assert!(matcher.take_outbox().is_empty());
-        matcher.terminal(b"# ");
-        assert_eq!(matcher.take_outbox(), b"uname\n");
-        matcher.terminal(b"uname\r\nLinux\r\n");
+        matcher.terminal(First, b"# ");
+        assert_eq!(matcher.take_outbox(), [(First, b"uname\n".to_vec())]);
+        matcher.terminal(First, b"uname\r\nLinux\r\n");
         assert!(matcher.is_complete());
     }
 
     #[test]
     fn terminal_steps_do_not_match_twice() {
-        let mut matcher = matcher(&[Step::Terminal(pattern("a")), Step::Terminal(pattern("a"))]);
-        matcher.terminal(b"a");
+        let mut matcher = matcher(&[
+            Step::Terminal(First, pattern("a")),
+            Step::Terminal(First, pattern("a")),
+        ]);
+        matcher.terminal(First, b"a");
         assert!(!matcher.is_complete());
+    }
+
+    #[test]
+    fn terminals_are_matched_separately() {
+        let mut matcher = matcher(&[
+            Step::Terminal(Second, pattern("# ")),
+            Step::Send(Second, "two\n".into()),
+            Step::Terminal(First, pattern("# ")),
+        ]);
+        matcher.terminal(First, b"# ");
+        assert_eq!(matcher.awaited(), "terminal2 `# `");
+        matcher.terminal(Second, b"# ");
+        assert_eq!(matcher.take_outbox(), [(Second, b"two\n".to_vec())]);
+        assert!(matcher.is_complete());
+        matcher.terminal(First, b"kernel pan");
+        matcher.terminal(Second, b"ic\n");
+        assert_eq!(matcher.failure(), None, "two halves are no line");
+        matcher.terminal(First, b"ic\n");
+        assert_eq!(matcher.failure(), Some("terminal: # kernel panic"));
+    }
+
+    #[test]
+    fn steps_can_be_repeated() {
+        #[derive(Deserialize)]
+        struct File {
+            expect: Steps,
+        }
+        let text = "expect = [{ repeat = { times = 2, steps = [{ send2 = 'a' }, { log = 'b' }] } }, { terminal3 = 'c' }]";
+        let steps: Vec<_> = toml::from_str::<File>(text)
+            .unwrap()
+            .expect
+            .iter()
+            .map(Step::to_string)
+            .collect();
+        let twice = ["sending \"a\"", "log `b`"].repeat(2);
+        assert_eq!(steps, [twice, vec!["terminal3 `c`"]].concat());
     }
 
     #[test]
     fn forbidden_lines_fail_at_once() {
         let mut matcher = matcher(&[]);
-        matcher.terminal(b"kernel pan");
+        matcher.terminal(First, b"kernel pan");
         assert_eq!(matcher.failure(), None);
-        matcher.terminal(b"ic - not syncing\n");
+        matcher.terminal(First, b"ic - not syncing\n");
         assert_eq!(
             matcher.failure(),
             Some("terminal: kernel panic - not syncing")
@@ -279,12 +426,12 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut matcher = matcher(&[Step::Terminal(pattern("end"))]);
+        let mut matcher = matcher(&[Step::Terminal(First, pattern("end"))]);
         for _ in 0..3 {
-            matcher.terminal(&vec![b'.'; UNMATCHED_LIMIT]);
+            matcher.terminal(First, &vec![b'.'; UNMATCHED_LIMIT]);
         }
-        assert!(matcher.terminal.len() <= UNMATCHED_LIMIT);
-        matcher.terminal(b"end");
+        assert!(matcher.terminals[0].unmatched.len() <= UNMATCHED_LIMIT);
+        matcher.terminal(First, b"end");
         assert!(matcher.is_complete());
     }
 
@@ -292,12 +439,12 @@ mod tests {
         #[test]
         fn chunks_do_not_matter(cuts in proptest::collection::vec(0usize..20, 0..6)) {
             let text = b"boot\r\nlogin: \xff\r\n# ";
-            let mut matcher = matcher(&[Step::Terminal(pattern("login")), Step::Terminal(pattern("# $"))]);
+            let mut matcher = matcher(&[Step::Terminal(First, pattern("login")), Step::Terminal(First, pattern("# $"))]);
             let mut cuts = cuts;
             cuts.sort_unstable();
             let mut start = 0;
             for end in cuts.into_iter().chain([text.len()]).map(|end| end.min(text.len())) {
-                matcher.terminal(&text[start..end]);
+                matcher.terminal(First, &text[start..end]);
                 start = end;
             }
             prop_assert!(matcher.is_complete());

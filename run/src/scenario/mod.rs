@@ -5,19 +5,22 @@ pub mod config;
 pub mod expectation;
 pub mod rom;
 pub mod size;
+pub mod variant;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::machine::{Firmware, Platform};
+use crate::machine::Platform;
+use crate::machine::terminal::Terminal;
 use crate::repository;
-use expectation::{Pattern, Step};
-use rom::Source;
+use expectation::{Pattern, Steps};
+use rom::Rom;
 use size::Size;
+use variant::Variant;
 
 /// File name of a scenario's description.
 const DESCRIPTION: &str = "scenario.toml";
@@ -60,7 +63,7 @@ pub struct Scenario {
     pub components: Vec<String>,
     /// Files that are boot modules, by ROM name.
     #[serde(default)]
-    pub roms: BTreeMap<String, Source>,
+    pub roms: BTreeMap<String, Rom>,
     /// Values of `${name}` in the configuration.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
@@ -73,6 +76,9 @@ pub struct Scenario {
     /// Emulator and its hardware.
     #[serde(default)]
     pub machine: Platform,
+    /// Number of terminals of the machine.
+    #[serde(default = "default_terminals")]
+    pub terminals: usize,
     /// Time limit of a test run, in seconds.
     #[serde(default = "default_timeout")]
     pub timeout: u64,
@@ -82,56 +88,17 @@ pub struct Scenario {
     /// Whether only `./x test --long` runs it.
     #[serde(default)]
     pub long: bool,
-    /// More test runs, each with some of the machine changed.
+    /// More test runs, each with some of this changed.
     #[serde(default)]
     pub variants: Vec<Variant>,
     /// What a test run expects, in order.
     #[serde(default)]
-    pub expect: Vec<Step>,
+    pub expect: Steps,
     /// What fails a test run as soon as it appears in a line of log or terminal.
     #[serde(default)]
     pub fail: Vec<Pattern>,
     /// The exit code the system must end with; without it a test run ends with its last expectation.
     pub exit: Option<i32>,
-}
-
-/// Changes to a scenario's machine.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Variant {
-    /// Emulator and its hardware.
-    pub machine: Option<Platform>,
-    /// Number of CPUs.
-    pub cpus: Option<u32>,
-    /// Memory of the machine.
-    pub memory: Option<Size>,
-    /// Boot from an image through this firmware.
-    pub iso: Option<Firmware>,
-}
-
-impl Variant {
-    /// The changed scenario; its name tells what was changed.
-    pub fn apply(&self, scenario: &Scenario) -> Scenario {
-        let mut changed = scenario.clone();
-        let mut marks = Vec::new();
-        if let Some(machine) = self.machine {
-            changed.machine = machine;
-            marks.push(machine.to_string());
-        }
-        if let Some(cpus) = self.cpus {
-            changed.cpus = cpus;
-            marks.push(format!("{cpus}-cpus"));
-        }
-        if let Some(memory) = self.memory {
-            changed.memory = memory;
-            marks.push(memory.to_string());
-        }
-        if let Some(firmware) = self.iso {
-            marks.push(firmware.to_string());
-        }
-        changed.name = format!("{}@{}", scenario.name, marks.join("+"));
-        changed
-    }
 }
 
 fn default_root() -> String {
@@ -144,6 +111,10 @@ const fn default_cpus() -> u32 {
 
 const fn default_memory() -> Size {
     Size::mib(512)
+}
+
+const fn default_terminals() -> usize {
+    1
 }
 
 const fn default_timeout() -> u64 {
@@ -191,31 +162,65 @@ impl Scenario {
     fn parse(text: &str) -> Result<Self> {
         let scenario: Self =
             toml::from_str(text).map_err(|error| Error::new(one_line(&error, text)))?;
-        for name in scenario
-            .modules()
-            .into_iter()
-            .chain(scenario.roms.keys().map(String::as_str))
+        scenario.check()?;
+        let mut names = BTreeSet::new();
+        for variant in &scenario.variants {
+            let variant = variant.apply(&scenario)?;
+            variant
+                .check()
+                .map_err(|error| Error::new(format!("variant `{}`: {error}", variant.name)))?;
+            if !names.insert(variant.name.clone()) {
+                return Err(Error::new(format!(
+                    "two variants are called `{}`",
+                    variant.name
+                )));
+            }
+        }
+        Ok(scenario)
+    }
+
+    fn check(&self) -> Result<()> {
+        let modules = self.modules();
+        for name in modules
+            .iter()
+            .copied()
+            .chain(self.roms.keys().map(String::as_str))
         {
             rom::check_name(name)?;
         }
-        if let Some(name) = scenario
-            .modules()
-            .into_iter()
-            .find(|name| scenario.roms.contains_key(*name))
-        {
+        if let Some(name) = modules.iter().find(|name| self.roms.contains_key(**name)) {
             return Err(Error::new(format!(
                 "`{name}` is both a component and a ROM"
             )));
         }
-        if scenario.test && scenario.expect.is_empty() && scenario.exit.is_none() {
+        if self.test && self.expect.is_empty() && self.exit.is_none() {
             return Err(Error::new(
                 "a test that expects nothing cannot fail; give `expect` or `exit`",
             ));
         }
-        if scenario.cpus == 0 {
+        if self.cpus == 0 {
             return Err(Error::new("a machine has at least one CPU"));
         }
-        Ok(scenario)
+        self.check_terminals()
+    }
+
+    fn check_terminals(&self) -> Result<()> {
+        let most = Terminal::ALL.len();
+        if !(1..=most).contains(&self.terminals) {
+            return Err(Error::new(format!("a machine has 1 to {most} terminals")));
+        }
+        let missing = self
+            .expect
+            .iter()
+            .filter_map(|step| step.terminal())
+            .find(|terminal| terminal.index() >= self.terminals);
+        match missing {
+            Some(terminal) => Err(Error::new(format!(
+                "`expect` is about {terminal}, but `terminals` is {}",
+                self.terminals
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The programs in the order of the boot modules: root task first.
@@ -267,10 +272,11 @@ mod tests {
         summary = "a"
         root = "conformance"
         components = ["init", "tick"]
-        roms = { data = "text:hello", vmlinuz = "guest:linux/vmlinuz" }
+        roms = { data = "text:hello", vmlinuz = { from = "guest:linux/vmlinuz", size = "1M" } }
         cpus = 4
         memory = "1G"
         machine = "bochs-vmx"
+        terminals = 2
         timeout = 5
         test = true
         expect = [ { log = "a" }, { also_log = "b" }, { send = "c\n" }, { terminal = "d" } ]
@@ -284,7 +290,10 @@ mod tests {
         let scenario = Scenario::parse(FULL).unwrap();
         assert_eq!(scenario.modules(), ["conformance", "init", "tick"]);
         assert_eq!((scenario.cpus, scenario.memory), (4, Size::mib(1024)));
-        assert_eq!(scenario.machine, Platform::BochsVmx);
+        assert_eq!(
+            (scenario.machine, scenario.terminals),
+            (Platform::BochsVmx, 2)
+        );
         assert_eq!((scenario.expect.len(), scenario.exit), (4, Some(3)));
     }
 
@@ -302,21 +311,6 @@ mod tests {
     }
 
     #[test]
-    fn variants_say_what_they_change() {
-        let scenario = Scenario {
-            name: "tick".into(),
-            ..Scenario::parse(FULL).unwrap()
-        };
-        let names: Vec<_> = scenario
-            .variants
-            .iter()
-            .map(|variant| variant.apply(&scenario).name)
-            .collect();
-        assert_eq!(names, ["tick@1-cpus", "tick@2G+uefi"]);
-        assert_eq!(scenario.variants.first().unwrap().apply(&scenario).cpus, 1);
-    }
-
-    #[test]
     fn mistakes_are_named() {
         for (text, expected) in [
             ("components = []", "summary"),
@@ -330,6 +324,15 @@ mod tests {
             ("summary = 'a'\ncpus = 0", "CPU"),
             ("summary = 'a'\ntest = true", "expects nothing"),
             ("summary = 'a'\nmachine = 'abacus'", "abacus"),
+            ("summary = 'a'\nterminals = 0", "1 to 3"),
+            ("summary = 'a'\nterminals = 4", "1 to 3"),
+            ("summary = 'a'\nexpect = [ { send2 = 'x' } ]", "terminal2"),
+            ("summary = 'a'\nvariants = [ { long = true } ]", "name"),
+            (
+                "summary = 'a'\nvariants = [ { cpus = 1 }, { cpus = 1 } ]",
+                "two variants",
+            ),
+            ("summary = 'a'\nvariants = [ { cpus = 0 } ]", "0-cpus"),
         ] {
             let error = Scenario::parse(text).unwrap_err().to_string();
             assert!(

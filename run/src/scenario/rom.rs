@@ -1,5 +1,6 @@
 //! Boot modules that are not programs of the workspace.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -8,10 +9,59 @@ use crate::error::{Error, Result};
 use crate::guest;
 use crate::host::packages::Purpose;
 use crate::repository;
+use crate::scenario::size::Size;
+
+/// A boot module that is not a program.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Notation")]
+pub struct Rom {
+    /// Where the content comes from.
+    pub source: Source,
+    /// To which size it is cut, or padded with zeros.
+    pub size: Option<Size>,
+}
+
+/// A ROM as scenario files write it: a source, or a source and a size.
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Notation {
+    Whole(String),
+    Resized { from: String, size: Size },
+}
+
+impl TryFrom<Notation> for Rom {
+    type Error = String;
+
+    fn try_from(notation: Notation) -> std::result::Result<Self, String> {
+        let (source, size) = match notation {
+            Notation::Whole(source) => (source, None),
+            Notation::Resized { from, size } => (from, Some(size)),
+        };
+        let source = Source::try_from(source)?;
+        Ok(Self { source, size })
+    }
+}
+
+impl Rom {
+    /// All of a source.
+    pub const fn whole(source: Source) -> Self {
+        Self { source, size: None }
+    }
+
+    /// Writes the content to `destination`. `folder` is the scenario's folder.
+    pub fn stage(&self, folder: &Path, destination: &Path) -> Result<()> {
+        self.source.stage(folder, destination)?;
+        let Some(size) = self.size else {
+            return Ok(());
+        };
+        let file = File::options().write(true).open(destination);
+        file.and_then(|file| file.set_len(size.in_bytes()))
+            .map_err(|cause| Error::io("resize", destination, &cause))
+    }
+}
 
 /// Where the content of a ROM comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// `guest:NAME/FILE`: a file that a guest recipe provides.
     Guest {
@@ -54,8 +104,7 @@ impl Source {
         matches!(self, Self::Guest { .. }).then_some(Purpose::Guest)
     }
 
-    /// Writes the content to `destination`. `folder` is the scenario's folder.
-    pub fn stage(&self, folder: &Path, destination: &Path) -> Result<()> {
+    fn stage(&self, folder: &Path, destination: &Path) -> Result<()> {
         match self {
             Self::Guest { guest, file } => {
                 repository::copy(&guest::provide(guest)?.file(file)?, destination)
@@ -96,6 +145,27 @@ mod tests {
         for wrong in ["linux", "guest:linux", "http://x"] {
             assert!(source(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_rom_can_be_cut_and_padded() {
+        #[derive(Deserialize)]
+        struct Sample {
+            rom: Rom,
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let staged = |text: &str| {
+            let rom = toml::from_str::<Sample>(text).unwrap().rom;
+            let file = folder.path().join("rom");
+            rom.stage(folder.path(), &file).unwrap();
+            std::fs::read(file).unwrap()
+        };
+        assert_eq!(staged("rom = 'text:hello'"), b"hello");
+        assert_eq!(staged("rom = { from = 'text:hello', size = '2' }"), b"he");
+        assert_eq!(
+            staged("rom = { from = 'text:hello', size = '7' }"),
+            b"hello\0\0"
+        );
     }
 
     #[test]

@@ -20,6 +20,11 @@ impl Size {
         Self(count * MIB)
     }
 
+    /// The size in bytes.
+    pub const fn in_bytes(self) -> u64 {
+        self.0
+    }
+
     /// The size in MiB, rounded up.
     pub const fn in_mib(self) -> u64 {
         self.0.div_ceil(MIB)

@@ -2,7 +2,9 @@
 
 pub mod end;
 pub mod escape;
+pub mod screen;
 pub mod serial;
+pub mod terminals;
 pub mod tty;
 
 use std::fs::File;
@@ -14,14 +16,14 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::host::command::not_started;
+use crate::machine::terminal::Terminal;
 use crate::machine::{Endpoint, Machine, Medium, SerialLines, bochs, qemu};
 use end::{End, LineSplitter};
 use serial::{Channel, Line, connect_lines};
+use terminals::Terminals;
 
 /// File of the log in a run's folder.
 pub const LOG: &str = "log.txt";
-/// File of the terminal's output in a run's folder.
-pub const TERMINAL: &str = "terminal.txt";
 
 /// Something that happened to a running machine, or that its user did.
 pub enum Event {
@@ -44,21 +46,26 @@ pub enum Event {
 /// What an observer of a run wants.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Type this at the terminal; may be empty.
-    Send(Vec<u8>),
+    /// Type these texts at these terminals.
+    Send(Vec<(Terminal, Vec<u8>)>),
     /// End the run.
     Stop,
 }
 
+impl Wish {
+    /// Go on.
+    pub const NOTHING: Self = Self::Send(Vec::new());
+}
+
 /// Whoever follows a run.
 pub trait Observer {
-    /// Terminal output.
-    fn terminal(&mut self, output: &[u8]) -> Wish;
+    /// Output of a terminal.
+    fn terminal(&mut self, terminal: Terminal, output: &[u8]) -> Wish;
     /// A line of the log, without its line end.
     fn log_line(&mut self, line: &str) -> Wish;
     /// The user's input.
     fn input(&mut self, input: &[u8]) -> Wish {
-        Wish::Send(input.to_vec())
+        Wish::Send(vec![(Terminal::First, input.to_vec())])
     }
 }
 
@@ -75,14 +82,12 @@ pub struct Session {
     emulator: Child,
     events: Receiver<Event>,
     event_source: SyncSender<Event>,
-    endpoints: [Endpoint; 2],
+    endpoints: Vec<Endpoint>,
     // The folder of the sockets; deleted with the session.
     _sockets: tempfile::TempDir,
-    terminal_input: Option<Box<dyn Write + Send>>,
-    unsent: Vec<u8>,
+    terminals: Terminals,
     lines: LineSplitter,
     log_file: File,
-    terminal_file: File,
     diagnostics: Vec<u8>,
     open_streams: usize,
 }
@@ -93,39 +98,41 @@ impl Session {
         let sockets = tempfile::tempdir()
             .map_err(|cause| Error::new(format!("cannot create a temporary folder: {cause}")))?;
         let tcp = machine.platform.needs_image();
-        let terminal = Line::listen(Channel::Terminal, sockets.path(), tcp)?;
-        let log = Line::listen(Channel::Log, sockets.path(), tcp)?;
+        let listen = |channel| Line::listen(channel, sockets.path(), tcp);
+        let log = listen(Channel::Log)?;
+        let mut waiting = Terminal::first(machine.terminals)
+            .map(|terminal| listen(Channel::Terminal(terminal)))
+            .collect::<Result<Vec<_>>>()?;
         let lines = SerialLines {
-            terminal: terminal.endpoint.clone(),
+            terminals: waiting.iter().map(|line| line.endpoint.clone()).collect(),
             log: log.endpoint.clone(),
         };
-        let endpoints = [lines.terminal.clone(), lines.log.clone()];
+        waiting.push(log);
+        let endpoints: Vec<_> = waiting.iter().map(|line| line.endpoint.clone()).collect();
         let mut command = if tcp {
             bochs::command(machine, medium, &lines, folder)?
         } else {
             qemu::command(machine, medium, &lines, folder)?
         };
-        let create = |name| {
-            let path = folder.join(name);
-            File::create(&path).map_err(|cause| Error::io("create", &path, &cause))
-        };
-        let (log_file, terminal_file) = (create(LOG)?, create(TERMINAL)?);
+        let path = folder.join(LOG);
+        let log_file = File::create(&path).map_err(|cause| Error::io("create", &path, &cause))?;
+        let terminals = Terminals::create(machine.terminals, folder)?;
         let (event_source, events) = sync_channel(WAITING_EVENTS);
         let emulator = spawn(&mut command, event_source.clone())?;
-        connect_lines([terminal, log], &event_source);
+        // Those of the serial lines, and the emulator's own.
+        let open_streams = waiting.len() + 1;
+        connect_lines(waiting, &event_source);
         Ok(Self {
             emulator,
             events,
             event_source,
             endpoints,
             _sockets: sockets,
-            terminal_input: None,
-            unsent: Vec::new(),
+            terminals,
             lines: LineSplitter::default(),
             log_file,
-            terminal_file,
             diagnostics: Vec::new(),
-            open_streams: 3,
+            open_streams,
         })
     }
 
@@ -198,16 +205,14 @@ impl Session {
     /// Takes one event; tells the end of the run if that was it.
     fn handle(&mut self, event: Event, observer: &mut dyn Observer) -> Result<Option<End>> {
         let wish = match event {
-            Event::Connected(Channel::Terminal, input) => {
-                self.terminal_input = Some(input);
-                Wish::Send(Vec::new())
+            Event::Connected(Channel::Terminal(terminal), input) => {
+                self.terminals.connect(terminal, input);
+                return Ok(None);
             }
             Event::Connected(Channel::Log, _) => return Ok(None),
-            Event::Output(Channel::Terminal, output) => {
-                self.terminal_file
-                    .write_all(&output)
-                    .map_err(|cause| Error::new(format!("cannot write {TERMINAL}: {cause}")))?;
-                observer.terminal(&output)
+            Event::Output(Channel::Terminal(terminal), output) => {
+                self.terminals.record(terminal, &output)?;
+                observer.terminal(terminal, &output)
             }
             Event::Output(Channel::Log, output) => {
                 self.log_file
@@ -252,14 +257,9 @@ impl Session {
     fn fulfil(&mut self, wish: Wish) -> Option<End> {
         match wish {
             Wish::Stop => Some(End::Stopped),
-            Wish::Send(input) => {
-                self.unsent.extend_from_slice(&input);
-                if let Some(terminal) = &mut self.terminal_input {
-                    // A terminal that does not take input any more belongs to a machine that is ending.
-                    let _ = terminal
-                        .write_all(&self.unsent)
-                        .and_then(|()| terminal.flush());
-                    self.unsent.clear();
+            Wish::Send(texts) => {
+                for (terminal, text) in texts {
+                    self.terminals.send(terminal, &text);
                 }
                 None
             }

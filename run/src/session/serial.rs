@@ -8,13 +8,14 @@ use std::sync::mpsc::SyncSender;
 
 use crate::error::{Error, Result};
 use crate::machine::Endpoint;
+use crate::machine::terminal::Terminal;
 use crate::session::{Event, forward};
 
 /// Which serial line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
-    /// COM1.
-    Terminal,
+    /// A terminal.
+    Terminal(Terminal),
     /// COM2.
     Log,
 }
@@ -51,7 +52,10 @@ impl Line {
                 endpoint,
             });
         }
-        let path = folder.join(format!("{channel:?}").to_lowercase());
+        let path = folder.join(match channel {
+            Channel::Terminal(terminal) => terminal.name(),
+            Channel::Log => "log",
+        });
         let listener = UnixListener::bind(&path).map_err(failed)?;
         Ok(Self {
             channel,
@@ -76,7 +80,7 @@ impl Line {
 }
 
 /// Starts a thread for each line that waits for the emulator and then forwards its output.
-pub fn connect_lines(lines: [Line; 2], events: &SyncSender<Event>) {
+pub fn connect_lines(lines: Vec<Line>, events: &SyncSender<Event>) {
     for line in lines {
         let events = events.clone();
         std::thread::spawn(move || {

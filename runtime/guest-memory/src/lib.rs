@@ -5,7 +5,11 @@
 #![deny(unsafe_code)]
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, missing_docs, reason = "tests state their expectations tersely")
+    allow(
+        clippy::unwrap_used,
+        missing_docs,
+        reason = "tests state their expectations tersely"
+    )
 )]
 
 use std::sync::Arc;
@@ -39,7 +43,9 @@ impl Block {
     #[inline]
     fn slice(&self, offset: u64, count: usize) -> Option<VolatileSlice<'_>> {
         let last = self.size.checked_sub(count)?;
-        let offset = usize::try_from(offset).ok().filter(|offset| *offset <= last)?;
+        let offset = usize::try_from(offset)
+            .ok()
+            .filter(|offset| *offset <= last)?;
         let address = (self.address + offset) as *mut u8;
         #[allow(unsafe_code, reason = "this is what the crate is for")]
         // SAFETY: `count` bytes from there are in the block, which `new` has checked to be in the attached
@@ -84,14 +90,19 @@ impl Region {
         if size == 0 || end > memory.size() as u64 {
             return Err(out_of_dataspace);
         }
-        start.checked_add(size - 1).ok_or(RegionError::TooHigh(start))?;
+        start
+            .checked_add(size - 1)
+            .ok_or(RegionError::TooHigh(start))?;
         // 64-bit addresses and sizes are as wide as pointers.
         let block = Block {
             address: (memory.address() + offset) as usize,
             size: size as usize,
             _attached: Some(Arc::clone(attached)),
         };
-        Ok(Self { start: GuestAddress(start), memory: block })
+        Ok(Self {
+            start: GuestAddress(start),
+            memory: block,
+        })
     }
 }
 
@@ -179,7 +190,10 @@ mod tests {
             size: backing.len(),
             _attached: None,
         };
-        Region { start: GuestAddress(start), memory: block }
+        Region {
+            start: GuestAddress(start),
+            memory: block,
+        }
     }
 
     #[test]
@@ -187,7 +201,10 @@ mod tests {
         let (mut low, mut high) = (vec![1; 0x1000], vec![2; 0x3000]);
         let ram = GuestRam::new(vec![region(0, &mut low), region(0x10_0000, &mut high)]).unwrap();
         assert_eq!(ram.read_obj::<u8>(GuestAddress(0xfff)).unwrap(), 1);
-        assert_eq!(ram.read_obj::<u16>(GuestAddress(0x10_2ffe)).unwrap(), 0x0202);
+        assert_eq!(
+            ram.read_obj::<u16>(GuestAddress(0x10_2ffe)).unwrap(),
+            0x0202
+        );
         ram.write_obj(7_u8, GuestAddress(0x10_0000)).unwrap();
         assert_eq!(high[0], 7);
     }
@@ -196,11 +213,23 @@ mod tests {
     fn nothing_leaves_a_region() {
         let mut backing = vec![0; 0x1000];
         let ram = GuestRam::new(vec![region(0x1000, &mut backing)]).unwrap();
-        for (address, count) in [(0xfff, 1), (0x2000, 1), (0x1fff, 2), (0x1000, 0x1001), (u64::MAX, 1)] {
-            assert!(ram.get_slice(GuestAddress(address), count).is_err(), "{address:#x}");
+        for (address, count) in [
+            (0xfff, 1),
+            (0x2000, 1),
+            (0x1fff, 2),
+            (0x1000, 0x1001),
+            (u64::MAX, 1),
+        ] {
+            assert!(
+                ram.get_slice(GuestAddress(address), count).is_err(),
+                "{address:#x}"
+            );
         }
         assert!(ram.get_slice(GuestAddress(0x1000), usize::MAX).is_err());
-        assert_eq!(ram.get_slice(GuestAddress(0x1000), 0x1000).unwrap().len(), 0x1000);
+        assert_eq!(
+            ram.get_slice(GuestAddress(0x1000), 0x1000).unwrap().len(),
+            0x1000
+        );
     }
 
     #[test]

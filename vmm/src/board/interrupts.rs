@@ -13,15 +13,28 @@ use crate::machine::MAX_VCPUS;
 const WORDS: usize = MAX_VCPUS.div_ceil(u64::BITS as usize);
 
 /// A set of virtual CPUs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VcpuSet([u64; WORDS]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VcpuSet {
+    words: [u64; WORDS],
+    is_empty: bool,
+}
+
+impl Default for VcpuSet {
+    fn default() -> Self {
+        VcpuSet {
+            words: [0; WORDS],
+            is_empty: true,
+        }
+    }
+}
 
 impl VcpuSet {
     /// Adds a CPU; numbers beyond [`MAX_VCPUS`] are ignored.
     #[inline]
     pub fn insert(&mut self, vcpu: usize) {
-        if let Some(word) = self.0.get_mut(vcpu / u64::BITS as usize) {
+        if let Some(word) = self.words.get_mut(vcpu / u64::BITS as usize) {
             *word |= 1 << (vcpu % u64::BITS as usize);
+            self.is_empty = false;
         }
     }
 
@@ -29,18 +42,21 @@ impl VcpuSet {
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0 == [0; WORDS]
+        self.is_empty
     }
 
     /// The CPUs, ascending.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        self.0.into_iter().enumerate().flat_map(|(index, mut word)| {
-            std::iter::from_fn(move || {
-                let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-                word &= word - 1;
-                Some(index * u64::BITS as usize + bit)
+        self.words
+            .into_iter()
+            .enumerate()
+            .flat_map(|(index, mut word)| {
+                std::iter::from_fn(move || {
+                    let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+                    word &= word - 1;
+                    Some(index * u64::BITS as usize + bit)
+                })
             })
-        })
     }
 }
 
@@ -98,7 +114,12 @@ impl Board {
         match event {
             VcpuEvent::Interrupt => {}
             VcpuEvent::Nmi => news.nmi = true,
-            VcpuEvent::Init => *news = VcpuNews { init: true, ..VcpuNews::default() },
+            VcpuEvent::Init => {
+                *news = VcpuNews {
+                    init: true,
+                    ..VcpuNews::default()
+                }
+            }
             VcpuEvent::StartUp { page } => news.startup = Some(page),
             // There is no system management mode to enter.
             VcpuEvent::Smi => return,
@@ -112,10 +133,20 @@ impl Board {
         std::mem::take(&mut self.marked)
     }
 
-    /// What happened to a CPU since the last call.
+    /// Whether something but interrupts happened to a CPU.
     #[inline]
+    pub fn has_news(&self, vcpu: usize) -> bool {
+        self.news
+            .get(vcpu)
+            .is_some_and(|news| *news != VcpuNews::default())
+    }
+
+    /// What happened to a CPU since the last call.
     pub fn take_news(&mut self, vcpu: usize) -> VcpuNews {
-        self.news.get_mut(vcpu).map(std::mem::take).unwrap_or_default()
+        self.news
+            .get_mut(vcpu)
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// Whether the CPU has an interrupt to take.
@@ -147,14 +178,20 @@ impl Board {
     ///
     /// # Errors
     /// The guest gets #GP(0).
-    pub fn lapic_read(&mut self, now: Tsc, vcpu: usize, msr: u32) -> Result<u64, GeneralProtection> {
+    pub fn lapic_read(
+        &mut self,
+        now: Tsc,
+        vcpu: usize,
+        msr: u32,
+    ) -> Result<u64, GeneralProtection> {
         let Self { models, wires, .. } = self;
         let lapic = models.lapics.get_mut(vcpu).ok_or(GeneralProtection)?;
+        let before = lapic.deadline();
         let value = match msr {
             MSR_APIC_BASE => Ok(lapic.base().bits()),
             msr => lapic.msr_read(now, msr, wires),
         };
-        self.deadline_stale = true;
+        models.deadline_stale |= lapic.deadline() != before;
         self.settle();
         value
     }
@@ -172,11 +209,12 @@ impl Board {
     ) -> Result<(), GeneralProtection> {
         let Self { models, wires, .. } = self;
         let lapic = models.lapics.get_mut(vcpu).ok_or(GeneralProtection)?;
+        let before = lapic.deadline();
         let result = match msr {
             MSR_APIC_BASE => lapic.set_base(value),
             msr => lapic.msr_write(now, msr, value, wires),
         };
-        self.deadline_stale = true;
+        models.deadline_stale |= lapic.deadline() != before;
         self.settle();
         result
     }
@@ -196,7 +234,10 @@ impl Board {
 
 impl Models {
     fn deliver(&mut self, message: &ApicMessage, wires: &mut Wires) {
-        let accepting = self.lapics.iter_mut().filter(|lapic| lapic.accepts(message.destination));
+        let accepting = self
+            .lapics
+            .iter_mut()
+            .filter(|lapic| lapic.accepts(message.destination));
         if message.delivery == Delivery::LowestPriority {
             let least = accepting
                 .filter_map(|lapic| Some((lapic.arbitration_priority()?, lapic)))

@@ -39,17 +39,25 @@ fn lapic_access(lapic: &Lapic, gpa: Gpa, size: MmioSize) -> Option<MmioAccess> {
 impl Board {
     /// Virtual CPU `vcpu` reads; what nobody decodes reads as all ones. The value has no bits beyond `size`.
     pub fn mmio_read(&mut self, now: Tsc, vcpu: usize, gpa: Gpa, size: MmioSize) -> u64 {
-        let Self { memory, models, wires, .. } = self;
+        let Self {
+            memory,
+            models,
+            wires,
+            ..
+        } = self;
         let value = if let Some(lapic) = models.lapics.get_mut(vcpu)
             && let Some(access) = lapic_access(lapic, gpa, size)
         {
-            self.deadline_stale = true;
-            lapic.mmio_read(now, access, wires)
+            let before = lapic.deadline();
+            let value = lapic.mmio_read(now, access, wires);
+            models.deadline_stale |= lapic.deadline() != before;
+            value
         } else {
             match memory.lookup(gpa, size) {
-                Some((MmioDevice::IoApic, access)) => {
-                    models.ioapic.as_mut().map_or(FLOATING, |ioapic| ioapic.read(access))
-                }
+                Some((MmioDevice::IoApic, access)) => models
+                    .ioapic
+                    .as_mut()
+                    .map_or(FLOATING, |ioapic| ioapic.read(access)),
                 Some((MmioDevice::PciHostBridge(index), access)) => models
                     .bridges
                     .get_mut(usize::from(index))
@@ -63,12 +71,18 @@ impl Board {
 
     /// Virtual CPU `vcpu` writes; what nobody decodes is lost.
     pub fn mmio_write(&mut self, now: Tsc, vcpu: usize, gpa: Gpa, size: MmioSize, value: u64) {
-        let Self { memory, models, wires, .. } = self;
+        let Self {
+            memory,
+            models,
+            wires,
+            ..
+        } = self;
         if let Some(lapic) = models.lapics.get_mut(vcpu)
             && let Some(access) = lapic_access(lapic, gpa, size)
         {
-            self.deadline_stale = true;
+            let before = lapic.deadline();
             lapic.mmio_write(now, access, value, wires);
+            models.deadline_stale |= lapic.deadline() != before;
         } else {
             match memory.lookup(gpa, size) {
                 Some((MmioDevice::IoApic, access)) => {

@@ -43,23 +43,20 @@ impl fmt::Display for PortDevice {
     }
 }
 
-impl PortDevice {
-    /// Whether an access can change a deadline.
-    #[inline]
-    fn keeps_time(self) -> bool {
-        use PortDevice as P;
-        matches!(self, P::Pit | P::Scp | P::Rtc | P::Serial(_) | P::AcpiPm)
-    }
-}
-
 impl Board {
     /// IN: the value has no bits beyond the access size.
     #[inline]
     pub fn port_read(&mut self, now: Tsc, access: PortAccess) -> u32 {
-        let Self { ports, models, wires, deadline_stale, .. } = self;
+        let Self {
+            ports,
+            models,
+            wires,
+            ..
+        } = self;
         let value = ports.read(access, |device, access| {
-            *deadline_stale |= device.keeps_time();
-            models.port_read(wires, now, device, access).unwrap_or(FLOATING)
+            models
+                .port_read(wires, now, device, access)
+                .unwrap_or(FLOATING)
         });
         self.settle();
         value
@@ -68,9 +65,13 @@ impl Board {
     /// OUT.
     #[inline]
     pub fn port_write(&mut self, now: Tsc, access: PortAccess, value: u32) {
-        let Self { ports, models, wires, deadline_stale, .. } = self;
+        let Self {
+            ports,
+            models,
+            wires,
+            ..
+        } = self;
         ports.write(access, value, |device, access, value| {
-            *deadline_stale |= device.keeps_time();
             // A device in the table exists.
             let _claimed = models.port_write(wires, now, device, access, value);
         });
@@ -89,24 +90,42 @@ impl Models {
         let port = access.port;
         Some(match device {
             PortDevice::Serial(index) => {
-                self.uarts.get_mut(usize::from(index))?.read(now, port, wires).into()
+                let uart = self.uarts.get_mut(usize::from(index))?;
+                let before = uart.deadline();
+                let value = uart.read(now, port, wires);
+                self.deadline_stale |= uart.deadline() != before;
+                value.into()
             }
             PortDevice::PmTimer => self.pm_timer.as_ref()?.read(now, access),
-            PortDevice::Pic(index) => self.pics.get_mut(usize::from(index))?.read(port, wires).into(),
+            PortDevice::Pic(index) => self
+                .pics
+                .get_mut(usize::from(index))?
+                .read(port, wires)
+                .into(),
             PortDevice::Pit => self.pit.as_mut()?.read(now, port).into(),
             PortDevice::Scp => {
-                let mut ends = ScpWires { wires, pit: self.pit.as_mut() };
+                let mut ends = ScpWires {
+                    wires,
+                    pit: self.pit.as_mut(),
+                };
                 self.scp.as_mut()?.read(now, port, &mut ends).into()
             }
             PortDevice::Kbc => {
                 let (kbc, mut ends) = self.kbc(wires)?;
                 kbc.read(port, &mut ends).into()
             }
-            PortDevice::Rtc => self.rtc.as_mut()?.read(now, port, wires).into(),
-            PortDevice::PciHostBridge(index) => {
-                self.bridges.get_mut(usize::from(index))?.read(access, wires)
+            PortDevice::Rtc => {
+                self.deadline_stale = true;
+                self.rtc.as_mut()?.read(now, port, wires).into()
             }
-            PortDevice::AcpiPm => self.acpi_pm.as_mut()?.read(now, access, wires),
+            PortDevice::PciHostBridge(index) => self
+                .bridges
+                .get_mut(usize::from(index))?
+                .read(access, wires),
+            PortDevice::AcpiPm => {
+                self.deadline_stale = true;
+                self.acpi_pm.as_mut()?.read(now, access, wires)
+            }
             PortDevice::Reset => self.reset.read().into(),
             PortDevice::NullIo(index) => self.nullio.get(usize::from(index))?.read(access),
         })
@@ -123,25 +142,45 @@ impl Models {
         let (port, byte) = (access.port, value as u8);
         match device {
             PortDevice::Serial(index) => {
-                self.uarts.get_mut(usize::from(index))?.write(now, port, byte, wires);
+                let uart = self.uarts.get_mut(usize::from(index))?;
+                let before = uart.deadline();
+                uart.write(now, port, byte, wires);
+                self.deadline_stale |= uart.deadline() != before;
             }
             PortDevice::Pic(index) => {
-                self.pics.get_mut(usize::from(index))?.write(port, byte, wires);
+                self.pics
+                    .get_mut(usize::from(index))?
+                    .write(port, byte, wires);
             }
-            PortDevice::Pit => self.pit.as_mut()?.write(now, port, byte, wires),
+            PortDevice::Pit => {
+                self.deadline_stale = true;
+                self.pit.as_mut()?.write(now, port, byte, wires);
+            }
+            // The gate of counter 2 drives no interrupt.
             PortDevice::Scp => {
-                let mut ends = ScpWires { wires, pit: self.pit.as_mut() };
+                let mut ends = ScpWires {
+                    wires,
+                    pit: self.pit.as_mut(),
+                };
                 self.scp.as_mut()?.write(now, port, byte, &mut ends);
             }
             PortDevice::Kbc => {
                 let (kbc, mut ends) = self.kbc(wires)?;
                 kbc.write(port, byte, &mut ends);
             }
-            PortDevice::Rtc => self.rtc.as_mut()?.write(now, port, byte, wires),
-            PortDevice::PciHostBridge(index) => {
-                self.bridges.get_mut(usize::from(index))?.write(access, value, wires);
+            PortDevice::Rtc => {
+                self.deadline_stale = true;
+                self.rtc.as_mut()?.write(now, port, byte, wires);
             }
-            PortDevice::AcpiPm => self.acpi_pm.as_mut()?.write(now, access, value, wires),
+            PortDevice::PciHostBridge(index) => {
+                self.bridges
+                    .get_mut(usize::from(index))?
+                    .write(access, value, wires);
+            }
+            PortDevice::AcpiPm => {
+                self.deadline_stale = true;
+                self.acpi_pm.as_mut()?.write(now, access, value, wires);
+            }
             PortDevice::Reset => self.reset.write(byte, wires),
             PortDevice::NullIo(_) | PortDevice::PmTimer => {}
         }

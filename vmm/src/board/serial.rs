@@ -20,6 +20,8 @@ pub struct SerialLines {
     lines: Vec<SerialLine>,
     /// Bytes in all of them.
     bytes: usize,
+    /// Lines on which input waits.
+    waiting: usize,
 }
 
 impl SerialLines {
@@ -27,7 +29,11 @@ impl SerialLines {
     pub(super) fn add(&mut self, host: HostSerial) {
         // Room for what one exit can add to a line that is just not crowded yet.
         let output = Vec::with_capacity(2 * CROWDED);
-        self.lines.push(SerialLine { host, output, input_waits: false });
+        self.lines.push(SerialLine {
+            host,
+            output,
+            input_waits: false,
+        });
     }
 
     /// Takes over what an earlier set of lines still holds: a reset does not stop what is on the wire.
@@ -37,6 +43,7 @@ impl SerialLines {
             line.input_waits = old.input_waits;
         }
         self.bytes = std::mem::take(&mut earlier.bytes);
+        self.waiting = earlier.waiting;
     }
 
     #[inline]
@@ -76,16 +83,25 @@ impl SerialLines {
         self.lines.iter().map(|line| line.host)
     }
 
+    /// Whether input waits for room in any UART.
+    #[inline]
+    pub(super) fn any_input_waits(&self) -> bool {
+        self.waiting != 0
+    }
+
     /// Notes whether input waits for room in the UART.
     pub(super) fn set_input_waits(&mut self, host: HostSerial, waits: bool) {
         if let Some(line) = self.line(host) {
             line.input_waits = waits;
         }
+        self.waiting = self.lines.iter().filter(|line| line.input_waits).count();
     }
 
     /// Whether input waits for room in the UART.
     pub(super) fn input_waits(&self, host: HostSerial) -> bool {
-        self.lines.iter().any(|line| line.host == host && line.input_waits)
+        self.lines
+            .iter()
+            .any(|line| line.host == host && line.input_waits)
     }
 
     #[inline]

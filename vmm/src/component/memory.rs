@@ -17,7 +17,10 @@ use vmm::memory::{DEVICE_HOLE_END, HIGH_MEMORY, MemoryLayout, MemoryRange};
 /// Large pages of the guest.
 const LARGE_PAGE: u64 = 2 << 20;
 /// What a session gets that has used up what it had.
-const UPGRADE: Quota = Quota { ram: 16 * 1024, caps: 8 };
+const UPGRADE: Quota = Quota {
+    ram: 16 * 1024,
+    caps: 8,
+};
 /// How often.
 const MAX_UPGRADES: u32 = 64;
 
@@ -76,7 +79,10 @@ fn allocate_part(
 }
 
 /// Where a PC has ROMs. Operating systems search it for tables, byte by byte.
-const ROM: MemoryRange = MemoryRange { start: 0xc_0000, end: HIGH_MEMORY };
+const ROM: MemoryRange = MemoryRange {
+    start: 0xc_0000,
+    end: HIGH_MEMORY,
+};
 
 /// Attaches the memory behind the ROM area so that reading it needs no exit. It reads as if nothing was there.
 fn attach_rom(

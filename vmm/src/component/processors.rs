@@ -29,11 +29,19 @@ impl Handler for ExitHandler {
     #[inline]
     fn handle(&self, id: u64, message: Message) -> Message {
         let [reason, info1, info2, rip] = message.words;
-        let words = EventWords { reason, info1, info2, rip };
+        let words = EventWords {
+            reason,
+            info1,
+            info2,
+            rip,
+        };
         let delivered = Mtd::from_bits_truncate(message.tag.0 as u32);
         // A context handles one message at a time.
         let reply = self.0.borrow_mut().handle(id, delivered, words);
-        Message { tag: Tag(reply.bits().into()), ..Message::default() }
+        Message {
+            tag: Tag(reply.bits().into()),
+            ..Message::default()
+        }
     }
 }
 
@@ -121,7 +129,11 @@ fn host_leaves() -> Vec<HostLeaf> {
             let subleaves = if has_subleaves(leaf) { SUBLEAVES } else { 1 };
             leaves.extend((0..subleaves).map(|subleaf| {
                 let registers = read_leaf(leaf, subleaf);
-                HostLeaf { leaf, subleaf, registers }
+                HostLeaf {
+                    leaf,
+                    subleaf,
+                    registers,
+                }
             }));
         }
     }
@@ -135,5 +147,10 @@ fn has_subleaves(leaf: u32) -> bool {
 
 fn read_leaf(leaf: u32, subleaf: u32) -> CpuidRegisters {
     let result = __cpuid_count(leaf, subleaf);
-    CpuidRegisters { eax: result.eax, ebx: result.ebx, ecx: result.ecx, edx: result.edx }
+    CpuidRegisters {
+        eax: result.eax,
+        ebx: result.ebx,
+        ecx: result.ecx,
+        edx: result.edx,
+    }
 }

@@ -130,7 +130,13 @@ impl<'a, 'input> Attributes<'a, 'input> {
             Some((_, value)) => Ok(Some(*value)),
             None => {
                 let words = choices.iter().map(|(word, _)| *word).collect();
-                Err(self.error(attribute, AttributeError::NotAChoice { text: text.to_owned(), words }))
+                Err(self.error(
+                    attribute,
+                    AttributeError::NotAChoice {
+                        text: text.to_owned(),
+                        words,
+                    },
+                ))
             }
         }
     }

@@ -338,8 +338,16 @@ proptest! {
 #[test]
 fn tsc_aux_needs_its_instructions() {
     let host = [
-        HostLeaf { leaf: 7, subleaf: 0, registers: ALL },
-        HostLeaf { leaf: 0x8000_0001, subleaf: 0, registers: ALL },
+        HostLeaf {
+            leaf: 7,
+            subleaf: 0,
+            registers: ALL,
+        },
+        HostLeaf {
+            leaf: 0x8000_0001,
+            subleaf: 0,
+            registers: ALL,
+        },
     ];
     for tsc_aux in [false, true] {
         let cpuid = GuestCpuid::new(&host, &CpuidPolicy { tsc_aux, ..POLICY });
@@ -349,4 +357,9 @@ fn tsc_aux_needs_its_instructions() {
     }
 }
 
-const ALL: CpuidRegisters = CpuidRegisters { eax: !0, ebx: !0, ecx: !0, edx: !0 };
+const ALL: CpuidRegisters = CpuidRegisters {
+    eax: !0,
+    ebx: !0,
+    ecx: !0,
+    edx: !0,
+};

@@ -18,7 +18,10 @@ pub(super) struct DebugRegisters {
 
 impl Default for DebugRegisters {
     fn default() -> Self {
-        DebugRegisters { addresses: [0; 4], control: transfer::DR7_RESET }
+        DebugRegisters {
+            addresses: [0; 4],
+            control: transfer::DR7_RESET,
+        }
     }
 }
 
@@ -50,7 +53,10 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     fn finished(&self, mut state: VcpuState, length: u8) -> Step {
         let rflags = state.rflags.bits();
         state.advance_rip(length);
-        let changed = self.vm.kernel.with_state(|arch| transfer::write(arch, &state));
+        let changed = self
+            .vm
+            .kernel
+            .with_state(|arch| transfer::write(arch, &state));
         self.completed(changed, rflags)
     }
 
@@ -65,10 +71,16 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         };
         let board = &mut inside.machine.board;
         match intercepted.operation {
-            InterceptedOperation::ReadControl { control: ControlRegister::Cr8, register } => {
+            InterceptedOperation::ReadControl {
+                control: ControlRegister::Cr8,
+                register,
+            } => {
                 state.set_gpr(register, board.cr8(self.index).into());
             }
-            InterceptedOperation::WriteControl { control: ControlRegister::Cr8, register } => {
+            InterceptedOperation::WriteControl {
+                control: ControlRegister::Cr8,
+                register,
+            } => {
                 const PRIORITIES: u64 = 16;
                 let value = state.gpr(register);
                 if value >= PRIORITIES {
@@ -114,7 +126,10 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             _ => return Err(self.unable("access to a debug register")),
         }
         let step = self.finished(state, intercepted.length);
-        Ok(Step { changed: step.changed | changed, ..step })
+        Ok(Step {
+            changed: step.changed | changed,
+            ..step
+        })
     }
 
     fn read_debug(&self, number: u8) -> Option<u64> {
@@ -172,6 +187,12 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         self.injector.window_opened();
         self.injector.nmi_handler_ends();
         let boundary = self.vm.kernel.with_state(|arch| Boundary::at_exit(arch));
-        Step::new(Mtd::empty(), Boundary { nmi_possible: false, ..boundary })
+        Step::new(
+            Mtd::empty(),
+            Boundary {
+                nmi_possible: false,
+                ..boundary
+            },
+        )
     }
 }

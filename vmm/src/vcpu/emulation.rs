@@ -6,10 +6,11 @@ use device_models::bus::port::{PortAccess, PortSize};
 use device_models::time::Tsc;
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
-use super::{Boundary, Call, Inside, Kernel, MemoryFault, Step, Trouble, Vcpu, selection, transfer};
+use super::{
+    Boundary, Call, Inside, Kernel, MemoryFault, Step, Trouble, Vcpu, selection, transfer,
+};
 use crate::board::Board;
 use crate::emulator::{Bus, Exception, NestedFault, Outcome, Unemulated, Width};
-use crate::state::VcpuState;
 
 /// The board as one virtual CPU sees it at one time.
 struct BoardBus<'a> {
@@ -39,16 +40,21 @@ fn port_access(port: u16, width: Width) -> PortAccess {
 
 impl Bus for BoardBus<'_> {
     fn read(&mut self, address: GuestAddress, width: Width) -> u64 {
-        self.board.mmio_read(self.now, self.vcpu, Gpa(address.0), mmio_size(width))
+        self.board
+            .mmio_read(self.now, self.vcpu, Gpa(address.0), mmio_size(width))
     }
     fn write(&mut self, address: GuestAddress, width: Width, value: u64) {
-        self.board.mmio_write(self.now, self.vcpu, Gpa(address.0), mmio_size(width), value);
+        self.board
+            .mmio_write(self.now, self.vcpu, Gpa(address.0), mmio_size(width), value);
     }
     fn port_read(&mut self, port: u16, width: Width) -> u64 {
-        self.board.port_read(self.now, port_access(port, width)).into()
+        self.board
+            .port_read(self.now, port_access(port, width))
+            .into()
     }
     fn port_write(&mut self, port: u16, width: Width, value: u64) {
-        self.board.port_write(self.now, port_access(port, width), value as u32);
+        self.board
+            .port_write(self.now, port_access(port, width), value as u32);
     }
 }
 
@@ -61,21 +67,34 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         inside: &mut Inside<'_>,
     ) -> Result<Step, Trouble> {
         let address = fault.address;
-        let delivers = self.vm.kernel.with_state(|arch| arch.interrupted.is_valid());
+        let delivers = self
+            .vm
+            .kernel
+            .with_state(|arch| arch.interrupted.is_valid());
         if delivers {
             // Descriptors or the stack of a handler: no instruction is to blame.
-            return Err(self.unable(format_args!("event delivery through {:#x}, outside RAM", address.0)));
+            return Err(self.unable(format_args!(
+                "event delivery through {:#x}, outside RAM",
+                address.0
+            )));
         }
         if self.vm.memory.address_in_range(address) {
             // RAM is mapped as long as the machine exists.
             return Err(self.unable(format_args!("nested fault in RAM at {:#x}", address.0)));
         }
-        let hint = NestedFault { address, write: fault.write };
+        let hint = NestedFault {
+            address,
+            write: fault.write,
+        };
         self.emulate(call, fault.is_final.then_some(hint), inside)
     }
 
     /// INS or OUTS.
-    pub(super) fn port_string(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
+    pub(super) fn port_string(
+        &mut self,
+        call: &Call,
+        inside: &mut Inside<'_>,
+    ) -> Result<Step, Trouble> {
         self.emulate(call, None, inside)
     }
 
@@ -86,24 +105,31 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         inside: &mut Inside<'_>,
     ) -> Result<Step, Trouble> {
         call.require(selection::EMULATE)?;
-        let bits = self.traits.physical_address_bits;
         let has_xmm = call.delivered.contains(Mtd::XMM);
         let kernel = &self.vm.kernel;
-        let mut state = kernel.with_state(|arch| VcpuState {
-            xmm: has_xmm.then(|| transfer::read_xmm(arch)),
-            ..transfer::read(arch, bits)
+        let state = &mut self.scratch;
+        state.physical_address_bits = self.traits.physical_address_bits;
+        kernel.with_state(|arch| {
+            transfer::read_into(state, arch);
+            state.xmm = has_xmm.then(|| transfer::read_xmm(arch));
         });
-        let mut bus = BoardBus { board: &mut inside.machine.board, now: inside.now, vcpu: self.index };
-        match self.emulator.emulate(&mut state, &self.vm.memory, &mut bus, fault) {
+        let mut bus = BoardBus {
+            board: &mut inside.machine.board,
+            now: inside.now,
+            vcpu: self.index,
+        };
+        let memory = &self.vm.memory;
+        match self.emulator.emulate(state, memory, &mut bus, fault) {
             Ok(Outcome::Retired { .. }) => {
-                let changed = kernel.with_state(|arch| transfer::write(arch, &state));
-                Ok(self.completed(changed, state.rflags.bits()))
+                let changed = kernel.with_state(|arch| transfer::write(arch, state));
+                let rflags = state.rflags.bits();
+                Ok(self.completed(changed, rflags))
             }
             Ok(Outcome::Again) => Ok(kernel.with_state(|arch| {
-                let changed = transfer::write(arch, &state);
+                let changed = transfer::write(arch, state);
                 Step::new(changed, Boundary::at_exit(arch))
             })),
-            Ok(Outcome::Fault(exception)) => Ok(self.fault(&state, exception)),
+            Ok(Outcome::Fault(exception)) => Ok(self.fault(exception)),
             Err(error) if error.reason == Unemulated::NoVectorState && !has_xmm => {
                 Err(Trouble::NeedState(Mtd::XMM))
             }
@@ -112,11 +138,15 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     }
 
     /// The guest gets an exception of the emulated instruction.
-    fn fault(&self, state: &VcpuState, exception: Exception) -> Step {
-        let Exception { vector, error_code, cr2 } = exception;
+    fn fault(&self, exception: Exception) -> Step {
+        let Exception {
+            vector,
+            error_code,
+            cr2,
+        } = exception;
         self.vm.kernel.with_state(|arch| {
             // A string instruction may have finished some iterations.
-            let mut changed = transfer::write(arch, state);
+            let mut changed = transfer::write(arch, &self.scratch);
             if let Some(cr2) = cr2 {
                 // The other control registers go back as they were delivered.
                 arch.cr2 = cr2;

@@ -54,17 +54,27 @@ impl Boundary {
     pub(super) fn at_recall(arch: &ArchState) -> Self {
         let event = Injection(arch.injection.0 & !WINDOWS);
         let interrupted = Some(event).filter(|event| event.is_valid());
-        Boundary { interrupted, ..Self::at_exit(arch) }
+        Boundary {
+            interrupted,
+            ..Self::at_exit(arch)
+        }
     }
 
     /// Where the CPU has just said that it can take an interrupt.
     pub(super) fn at_window() -> Self {
-        Boundary { interruptible: true, nmi_possible: true, ..Boundary::default() }
+        Boundary {
+            interruptible: true,
+            nmi_possible: true,
+            ..Boundary::default()
+        }
     }
 
     /// The same, with an exception.
     pub(super) fn with_exception(self, exception: Injection) -> Self {
-        Boundary { exception: Some(exception), ..self }
+        Boundary {
+            exception: Some(exception),
+            ..self
+        }
     }
 }
 
@@ -116,6 +126,22 @@ impl Injector {
         vcpu: usize,
         boundary: &Boundary,
     ) -> Option<Injection> {
+        let is_pending = board.interrupt_pending(vcpu);
+        let nothing = !is_pending && self.window == 0 && !self.nmi_pending;
+        if nothing && boundary.interrupted.is_none() && boundary.exception.is_none() {
+            return None;
+        }
+        self.decide_something(board, vcpu, boundary, is_pending)
+    }
+
+    #[inline(never)]
+    fn decide_something(
+        &mut self,
+        board: &mut Board,
+        vcpu: usize,
+        boundary: &Boundary,
+        is_pending: bool,
+    ) -> Option<Injection> {
         let mut injection = Injection::NONE;
         if let Some(event) = boundary.interrupted.or(boundary.exception) {
             injection = event;
@@ -124,7 +150,7 @@ impl Injector {
             self.nmi_blocked = true;
             injection = Injection::event(EventKind::Nmi, NMI);
         } else if boundary.interruptible
-            && board.interrupt_pending(vcpu)
+            && is_pending
             && let Some(vector) = board.take_interrupt(vcpu)
         {
             injection = Injection::event(EventKind::Interrupt, vector);

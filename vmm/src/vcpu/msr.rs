@@ -26,7 +26,10 @@ fn state_register(arch: &mut ArchState, msr: Msr) -> Option<(&mut u64, Mtd)> {
 
 /// Registers that hold addresses take canonical ones only.
 fn holds_address(msr: Msr) -> bool {
-    matches!(msr, Msr::LSTAR | Msr::CSTAR | Msr::FS_BASE | Msr::GS_BASE | Msr::KERNEL_GS_BASE)
+    matches!(
+        msr,
+        Msr::LSTAR | Msr::CSTAR | Msr::FS_BASE | Msr::GS_BASE | Msr::KERNEL_GS_BASE
+    )
 }
 
 /// Whether the upper bits are copies of bit 47.
@@ -41,7 +44,11 @@ const STATE: Mtd = Mtd::SYSCALL.union(Mtd::SYSENTER).union(Mtd::FS_GS);
 impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     /// RDMSR.
     #[inline]
-    pub(super) fn msr_read(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
+    pub(super) fn msr_read(
+        &mut self,
+        call: &Call,
+        inside: &mut Inside<'_>,
+    ) -> Result<Step, Trouble> {
         let (number, rflags) = self
             .vm
             .kernel
@@ -59,7 +66,11 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
 
     /// WRMSR.
     #[inline]
-    pub(super) fn msr_write(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
+    pub(super) fn msr_write(
+        &mut self,
+        call: &Call,
+        inside: &mut Inside<'_>,
+    ) -> Result<Step, Trouble> {
         let (number, value, rflags) = self
             .vm
             .kernel
@@ -67,7 +78,9 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         let Some(changed) = self.write_register(Msr(number), value, call, inside)? else {
             return self.general_protection(call);
         };
-        self.vm.kernel.with_state(|arch| length::advance(arch, call, length::MSR));
+        self.vm
+            .kernel
+            .with_state(|arch| length::advance(arch, call, length::MSR));
         Ok(self.completed(changed | Mtd::RIP, rflags))
     }
 
@@ -85,7 +98,10 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         };
         let now = inside.now;
         Ok(match owner {
-            Forwarded::LocalApic => inside.machine.board.lapic_read(now, self.index, msr.0).ok(),
+            Forwarded::LocalApic => {
+                let value = inside.machine.board.lapic_read(now, self.index, msr.0).ok();
+                value.map(|value| self.guest_time(msr, value))
+            }
             Forwarded::Tsc => Some(now.0.wrapping_add(self.tsc_adjust)),
             Forwarded::Efer => {
                 call.require(Mtd::EFER)?;
@@ -93,7 +109,9 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             }
             Forwarded::VcpuState => {
                 call.require(STATE)?;
-                self.vm.kernel.with_state(|arch| state_register(arch, msr).map(|(value, _)| *value))
+                self.vm
+                    .kernel
+                    .with_state(|arch| state_register(arch, msr).map(|(value, _)| *value))
             }
         })
     }
@@ -118,6 +136,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         };
         Ok(match owner {
             Forwarded::LocalApic => {
+                let value = self.machine_time(msr, value);
                 let board = &mut inside.machine.board;
                 let written = board.lapic_write(inside.now, self.index, msr.0, value);
                 written.ok().map(|()| Mtd::empty())
@@ -141,6 +160,26 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
                 })
             }
         })
+    }
+
+    /// The deadline of the timer is a value of the guest's TSC (0: none), but the model knows the machine's time.
+    fn machine_time(&self, msr: Msr, value: u64) -> u64 {
+        if msr == Msr::TSC_DEADLINE && value != 0 {
+            // The adjustment may be negative, and the deadline before the machine was switched on.
+            let adjust = i128::from(self.tsc_adjust as i64);
+            (i128::from(value) - adjust).clamp(1, i128::from(u64::MAX)) as u64
+        } else {
+            value
+        }
+    }
+
+    /// The reverse of [`Self::machine_time`].
+    fn guest_time(&self, msr: Msr, value: u64) -> u64 {
+        if msr == Msr::TSC_DEADLINE && value != 0 {
+            value.wrapping_add(self.tsc_adjust)
+        } else {
+            value
+        }
     }
 
     /// EFER (APM2 3.1.7): LMA follows LME and paging, and LME cannot change under paging.

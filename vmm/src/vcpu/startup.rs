@@ -36,14 +36,18 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let machine = &mut *inside.machine;
         let is_reset = machine.generation != self.generation;
         self.generation = machine.generation;
-        let slot = machine.slots.get_mut(self.index)?;
-        slot.kicked = false;
-        slot.news.init = false;
+        if let Some(slot) = machine.slots.get_mut(self.index) {
+            slot.kicked = false;
+        }
+        if is_reset {
+            self.news = VcpuNews::default();
+        }
+        self.listen(machine);
         if is_reset && self.index == BOOT_CPU {
             return Some(machine.boot_state.clone());
         }
-        let VcpuNews { startup, .. } = std::mem::take(&mut slot.news);
-        startup.map(real_mode)
+        self.news.init = false;
+        self.news.startup.take().map(real_mode)
     }
 
     fn begin(&mut self, inside: Inside<'_>, state: &VcpuState) -> Mtd {
@@ -83,11 +87,17 @@ fn real_mode(page: u8) -> VcpuState {
     const CR0: u64 = 0x6000_0010;
     let base = u64::from(page) << PAGE_SHIFT;
     let present = SegmentAttributes::PRESENT | SegmentAttributes::ACCESSED;
-    let system = |attributes| Segment { attributes, limit: LIMIT, ..Segment::default() };
-    let data = system(
-        present | SegmentAttributes::NOT_SYSTEM | SegmentAttributes::WRITABLE_OR_READABLE,
-    );
-    let table = DescriptorTable { base: 0, limit: LIMIT as u16 };
+    let system = |attributes| Segment {
+        attributes,
+        limit: LIMIT,
+        ..Segment::default()
+    };
+    let data =
+        system(present | SegmentAttributes::NOT_SYSTEM | SegmentAttributes::WRITABLE_OR_READABLE);
+    let table = DescriptorTable {
+        base: 0,
+        limit: LIMIT as u16,
+    };
     let mut state = VcpuState {
         rflags: Rflags::FIXED_1,
         cr0: Cr0::from_bits_retain(CR0),
@@ -119,6 +129,9 @@ mod tests {
         assert_eq!((code.selector, code.base, state.rip), (0x9a00, 0x9_a000, 0));
         assert_eq!(code.attributes.bits(), 0x9b);
         assert_eq!(state.segment(SegmentRegister::Ss).attributes.bits(), 0x93);
-        assert_eq!((state.tr.attributes.bits(), state.ldtr.attributes.bits()), (0x8b, 0x82));
+        assert_eq!(
+            (state.tr.attributes.bits(), state.ldtr.attributes.bits()),
+            (0x8b, 0x82)
+        );
     }
 }

@@ -44,24 +44,34 @@ fn table_to_abi(table: &DescriptorTable) -> abi::state::Segment {
 
 /// What [`Mtd::EMULATE`] delivers.
 pub(super) fn read(arch: &ArchState, physical_address_bits: u8) -> VcpuState {
-    VcpuState {
-        gpr: arch.gpr,
-        rip: arch.rip,
-        rflags: Rflags::from_bits_retain(arch.rflags),
-        cr0: Cr0::from_bits_retain(arch.cr0),
-        cr2: arch.cr2,
-        cr3: arch.cr3,
-        cr4: Cr4::from_bits_retain(arch.cr4),
-        efer: Efer::from_bits_retain(arch.efer),
-        segments: SEGMENTS.map(|(_, index)| from_abi(&arch.seg[index])),
+    let mut state = VcpuState {
         physical_address_bits,
         ..VcpuState::default()
+    };
+    read_into(&mut state, arch);
+    state
+}
+
+/// The same, in place.
+#[inline]
+pub(super) fn read_into(state: &mut VcpuState, arch: &ArchState) {
+    state.gpr = arch.gpr;
+    state.rip = arch.rip;
+    state.rflags = Rflags::from_bits_retain(arch.rflags);
+    state.cr0 = Cr0::from_bits_retain(arch.cr0);
+    state.cr2 = arch.cr2;
+    state.cr3 = arch.cr3;
+    state.cr4 = Cr4::from_bits_retain(arch.cr4);
+    state.efer = Efer::from_bits_retain(arch.efer);
+    for (segment, index) in SEGMENTS {
+        state.segments[segment as usize] = from_abi(&arch.seg[index]);
     }
 }
 
 /// The XMM registers, where they were delivered.
 pub(super) fn read_xmm(arch: &ArchState) -> [u128; 16] {
-    arch.xmm.map(|[low, high]| u128::from(high) << u64::BITS | u128::from(low))
+    arch.xmm
+        .map(|[low, high]| u128::from(high) << u64::BITS | u128::from(low))
 }
 
 /// Stores what an emulated instruction can change, and says what that is.
@@ -147,7 +157,10 @@ mod tests {
         assert_eq!(write(&mut arch, &state), Mtd::RIP | Mtd::RFLAGS);
         state.set_gpr(crate::state::Gpr::R15, 1);
         state.xmm = Some([7 << 64 | 5; 16]);
-        assert_eq!(write(&mut arch, &state), Mtd::RIP | Mtd::RFLAGS | Mtd::GPR | Mtd::XMM);
+        assert_eq!(
+            write(&mut arch, &state),
+            Mtd::RIP | Mtd::RFLAGS | Mtd::GPR | Mtd::XMM
+        );
         assert_eq!((arch.gpr[15], arch.xmm[3]), (1, [5, 7]));
         assert_eq!(read_xmm(&arch), [7 << 64 | 5; 16]);
     }

@@ -2,7 +2,7 @@
 
 use device_models::time::{Tsc, earliest};
 
-use crate::board::{Board, VcpuNews, VcpuSet};
+use crate::board::{Board, VcpuSet};
 use crate::exit_stats::ExitStats;
 use crate::kernel::Kernel;
 use crate::state::VcpuState;
@@ -23,7 +23,6 @@ pub(crate) struct Slot {
     pub(crate) activity: Activity,
     /// It was told to look here and has not done so yet.
     pub(crate) kicked: bool,
-    pub(crate) news: VcpuNews,
 }
 
 /// Who leaves the machine.
@@ -93,7 +92,8 @@ impl Machine {
             boot_state: VcpuState::default(),
             origin: 0,
             stats: stats.then(ExitStats::default),
-            flush_ticks: (u128::from(tsc_hz) * u128::from(FLUSH_US) / u128::from(US_PER_SECOND)) as u64,
+            flush_ticks: (u128::from(tsc_hz) * u128::from(FLUSH_US) / u128::from(US_PER_SECOND))
+                as u64,
             armed: None,
             flush_at: None,
             attend_at: None,
@@ -124,7 +124,11 @@ impl Machine {
     /// Brings the models up to `now`.
     #[inline]
     pub(super) fn catch_up(&mut self, now: Tsc) {
-        if self.board.deadline().is_some_and(|deadline| deadline <= now) {
+        if self
+            .board
+            .deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
             self.board.expire(now);
         }
     }
@@ -136,9 +140,36 @@ impl Machine {
         }
     }
 
-    /// Finds out what others have to be told when `who` leaves.
+    /// Finds out what others have to be told when `who` leaves: mostly nothing.
     #[inline]
-    pub(super) fn close(&mut self, now: Tsc, who: Who) -> Errands {
+    pub(super) fn close(&mut self, now: Tsc, who: Who) -> Option<Errands> {
+        let deadline = self.deadline();
+        let must_arm = match who {
+            // It waits for the deadline itself.
+            Who::Waiting(_) => false,
+            Who::Timer => {
+                self.armed = deadline;
+                false
+            }
+            Who::Vcpu(_) | Who::Entrypoint => match (deadline, self.armed) {
+                (Some(deadline), Some(armed)) => deadline < armed,
+                (deadline, None) => deadline.is_some(),
+                (None, _) => false,
+            },
+        };
+        let nothing_else = !self.board.concerns_others()
+            && self.life == Life::Running
+            && self.flush_at.is_none()
+            && self.attend_at.is_none();
+        if nothing_else && !must_arm {
+            return None;
+        }
+        Some(self.run_round(now, who))
+    }
+
+    /// The round of those who may have to be told something.
+    #[inline(never)]
+    fn run_round(&mut self, now: Tsc, who: Who) -> Errands {
         let mut errands = Errands::default();
         let marked = self.board.take_marked();
         if !marked.is_empty() {
@@ -153,7 +184,6 @@ impl Machine {
     }
 
     /// Makes sure that somebody is there at the deadline.
-    #[inline]
     fn set_timer(&mut self, who: Who, errands: &mut Errands) {
         match who {
             // It waits for the deadline itself.
@@ -171,20 +201,9 @@ impl Machine {
     }
 
     fn kick(&mut self, marked: VcpuSet, me: Option<usize>, errands: &mut Errands) {
-        for vcpu in marked.iter() {
-            let news = self.board.take_news(vcpu);
-            let pending = self.board.interrupt_pending(vcpu);
-            let Some(slot) = self.slots.get_mut(vcpu) else {
-                continue;
-            };
-            if news.init {
-                slot.news = news;
-            } else {
-                slot.news.nmi |= news.nmi;
-                slot.news.startup = news.startup.or(slot.news.startup);
-            }
-            let something = pending || slot.news != VcpuNews::default();
-            if something && Some(vcpu) != me {
+        for vcpu in marked.iter().filter(|vcpu| Some(*vcpu) != me) {
+            let something = self.board.interrupt_pending(vcpu) || self.board.has_news(vcpu);
+            if something && let Some(slot) = self.slots.get_mut(vcpu) {
                 errands.tell(vcpu, slot);
             }
         }
@@ -206,8 +225,6 @@ impl Machine {
     pub(super) fn restart(&mut self, me: usize) -> Errands {
         let mut errands = Errands::default();
         for (vcpu, slot) in self.slots.iter_mut().enumerate() {
-            let kicked = Slot { activity: slot.activity, kicked: slot.kicked, ..Slot::default() };
-            *slot = kicked;
             if vcpu != me {
                 errands.tell(vcpu, slot);
             }
@@ -215,7 +232,6 @@ impl Machine {
         errands
     }
 
-    #[inline]
     fn flush(&mut self, now: Tsc, who: Who, errands: &mut Errands) {
         let waits = matches!(who, Who::Waiting(_));
         let serial = self.board.serial();
@@ -273,11 +289,7 @@ impl Errands {
     }
 
     /// Runs them.
-    #[inline]
     pub(super) fn run(self, kernel: &impl Kernel) {
-        if self == Errands::default() {
-            return;
-        }
         self.recall.iter().for_each(|vcpu| kernel.recall(vcpu));
         self.wake.iter().for_each(|vcpu| kernel.wake(vcpu));
         if self.rearm {

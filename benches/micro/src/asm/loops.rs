@@ -1,4 +1,5 @@
-//! Loops of a thread around one operation. The rows say how many of their instructions are user mode's.
+//! Loops of a thread around one operation. The rows say how many of their instructions are user mode's. They are not inlined, so
+//! that a debugger finds them.
 
 use super::timed;
 use crate::memory::LARGE;
@@ -30,17 +31,20 @@ pub fn handler_stamp() {
 }
 
 /// A hypercall that does not exist: instructions 2 + loop.
+#[inline(never)]
 pub fn null() -> u64 {
     timed!(["mov edi, {rdi}", "syscall"] rdi = const NULL,)
 }
 
 /// A call to portal `PT` with tag `TAG`; the words are whatever is in the registers: 3 + loop.
+#[inline(never)]
 pub fn call<const PT: u64, const TAG: u64>() -> u64 {
     timed!(["mov edi, {rdi}", "mov esi, {tag}", "syscall"]
         rdi = const PT << SEL_SHIFT | Number::Call as u64, tag = const TAG,)
 }
 
 /// The same with four words of its own: 7 + loop.
+#[inline(never)]
 pub fn call_with_words<const PT: u64>() -> u64 {
     timed!([
         "mov edi, {rdi}",
@@ -61,18 +65,21 @@ pub fn pass_capability(utcb: u64) {
 }
 
 /// Up and down: 5 + loop.
+#[inline(never)]
 pub fn up_down() -> u64 {
     timed!(["mov edi, {up}", "syscall", "mov edi, {down}", "xor esi, esi", "syscall"]
         up = const rdi(Number::SmUp, 0, selectors::PING), down = const rdi(Number::SmDown, 0, selectors::PING),)
 }
 
 /// Up for the other thread, and down until that has answered: 5 + loop.
+#[inline(never)]
 pub fn ping() -> u64 {
     timed!(["mov edi, {up}", "syscall", "mov edi, {down}", "xor esi, esi", "syscall"]
         up = const rdi(Number::SmUp, 0, selectors::PING), down = const rdi(Number::SmDown, 0, selectors::PONG),)
 }
 
 /// The other thread: 5 and a jump.
+#[inline(never)]
 pub fn pong() -> u64 {
     // SAFETY: hypercalls that change no memory, for ever.
     unsafe {
@@ -86,6 +93,7 @@ pub fn pong() -> u64 {
 const NEXT: u64 = 1 << SEL_SHIFT;
 
 /// Creates semaphores at successive selectors: 6 + loop.
+#[inline(never)]
 pub fn create_sm() -> u64 {
     timed!(["mov rdi, r14", "xor esi, esi", "xor edx, edx", "mov r8, {none}", "syscall", "add r14, {next}"]
         none = const Sel::NONE.0, next = const NEXT,
@@ -93,6 +101,7 @@ pub fn create_sm() -> u64 {
 }
 
 /// Creates portals at successive selectors: 7 + loop.
+#[inline(never)]
 pub fn create_pt() -> u64 {
     timed!(["mov rdi, r14", "xor esi, esi", "mov edx, {ec}", "mov r8d, {ip}", "xor r9d, r9d", "syscall", "add r14, {next}"]
         ec = const selectors::HANDLERS.0, ip = const abi::PAGE_SIZE, next = const NEXT,
@@ -103,6 +112,7 @@ pub fn create_pt() -> u64 {
 const LOCAL: u64 = 1;
 
 /// Creates local ECs on CPU 0 with successive UTCBs from `utcb` on: 8 + loop.
+#[inline(never)]
 pub fn create_ec(utcb: u64) -> u64 {
     timed!(["mov rdi, r14", "xor esi, esi", "mov rdx, r15", "mov r8d, {sp}", "xor r9d, r9d", "syscall",
             "add r14, {next}", "add r15, {page}"]
@@ -111,6 +121,7 @@ pub fn create_ec(utcb: u64) -> u64 {
 }
 
 /// Creates domains with an object and a memory space, at successive selectors by three: 15 + loop.
+#[inline(never)]
 pub fn create_pd<const QUOTA: u64>() -> u64 {
     timed!([
         "mov rdi, r14", "xor esi, esi", "mov edx, {quota}", "syscall",
@@ -130,6 +141,7 @@ const fn from(space: Sel, rights: u64) -> u64 {
 }
 
 /// Delegates `COUNT` capabilities to the other domain: 6 + loop.
+#[inline(never)]
 pub fn delegate_caps<const COUNT: u64>() -> u64 {
     timed!(["mov edi, {to}", "mov rsi, {from}", "mov edx, {src}", "mov r8d, {dst}", "mov r9d, {count}", "syscall"]
         to = const rdi(Number::Delegate, 0, selectors::DOMAIN_OBJ), from = const from(root::OBJ, Perms::ALL.bits() as u64),
@@ -137,6 +149,7 @@ pub fn delegate_caps<const COUNT: u64>() -> u64 {
 }
 
 /// Delegates the page numbered `src` of this task to successive pages of the other domain from `dst` on: 7 + loop.
+#[inline(never)]
 pub fn delegate_page(src: u64, dst: u64) -> u64 {
     timed!(["mov edi, {to}", "mov rsi, {from}", "mov rdx, r14", "mov r8, r15", "mov r9d, 1", "syscall", "inc r15"]
         to = const rdi(Number::Delegate, 0, selectors::DOMAIN_MEM), from = const from(root::MEM, 1),
@@ -144,6 +157,7 @@ pub fn delegate_page(src: u64, dst: u64) -> u64 {
 }
 
 /// Delegates the large physical page numbered `src` to successive large pages of the other domain: 7 + loop.
+#[inline(never)]
 pub fn delegate_large(src: u64, dst: u64) -> u64 {
     timed!(["mov edi, {to}", "mov rsi, {from}", "mov rdx, r14", "mov r8, r15", "mov r9d, {count}", "syscall",
             "add r15, {count}"]
@@ -152,6 +166,7 @@ pub fn delegate_large(src: u64, dst: u64) -> u64 {
 }
 
 /// Raises an exception; its handler skips the instruction, which is two bytes long: 1 + loop.
+#[inline(never)]
 pub fn invalid_instruction() {
     timed!(["ud2"]);
 }

@@ -5,7 +5,7 @@ use crate::kit::object::{self, must};
 use crate::kit::{memory, time};
 use crate::sys::context::{self, SLOTS, STACK_PAGES};
 use crate::sys::hypercall::Message;
-use abi::cap::{Perms, Sel};
+use abi::cap::{Perms, Sel, root};
 use abi::hypercall::{CpuId, CreateEc, CreateSc, EcBody};
 use abi::state::Mtd;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,7 +26,13 @@ impl Slot {
         FREE[word].fetch_and(!bit, Relaxed);
         if MAPPED[word].fetch_or(bit, Relaxed) & bit == 0 {
             let phys = memory::pages(STACK_PAGES);
-            memory::map(Sel(2), phys, context::stack_at(index), STACK_PAGES, memory::RW);
+            memory::map(
+                root::MEM,
+                phys,
+                context::stack_at(index),
+                STACK_PAGES,
+                memory::RW,
+            );
         }
         Self(index)
     }

@@ -65,7 +65,14 @@ impl Domain {
     /// Makes the stack of a slot accessible.
     pub fn map_stack(&self, slot: u64) {
         if *self != ROOT {
-            memory::transfer(root::MEM, self.mem, stack_at(slot), stack_at(slot), STACK_PAGES, memory::RW);
+            memory::transfer(
+                root::MEM,
+                self.mem,
+                stack_at(slot),
+                stack_at(slot),
+                STACK_PAGES,
+                memory::RW,
+            );
         }
     }
 

@@ -7,8 +7,8 @@ use crate::sys::memory::cell;
 use crate::sys::utcb;
 use abi::cap::Sel;
 use abi::event::host;
-use abi::state::{Mtd, gpr, word};
 use abi::message::Tag;
+use abi::state::{Mtd, gpr, word};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Portals of all events of threads on one CPU.
@@ -87,7 +87,13 @@ const TRAP_FLAG: u64 = 1 << 8;
 /// Probes keep the address behind the instruction in R12. RAX tells them that there was an event.
 extern "sysv64" fn record(message: &mut Message) {
     let cells = message.id >> 8;
-    let words = [message.id & 0xff, message.words[0], message.words[1], message.words[2], message.words[3]];
+    let words = [
+        message.id & 0xff,
+        message.words[0],
+        message.words[1],
+        message.words[2],
+        message.words[3],
+    ];
     for (i, word) in (1..).zip(words) {
         cell(cells + i).store(word, Relaxed);
     }

@@ -37,7 +37,9 @@ fn ranges() -> &'static [Range] {
 
 /// Ranges of a kind.
 pub fn of_kind(kind: RangeKind) -> impl Iterator<Item = &'static Range> {
-    ranges().iter().filter(move |range| range.kind == kind as u32)
+    ranges()
+        .iter()
+        .filter(move |range| range.kind == kind as u32)
 }
 
 fn is_free(base: u64, size: u64) -> bool {
@@ -54,7 +56,10 @@ fn is_free(base: u64, size: u64) -> bool {
 pub fn init() -> bool {
     let end = of_kind(RangeKind::Free).map(|r| r.base + r.size).max();
     let candidates = (0..end.unwrap_or(0) / LARGE).map(|i| i * LARGE);
-    let Some(base) = candidates.filter(|&at| at >= LARGE).find(|&at| is_free(at, RESERVE)) else {
+    let Some(base) = candidates
+        .filter(|&at| at >= LARGE)
+        .find(|&at| is_free(at, RESERVE))
+    else {
         return false;
     };
     BASE.store(base, Relaxed);
@@ -120,7 +125,14 @@ pub fn area() -> u64 {
 ///
 /// # Errors
 /// What the kernel says.
-pub fn delegate(from: Sel, to: Sel, src: u64, dst: u64, count: u64, rights: MemRights) -> Result<u64, Status> {
+pub fn delegate(
+    from: Sel,
+    to: Sel,
+    src: u64,
+    dst: u64,
+    count: u64,
+    rights: MemRights,
+) -> Result<u64, Status> {
     let call = Delegate {
         from,
         to,

@@ -6,6 +6,6 @@ pub mod events;
 pub mod image;
 pub mod memory;
 pub mod object;
+pub mod tables;
 pub mod time;
 pub mod vcpu;
-pub mod tables;

@@ -3,7 +3,7 @@
 use crate::sys::hypercall::{invoke, simple};
 use abi::cap::{Perms, Sel, root};
 use abi::hypercall::{
-    Args, CreatePd, CreatePt, CreateSm, CtrlPd, Delegate, Number, SpaceKind, CreateSpace,
+    Args, CreatePd, CreatePt, CreateSm, CreateSpace, CtrlPd, Delegate, Number, SpaceKind,
 };
 use abi::state::Mtd;
 use abi::status::Status;
@@ -119,7 +119,11 @@ pub fn try_destroy(sel: Sel) -> Result<u64, Status> {
 /// Destroys an object that the checks made.
 pub fn destroy(sel: Sel) {
     if let Err(status) = try_destroy(sel) {
-        crate::report::check("destruction of an object of the checks", Err(status), Ok(()));
+        crate::report::check(
+            "destruction of an object of the checks",
+            Err(status),
+            Ok(()),
+        );
     }
 }
 

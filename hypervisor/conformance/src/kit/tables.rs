@@ -15,7 +15,7 @@ pub fn fill() {
         object::remove(sel);
     }
     let page = memory::pages(1);
-    let mut touch = |at: u64| {
+    let touch = |at: u64| {
         memory::map(root::MEM, page, at, 1, memory::RW);
         memory::unmap(root::MEM, at, 1);
     };

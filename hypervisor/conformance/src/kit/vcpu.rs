@@ -10,11 +10,13 @@ use crate::sys::memory::cell;
 use crate::sys::utcb;
 use abi::cap::{MemRights, Sel, root};
 use abi::event::guest;
+use abi::hip::Features;
 use abi::hypercall::{CpuId, CreateEc, CreateSc, CreateSpace, EcBody, SpaceKind};
 use abi::message::Tag;
 use abi::state::{ArchState, Controls, Mtd, gpr, seg, word};
 use abi::status::Status;
 use core::sync::atomic::Ordering::Relaxed;
+use runtime::sys::physical::information_page;
 
 /// Where guests have their code. Their data is at 0: interrupt vectors and the words of the programs.
 pub const CODE_AT: u64 = 0x1000;
@@ -111,10 +113,16 @@ impl Machine {
         let guest = object::space(root::PD, SpaceKind::Guest);
         let phys = pages(2);
         let data = window(phys, 2);
-        guest_code::copy(code, data + CODE_AT);
-        guest_code::copy(Code::Irq, data + IRQ_AT);
+        guest_code::copy(code, data + CODE_AT, is_vmx());
+        guest_code::copy(Code::Irq, data + IRQ_AT, is_vmx());
         crate::sys::memory::store(data + u64::from(IRQ_VECTOR) * 4, IRQ_AT);
-        map(guest, phys, 0, 2, MemRights::READ | MemRights::WRITE | MemRights::EXEC);
+        map(
+            guest,
+            phys,
+            0,
+            2,
+            MemRights::READ | MemRights::WRITE | MemRights::EXEC,
+        );
         let cells = fresh_cells(at::TOTAL);
         let handler = Handler::create(handler_cpu, handle);
         let base = object::fresh_range(guest::COUNT);
@@ -267,6 +275,11 @@ impl Drop for Machine {
     }
 }
 
+/// Whether the vendor is Intel.
+pub fn is_vmx() -> bool {
+    Features::from_bits_truncate(information_page().features).contains(Features::VMX)
+}
+
 /// CR0 in real mode: ET.
 pub const CR0_REAL: u64 = 0x10;
 
@@ -301,7 +314,10 @@ extern "sysv64" fn handle(message: &mut Message) {
     put(at::LEFTOVERS, crate::sys::extended::leftovers());
     put(at::EVENT, event);
     let fields = [at::REASON, at::INFO1, at::INFO2, at::RIP];
-    fields.into_iter().zip(message.words).for_each(|(index, value)| put(index, value));
+    fields
+        .into_iter()
+        .zip(message.words)
+        .for_each(|(index, value)| put(index, value));
     put(at::RAX, utcb::read(word::GPR + gpr::RAX));
     put(at::XMM0, utcb::read(word::XMM));
     put(at::INST_LEN, utcb::read(word::INST_LEN_INTERRUPTIBILITY));
@@ -337,7 +353,8 @@ const INITIAL: Mtd = Mtd::GPR
     .union(Mtd::CTRL)
     .union(Mtd::XMM);
 
-/// Registers of a CPU in real mode (SDM vol. 3, table 10-1), but for CR4: OSFXSR, so that there is SSE.
+/// Registers of a CPU in real mode (SDM vol. 3, table 10-1), but for CR4: OSFXSR, so that there is SSE; and for EFER: LME, so that
+/// paging leads to long mode.
 fn real_mode(cr0: u64, xmm0: u64) {
     const CODE: u64 = 0x9b;
     const DATA: u64 = 0x93;
@@ -345,6 +362,7 @@ fn real_mode(cr0: u64, xmm0: u64) {
     const TSS: u64 = 0x8b;
     const LIMIT: u64 = 0xffff << 32;
     const OSFXSR: u64 = 1 << 9;
+    const EFER_LME: u64 = 1 << 8;
     (0..size_of::<ArchState>() / 8).for_each(|i| utcb::write(i, 0));
     utcb::write(word::RIP, CODE_AT);
     utcb::write(word::RFLAGS, 2);
@@ -362,11 +380,15 @@ fn real_mode(cr0: u64, xmm0: u64) {
     for (index, attributes) in segments {
         utcb::write(word::SEG + index * 2, attributes << 16 | LIMIT);
     }
+    utcb::write(word::EFER, EFER_LME);
     utcb::write(word::CR0, cr0);
     utcb::write(word::CR4, OSFXSR);
     utcb::write(word::DR6, 0xffff_0ff0);
     utcb::write(word::DR7, 0x400);
     utcb::write(word::PAT, 0x0007_0406_0007_0406);
-    utcb::write(word::ACTIVITY_CONTROLS, u64::from(Controls::HLT.bits()) << 32);
+    utcb::write(
+        word::ACTIVITY_CONTROLS,
+        u64::from(Controls::HLT.bits()) << 32,
+    );
     utcb::write(word::XMM, xmm0);
 }

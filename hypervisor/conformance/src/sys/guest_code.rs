@@ -5,7 +5,7 @@ use core::arch::global_asm;
 
 global_asm!(
     ".pushsection .rodata.guest,\"a\",@progbits",
-    ".irp name, tour, count, sti, irq, xmm, peek, msr",
+    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes",
     ".global guest_\\name",
     ".global guest_\\name\\()_end",
     ".endr",
@@ -77,7 +77,65 @@ global_asm!(
     "vmmcall",
     "2: jmp 2b",
     "guest_msr_end:",
+    // Protected mode, then long mode (EFER.LME is set), leaving by VMMCALL in both. Then whatever is injected; and a single step.
+    // Descriptor tables are where the check puts them. CR0 gains NE together with PE.
+    "guest_modes:",
+    "xor bx, bx",
+    "mov ds, bx",
+    "lgdt [0x700]",
+    "mov eax, cr0",
+    "or eax, 0x21",
+    "mov cr0, eax",
+    ".byte 0x66, 0xea", // far jump, 32-bit offset
+    ".long 0x1000 + (2f - guest_modes)",
+    ".short 0x08",
+    ".code32",
+    "2:",
+    "mov bx, 0x10",
+    "mov ds, bx",
+    "mov ss, bx",
+    "mov eax, cr0",
+    "vmmcall",
+    "mov eax, 0x2000",
+    "mov cr3, eax",
+    "mov eax, cr4",
+    "or eax, 0x20",
+    "mov cr4, eax",
+    "mov eax, cr0",
+    "or eax, 0x80000000",
+    "mov cr0, eax",
+    ".byte 0xea",
+    ".long 0x1000 + (3f - guest_modes)",
+    ".short 0x18",
     ".code64",
+    "3:",
+    "lidt [0x738]",
+    "movabs rax, 0x1122334455667788",
+    "vmmcall",
+    "mov rax, 4",
+    "vmmcall",
+    "pushfq",
+    "or qword ptr [rsp], 0x100",
+    "popfq",
+    "nop",
+    "mov rax, 5",
+    "vmmcall",
+    "2: jmp 2b",
+    // Handlers, at fixed offsets.
+    ".org guest_modes + 0xa0",
+    "mov rax, 1",
+    "vmmcall",
+    "and qword ptr [rsp + 16], ~0x100",
+    "iretq",
+    ".org guest_modes + 0xc0",
+    "mov rax, 2",
+    "vmmcall",
+    "iretq",
+    ".org guest_modes + 0xe0",
+    "pop rax",
+    "vmmcall",
+    "iretq",
+    "guest_modes_end:",
     ".popsection",
 );
 
@@ -96,6 +154,8 @@ unsafe extern "C" {
     static guest_peek_end: u8;
     static guest_msr: u8;
     static guest_msr_end: u8;
+    static guest_modes: u8;
+    static guest_modes_end: u8;
 }
 
 /// A program.
@@ -109,10 +169,15 @@ pub enum Code {
     Xmm,
     Peek,
     Msr,
+    Modes,
 }
 
-/// Copies a program to a window.
-pub fn copy(code: Code, to: u64) {
+/// VMMCALL, and the last byte of VMCALL, which has the same others (APM vol. 3, VMMCALL; SDM vol. 3, VMCALL).
+const VMMCALL: [u8; 3] = [0x0f, 0x01, 0xd9];
+const VMCALL_END: u8 = 0xc1;
+
+/// Copies a program to a window; for VMX with VMCALL in place of VMMCALL.
+pub fn copy(code: Code, to: u64, is_vmx: bool) {
     let (from, end) = match code {
         Code::Tour => (&raw const guest_tour, &raw const guest_tour_end),
         Code::Count => (&raw const guest_count, &raw const guest_count_end),
@@ -121,8 +186,16 @@ pub fn copy(code: Code, to: u64) {
         Code::Xmm => (&raw const guest_xmm, &raw const guest_xmm_end),
         Code::Peek => (&raw const guest_peek, &raw const guest_peek_end),
         Code::Msr => (&raw const guest_msr, &raw const guest_msr_end),
+        Code::Modes => (&raw const guest_modes, &raw const guest_modes_end),
     };
     for i in 0..end.addr() - from.addr() {
-        store_byte(to + i as u64, load_byte((from.addr() + i) as u64));
+        let at = (from.addr() + i) as u64;
+        let ends_call = i >= 2 && [at - 2, at - 1, at].map(load_byte) == VMMCALL;
+        let byte = if is_vmx && ends_call {
+            VMCALL_END
+        } else {
+            load_byte(at)
+        };
+        store_byte(to + i as u64, byte);
     }
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::AtomicU64;
 /// Where the cells are mapped in all domains.
 pub const CELLS_AT: u64 = 0x3000_0000;
 /// Pages of cells.
-pub const CELL_PAGES: u64 = 4;
+pub const CELL_PAGES: u64 = 64;
 
 /// Cell `index`.
 pub fn cell(index: u64) -> &'static AtomicU64 {
@@ -42,6 +42,8 @@ pub fn store_byte(address: u64, value: u8) {
 pub fn execute(address: u64) -> u64 {
     let result;
     // SAFETY: the caller has put code there that returns and changes RAX only; a fault is part of the check.
-    unsafe { core::arch::asm!("call {}", in(reg) address, lateout("rax") result, clobber_abi("sysv64")) };
+    unsafe {
+        core::arch::asm!("call {}", in(reg) address, lateout("rax") result, clobber_abi("sysv64"))
+    };
     result
 }

@@ -29,8 +29,6 @@ macro_rules! probes {
 }
 
 probes! {
-    /// Nothing.
-    nothing: "nop";
     /// Undefined opcode.
     ud2: "ud2";
     /// HLT.
@@ -91,8 +89,6 @@ probes! {
     flat_fs: "mov ecx, 0x1b", "mov fs, ecx";
     /// Word at FS:0.
     load_fs: "mov rax, fs:[0]";
-    /// UMIP: store of the GDT register.
-    sgdt: "sub rsp, 16", "sgdt [rsp]", "mov rax, [rsp + 2]", "add rsp, 16";
 }
 
 /// Runs a probe.

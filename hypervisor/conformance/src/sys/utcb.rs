@@ -8,7 +8,9 @@ use abi::{PAGE_SIZE, hip};
 fn current() -> *mut Utcb {
     let sp: u64;
     // SAFETY: reads a register.
-    unsafe { core::arch::asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags))
+    };
     if (slot_base(0)..slot_base(SLOTS)).contains(&sp) {
         ((sp | (SLOT_SIZE - 1)) - (PAGE_SIZE - 1)) as *mut Utcb
     } else {
@@ -25,7 +27,12 @@ pub fn read(index: usize) -> u64 {
 /// Writes the 64-bit word `index` of the page.
 pub fn write(index: usize, value: u64) {
     // SAFETY: as in `read`.
-    unsafe { current().cast::<u64>().add(index % 512).write_volatile(value) }
+    unsafe {
+        current()
+            .cast::<u64>()
+            .add(index % 512)
+            .write_volatile(value)
+    }
 }
 
 /// Capability item `index`.

@@ -10,6 +10,7 @@ use crate::sys::context::{portal_entry, stack_pointer, thread_entry, utcb_at};
 use crate::sys::hypercall::{enter, invoke, status};
 use crate::sys::memory::cell;
 use crate::topic::space::has_guests;
+use abi::PAGE_SIZE;
 use abi::cap::{Perms, Sel, root};
 use abi::hypercall::{
     CpuId, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, EcBody, SpaceKind,
@@ -28,10 +29,10 @@ const SLOTS_PER_PAGE: u64 = 4;
 /// The topic.
 pub fn run() {
     let domain = Domain::bare(QUOTA);
-    let first = fresh_range(COUNT);
+    let (first, utcbs) = (fresh_range(COUNT), area());
     // UTCBs need tables in their domain, which stay.
     for round in 0..2 {
-        each(domain, first, round == 1);
+        each(domain, first, utcbs, round == 1);
     }
     domain.destroy();
     everything();
@@ -39,9 +40,17 @@ pub fn run() {
 }
 
 /// A thousand of a kind, made by `make` and destroyed in an order that differs from that of their creation.
-fn thousand(name: &str, domain: Domain, first: Sel, checked: bool, make: impl Fn(Sel, u64) -> Result<(), Status>) {
+fn thousand(
+    name: &str,
+    domain: Domain,
+    first: Sel,
+    checked: bool,
+    make: impl Fn(Sel, u64) -> Result<(), Status>,
+) {
     let before = (figures(domain.pd), figures(root::PD));
-    let made = (0..COUNT).take_while(|&i| make(first.offset(i), i).is_ok()).count() as u64;
+    let made = (0..COUNT)
+        .take_while(|&i| make(first.offset(i), i).is_ok())
+        .count() as u64;
     let during = figures(domain.pd);
     for i in 0..made {
         object::destroy(first.offset(i * 7 % made));
@@ -50,13 +59,20 @@ fn thousand(name: &str, domain: Domain, first: Sel, checked: bool, make: impl Fn
     let after = (figures(domain.pd), figures(root::PD));
     if checked {
         check(name, (made, after), (COUNT, before));
-        holds("and were paid", during[1] > before.0[1] && during[1] >= COUNT / SLOTS_PER_PAGE);
+        holds(
+            "and were paid",
+            during[1] > before.0[1] && during[1] >= COUNT / SLOTS_PER_PAGE,
+        );
     }
 }
 
-fn each(domain: Domain, first: Sel, checked: bool) {
+fn each(domain: Domain, first: Sel, utcbs: u64, checked: bool) {
     let pd = domain.pd;
-    let kinds = [("port spaces", SpaceKind::Pio), ("guest spaces", SpaceKind::Guest), ("MSR spaces", SpaceKind::Msr)];
+    let kinds = [
+        ("port spaces", SpaceKind::Pio),
+        ("guest spaces", SpaceKind::Guest),
+        ("MSR spaces", SpaceKind::Msr),
+    ];
     thousand("semaphores", domain, first, checked, |dst, id| {
         try_call(
             CreateSm {
@@ -81,11 +97,22 @@ fn each(domain: Domain, first: Sel, checked: bool) {
     });
     for (name, kind) in kinds.into_iter().take(if has_guests() { 3 } else { 1 }) {
         // A port space is four pages, which not even this account has a thousand times: fewer are as good.
-        let created = (0..COUNT / 4).map(|i| try_call(CreateSpace { dst: first.offset(i), pd, kind }.encode()));
-        holds(name, created.filter(Result::is_ok).count() as u64 == COUNT / 4);
+        let created = (0..COUNT / 4).map(|i| {
+            try_call(
+                CreateSpace {
+                    dst: first.offset(i),
+                    pd,
+                    kind,
+                }
+                .encode(),
+            )
+        });
+        holds(
+            name,
+            created.filter(Result::is_ok).count() as u64 == COUNT / 4,
+        );
         (0..COUNT / 4).for_each(|i| object::destroy(first.offset(i)));
     }
-    let area = area();
     let ec = |dst, body| CreateEc {
         dst,
         pd,
@@ -93,18 +120,14 @@ fn each(domain: Domain, first: Sel, checked: bool) {
         event_base: Sel(0),
         body,
     };
-    let utcb = |i| area + i * 4096;
-    if !checked {
-        // The same addresses in both rounds.
-        cell(STABLE_AREA).store(area, Relaxed);
-    }
-    let stable = cell(STABLE_AREA).load(Relaxed);
     let body = |i| EcBody::Thread {
-        utcb: utcb(i) - area + stable,
+        utcb: utcbs + i * PAGE_SIZE,
         sp: 0x1000,
         ip: 0x1000,
     };
-    thousand("threads", domain, first, checked, |dst, i| try_call(ec(dst, body(i)).encode()));
+    thousand("threads", domain, first, checked, |dst, i| {
+        try_call(ec(dst, body(i)).encode())
+    });
     let slot = Slot::allocate();
     let local = EcBody::Local {
         utcb: utcb_at(slot.0),
@@ -134,7 +157,7 @@ fn each(domain: Domain, first: Sel, checked: bool) {
     object::destroy(handler);
     let thread = object::fresh();
     let waiting = EcBody::Thread {
-        utcb: stable,
+        utcb: utcbs,
         sp: 0x1000,
         ip: thread_entry(),
     };
@@ -156,9 +179,6 @@ fn each(domain: Domain, first: Sel, checked: bool) {
     object::destroy(thread);
 }
 
-/// Index of a cell of this topic's own: where UTCBs are in all rounds.
-const STABLE_AREA: u64 = 2000;
-
 extern "sysv64" fn spin(index: u64) {
     loop {
         cell(index).fetch_add(1, Relaxed);
@@ -172,9 +192,13 @@ fn everything() {
     for _ in 0..5 {
         let domain = Domain::create(1000);
         let cells = fresh_cells(u64::from(cpus));
-        let threads: alloc::vec::Vec<_> =
-            (0..cpus).map(|cpu| Thread::start(Setup::on(cpu).inside(domain), spin, cells + u64::from(cpu))).collect();
-        holds("its threads run", eventually(|| (0..cpus.into()).all(|i| cell(cells + i).load(Relaxed) > 0)));
+        let threads: alloc::vec::Vec<_> = (0..cpus)
+            .map(|cpu| Thread::start(Setup::on(cpu).inside(domain), spin, cells + u64::from(cpu)))
+            .collect();
+        holds(
+            "its threads run",
+            eventually(|| (0..cpus.into()).all(|i| cell(cells + i).load(Relaxed) > 0)),
+        );
         let first = fresh_range(100);
         for (i, kind) in (0..).zip([SpaceKind::Pio, SpaceKind::Guest, SpaceKind::Msr]) {
             let call = CreateSpace {
@@ -211,6 +235,10 @@ const FREE: u64 = 1000;
 
 /// Makes semaphores and domains until nothing more can be made, and on and on.
 extern "sysv64" fn explode(cells: u64) {
+    // All threads are made before the account is used up.
+    while cell(cells + 2).load(Relaxed) == 0 {
+        core::hint::spin_loop();
+    }
     let mut next = FREE;
     loop {
         let sm = CreateSm {
@@ -227,7 +255,11 @@ extern "sysv64" fn explode(cells: u64) {
         };
         for args in [sm.encode(), pd.encode()] {
             let result = status(enter(args).rax);
-            let index = if result == Status::OutOfMemory { cells + 1 } else { cells };
+            let index = if result == Status::OutOfMemory {
+                cells + 1
+            } else {
+                cells
+            };
             cell(index).fetch_add(1, Relaxed);
         }
         next = FREE + (next + 2 - FREE) % 20_000;
@@ -239,11 +271,16 @@ fn bomb() {
     let before = figures(root::PD);
     let (bad, good) = (Domain::create(300), pd(100));
     bad.grant(bad.pd, OWN_PD, Perms::ALL.difference(Perms::DESTROY));
-    let cells = fresh_cells(2);
+    let cells = fresh_cells(3);
     let cpus = information_page().cpu_count as u16;
-    let bombs: alloc::vec::Vec<_> =
-        (0..cpus).map(|cpu| Thread::start(Setup::on(cpu).inside(bad), explode, cells)).collect();
-    holds("the account of one is used up", eventually(|| cell(cells + 1).load(Relaxed) > 1000));
+    let bombs: alloc::vec::Vec<_> = (0..cpus)
+        .map(|cpu| Thread::start(Setup::on(cpu).inside(bad), explode, cells))
+        .collect();
+    cell(cells + 2).store(1, Relaxed);
+    holds(
+        "the account of one is used up",
+        eventually(|| cell(cells + 1).load(Relaxed) > 1000),
+    );
     let used = figures(bad.pd);
     holds("but not more", used[1] <= used[0]);
     let first = fresh_range(400);
@@ -254,9 +291,21 @@ fn bomb() {
         receiver: Sel::NONE,
         id: 0,
     };
-    let made = (0..400).filter(|&i| invoke(call(i).encode()).is_ok()).count();
+    let made = (0..400)
+        .filter(|&i| invoke(call(i).encode()).is_ok())
+        .count();
     check("another one has all of its own", made, 400);
-    check("and no more", try_call(CreateSm { dst: object::fresh(), ..call(0) }.encode()), Err(Status::OutOfMemory));
+    check(
+        "and no more",
+        try_call(
+            CreateSm {
+                dst: object::fresh(),
+                ..call(0)
+            }
+            .encode(),
+        ),
+        Err(Status::OutOfMemory),
+    );
     bad.destroy();
     pause(1);
     bombs.into_iter().for_each(drop);

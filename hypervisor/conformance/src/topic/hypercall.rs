@@ -1,14 +1,15 @@
 //! Numbers that are no hypercalls, and for every capability that a hypercall names: what is refused.
 
-use crate::kit::context::{Handler, Thread, Setup};
+use crate::kit::context::{Handler, Setup, Thread};
 use crate::kit::object::{self, copy, fresh};
 use crate::report::{check, holds};
-use crate::sys::context::{portal_entry, utcb_at, stack_pointer, thread_entry};
+use crate::sys::context::{portal_entry, stack_pointer, thread_entry, utcb_at};
 use crate::sys::hypercall::{Message, enter, simple, status};
 use abi::cap::{Perms, Sel, root};
 use abi::hypercall::{
-    Args, AssignInt, COUNT, CpuId, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, CtrlEc, CtrlHw, CtrlPd, CtrlPt,
-    Delegate, EcBody, HwOp, IntSource, NULL, Number, SmDown, SpaceKind, rdi,
+    Args, AssignInt, COUNT, CpuId, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace,
+    CtrlEc, CtrlHw, CtrlPd, CtrlPt, Delegate, EcBody, HwOp, IntSource, NULL, Number, SmDown,
+    SpaceKind, rdi,
 };
 use abi::state::Mtd;
 use abi::status::Status;
@@ -352,13 +353,28 @@ fn refused(args: Args) -> bool {
 /// A use with a capability that must not do.
 fn check_use(objects: &Objects, used: &Use) {
     let good = objects.of(used.kind);
-    let null = [Sel(91), Sel(Sel::COUNT - 1), Sel(Sel::COUNT), Sel(u64::from(u32::MAX >> 1))];
+    let null = [
+        Sel(91),
+        Sel(Sel::COUNT - 1),
+        Sel(Sel::COUNT),
+        Sel(u64::from(u32::MAX >> 1)),
+    ];
     let mut fine = null.into_iter().all(|sel| refused((used.args)(sel)));
-    let others = [Kind::Pd, Kind::Thread, Kind::Sc, Kind::Pt, Kind::Sm, Kind::Space, Kind::Hw];
+    let others = [
+        Kind::Pd,
+        Kind::Thread,
+        Kind::Sc,
+        Kind::Pt,
+        Kind::Sm,
+        Kind::Space,
+        Kind::Hw,
+    ];
     let threads = [Kind::Thread, Kind::Local];
     fine &= others
         .into_iter()
-        .filter(|&kind| kind != used.kind && !(threads.contains(&kind) && threads.contains(&used.kind)))
+        .filter(|&kind| {
+            kind != used.kind && !(threads.contains(&kind) && threads.contains(&used.kind))
+        })
         .all(|kind| refused((used.args)(objects.of(kind))));
     for bit in used.need.iter() {
         let weak = copy(good, Perms::ALL.difference(bit));
@@ -370,15 +386,37 @@ fn check_use(objects: &Objects, used: &Use) {
 
 /// A use of destroyed objects.
 fn check_stale(objects: &Objects) {
-    let kinds = [Kind::Pd, Kind::Thread, Kind::Local, Kind::Sc, Kind::Pt, Kind::Sm, Kind::Space];
-    for sel in [objects.space, objects.pd, objects.thread.ec, objects.pt, objects.local.ec, objects.busy.sc, objects.sm] {
+    let kinds = [
+        Kind::Pd,
+        Kind::Thread,
+        Kind::Local,
+        Kind::Sc,
+        Kind::Pt,
+        Kind::Sm,
+        Kind::Space,
+    ];
+    for sel in [
+        objects.space,
+        objects.pd,
+        objects.thread.ec,
+        objects.pt,
+        objects.local.ec,
+        objects.busy.sc,
+        objects.sm,
+    ] {
         object::destroy(sel);
     }
     for used in USES.iter().filter(|used| kinds.contains(&used.kind)) {
         let stale = objects.of(used.kind);
-        check(used.name, (refused((used.args)(stale)), "destroyed"), (true, "destroyed"));
+        check(
+            used.name,
+            (refused((used.args)(stale)), "destroyed"),
+            (true, "destroyed"),
+        );
     }
-    let refused_again = kinds.into_iter().all(|kind| refused(simple(Number::Destroy, objects.of(kind))));
+    let refused_again = kinds
+        .into_iter()
+        .all(|kind| refused(simple(Number::Destroy, objects.of(kind))));
     holds("nothing is destroyed twice", refused_again);
 }
 
@@ -393,17 +431,38 @@ pub fn run() {
     });
     holds("numbers without hypercall", unknown);
     let plain = enter(simple(Number::Reply, Sel(0)));
-    check("reply by a thread", status(plain.rax), Status::BadCapability);
+    check(
+        "reply by a thread",
+        status(plain.rax),
+        Status::BadCapability,
+    );
     let before = object::figures(root::PD);
     let objects = Objects::create();
     USES.iter().for_each(|used| check_use(&objects, used));
-    for kind in [Kind::Pd, Kind::Thread, Kind::Sc, Kind::Pt, Kind::Sm, Kind::Space] {
+    for kind in [
+        Kind::Pd,
+        Kind::Thread,
+        Kind::Sc,
+        Kind::Pt,
+        Kind::Sm,
+        Kind::Space,
+    ] {
         let weak = copy(objects.of(kind), Perms::ALL.difference(Perms::DESTROY));
-        holds("destroy without permission", refused(simple(Number::Destroy, weak)));
+        holds(
+            "destroy without permission",
+            refused(simple(Number::Destroy, weak)),
+        );
     }
     let hw = simple(Number::Destroy, root::HW);
-    check("the machine cannot be destroyed", status(enter(hw).rax), Status::BadParameter);
-    holds("no call above has made anything", refused(simple(Number::Destroy, DST)));
+    check(
+        "the machine cannot be destroyed",
+        status(enter(hw).rax),
+        Status::BadParameter,
+    );
+    holds(
+        "no call above has made anything",
+        refused(simple(Number::Destroy, DST)),
+    );
     check_stale(&objects);
     drop(objects);
     check("everything is returned", object::figures(root::PD), before);

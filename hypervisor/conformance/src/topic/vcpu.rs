@@ -1,37 +1,79 @@
-//! Virtual CPUs on SVM: exits, state, injection, memory, recall, extended state, address-space ids.
+//! Virtual CPUs: exits, state, injection, memory, recall, extended state, address-space ids.
 
 use crate::kit::context::Setup;
 use crate::kit::memory::{map, pages, unmap, window};
 use crate::kit::object::{self, copy, figures, fresh, must, pd, space, try_call, try_destroy};
 use crate::kit::time::{eventually, pause};
-use crate::kit::vcpu::{CODE_AT, CR0_REAL, Exit, IRQ_VECTOR, Machine, Maps, guest_space, vcpu};
+use crate::kit::vcpu::{
+    CODE_AT, CR0_REAL, Exit, IRQ_VECTOR, Machine, Maps, guest_space, is_vmx, vcpu,
+};
 use crate::report::{check, holds, skip};
 use crate::sys::guest_code::Code;
 use crate::sys::memory::{load, store};
 use abi::cap::{MemRights, Perms, Sel, root};
 use abi::event::guest;
-use abi::hip::Features;
 use abi::hypercall::{CtrlEc, Delegate, SpaceKind};
 use abi::state::{EventKind, Injection};
 use abi::status::Status;
 use alloc::vec::Vec;
 use runtime::sys::physical::information_page;
 
-/// Exit codes of SVM (APM vol. 2, appendix C).
+/// Numbers of exits: SVM's exit codes (APM vol. 2, appendix C), VMX's basic exit reasons (SDM vol. 3, appendix C).
 mod code {
-    pub const VINTR: u64 = 0x64;
-    pub const CPUID: u64 = 0x72;
-    pub const HLT: u64 = 0x78;
-    pub const IOIO: u64 = 0x7b;
-    pub const MSR: u64 = 0x7c;
-    pub const VMMCALL: u64 = 0x81;
+    use crate::kit::vcpu::is_vmx;
+
+    fn pick(svm: u64, vmx: u64) -> u64 {
+        if is_vmx() { vmx } else { svm }
+    }
+
+    pub fn window() -> u64 {
+        pick(0x64, 7)
+    }
+
+    /// IRET on SVM, right behind it on VMX.
+    pub fn nmi_window() -> u64 {
+        pick(0x74, 8)
+    }
+
+    pub fn cpuid() -> u64 {
+        pick(0x72, 10)
+    }
+
+    pub fn hlt() -> u64 {
+        pick(0x78, 12)
+    }
+
+    pub fn port() -> u64 {
+        pick(0x7b, 30)
+    }
+
+    pub fn read_msr() -> u64 {
+        pick(0x7c, 31)
+    }
+
+    /// VMMCALL or VMCALL.
+    pub fn call() -> u64 {
+        pick(0x81, 18)
+    }
 }
 
-/// Port of the programs, and EXITINFO1 of IOIO (APM vol. 2, 15.10.2): one byte, and "in".
+/// First information word of a byte moved through a port: EXITINFO1 (APM vol. 2, 15.10.2) or the qualification (SDM vol. 3,
+/// table 28-5).
+fn port_info(port: u64, is_in: bool) -> u64 {
+    let low = match (is_vmx(), is_in) {
+        (false, false) => 1 << 4,
+        (false, true) => 1 << 4 | 1 << 0,
+        (true, false) => 0,
+        (true, true) => 1 << 3,
+    };
+    port << 16 | low
+}
+
+/// What these words say besides: on SVM also address size and segment.
+const PORT_INFO: u64 = 0xffff_003f;
+
+/// Port of the programs.
 const PORT: u64 = 0x80;
-const IO_BYTE: u64 = 1 << 4;
-const IO_IN: u64 = 1 << 0;
-const IO_MASK: u64 = 0xffff_0000 | IO_BYTE | IO_IN;
 /// MSR of the programs: the GS base.
 const GS_BASE: u64 = 0xc000_0101;
 /// A page that guests access without having it.
@@ -43,8 +85,8 @@ fn rwx() -> MemRights {
 
 /// The topic.
 pub fn run() {
-    if !Features::from_bits_truncate(information_page().features).contains(Features::SVM) {
-        skip("vCPUs", "the machine has no SVM");
+    if !super::space::has_guests() {
+        skip("vCPUs", "the machine has neither SVM nor VMX");
         return;
     }
     creation();
@@ -53,6 +95,7 @@ pub fn run() {
         tour(cpu, cpu);
         counting(cpu);
         injection(cpu);
+        modes(cpu);
         extended(cpu, cpu);
         maps(cpu);
         invalid(cpu);
@@ -78,10 +121,22 @@ fn creation() {
     let own = space(root::PD, SpaceKind::Guest);
     let none = Maps::default();
     let create = |guest, maps| try_call(vcpu(fresh(), root::PD, 0, Sel(0), guest, maps).encode());
-    check("memory of another domain", create(foreign, none), Err(Status::BadParameter));
+    check(
+        "memory of another domain",
+        create(foreign, none),
+        Err(Status::BadParameter),
+    );
     let weak = copy(own, Perms::SPACE_TAKE | Perms::SPACE_GRANT);
-    check("without permission", create(weak, none), Err(Status::BadCapability));
-    check("no memory", create(Sel::NONE, none), Err(Status::BadCapability));
+    check(
+        "without permission",
+        create(weak, none),
+        Err(Status::BadCapability),
+    );
+    check(
+        "no memory",
+        create(Sel::NONE, none),
+        Err(Status::BadCapability),
+    );
     let pio = fresh();
     let port_space = abi::hypercall::CreateSpace {
         dst: pio,
@@ -89,13 +144,43 @@ fn creation() {
         kind: SpaceKind::Pio,
     };
     must(port_space.encode());
-    check("ports of another domain", create(own, Maps { pio, ..none }), Err(Status::BadParameter));
-    check("memory as ports", create(own, Maps { pio: own, ..none }), Err(Status::BadCapability));
-    check("ports as MSRs", create(own, Maps { msr: root::PIO, ..none }), Err(Status::BadCapability));
-    check("no object space", try_call(vcpu(fresh(), child, 0, Sel(0), foreign, none).encode()), Err(Status::BadParameter));
-    check("no such CPU", try_call(vcpu(fresh(), root::PD, 4096, Sel(0), own, none).encode()), Err(Status::BadCpu));
+    check(
+        "ports of another domain",
+        create(own, Maps { pio, ..none }),
+        Err(Status::BadParameter),
+    );
+    check(
+        "memory as ports",
+        create(own, Maps { pio: own, ..none }),
+        Err(Status::BadCapability),
+    );
+    check(
+        "ports as MSRs",
+        create(
+            own,
+            Maps {
+                msr: root::PIO,
+                ..none
+            },
+        ),
+        Err(Status::BadCapability),
+    );
+    check(
+        "no object space",
+        try_call(vcpu(fresh(), child, 0, Sel(0), foreign, none).encode()),
+        Err(Status::BadParameter),
+    );
+    check(
+        "no such CPU",
+        try_call(vcpu(fresh(), root::PD, 4096, Sel(0), own, none).encode()),
+        Err(Status::BadCpu),
+    );
     let ec = fresh();
-    check("a vCPU", try_call(vcpu(ec, root::PD, 0, Sel(0), own, none).encode()), Ok(()));
+    check(
+        "a vCPU",
+        try_call(vcpu(ec, root::PD, 0, Sel(0), own, none).encode()),
+        Ok(()),
+    );
     check("its memory is in use", try_destroy(own), Err(Status::Busy));
     object::destroy(ec);
     check("and no more", try_destroy(own), Ok(1));
@@ -105,21 +190,49 @@ fn creation() {
 fn tour(cpu: u16, handler_cpu: u16) {
     let machine = Machine::with_handler_on(cpu, handler_cpu, Code::Tour, Maps::default());
     machine.start();
-    check("startup", event(machine.exit()), Ok((guest::STARTUP, guest::STARTUP)));
+    check(
+        "startup",
+        event(machine.exit()),
+        Ok((guest::STARTUP, guest::STARTUP)),
+    );
     machine.boot(0, CR0_REAL);
-    check("CPUID", event(machine.exit()), Ok((code::CPUID, code::CPUID)));
+    check(
+        "CPUID",
+        event(machine.exit()),
+        Ok((code::cpuid(), code::cpuid())),
+    );
     check("its address", machine.last().rip, CODE_AT);
     holds("its length", [0, 2].contains(&machine.inst_len()));
     machine.skip(2);
     // MOV AL before OUT is not intercepted.
-    check("OUT", event(machine.exit()), Ok((code::IOIO, code::IOIO)));
-    check("which port", machine.last().info1 & IO_MASK, PORT << 16 | IO_BYTE);
+    check(
+        "OUT",
+        event(machine.exit()),
+        Ok((code::port(), code::port())),
+    );
+    check(
+        "which port",
+        machine.last().info1 & PORT_INFO,
+        port_info(PORT, false),
+    );
     check("what", machine.rax() & 0xff, 0x5a);
     machine.skip(2);
-    check("IN", event(machine.exit()), Ok((code::IOIO, code::IOIO)));
-    check("which port", machine.last().info1 & IO_MASK, (PORT + 1) << 16 | IO_BYTE | IO_IN);
+    check(
+        "IN",
+        event(machine.exit()),
+        Ok((code::port(), code::port())),
+    );
+    check(
+        "which port",
+        machine.last().info1 & PORT_INFO,
+        port_info(PORT + 1, true),
+    );
     machine.go_with(2, Some(0x77), None);
-    check("missing memory", event(machine.exit()).map(|e| e.0), Ok(guest::NESTED_FAULT));
+    check(
+        "missing memory",
+        event(machine.exit()).map(|e| e.0),
+        Ok(guest::NESTED_FAULT),
+    );
     let fault = machine.last();
     check("where", fault.info2, MISSING + 0x10);
     check("a write to a missing page", fault.info1 & 3, 2);
@@ -127,22 +240,46 @@ fn tour(cpu: u16, handler_cpu: u16) {
     let seen = window(phys, 1);
     map(machine.guest, phys, MISSING, 1, MemRights::READ);
     machine.go();
-    check("memory that is not writeable", event(machine.exit()).map(|e| e.0), Ok(guest::NESTED_FAULT));
+    check(
+        "memory that is not writeable",
+        event(machine.exit()).map(|e| e.0),
+        Ok(guest::NESTED_FAULT),
+    );
     check("a write to a present page", machine.last().info1 & 3, 3);
     map(machine.guest, phys, MISSING, 1, rwx());
     machine.go();
-    check("VMMCALL", event(machine.exit()), Ok((code::VMMCALL, code::VMMCALL)));
+    check(
+        "VMMCALL",
+        event(machine.exit()),
+        Ok((code::call(), code::call())),
+    );
     check("the write is done", load(seen + 0x10), 0x1234);
-    check("the register of the reply was taken", machine.rax() & 0xff, 0x77);
+    check(
+        "the register of the reply was taken",
+        machine.rax() & 0xff,
+        0x77,
+    );
     machine.skip(3);
-    check("HLT", event(machine.exit()), Ok((code::HLT, code::HLT)));
+    check("HLT", event(machine.exit()), Ok((code::hlt(), code::hlt())));
     machine.skip(1);
-    check("another one", event(machine.exit()), Ok((code::HLT, code::HLT)));
+    check(
+        "another one",
+        event(machine.exit()),
+        Ok((code::hlt(), code::hlt())),
+    );
     check("recall of one that waits", recall(machine.ec), Ok(()));
     machine.skip(1);
-    check("comes before it goes on", event(machine.exit()), Ok((guest::RECALL, guest::RECALL)));
+    check(
+        "comes before it goes on",
+        event(machine.exit()),
+        Ok((guest::RECALL, guest::RECALL)),
+    );
     machine.go();
-    check("then it does", event(machine.exit()), Ok((code::HLT, code::HLT)));
+    check(
+        "then it does",
+        event(machine.exit()),
+        Ok((code::hlt(), code::hlt())),
+    );
 }
 
 fn recall(ec: Sel) -> Result<(), Status> {
@@ -157,11 +294,17 @@ fn count(machine: &Machine) -> u64 {
 fn counting(cpu: u16) {
     let machine = Machine::create(cpu, Code::Count, Maps::default());
     holds("it starts", machine.start_and_boot().is_ok());
-    holds("a guest without exits runs", eventually(|| count(&machine) > 1000));
+    holds(
+        "a guest without exits runs",
+        eventually(|| count(&machine) > 1000),
+    );
     let mut recalled = 0;
     for _ in 0..20 {
         let before = count(&machine);
-        recalled += u64::from(recall(machine.ec).is_ok() && event(machine.exit()) == Ok((guest::RECALL, guest::RECALL)));
+        recalled += u64::from(
+            recall(machine.ec).is_ok()
+                && event(machine.exit()) == Ok((guest::RECALL, guest::RECALL)),
+        );
         let at_exit = count(&machine);
         pause(1);
         recalled += u64::from(count(&machine) == at_exit);
@@ -173,35 +316,114 @@ fn counting(cpu: u16) {
     let other = Machine::create(cpu, Code::Count, Maps::default());
     holds("another one starts", other.start_and_boot().is_ok());
     let before = (count(&machine), count(&other));
-    holds("both run", eventually(|| count(&machine) > before.0 && count(&other) > before.1));
+    holds(
+        "both run",
+        eventually(|| count(&machine) > before.0 && count(&other) > before.1),
+    );
     object::destroy(machine.ec);
     let at_end = count(&machine);
     pause(2);
     check("a destroyed one has stopped", count(&machine), at_end);
     let before = count(&other);
-    holds("the other one has not", eventually(|| count(&other) > before));
+    holds(
+        "the other one has not",
+        eventually(|| count(&other) > before),
+    );
 }
 
 fn injection(cpu: u16) {
     let machine = Machine::create(cpu, Code::Sti, Maps::default());
     holds("it starts", machine.start_and_boot().is_ok());
-    check("interrupts are off", (event(machine.exit()), machine.rax() & 0xff), (Ok((code::IOIO, code::IOIO)), 1));
+    check(
+        "interrupts are off",
+        (event(machine.exit()), machine.rax() & 0xff),
+        (Ok((code::port(), code::port())), 1),
+    );
     let window = Injection::NONE.with_interrupt_window();
     machine.go_with(2, None, Some(window.0));
-    check("the window opens", event(machine.exit()), Ok((code::VINTR, code::VINTR)));
+    check(
+        "the window opens",
+        event(machine.exit()),
+        Ok((code::window(), code::window())),
+    );
     // Behind STI and one instruction, before the next OUT.
     let offset = machine.last().rip.wrapping_sub(CODE_AT);
     holds("when interrupts are on", (7..=9).contains(&offset));
     let interrupt = Injection::event(EventKind::Interrupt, IRQ_VECTOR);
     machine.go_with(0, None, Some(interrupt.0));
-    check("the handler of the guest runs", (event(machine.exit()), machine.rax() & 0xff), (Ok((code::IOIO, code::IOIO)), 3));
+    check(
+        "the handler of the guest runs",
+        (event(machine.exit()), machine.rax() & 0xff),
+        (Ok((code::port(), code::port())), 3),
+    );
     machine.skip(2);
-    check("and returns", (event(machine.exit()), machine.rax() & 0xff), (Ok((code::IOIO, code::IOIO)), 2));
+    check(
+        "and returns",
+        (event(machine.exit()), machine.rax() & 0xff),
+        (Ok((code::port(), code::port())), 2),
+    );
     // With interrupts on, a window opens at once; and not twice.
     machine.go_with(2, None, Some(window.0));
-    check("a window that is open", event(machine.exit()), Ok((code::VINTR, code::VINTR)));
+    check(
+        "a window that is open",
+        event(machine.exit()),
+        Ok((code::window(), code::window())),
+    );
     machine.go();
     holds("is reported once", machine.runs_for(3000));
+}
+
+/// Protected and long mode, exceptions and NMIs there.
+fn modes(cpu: u16) {
+    const CODE_32: u64 = 0x00cf_9b00_0000_ffff;
+    const DATA: u64 = 0x00cf_9300_0000_ffff;
+    const CODE_64: u64 = 0x00af_9b00_0000_ffff;
+    /// PE, ET, NE.
+    const CR0_PROTECTED: u64 = 0x31;
+    const TABLES: u64 = 0x2000;
+    const PRESENT_WRITABLE: u64 = 3;
+    const LARGE: u64 = 1 << 7;
+    let machine = Machine::create(cpu, Code::Modes, Maps::default());
+    let phys = pages(2);
+    let tables = window(phys, 2);
+    store(tables, (TABLES + 0x1000) | PRESENT_WRITABLE);
+    store(tables + 0x1000, LARGE | PRESENT_WRITABLE);
+    map(machine.guest, phys, TABLES, 2, rwx());
+    let gate = |offset: u64| (CODE_AT + offset) | 0x18 << 16 | 0x8e << 40;
+    let words = [
+        (0x700, 0x1f | 0x710 << 16),
+        (0x718, CODE_32),
+        (0x720, DATA),
+        (0x728, CODE_64),
+        (0x738, 0xff | 0x800 << 16),
+        (0x810, gate(0xa0)),
+        (0x820, gate(0xc0)),
+        (0x8d0, gate(0xe0)),
+    ];
+    words.into_iter().for_each(|(at, word)| store(machine.data + at, word));
+    holds("it starts", machine.start_and_boot().is_ok());
+    let call = |rax| (Ok((code::call(), code::call())), rax);
+    let seen = || (event(machine.exit()), machine.rax());
+    check("protected mode", seen(), call(CR0_PROTECTED));
+    machine.skip(3);
+    check("long mode", seen(), call(0x1122_3344_5566_7788));
+    let fault = Injection::exception(13, Some(0x1234));
+    machine.go_with(3, None, Some(fault.0));
+    check("an exception with error code", seen(), call(0x1234));
+    let nmi = Injection::event(EventKind::Nmi, 2);
+    machine.go_with(3, None, Some(nmi.0));
+    check("an NMI", seen(), call(2));
+    // Blocked until the IRET of the handler.
+    let window = Injection(Injection::NMI_WINDOW);
+    machine.go_with(3, None, Some(window.0));
+    let opened = event(machine.exit());
+    check("an NMI window", opened, Ok((code::nmi_window(), code::nmi_window())));
+    machine.go();
+    check("back from all handlers", seen(), call(4));
+    machine.skip(3);
+    check("a single step", seen(), call(1));
+    machine.skip(3);
+    check("is taken once", seen(), call(5));
 }
 
 fn extended(cpu: u16, handler_cpu: u16) {
@@ -212,8 +434,16 @@ fn extended(cpu: u16, handler_cpu: u16) {
     machine.start();
     holds("startup", machine.exit().is_ok());
     machine.boot(FIRST, CR0_REAL);
-    check("a guest with vector registers", event(machine.exit()), Ok((code::VMMCALL, code::VMMCALL)));
-    check("begins with those of the reply", load(machine.data + 0x600), FIRST);
+    check(
+        "a guest with vector registers",
+        event(machine.exit()),
+        Ok((code::call(), code::call())),
+    );
+    check(
+        "begins with those of the reply",
+        load(machine.data + 0x600),
+        FIRST,
+    );
     check("its own are delivered", machine.xmm0(), SECOND);
     // On another CPU the handler finds what a thread of its own domain has left.
     let clean = || cpu != handler_cpu || machine.leftovers() == 0;
@@ -223,7 +453,8 @@ fn extended(cpu: u16, handler_cpu: u16) {
         let thread = crate::kit::context::on_thread(Setup::on(cpu), use_vectors, 0);
         store(machine.data + 0x600, 0);
         machine.skip(3);
-        let same = thread && machine.exit().is_ok() && load(machine.data + 0x600) == SECOND && clean();
+        let same =
+            thread && machine.exit().is_ok() && load(machine.data + 0x600) == SECOND && clean();
         if !same {
             check("they stay", load(machine.data + 0x600), SECOND);
             return;
@@ -252,38 +483,91 @@ fn maps(cpu: u16) {
         };
         try_call(call.encode())
     };
-    let (pio, msr) = (space(root::PD, SpaceKind::Pio), space(root::PD, SpaceKind::Msr));
+    let (pio, msr) = (
+        space(root::PD, SpaceKind::Pio),
+        space(root::PD, SpaceKind::Msr),
+    );
     let machine = Machine::create(cpu, Code::Msr, Maps { pio, msr });
     holds("it starts", machine.start_and_boot().is_ok());
-    check("an MSR exits", event(machine.exit()), Ok((code::MSR, code::MSR)));
-    check("an MSR that may be given", give(root::ALL_MSR, msr, GS_BASE, 1), Ok(()));
-    check("to its own number only", try_call(Delegate { from: root::ALL_MSR, to: msr, src: GS_BASE, dst: GS_BASE + 1, count: 1, rights: 1 }.encode()), Err(Status::BadParameter));
+    check(
+        "an MSR exits",
+        event(machine.exit()),
+        Ok((code::read_msr(), code::read_msr())),
+    );
+    check(
+        "an MSR that may be given",
+        give(root::ALL_MSR, msr, GS_BASE, 1),
+        Ok(()),
+    );
+    check(
+        "to its own number only",
+        try_call(
+            Delegate {
+                from: root::ALL_MSR,
+                to: msr,
+                src: GS_BASE,
+                dst: GS_BASE + 1,
+                count: 1,
+                rights: 1,
+            }
+            .encode(),
+        ),
+        Err(Status::BadParameter),
+    );
     machine.go();
-    check("does not exit", event(machine.exit()), Ok((code::VMMCALL, code::VMMCALL)));
+    check(
+        "does not exit",
+        event(machine.exit()),
+        Ok((code::call(), code::call())),
+    );
     drop(machine);
-    check("one that the map does not have", give(root::ALL_MSR, msr, 0x4000_0000, 1), Err(Status::BadParameter));
-    check("one beyond the last", give(root::ALL_MSR, msr, 1 << 32, 1), Err(Status::BadParameter));
-    check("one that must not be given", give(root::ALL_MSR, msr, 0xc000_0080, 3), Ok(()));
+    check(
+        "one that the map does not have",
+        give(root::ALL_MSR, msr, 0x4000_0000, 1),
+        Err(Status::BadParameter),
+    );
+    check(
+        "one beyond the last",
+        give(root::ALL_MSR, msr, 1 << 32, 1),
+        Err(Status::BadParameter),
+    );
+    check(
+        "one that must not be given",
+        give(root::ALL_MSR, msr, 0xc000_0080, 3),
+        Ok(()),
+    );
     let machine = Machine::create(cpu, Code::Sti, Maps { pio, msr });
     holds("it starts", machine.start_and_boot().is_ok());
-    check("a port exits", event(machine.exit()), Ok((code::IOIO, code::IOIO)));
+    check(
+        "a port exits",
+        event(machine.exit()),
+        Ok((code::port(), code::port())),
+    );
     check("a port is given", give(root::ALL_PIO, pio, PORT, 1), Ok(()));
     machine.go();
     holds("and exits no more", machine.runs_for(3000));
-    check("it can be recalled", (recall(machine.ec), event(machine.exit())), (Ok(()), Ok((guest::RECALL, guest::RECALL))));
+    check(
+        "it can be recalled",
+        (recall(machine.ec), event(machine.exit())),
+        (Ok(()), Ok((guest::RECALL, guest::RECALL))),
+    );
     drop(machine);
     object::destroy(pio);
     object::destroy(msr);
 }
 
-/// A state that the CPU refuses: NW without CD (APM vol. 2, 15.5.1).
+/// A state that the CPU refuses: an upper bit of CR0 (APM vol. 2, 15.5.1; SDM vol. 3, 27.3.1.1).
 fn invalid(cpu: u16) {
-    const NW: u64 = 1 << 29;
+    const RESERVED: u64 = 1 << 32;
     let machine = Machine::create(cpu, Code::Count, Maps::default());
     machine.start();
     holds("startup", machine.exit().is_ok());
-    machine.boot(0, CR0_REAL | NW);
-    check("an invalid state", machine.exit().map(|exit| exit.event), Ok(guest::INVALID_STATE));
+    machine.boot(0, CR0_REAL | RESERVED);
+    check(
+        "an invalid state",
+        machine.exit().map(|exit| exit.event),
+        Ok(guest::INVALID_STATE),
+    );
 }
 
 /// A page that is removed under a running guest, and given back.
@@ -295,20 +579,36 @@ fn memory_removed(cpu: u16) {
     store(seen + 4096, 8);
     map(machine.guest, phys, MISSING, 1, MemRights::READ);
     holds("it starts", machine.start_and_boot().is_ok());
-    check("a guest reads", (event(machine.exit()), machine.rax()), (Ok((code::VMMCALL, code::VMMCALL)), 7));
+    check(
+        "a guest reads",
+        (event(machine.exit()), machine.rax()),
+        (Ok((code::call(), code::call())), 7),
+    );
     map(machine.guest, phys + 4096, MISSING, 1, MemRights::READ);
     machine.skip(3);
-    check("another page", (event(machine.exit()), machine.rax()), (Ok((code::VMMCALL, code::VMMCALL)), 8));
+    check(
+        "another page",
+        (event(machine.exit()), machine.rax()),
+        (Ok((code::call(), code::call())), 8),
+    );
     unmap(machine.guest, MISSING, 1);
     machine.skip(3);
-    check("none", (event(machine.exit()).map(|e| e.0), machine.last().info2), (Ok(guest::NESTED_FAULT), MISSING));
+    check(
+        "none",
+        (event(machine.exit()).map(|e| e.0), machine.last().info2),
+        (Ok(guest::NESTED_FAULT), MISSING),
+    );
     // While it runs: all of its memory.
     let machine = Machine::create(cpu, Code::Count, Maps::default());
     holds("it starts", machine.start_and_boot().is_ok());
     holds("and counts", eventually(|| count(&machine) > 1000));
     unmap(machine.guest, 0, 1);
     let at_removal = count(&machine);
-    check("a running guest loses its memory", event(machine.exit()).map(|e| e.0), Ok(guest::NESTED_FAULT));
+    check(
+        "a running guest loses its memory",
+        event(machine.exit()).map(|e| e.0),
+        Ok(guest::NESTED_FAULT),
+    );
     check("at once", count(&machine), at_removal);
 }
 
@@ -326,7 +626,10 @@ fn unhandled(cpu: u16) {
     };
     must(call.encode());
     extern "sysv64" fn nothing(_: u64) {}
-    holds("others run", crate::kit::context::on_thread(Setup::on(cpu), nothing, 0));
+    holds(
+        "others run",
+        crate::kit::context::on_thread(Setup::on(cpu), nothing, 0),
+    );
     [sc, ec, guest].into_iter().for_each(object::destroy);
 }
 
@@ -343,11 +646,17 @@ fn address_space_ids() {
             machine
         })
         .collect();
-    holds("40 vCPUs start", machines.iter().all(|machine| machine.start_and_boot().is_ok()));
+    holds(
+        "40 vCPUs start",
+        machines
+            .iter()
+            .all(|machine| machine.start_and_boot().is_ok()),
+    );
     let mut good = 0;
     for _ in 0..ROUNDS {
         for (i, machine) in (0..).zip(&machines) {
-            let right = event(machine.exit()) == Ok((code::VMMCALL, code::VMMCALL)) && machine.rax() == i + 100;
+            let right = event(machine.exit()) == Ok((code::call(), code::call()))
+                && machine.rax() == i + 100;
             good += u64::from(right);
             machine.skip(3);
         }
@@ -360,12 +669,26 @@ fn destruction() {
     let cpus = information_page().cpu_count as u16;
     let before = figures(root::PD);
     for round in 0..3 {
-        let machines: Vec<_> = (0..cpus * 2).map(|i| Machine::create(i % cpus, Code::Count, Maps::default())).collect();
-        holds("machines start", machines.iter().all(|machine| machine.start_and_boot().is_ok()));
-        holds("and run", machines.iter().all(|machine| eventually(|| count(machine) > 100)));
+        let machines: Vec<_> = (0..cpus * 2)
+            .map(|i| Machine::create(i % cpus, Code::Count, Maps::default()))
+            .collect();
+        holds(
+            "machines start",
+            machines
+                .iter()
+                .all(|machine| machine.start_and_boot().is_ok()),
+        );
+        holds(
+            "and run",
+            machines
+                .iter()
+                .all(|machine| eventually(|| count(machine) > 100)),
+        );
         if round == 1 {
             // The EC goes under a scheduling context that stays.
-            machines.iter().for_each(|machine| object::destroy(machine.ec));
+            machines
+                .iter()
+                .for_each(|machine| object::destroy(machine.ec));
         }
     }
     check("all their memory is returned", figures(root::PD), before);

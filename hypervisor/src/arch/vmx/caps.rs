@@ -1,6 +1,7 @@
 //! What this CPU's VMX can do, and the controls that follow (SDM vol. 3, chapter 25.6 and appendix A).
 
 use super::ept::capability;
+use crate::arch::virt::Absence;
 use crate::arch::x86::{self, Msr};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -9,6 +10,7 @@ pub mod pin {
     pub const INTERRUPT: u32 = 1 << 0;
     pub const NMI: u32 = 1 << 3;
     pub const VIRTUAL_NMIS: u32 = 1 << 5;
+    pub const PREEMPTION_TIMER: u32 = 1 << 6;
     pub const NEEDED: u32 = INTERRUPT | NMI | VIRTUAL_NMIS;
 }
 
@@ -44,7 +46,8 @@ pub mod primary {
         | MONITOR
         | SECONDARY;
     /// What the VMM may wish.
-    pub const OPTIONAL: u32 = INTERRUPT_WINDOW | HLT | INVLPG | RDTSC | CR3_LOAD | NMI_WINDOW | PAUSE;
+    pub const OPTIONAL: u32 =
+        INTERRUPT_WINDOW | HLT | INVLPG | RDTSC | CR3_LOAD | NMI_WINDOW | PAUSE;
 }
 
 /// Secondary processor-based controls (SDM vol. 3, table 25-7).
@@ -99,8 +102,8 @@ impl Allowed {
 /// Basic information (SDM vol. 3, appendix A.1): revision in bits 30:0; bit 55: there are MSRs for the true controls.
 const TRUE_CONTROLS: u64 = 1 << 55;
 const REVISION: u64 = 0x7fff_ffff;
-/// Miscellaneous information (appendix A.6): software events can be injected with instruction length 0.
-const MISC_ZERO_LENGTH: u64 = 1 << 30;
+/// Miscellaneous information (appendix A.6): the preemption timer counts down when this bit of the TSC changes.
+const MISC_TIMER: u64 = 0x1f;
 
 /// Controls and capabilities of all CPUs, read on the boot CPU.
 struct Found {
@@ -111,7 +114,9 @@ struct Found {
     exit: AtomicU64,
     entry: AtomicU64,
     ept: AtomicU64,
-    misc: AtomicU64,
+    timer: AtomicU64,
+    cr0: AtomicU64,
+    cr4: AtomicU64,
 }
 
 static FOUND: Found = Found {
@@ -122,7 +127,9 @@ static FOUND: Found = Found {
     exit: AtomicU64::new(0),
     entry: AtomicU64::new(0),
     ept: AtomicU64::new(0),
-    misc: AtomicU64::new(0),
+    timer: AtomicU64::new(0),
+    cr0: AtomicU64::new(0),
+    cr4: AtomicU64::new(0),
 };
 
 /// A set of controls.
@@ -149,19 +156,19 @@ fn allowed(has_true: bool, true_msr: Msr, msr: Msr) -> Allowed {
 ///
 /// # Errors
 /// What is missing.
-pub fn read() -> Result<(), &'static str> {
+pub fn read() -> Result<(), Absence> {
     let basic = x86::rdmsr(Msr::VmxBasic);
     let has_true = basic & TRUE_CONTROLS != 0;
     let primary = allowed(has_true, Msr::VmxTruePrimary, Msr::VmxPrimary);
     if primary.0 >> 32 & u64::from(primary::SECONDARY) == 0 {
-        return Err("VMX without EPT");
+        return Err(Absence::Ept);
     }
     let secondary = Allowed(x86::rdmsr(Msr::VmxSecondary));
     if secondary.0 >> 32 & u64::from(secondary::EPT) == 0 {
-        return Err("VMX without EPT");
+        return Err(Absence::Ept);
     }
     if secondary.0 >> 32 & u64::from(secondary::UNRESTRICTED) == 0 {
-        return Err("VMX without unrestricted guest");
+        return Err(Absence::UnrestrictedGuest);
     }
     let ept = x86::rdmsr(Msr::VmxEptVpid);
     let controls = choose(
@@ -172,15 +179,20 @@ pub fn read() -> Result<(), &'static str> {
         allowed(has_true, Msr::VmxTrueEntry, Msr::VmxEntry),
         ept,
     )
-    .ok_or("VMX without a control that is needed")?;
+    .ok_or(Absence::Control)?;
     FOUND.revision.store(basic & REVISION, Relaxed);
     FOUND.pin.store(u64::from(controls.pin), Relaxed);
     FOUND.primary.store(u64::from(controls.primary), Relaxed);
-    FOUND.secondary.store(u64::from(controls.secondary), Relaxed);
+    FOUND
+        .secondary
+        .store(u64::from(controls.secondary), Relaxed);
     FOUND.exit.store(u64::from(controls.exit), Relaxed);
     FOUND.entry.store(u64::from(controls.entry), Relaxed);
     FOUND.ept.store(ept, Relaxed);
-    FOUND.misc.store(x86::rdmsr(Msr::VmxMisc), Relaxed);
+    let timer = x86::rdmsr(Msr::VmxMisc) & MISC_TIMER;
+    FOUND.timer.store(timer, Relaxed);
+    FOUND.cr0.store(x86::rdmsr(Msr::VmxCr0Fixed0), Relaxed);
+    FOUND.cr4.store(x86::rdmsr(Msr::VmxCr4Fixed0), Relaxed);
     Ok(())
 }
 
@@ -204,7 +216,7 @@ fn choose(
         wanted |= secondary::VPID;
     }
     Some(Controls {
-        pin: pin.adjust(pin::NEEDED, 0, 0)?,
+        pin: pin.adjust(pin::NEEDED, pin::PREEMPTION_TIMER, 0)?,
         primary: primary.adjust(primary::ALWAYS, 0, primary::OPTIONAL)?,
         secondary: secondary.adjust(secondary::NEEDED, wanted, secondary::WBINVD)?,
         exit: exit.adjust(exit::NEEDED, 0, 0)?,
@@ -229,6 +241,21 @@ pub fn revision() -> u64 {
     FOUND.revision.load(Relaxed)
 }
 
+/// Ticks of the TSC per tick of the preemption timer, as a shift.
+pub fn preemption_timer_shift() -> u64 {
+    FOUND.timer.load(Relaxed)
+}
+
+/// Bits of CR0 that must be 1 in VMX operation (SDM vol. 3, appendix A.7).
+pub fn cr0_fixed() -> u64 {
+    FOUND.cr0.load(Relaxed)
+}
+
+/// Bits of CR4 that must be 1.
+pub fn cr4_fixed() -> u64 {
+    FOUND.cr4.load(Relaxed)
+}
+
 /// EPT and VPID capabilities ([`capability`]).
 pub fn ept() -> u64 {
     FOUND.ept.load(Relaxed)
@@ -237,11 +264,6 @@ pub fn ept() -> u64 {
 /// Whether translations are tagged with a VPID.
 pub fn has_vpid() -> bool {
     controls().secondary & secondary::VPID != 0
-}
-
-/// Whether a software event can be injected that no instruction at RIP has caused.
-pub fn injects_without_instruction() -> bool {
-    FOUND.misc.load(Relaxed) & MISC_ZERO_LENGTH != 0
 }
 
 #[cfg(test)]
@@ -271,7 +293,11 @@ mod tests {
         for (control, msr, needed) in [
             (found.pin, SKYLAKE[0], pin::NEEDED),
             (found.primary, SKYLAKE[1], primary::ALWAYS),
-            (found.secondary, SKYLAKE[2], secondary::NEEDED | secondary::VPID),
+            (
+                found.secondary,
+                SKYLAKE[2],
+                secondary::NEEDED | secondary::VPID,
+            ),
             (found.exit, SKYLAKE[3], exit::NEEDED),
             (found.entry, SKYLAKE[4], entry::NEEDED),
         ] {

@@ -169,10 +169,7 @@ mod tests {
     #[test]
     fn leaves_are_as_large_as_the_processor_allows() {
         let (large, huge) = (capability::LARGE, capability::HUGE);
-        assert_eq!(
-            [0, large, large | huge, huge].map(max_leaf),
-            [0, 1, 2, 0]
-        );
+        assert_eq!([0, large, large | huge, huge].map(max_leaf), [0, 1, 2, 0]);
     }
 
     #[test]

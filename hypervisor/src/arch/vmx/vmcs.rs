@@ -51,15 +51,15 @@ pub enum Code {
     EntryControls = 0x4012,
     EntryMsrLoadCount = 0x4014,
     EntryEvent = 0x4016,
-    EntryErrorCode = 0x4018,
+    EntryError = 0x4018,
     EntryInstructionLength = 0x401a,
     SecondaryControls = 0x401e,
     InstructionError = 0x4400,
     ExitReason = 0x4402,
     ExitEvent = 0x4404,
-    ExitErrorCode = 0x4406,
+    ExitError = 0x4406,
     VectoringEvent = 0x4408,
-    VectoringErrorCode = 0x440a,
+    VectoringError = 0x440a,
     ExitInstructionLength = 0x440c,
     GuestLimit = 0x4800,
     GuestAccessRights = 0x4814,
@@ -67,6 +67,7 @@ pub enum Code {
     Activity = 0x4826,
     Smbase = 0x4828,
     GuestSysenterCs = 0x482a,
+    PreemptionTimer = 0x482e,
     HostSysenterCs = 0x4c00,
     Cr0Mask = 0x6000,
     Cr4Mask = 0x6002,
@@ -110,6 +111,12 @@ pub fn read_segment(code: Code, segment: usize) -> u64 {
     read_at(code as u64 + segment as u64 * 2)
 }
 
+/// Reads a segment's or descriptor table's base.
+#[inline(always)]
+pub fn read_segment_base(segment: usize) -> u64 {
+    read_segment(Code::GuestBase, segment)
+}
+
 #[inline(always)]
 fn read_at(code: u64) -> u64 {
     let value: u64;
@@ -129,6 +136,12 @@ pub fn write(code: Code, value: u64) {
 #[inline(always)]
 pub fn write_segment(code: Code, segment: usize, value: u64) {
     write_at(code as u64 + segment as u64 * 2, value);
+}
+
+/// Sets a segment's or descriptor table's base.
+#[inline(always)]
+pub fn write_segment_base(segment: usize, value: u64) {
+    write_segment(Code::GuestBase, segment, value);
 }
 
 #[inline(always)]

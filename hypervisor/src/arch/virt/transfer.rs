@@ -1,0 +1,143 @@
+//! Delivery of a vCPU's state to the handler of its event, and acceptance of what the handler changed.
+
+use super::field::{Field, PLAIN, TABLE};
+use super::is_vmx;
+use crate::arch::{fpu, percpu, svm, vmx};
+use crate::ec::Ec;
+use crate::frame::Reg;
+use crate::mem::{Object, Page};
+use abi::state::{Injection, Mtd, word};
+
+/// A vendor's way to run vCPUs: where a vCPU's state is kept between an exit and the next entry.
+pub trait Backend: Copy {
+    /// The state of a vCPU.
+    fn of(ec: &'static Ec) -> Self;
+    /// A word of state.
+    fn field(self, field: Field) -> u64;
+    /// Sets a word of state.
+    fn set_field(self, field: Field, value: u64);
+    /// Delivers what is not a plain word.
+    fn save_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd);
+    /// Accepts what is not a plain word, after those that are.
+    fn load_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd);
+    /// Selection bits that lead to [`Backend::load_special`] although they are plain words.
+    const WITH_MORE: Mtd;
+    /// Whether the guest may have changed XCR0 since it was entered.
+    fn may_have_set_xcr0(self) -> bool;
+    /// The state has been delivered or accepted, perhaps on another CPU than the vCPU's.
+    #[inline(always)]
+    fn done(self, _ec: &'static Ec) {}
+}
+
+/// Window requests in an injection word.
+pub const WINDOWS: u64 = Injection::INTERRUPT_WINDOW | Injection::NMI_WINDOW;
+
+/// Instruction pointer of a vCPU.
+pub fn rip(ec: &'static Ec) -> u64 {
+    fn of<B: Backend>(ec: &'static Ec) -> u64 {
+        let this = B::of(ec);
+        let rip = this.field(Field::Rip);
+        this.done(ec);
+        rip
+    }
+    if is_vmx() {
+        of::<vmx::Vmcs>(ec)
+    } else {
+        of::<svm::Vmcb>(ec)
+    }
+}
+
+/// Copies the selected state (but the general-purpose registers) to `utcb`. Returns the instruction pointer.
+#[inline(always)]
+pub fn save(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
+    if is_vmx() {
+        save_from::<vmx::Vmcs>(ec, utcb, mtd)
+    } else {
+        save_from::<svm::Vmcb>(ec, utcb, mtd)
+    }
+}
+
+#[inline(always)]
+fn save_from<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
+    let this = B::of(ec);
+    let mut bits = mtd.bits() & PLAIN;
+    while bits != 0 {
+        for &(word, field) in TABLE[bits.trailing_zeros() as usize] {
+            utcb.write(word, this.field(field));
+        }
+        bits &= bits - 1;
+    }
+    if mtd.bits() & !(PLAIN | Mtd::GPR.bits()) | mtd.bits() & Mtd::RIP.bits() != 0 {
+        this.save_special(ec, utcb, mtd);
+        save_extended(ec, utcb, mtd);
+    }
+    let rip = this.field(Field::Rip);
+    this.done(ec);
+    rip
+}
+
+/// What the context page holds, whatever the vendor.
+fn save_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
+    if mtd.contains(Mtd::XCR0) {
+        utcb.write(word::XCR0, ec.frame().get(Reg::Xcr0));
+    }
+    if mtd.contains(Mtd::XMM) {
+        if percpu::current()
+            .current()
+            .is_some_and(|current| current.addr() == ec.addr())
+        {
+            fpu::save(ec);
+        }
+        for i in 0..fpu::XMM_WORDS {
+            utcb.write(word::XMM + i, ec.frame().0.read(fpu::XMM_AT + i));
+        }
+    }
+}
+
+/// Takes the selected state from `utcb`.
+#[inline(always)]
+pub fn load(ec: &'static Ec, utcb: Page, mtd: Mtd) {
+    if is_vmx() {
+        load_into::<vmx::Vmcs>(ec, utcb, mtd);
+    } else {
+        load_into::<svm::Vmcb>(ec, utcb, mtd);
+    }
+}
+
+#[inline(always)]
+fn load_into<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) {
+    let this = B::of(ec);
+    let mut bits = mtd.bits() & PLAIN;
+    while bits != 0 {
+        for &(word, field) in TABLE[bits.trailing_zeros() as usize] {
+            this.set_field(field, utcb.read(word));
+        }
+        bits &= bits - 1;
+    }
+    if mtd.bits() & !(PLAIN & !B::WITH_MORE.bits() | Mtd::GPR.bits()) != 0 {
+        this.load_special(ec, utcb, mtd);
+        load_extended(ec, utcb, mtd);
+    }
+    this.done(ec);
+}
+
+fn load_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
+    if mtd.contains(Mtd::XCR0) {
+        let (value, host) = (utcb.read(word::XCR0), fpu::host_xcr0());
+        if value & !host == 0 && value & 1 != 0 {
+            ec.frame().set(Reg::Xcr0, value);
+        }
+    }
+    if mtd.contains(Mtd::TLB_FLUSH) {
+        // A new tag has no translations.
+        ec.frame().set(Reg::AsidGeneration, 0);
+    }
+    if mtd.contains(Mtd::XMM) {
+        for i in 0..fpu::XMM_WORDS {
+            ec.frame()
+                .0
+                .write(fpu::XMM_AT + i, utcb.read(word::XMM + i));
+        }
+        fpu::sse_written(ec);
+    }
+}

@@ -1,0 +1,219 @@
+//! Around a world switch: what the processor does not do itself before an entry and after an exit.
+
+use super::state::{Vmcs, active};
+use super::vmcs::{self, Code};
+use super::{caps, event, flush};
+use crate::arch::percpu::Area;
+use crate::arch::tags::{self, Tag};
+use crate::arch::virt::{Backend, Exit, Field};
+use crate::arch::x86;
+use crate::cpu::Cpu;
+use crate::ec::Ec;
+use crate::event::GPRS;
+use crate::frame::Reg;
+use abi::event::guest;
+use abi::state::Injection;
+
+/// VPIDs have 16 bits.
+const VPIDS: u64 = 1 << 16;
+
+/// How to enter, for `arch::entry`: VMLAUNCH; anything else is VMRESUME.
+pub const ENTRY_LAUNCH: u64 = active::FRESH;
+
+/// Basic exit reasons (SDM vol. 3, appendix C).
+mod reason {
+    pub const EXCEPTION: u64 = 0;
+    pub const INTERRUPT: u64 = 1;
+    pub const INTERRUPT_WINDOW: u64 = 7;
+    pub const NMI_WINDOW: u64 = 8;
+    pub const CONTROL_REGISTER: u64 = 28;
+    pub const EPT_VIOLATION: u64 = 48;
+    pub const PREEMPTION_TIMER: u64 = 52;
+    /// The entry failed.
+    pub const ENTRY_FAILURE: u64 = 1 << 31;
+    pub const BASIC: u64 = 0xffff;
+    /// Highest one that is its own event number.
+    pub const LAST: u64 = 0xef;
+}
+
+/// Gets `ec`, which is current, ready for its next entry. Returns how to enter it.
+#[inline(always)]
+pub fn prepare(cpu: &'static Cpu, ec: &'static Ec) -> u64 {
+    let this = Vmcs::of(ec);
+    let frame = this.frame();
+    let held = Tag {
+        number: frame.get(Reg::Asid),
+        generation: frame.get(Reg::AsidGeneration),
+    };
+    let generation = ec.guest.get().map_or(0, |space| space.generation());
+    if held.generation != cpu.asid_generation.get() || frame.get(Reg::SpaceGeneration) != generation
+    {
+        translations(cpu, ec, held, generation);
+    }
+    let root = cpu.root.get();
+    if frame.get(Reg::HostRoot) != root {
+        frame.set(Reg::HostRoot, root);
+        vmcs::write(Code::HostCr3, root);
+    }
+    let cr2 = frame.get(Reg::Cr2);
+    if x86::read_cr2() != cr2 {
+        x86::write_cr2(cr2);
+    }
+    vmcs::write(Code::GuestRsp, frame.get(Reg::Rsp));
+    frame.get(Reg::Active)
+}
+
+/// Gives the vCPU a tag and flushes what must not be used any more.
+#[cold]
+fn translations(cpu: &'static Cpu, ec: &'static Ec, held: Tag, generation: u64) {
+    let frame = ec.frame();
+    let last = Tag {
+        number: cpu.asid.get(),
+        generation: cpu.asid_generation.get(),
+    };
+    let next = tags::next(held, last, VPIDS);
+    cpu.asid.set(next.last.number);
+    cpu.asid_generation.set(next.last.generation);
+    frame.set(Reg::Asid, next.tag.number);
+    frame.set(Reg::AsidGeneration, next.tag.generation);
+    if caps::has_vpid() {
+        vmcs::write(Code::Vpid, next.tag.number);
+    }
+    let flush = flush::needed(next, frame.get(Reg::SpaceGeneration), generation);
+    frame.set(Reg::SpaceGeneration, generation);
+    flush.perform(vmcs::read(Code::EptPointer));
+}
+
+/// What an exit leaves of the host's state that is not as the kernel wants it (SDM vol. 3, 28.5).
+#[inline(always)]
+fn repair_host(cpu: &'static Cpu) {
+    cpu.fs_base.set(0);
+    // The task segment now ends before the I/O bitmap: the next access to a port loads both again.
+    cpu.pio.set(None);
+    // Behind the segment descriptors there is other data, which user mode must not be able to load as one.
+    Area::of(cpu).tables.load_gdt_register();
+}
+
+/// After each exit.
+#[inline(always)]
+pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Exit {
+    repair_host(cpu);
+    let frame = this.frame();
+    frame.set(Reg::Rsp, vmcs::read(Code::GuestRsp));
+    frame.set(Reg::Cr2, x86::read_cr2());
+    let reason = vmcs::read(Code::ExitReason);
+    if reason & reason::ENTRY_FAILURE != 0 {
+        vmcs::write(Code::EntryEvent, 0);
+        return Exit::Event(
+            guest::INVALID_STATE,
+            reason,
+            vmcs::read(Code::Qualification),
+            0,
+        );
+    }
+    frame.set(Reg::Active, active::LAUNCHED);
+    match reason & reason::BASIC {
+        reason::INTERRUPT | reason::PREEMPTION_TIMER => {
+            this.keep_event();
+            Exit::Host
+        }
+        reason::EXCEPTION => exception(this),
+        reason::EPT_VIOLATION => violation(),
+        reason::CONTROL_REGISTER if agree_on_cr0(this) => Exit::Host,
+        basic => {
+            if matches!(basic, reason::INTERRUPT_WINDOW | reason::NMI_WINDOW) {
+                this.ask(0);
+            }
+            let number = if basic <= reason::LAST {
+                basic
+            } else {
+                guest::INVALID_STATE
+            };
+            let next = if event::has_length(basic) {
+                vmcs::read(Code::GuestRip).wrapping_add(vmcs::read(Code::ExitInstructionLength))
+            } else {
+                0
+            };
+            Exit::Event(number, basic, vmcs::read(Code::Qualification), next)
+        }
+    }
+}
+
+/// The processor refused the instruction: its error number (SDM vol. 3, 31.4) tells why.
+pub fn entry_failed() -> Exit {
+    let error = vmcs::read(Code::InstructionError);
+    vmcs::write(Code::EntryEvent, 0);
+    Exit::Event(guest::INVALID_STATE, error, 0, 0)
+}
+
+#[cold]
+fn violation() -> Exit {
+    let qualification = vmcs::read(Code::Qualification);
+    block_nmi_again(event::unblocked_nmi(qualification));
+    Exit::Event(
+        guest::NESTED_FAULT,
+        reason::EPT_VIOLATION,
+        event::nested_fault(qualification),
+        vmcs::read(Code::GuestPhysical),
+    )
+}
+
+/// An IRET that unblocks NMIs and then faults, though not in the delivery of another event, is executed again, with NMIs blocked.
+fn block_nmi_again(unblocked: bool) {
+    if unblocked && vmcs::read(Code::VectoringEvent) & Injection::VALID == 0 {
+        let state = vmcs::read(Code::Interruptibility);
+        vmcs::write(Code::Interruptibility, state | event::NMI);
+    }
+}
+
+/// An exception or an NMI. The latter is the host's, which does nothing about it.
+#[cold]
+fn exception(this: Vmcs) -> Exit {
+    let info = vmcs::read(Code::ExitEvent);
+    if event::kind(info) == abi::state::EventKind::Nmi as u64 {
+        this.keep_event();
+        return Exit::Host;
+    }
+    if event::vector(info) == event::DEBUG {
+        note_debug(this);
+    }
+    block_nmi_again(event::unblocked_nmi(info));
+    this.deliver_again(info, vmcs::read(Code::ExitError));
+    Exit::Host
+}
+
+/// Does to DR6 and DR7 what the processor left undone because the exception exited (SDM vol. 3, 28.1).
+fn note_debug(this: Vmcs) {
+    let found = vmcs::read(Code::Qualification) & event::DEBUG_CAUSES;
+    let status = this.field(Field::Dr6) & !event::DEBUG_BREAKPOINTS;
+    this.set_field(Field::Dr6, status | found);
+    if found & event::DEBUG_ACCESS != 0 {
+        let control = this.field(Field::Dr7);
+        this.set_field(Field::Dr7, control & !event::DEBUG_GENERAL_DETECT);
+    }
+}
+
+/// MOV to CR0 exits if it changes a bit that the processor must not have as the guest wants it. If it is only for those, the
+/// shadow takes them, and the guest executes the instruction again: it now changes none of them, and the processor does the
+/// rest, with all its checks.
+#[cold]
+fn agree_on_cr0(this: Vmcs) -> bool {
+    /// Qualification (SDM vol. 3, table 28-3): control register and type of access, general-purpose register.
+    const REGISTER_AND_TYPE: u64 = 0x3f;
+    const MOV_TO_CR0: u64 = 0;
+    const SOURCE_SHIFT: u32 = 8;
+    const LOW_HALF: u64 = 0xffff_ffff;
+    let qualification = vmcs::read(Code::Qualification);
+    let mask = vmcs::read(Code::Cr0Mask);
+    if qualification & REGISTER_AND_TYPE != MOV_TO_CR0 || mask == u64::MAX {
+        return false;
+    }
+    let source = GPRS[(qualification >> SOURCE_SHIFT) as usize % GPRS.len()];
+    let wanted = this.frame().get(source);
+    let shadow = vmcs::read(Code::Cr0Shadow);
+    if wanted & !LOW_HALF != 0 || (wanted ^ shadow) & mask == 0 {
+        return false;
+    }
+    vmcs::write(Code::Cr0Shadow, wanted);
+    true
+}
