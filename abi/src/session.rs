@@ -11,7 +11,7 @@
 //! | [`io_mem`], [`io_port`], [`irq`] | device resources | core |
 //! | [`vm`] | guest memory and virtual CPUs | core |
 //! | [`rom`], [`log`] | read-only data, lines of text | core and others |
-//! | [`timer`], [`terminal`], [`report`] | time, characters, state | drivers and servers |
+//! | [`timer`], [`rtc`], [`terminal`], [`report`] | time, date, characters, state | drivers and servers |
 //!
 //! [`initial`] says what a component finds at its start, and [`args`] how session arguments are written.
 
@@ -32,6 +32,7 @@ pub mod report;
 pub mod rm;
 pub mod rom;
 pub mod rpc;
+pub mod rtc;
 pub mod terminal;
 pub mod timer;
 pub mod vm;
