@@ -9,6 +9,7 @@ mod timer;
 use std::num::NonZeroU64;
 
 use abi::session::cpu::PRIORITY_LIMIT;
+use abi::session::rtc::Rtc;
 use abi::session::vm::Vm as VmSession;
 use device_models::rtc::UnixSeconds;
 use runtime::env::Connection;
@@ -29,9 +30,8 @@ type Machine = Vm<Hypervisor, GuestRam>;
 /// and input are handled while the guest is busy.
 const VCPU_PRIORITY: u64 = PRIORITY_LIMIT / 64;
 
-/// Without a session that knows the time of day, the clock starts where an empty battery leaves it: at
-/// 2000-01-01.
-const WALL_CLOCK: UnixSeconds = UnixSeconds(946_684_800);
+/// Where the clock starts if nobody knows the time of day, as an empty battery leaves it: at 2000-01-01.
+const EMPTY_BATTERY: UnixSeconds = UnixSeconds(946_684_800);
 
 /// Builds the machine and starts it.
 pub fn construct(env: &'static Env) -> Result<(), Error> {
@@ -48,7 +48,7 @@ pub fn construct(env: &'static Env) -> Result<(), Error> {
         kernel,
         memory,
         tsc_hz,
-        wall_clock: WALL_CLOCK,
+        wall_clock: wall_clock(env),
         loader,
     };
     // It lives as long as the component.
@@ -58,6 +58,22 @@ pub fn construct(env: &'static Env) -> Result<(), Error> {
     processors::start(env, vm, &session)?;
     core::mem::forget(session);
     Ok(())
+}
+
+/// The time of day, asked once: from then on the guest's clock follows the time stamp counter.
+fn wall_clock(env: &'static Env) -> UnixSeconds {
+    let seconds = env
+        .connect::<Rtc>("")
+        .ok()
+        .and_then(|rtc| rtc.unix_seconds().ok())
+        .and_then(|seconds| i64::try_from(seconds).ok());
+    seconds.map_or_else(
+        || {
+            println!("no RTC session: the guest's clock starts in 2000");
+            EMPTY_BATTERY
+        },
+        UnixSeconds,
+    )
 }
 
 fn tsc_khz(tsc_hz: u64) -> u32 {
