@@ -83,6 +83,7 @@ pub mod offset {
     use super::Ec;
     use core::mem::offset_of;
     pub const FRAME: usize = offset_of!(Ec, frame);
+    pub const UTCB: usize = offset_of!(Ec, utcb);
     pub const STATE: usize = offset_of!(Ec, state);
     pub const CPU: usize = offset_of!(Ec, cpu);
     pub const ROOT: usize = offset_of!(Ec, root);

@@ -1,11 +1,11 @@
 //! Events: exceptions of threads and exits of vCPUs, sent as messages to the EC's event portals.
 
-use crate::arch::{log, switch, virt};
+use crate::arch::{fastpath, log, switch, virt};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
-use crate::frame::{Kind, Reg};
+use crate::frame::{Frame, Kind, Reg};
 use crate::ipc::{self, Words};
-use crate::mem::object::Object;
+use crate::mem::{Page, object::Object};
 use crate::pt::Pt;
 use crate::sched::{self, Resume};
 use abi::cap::{Perms, Sel};
@@ -45,23 +45,76 @@ pub const GPRS: [Reg; 16] = [
     Reg::R15,
 ];
 
-/// Registers selected by a bit of an [`Mtd`].
+/// Calls `f` with each register that is selected: its index in the UTCB and its place in the frame.
 #[inline(always)]
 fn gprs(mtd: Mtd, mut f: impl FnMut(usize, Reg)) {
+    // One by one, because loops stay loops.
+    macro_rules! each {
+        ($($index:ident)*) => { $(f(gpr::$index, GPRS[gpr::$index]);)* };
+    }
+    if !mtd.intersects(Mtd::GPR) {
+        return;
+    }
     if mtd.contains(Mtd::ACDB) {
-        (gpr::RAX..=gpr::RBX).for_each(|i| f(i, GPRS[i]));
+        each!(RAX RCX RDX RBX);
     }
     if mtd.contains(Mtd::BSD) {
-        (gpr::RSP..=gpr::RDI).for_each(|i| f(i, GPRS[i]));
+        each!(RSP RBP RSI RDI);
     }
     if mtd.contains(Mtd::R8_R15) {
-        (gpr::R8..=gpr::R15).for_each(|i| f(i, GPRS[i]));
+        each!(R8 R9 R10 R11 R12 R13 R14 R15);
     }
 }
 
-/// Raises event `number` of `ec`, which was current and is runnable.
+/// An event: its number, and what is delivered of it in registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// Relative to the EC's event base.
+    pub number: u64,
+    /// Vector or exit number.
+    pub reason: u64,
+    /// First information word.
+    pub info1: u64,
+    /// Second information word.
+    pub info2: u64,
+}
+
+/// Raises an event of `ec`, which was interrupted and is current. `deliver` copies the selected state but the general-purpose
+/// registers into the handler's UTCB, and returns the instruction pointer.
 #[inline(always)]
 pub fn raise(
+    cpu: &'static Cpu,
+    ec: &'static Ec,
+    frame: Frame,
+    event: Event,
+    deliver: impl FnOnce(Page, Mtd) -> u64,
+) -> Resume {
+    if let Some(pt) = portal(ec, event.number)
+        && let Some(handler) = pt.ec.get()
+        && handler.cpu.get() == cpu.index()
+        && handler.is(State::Idle)
+    {
+        let (mtd, utcb) = (pt.mtd(), handler.utcb());
+        gprs(mtd, |i, reg| utcb.write(word::GPR + i, frame.get(reg)));
+        let rip = deliver(utcb, mtd);
+        let words = [event.reason, event.info1, event.info2, rip];
+        ipc::link(ec, handler, pt);
+        switch::to_handler(cpu, frame, handler);
+        fastpath::enter_portal(pt, handler, u64::from(mtd.bits()), words);
+    }
+    let Event {
+        number,
+        reason,
+        info1,
+        info2,
+    } = event;
+    raise_slow(cpu, ec, number, reason, info1, info2)
+}
+
+/// The handler is busy, on another CPU, or missing.
+#[cold]
+#[inline(never)]
+fn raise_slow(
     cpu: &'static Cpu,
     ec: &'static Ec,
     number: u64,
@@ -69,35 +122,28 @@ pub fn raise(
     info1: u64,
     info2: u64,
 ) -> Resume {
-    note(ec, reason, info1, info2);
-    let Some(pt) = portal(ec, number) else {
-        kill(ec, number);
-        return sched::reactivate(cpu);
+    let event = Event {
+        number,
+        reason,
+        info1,
+        info2,
     };
-    ec.wanted.set(Some(pt));
-    ec.become_(State::Raising);
-    match pt
-        .ec
-        .get()
-        .filter(|handler| handler.cpu.get() == cpu.index() && handler.is(State::Idle))
-    {
-        Some(handler) => {
-            ipc::send(ec, handler);
-            sched::run(cpu, handler)
-        }
-        None => {
-            // The handler may be on another CPU.
-            switch::put_down(cpu, ec);
-            sched::reactivate(cpu)
-        }
+    note(ec, event);
+    if let Some(pt) = portal(ec, event.number) {
+        ec.wanted.set(Some(pt));
+        ec.become_(State::Raising);
+        switch::put_down(cpu, ec);
+    } else {
+        kill(ec, event.number);
     }
+    sched::reactivate(cpu)
 }
 
-fn note(ec: &'static Ec, reason: u64, info1: u64, info2: u64) {
+fn note(ec: &'static Ec, event: Event) {
     let frame = ec.frame();
-    frame.set(Reg::EventReason, reason);
-    frame.set(Reg::EventInfo1, info1);
-    frame.set(Reg::EventInfo2, info2);
+    frame.set(Reg::EventReason, event.reason);
+    frame.set(Reg::EventInfo1, event.info1);
+    frame.set(Reg::EventInfo2, event.info2);
 }
 
 #[inline(always)]
@@ -133,7 +179,13 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
         (true, _) => guest::RECALL,
         (false, _) => host::RECALL,
     };
-    note(ec, number, 0, 0);
+    let event = Event {
+        number,
+        reason: number,
+        info1: 0,
+        info2: 0,
+    };
+    note(ec, event);
     match portal(ec, number) {
         Some(pt) => {
             switch::put_down(cpu, ec);
@@ -164,38 +216,43 @@ fn rip(ec: &'static Ec) -> u64 {
     }
 }
 
-/// Copies the state that the portal selects into the handler's UTCB. Returns tag and words for its registers.
-#[inline(always)]
+/// What `ec`, whose event was noted, has for the handler: tag and words, with the state in the handler's UTCB.
 pub fn deliver(ec: &'static Ec, handler: &'static Ec, pt: &'static Pt) -> (u64, Words) {
     let (mtd, frame, utcb) = (pt.mtd(), ec.frame(), handler.utcb());
     gprs(mtd, |i, reg| utcb.write(word::GPR + i, frame.get(reg)));
-    let ip = if ec.is_vcpu() {
+    let rip = if ec.is_vcpu() {
         virt::save(ec, utcb, mtd)
     } else {
-        let ip = frame.get(Reg::Rip);
-        utcb.write(word::RIP, ip);
-        utcb.write(word::RFLAGS, frame.get(Reg::Rflags));
-        ip
+        deliver_host(frame, utcb)
     };
     let words = [
         frame.get(Reg::EventReason),
         frame.get(Reg::EventInfo1),
         frame.get(Reg::EventInfo2),
-        ip,
+        rip,
     ];
     (u64::from(mtd.bits()), words)
 }
 
+/// Copies the state of a host EC but the general-purpose registers. Returns the instruction pointer.
+#[inline(always)]
+pub fn deliver_host(frame: Frame, utcb: Page) -> u64 {
+    let rip = frame.get(Reg::Rip);
+    utcb.write(word::RIP, rip);
+    utcb.write(word::RFLAGS, frame.get(Reg::Rflags));
+    rip
+}
+
 /// Takes the state that the handler's reply selects from its UTCB. False if the EC is to stop.
 #[inline(always)]
-pub fn accept(ec: &'static Ec, handler: &'static Ec, mtd: u32) -> bool {
+pub fn accept(ec: &'static Ec, frame: Frame, handler: &'static Ec, mtd: u32) -> bool {
     let mtd = Mtd::from_bits_retain(mtd);
-    let (frame, utcb) = (ec.frame(), handler.utcb());
+    let utcb = handler.utcb();
     if mtd.contains(Mtd::KILL) {
         return false;
     }
     gprs(mtd, |i, reg| frame.set(reg, utcb.read(word::GPR + i)));
-    if ec.is_vcpu() {
+    if frame.kind() == Kind::Guest as u64 {
         virt::load(ec, utcb, mtd);
         return true;
     }

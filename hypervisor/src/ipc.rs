@@ -3,10 +3,11 @@
 //! The fast path: the handler is idle, on this CPU. Otherwise the caller's EC records what it wants, and the scheduler
 //! follows the chain ([`crate::sched`]): it helps a busy handler, or carries the scheduling context to the handler's CPU.
 
+use crate::arch::{entry, switch};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
 use crate::event;
-use crate::frame::{Kind, Reg};
+use crate::frame::{Frame, Kind, Reg};
 use crate::mem::object::Object;
 use crate::pt::Pt;
 use crate::sched::{self, Resume};
@@ -49,26 +50,30 @@ pub fn call(cpu: &'static Cpu, ec: &'static Ec, rdi: u64, tag: Tag, words: Words
     sched::run(cpu, callee)
 }
 
-/// Links caller and handler, and sets the handler up to enter its portal.
+/// Makes `callee` serve `ec`.
 #[inline(always)]
-fn enter(ec: &'static Ec, callee: &'static Ec, pt: &'static Pt, tag: u64, words: Words) {
+pub fn link(ec: &'static Ec, callee: &'static Ec, pt: &'static Pt) {
     callee.caller.set(Some(ec));
-    ec.callee.set(Some(callee));
+    ec.callee.copy(&pt.ec);
     ec.become_(State::Waiting);
     callee.become_(State::Runnable);
+}
+
+/// Links caller and handler, and sets the handler up to enter its portal. As it is idle, its frame is of kind `Sysret`.
+#[inline(always)]
+fn enter(ec: &'static Ec, callee: &'static Ec, pt: &'static Pt, tag: u64, words: Words) {
+    link(ec, callee, pt);
     let frame = callee.frame();
     frame.set(Reg::Rip, pt.ip.get());
     frame.set(Reg::Rsp, callee.sp.get());
     frame.set(Reg::Rflags, USER_FLAGS);
     frame.set(Reg::Rdi, pt.id.get());
-    frame.set(Reg::Kind, Kind::Sysret as u64);
-    set_words(callee, tag, words);
+    set_words(frame, tag, words);
 }
 
 /// Message registers of an EC.
 #[inline(always)]
-fn set_words(ec: &'static Ec, tag: u64, words: Words) {
-    let frame = ec.frame();
+fn set_words(frame: Frame, tag: u64, words: Words) {
     frame.set(Reg::Rsi, tag);
     frame.set(Reg::Rdx, words[0]);
     frame.set(Reg::R8, words[1]);
@@ -90,7 +95,7 @@ fn call_slow(
     tag: Tag,
     words: Words,
 ) -> Resume {
-    set_words(ec, tag.0, words);
+    set_words(ec.frame(), tag.0, words);
     ec.wanted.set(Some(pt));
     ec.become_(State::Calling);
     sched::reactivate(cpu)
@@ -140,8 +145,9 @@ pub fn reply(cpu: &'static Cpu, ec: &'static Ec, tag: Tag, words: Words) -> Resu
 /// Gives a caller its reply.
 #[inline(always)]
 fn answer(caller: &'static Ec, tag: Tag, words: Words) {
-    caller.frame().set(Reg::Rax, Status::Success as u64);
-    set_words(caller, tag.0, words);
+    let frame = caller.frame();
+    frame.set(Reg::Rax, Status::Success as u64);
+    set_words(frame, tag.0, words);
     // Last: a caller of another CPU may be continued there at once.
     caller.become_(State::Runnable);
 }
@@ -168,19 +174,45 @@ fn reply_slow(
         ec.become_(State::Idle);
         answer(caller, tag, words);
     } else {
-        let alive = event::accept(caller, ec, tag.0 as u32);
-        ec.become_(State::Idle);
-        if alive {
-            caller.become_(State::Runnable);
-            if caller.cpu.get() == cpu.index()
-                && cpu.helping.get() | cpu.resched.get() | caller.frame().get(Reg::Recall) == 0
-            {
-                return sched::run(cpu, caller);
-            }
-        } else {
-            caller.become_(State::Dead);
-        }
+        return reply_to_event(cpu, ec, Some(caller), tag.0 as u32);
     }
+    continue_elsewhere(cpu)
+}
+
+/// Reply of handler `ec` to an event of `caller`, if that still waits.
+#[inline(always)]
+pub fn reply_to_event(
+    cpu: &'static Cpu,
+    ec: &'static Ec,
+    caller: Option<&'static Ec>,
+    selection: u32,
+) -> Resume {
+    let Some(caller) = caller.filter(|c| c.is(State::Waiting)) else {
+        ec.become_(State::Idle);
+        return sched::reactivate(cpu);
+    };
+    let frame = caller.frame();
+    let alive = event::accept(caller, frame, ec, selection);
+    ec.become_(State::Idle);
+    if !alive {
+        caller.become_(State::Dead);
+        return continue_elsewhere(cpu);
+    }
+    let hurry = cpu.helping.get() | cpu.resched.get() | frame.get(Reg::Recall);
+    // Last: a caller of another CPU may be continued there at once.
+    caller.become_(State::Runnable);
+    if caller.cpu.get() == cpu.index() && hurry == 0 {
+        switch::to_interrupted(cpu, caller, frame);
+        entry::continue_interrupted(frame)
+    } else {
+        continue_elsewhere(cpu)
+    }
+}
+
+/// What runs next is not whom a handler replied to.
+#[cold]
+#[inline(never)]
+fn continue_elsewhere(cpu: &'static Cpu) -> Resume {
     if cpu.resched.get() != 0 {
         return sched::preempt(cpu);
     }

@@ -147,7 +147,11 @@ pub fn create(
     image.map(mem)?;
     let page = pd.alloc(0)?;
     physmem::store(page, &describe(info, machine));
-    mem.set(hip::ADDRESS, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
+    mem.set(
+        hip::ADDRESS,
+        0,
+        Some((page.phys(), MemRights::READ | KERNEL)),
+    )?;
     thread(cpu, pd, entry)
 }
 

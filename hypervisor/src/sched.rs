@@ -3,7 +3,7 @@
 use crate::arch::{switch, timer, tsc, virt};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
-use crate::frame::{Kind, Reg};
+use crate::frame::{Frame, Kind, Reg};
 use crate::ipc;
 use crate::mem::Link;
 use crate::mem::object::{Object, Word};
@@ -28,6 +28,7 @@ pub struct Queue {
 
 impl Queue {
     /// Adds `sc` behind (or, with `front`, before) those of its priority.
+    #[inline(always)]
     pub fn insert(&self, sc: &'static Sc, front: bool) {
         let p = sc.priority.get() as usize % PRIORITIES;
         let (head, tail) = (self.head[p].get(), self.tail[p].get());
@@ -73,19 +74,32 @@ impl Queue {
     }
 
     /// Highest priority in the queue.
+    #[inline(always)]
     pub fn top(&self) -> Option<u64> {
         for (i, word) in self.bitmap.iter().enumerate().rev() {
-            if word.get() != 0 {
-                return Some(i as u64 * 64 + 63 - u64::from(word.get().leading_zeros()));
+            let bits = word.get();
+            if bits != 0 {
+                return Some(i as u64 * 64 + u64::from(bits.ilog2()));
             }
         }
         None
     }
 
     /// Removes and returns the first of the highest priority.
+    #[inline(always)]
     pub fn pop(&self) -> Option<&'static Sc> {
-        let sc = self.head[self.top()? as usize].get()?;
-        self.remove(sc);
+        let p = self.top()? as usize % PRIORITIES;
+        let sc = self.head[p].get()?;
+        let next = sc.next.get();
+        self.head[p].set(next);
+        match next {
+            Some(next) => next.prev.set(None),
+            None => {
+                self.tail[p].set(None);
+                let word = &self.bitmap[p / 64];
+                word.set(word.get() & !(1 << (p % 64)));
+            }
+        }
         Some(sc)
     }
 }
@@ -123,7 +137,12 @@ impl Resume {
     /// Continues `ec`, which is current.
     #[inline(always)]
     pub fn of(ec: &'static Ec) -> Self {
-        let frame = ec.frame();
+        Self::with(ec.frame())
+    }
+
+    /// Continues the EC with this frame, which is current.
+    #[inline(always)]
+    pub fn with(frame: Frame) -> Self {
         Self {
             frame: frame.addr(),
             kind: frame.kind(),
@@ -139,6 +158,7 @@ pub fn run(cpu: &'static Cpu, ec: &'static Ec) -> Resume {
 }
 
 /// Makes a scheduling context that is nowhere ready on its CPU.
+#[inline(always)]
 pub fn ready(here: &'static Cpu, sc: &'static Sc) {
     if sc.id() == 0 {
         sc.put(Place::Nowhere);
@@ -162,11 +182,17 @@ pub fn ready(here: &'static Cpu, sc: &'static Sc) {
 fn charge(cpu: &'static Cpu) {
     let now = tsc::read();
     if let Some(sc) = cpu.sc.get() {
-        let used = now.saturating_sub(cpu.since.get());
-        sc.consumed.set(sc.consumed.get() + used);
-        sc.left.set(sc.left.get().saturating_sub(used));
+        charge_to(cpu, sc, now);
     }
     cpu.since.set(now);
+}
+
+/// Charges `sc` for the time until `now`.
+#[inline(always)]
+fn charge_to(cpu: &'static Cpu, sc: &'static Sc, now: u64) {
+    let used = now.saturating_sub(cpu.since.get());
+    sc.consumed.set(sc.consumed.get() + used);
+    sc.left.set(sc.left.get().saturating_sub(used));
 }
 
 /// Time consumed by `sc` so far, as far as known here.
@@ -225,13 +251,17 @@ pub fn tick(cpu: &'static Cpu) {
 }
 
 /// The current EC is blocked: parks the current scheduling context there and takes the next.
+#[inline(always)]
 pub fn block(cpu: &'static Cpu, ec: &'static Ec) -> Resume {
-    charge(cpu);
+    let now = tsc::read();
     if let Some(sc) = cpu.sc.get() {
+        charge_to(cpu, sc, now);
         cpu.sc.set(None);
         park(sc, ec);
     }
-    schedule(cpu)
+    schedule_at(cpu, now, |cpu, ec, frame| {
+        switch::from_hypercall(cpu, ec, frame)
+    })
 }
 
 fn park(sc: &'static Sc, ec: &'static Ec) {
@@ -262,6 +292,7 @@ fn unlink(stack: &Link<Sc>, sc: &'static Sc) {
 }
 
 /// Makes an EC of this CPU, whose wait is over, runnable, and everything that waited for it ready.
+#[inline(always)]
 pub fn wake(cpu: &'static Cpu, ec: &'static Ec) {
     cpu.timeouts.remove(ec);
     if ec.is(State::Blocked) {
@@ -271,6 +302,7 @@ pub fn wake(cpu: &'static Cpu, ec: &'static Ec) {
 }
 
 /// Makes all scheduling contexts parked at `ec` ready.
+#[inline(always)]
 pub fn release_parked(cpu: &'static Cpu, ec: &'static Ec) {
     while let Some(sc) = ec.parked.get() {
         ec.parked.set(sc.next.get());
@@ -280,21 +312,62 @@ pub fn release_parked(cpu: &'static Cpu, ec: &'static Ec) {
 
 /// Takes the best ready scheduling context and continues what it is about.
 pub fn schedule(cpu: &'static Cpu) -> Resume {
+    schedule_at(cpu, tsc::read(), |cpu, ec, _| switch::to(cpu, ec))
+}
+
+/// The same when it is `now`, with a way to make an EC current.
+#[inline(always)]
+fn schedule_at(
+    cpu: &'static Cpu,
+    now: u64,
+    switch_to: impl FnOnce(&'static Cpu, &'static Ec, Frame),
+) -> Resume {
+    let Some(sc) = take(cpu, now) else {
+        arm(cpu);
+        return Resume::IDLE;
+    };
+    // Most often it is about its own EC.
+    if let Some(ec) = sc.ec.get()
+        && sc.id() != 0
+        && ec.is(State::Runnable)
+        && ec.cpu.get() == cpu.index()
+        && let frame = ec.frame()
+        && frame.get(Reg::Recall) == 0
+    {
+        cpu.helping.set(0);
+        arm_for(cpu, Some(sc));
+        switch_to(cpu, ec, frame);
+        return Resume::with(frame);
+    }
+    schedule_chain(cpu, sc)
+}
+
+/// Makes the best ready scheduling context current.
+#[inline(always)]
+fn take(cpu: &'static Cpu, now: u64) -> Option<&'static Sc> {
+    cpu.resched.set(0);
+    let sc = cpu.ready.pop()?;
+    sc.put(Place::Current);
+    cpu.sc.set(Some(sc));
+    cpu.since.set(now);
+    Some(sc)
+}
+
+/// [`schedule`] from the current `sc` on, which is about any EC of a call chain.
+#[inline(never)]
+fn schedule_chain(cpu: &'static Cpu, mut sc: &'static Sc) -> Resume {
     loop {
-        cpu.resched.set(0);
-        let Some(sc) = cpu.ready.pop() else {
+        if let Some(resume) = activate(cpu, sc) {
             arm(cpu);
-            return Resume::IDLE;
-        };
-        sc.put(Place::Current);
-        cpu.sc.set(Some(sc));
-        cpu.since.set(tsc::read());
-        match activate(cpu, sc) {
-            Some(resume) => {
+            return resume;
+        }
+        set_aside(cpu);
+        match take(cpu, tsc::read()) {
+            Some(next) => sc = next,
+            None => {
                 arm(cpu);
-                return resume;
+                return Resume::IDLE;
             }
-            None => set_aside(cpu),
         }
     }
 }
@@ -404,10 +477,19 @@ fn migrate(cpu: &'static Cpu, sc: &'static Sc, to: u64) -> Option<Resume> {
 
 /// Arms the timer for the end of the budget or the first timeout. A timer that fires too early is harmless, so one
 /// that is armed for earlier stays.
+#[inline(always)]
 fn arm(cpu: &'static Cpu) {
-    // Without budget left it is about to be replaced; a timer for that would only interrupt the replacement.
-    let current = cpu.sc.get().filter(|sc| sc.left.get() != 0);
-    let end = current.map_or(u64::MAX, |sc| cpu.since.get().saturating_add(sc.left.get()));
+    arm_for(cpu, cpu.sc.get());
+}
+
+/// [`arm`] with `current` being the current scheduling context.
+#[inline(always)]
+fn arm_for(cpu: &'static Cpu, current: Option<&'static Sc>) {
+    let end = match current.map_or(0, |sc| sc.left.get()) {
+        // It is about to be replaced; a timer for that would only interrupt the replacement.
+        0 => u64::MAX,
+        left => cpu.since.get().saturating_add(left),
+    };
     let want = end.min(cpu.timeouts.first()).min(cpu.retry.get());
     if want < cpu.armed.get() {
         timer::arm(cpu, want);

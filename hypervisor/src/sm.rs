@@ -7,6 +7,7 @@ use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
 use crate::frame::Reg;
 use crate::interrupt;
+use crate::ipc;
 use crate::mem::lock::Lock;
 use crate::mem::object::{Header, Object, Word};
 use crate::mem::{Link, Weak};
@@ -72,6 +73,7 @@ impl Sm {
     ///
     /// # Errors
     /// `Overflow`; nothing has changed then. `BadCapability` if it was destroyed in the meantime.
+    #[inline(always)]
     pub fn up(&'static self, cpu: &'static Cpu) -> Result<(), Status> {
         let woken = {
             let _guard = self.lock.lock();
@@ -139,6 +141,7 @@ impl Sm {
     }
 
     /// Takes the oldest ready member. Its lock comes before ours, so the list is looked at again once both are held.
+    #[inline(never)]
     fn take_member(&'static self) -> Option<Taken> {
         loop {
             let member = {
@@ -155,60 +158,71 @@ impl Sm {
     }
 
     /// Takes one (with `zero` all), waits, or fails, for the current EC.
-    pub fn down(&'static self, cpu: &'static Cpu, ec: &'static Ec, args: SmDown) -> Resume {
+    #[inline(always)]
+    pub fn down(
+        &'static self,
+        cpu: &'static Cpu,
+        ec: &'static Ec,
+        zero: bool,
+        deadline: u64,
+    ) -> Resume {
         interrupt::acknowledge(cpu, self);
-        if self.ready_first.get().is_some()
-            && let Some(taken) = self.take_member()
-        {
-            finish(ec, taken);
-            return sched::continue_or_preempt(cpu, ec);
-        }
-        let _guard = self.lock.lock();
-        if self.id() == 0 {
-            // Destroyed in the meantime. `dissolve` may be through, so nobody would wake us.
-            ec.frame().set(Reg::Rax, Status::Aborted as u64);
-            return Resume::of(ec);
-        }
-        let count = self.count.get();
-        if count > 0 {
-            let taken = if args.zero { count } else { 1 };
-            self.count.set(count - taken);
-            if self.queued.get() != 0 && count == taken {
-                // The member is ready no more. Its receiver's lock is next in order.
-                if let Some(receiver) = self.receiver.get() {
-                    let _receiver = receiver.lock.lock();
-                    if self.queued.get() != 0 {
-                        receiver.unlink_member(self);
-                    }
-                }
+        loop {
+            if self.ready_first.raw() != 0
+                && let Some(taken) = self.take_member()
+            {
+                finish(ec, taken);
+                return sched::continue_or_preempt(cpu, ec);
             }
-            finish(
-                ec,
-                Taken {
-                    id: 0,
-                    count: taken,
-                },
-            );
-            return Resume::of(ec);
+            let guard = self.lock.lock();
+            if self.id() == 0 {
+                // Destroyed in the meantime. `dissolve` may be through, so nobody would wake us.
+                return ipc::fail(ec, Status::Aborted);
+            }
+            if self.count.get() > 0 {
+                finish(ec, self.take(zero));
+                return Resume::of(ec);
+            }
+            if self.ready_first.raw() != 0 {
+                // Became ready between the look and the lock.
+                continue;
+            }
+            if deadline != SmDown::FOREVER && deadline <= tsc::read() {
+                return ipc::fail(ec, Status::Timeout);
+            }
+            self.enqueue(ec);
+            ec.become_(State::Blocked);
+            drop(guard);
+            if deadline != SmDown::FOREVER {
+                cpu.timeouts.insert(ec, deadline);
+            }
+            return sched::block(cpu, ec);
         }
-        if self.ready_first.get().is_some() {
-            // Became ready between the look and the lock; rare enough to start over.
-            drop(_guard);
-            return self.down(cpu, ec, args);
-        }
-        if args.deadline != SmDown::FOREVER && args.deadline <= tsc::read() {
-            ec.frame().set(Reg::Rax, Status::Timeout as u64);
-            return Resume::of(ec);
-        }
-        self.enqueue(ec);
-        ec.become_(State::Blocked);
-        drop(_guard);
-        if args.deadline != SmDown::FOREVER {
-            cpu.timeouts.insert(ec, args.deadline);
-        }
-        sched::block(cpu, ec)
     }
 
+    /// Takes one or all of a counter that is not zero. The lock is held.
+    #[inline(never)]
+    fn take(&'static self, all: bool) -> Taken {
+        let count = self.count.get();
+        let taken = if all { count } else { 1 };
+        self.count.set(count - taken);
+        if self.queued.get() != 0
+            && count == taken
+            && let Some(receiver) = self.receiver.get()
+        {
+            // The member is ready no more. Its receiver's lock is next in order.
+            let _receiver = receiver.lock.lock();
+            if self.queued.get() != 0 {
+                receiver.unlink_member(self);
+            }
+        }
+        Taken {
+            id: 0,
+            count: taken,
+        }
+    }
+
+    #[inline(always)]
     fn enqueue(&'static self, ec: &'static Ec) {
         ec.sm.set(Some(self));
         ec.queue_next.set(None);
@@ -278,6 +292,7 @@ impl Sm {
 }
 
 /// Tells an EC what its down took.
+#[inline(always)]
 fn finish(ec: &'static Ec, taken: Taken) {
     let frame = ec.frame();
     frame.set(Reg::Rax, Status::Success as u64);
@@ -286,6 +301,7 @@ fn finish(ec: &'static Ec, taken: Taken) {
 }
 
 /// Lets an EC that was taken out of a queue go on, on its own CPU.
+#[inline(always)]
 fn release(cpu: &'static Cpu, ec: &'static Ec) {
     if ec.cpu.get() == cpu.index() {
         sched::wake(cpu, ec);

@@ -37,10 +37,14 @@ impl Timeouts {
     }
 
     /// Removes an EC, if it is in the heap: its deadline is not 0.
+    #[inline(always)]
     pub fn remove(&self, ec: &'static Ec) {
-        if ec.deadline.get() == 0 {
-            return;
+        if ec.deadline.get() != 0 {
+            self.unlink(ec);
         }
+    }
+
+    fn unlink(&self, ec: &'static Ec) {
         ec.deadline.set(0);
         let up = ec.heap_up.get();
         let merged = merge(ec.heap_left.get(), ec.heap_right.get());

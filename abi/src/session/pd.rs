@@ -69,7 +69,7 @@ wire_enum! {
         OutOfRam = 1,
         /// The account has not enough capabilities.
         OutOfCaps = 2,
-        /// The size is 0 or more than the machine has.
+        /// The size is 0 or more than the machine has in one piece.
         Denied = 3,
     }
 }

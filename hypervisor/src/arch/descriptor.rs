@@ -50,7 +50,8 @@ const IOMAP_SHIFT: u32 = 16;
 /// Offset of that word from [`Tables`].
 pub const IO_MAP: usize = core::mem::offset_of!(Tables, tss) + IOMAP * 8;
 /// Value of that word: the bitmap begins behind the words of `tss`.
-pub const PORTS_MAPPED: u64 = (core::mem::offset_of!(Tables, bitmap) as u64 - TSS_SHIFT) << IOMAP_SHIFT;
+pub const PORTS_MAPPED: u64 =
+    (core::mem::offset_of!(Tables, bitmap) as u64 - TSS_SHIFT) << IOMAP_SHIFT;
 /// Value of that word: no bitmap, because it would begin beyond the segment's limit. No port can be accessed.
 pub const PORTS_DENIED: u64 = 0xffff << IOMAP_SHIFT;
 

@@ -11,9 +11,10 @@
 
 use super::{apic, descriptor, log, switch, virt, vmx, x86};
 use crate::cpu::Cpu;
-use crate::frame::{Kind, PUSHED, Reg};
+use crate::event::{self, Event};
+use crate::frame::{Frame, Kind, PUSHED, Reg};
 use crate::sched::{self, Resume};
-use crate::{cpu, event, interrupt, sm, smp};
+use crate::{cpu, interrupt, sm, smp};
 use abi::hypercall::{NUMBER_MASK, Number};
 use core::arch::global_asm;
 
@@ -67,6 +68,8 @@ global_asm!(
     "and eax, {number_mask}",
     "call [{table} + rax * 8]",
     // Back to who called, with RAX and RDX as they are, unless RAX is no status.
+    ".global hypercall_done",
+    "hypercall_done:",
     "cmp rax, {statuses}",
     "jae resume",
     "mov r8, gs:[{frame_top}]",
@@ -103,6 +106,11 @@ global_asm!(
     "mov rax, [rax + {rax}]",
     "swapgs",
     "sysretq",
+    // RDI: frame. For handlers that need not return.
+    ".global resume_frame",
+    "resume_frame:",
+    "mov rax, rdi",
+    "mov edx, [rdi + {kind}]",
     "2:",
     "mov rsp, gs:[{stack}]",
     "cmp edx, {iret}",
@@ -376,6 +384,14 @@ unsafe extern "sysv64" {
     fn nmi_entry();
     fn vmx_exit();
     fn resume();
+    fn resume_frame(frame: u64) -> !;
+}
+
+/// Continues a context that was interrupted, or a vCPU, which is current. As if a handler had returned this.
+#[inline(always)]
+pub fn continue_interrupted(frame: Frame) -> ! {
+    // SAFETY: nothing on the stack of who is in the kernel is still needed; `resume` trusts a frame as it does a handler.
+    unsafe { resume_frame(frame.addr()) }
 }
 
 /// Address of the SYSCALL entry.
@@ -421,7 +437,16 @@ extern "sysv64" fn user_interrupt(vector: u64, error: u64) -> Resume {
         } else {
             0
         };
-        return event::raise(cpu, ec, vector, vector, error, cr2);
+        let event = Event {
+            number: vector,
+            reason: vector,
+            info1: error,
+            info2: cr2,
+        };
+        let frame = ec.frame();
+        return event::raise(cpu, ec, frame, event, |utcb, _| {
+            event::deliver_host(frame, utcb)
+        });
     }
     handle(cpu, vector);
     if ec.frame().get(Reg::Recall) != 0 {

@@ -1,4 +1,4 @@
-//! What components do all the time, in as few instructions as possible: short calls and replies on one CPU, and ups and downs
+//! What components do all the time, in as few instructions as possible: calls and replies on one CPU, and ups and downs
 //! of semaphores that make nobody run or wait.
 //!
 //! It changes nothing before it has checked everything; if anything is unusual, it goes on in [`super::entry`] as if
@@ -15,14 +15,15 @@
 use super::x86::Msr;
 use super::{descriptor, fpu, percpu};
 use crate::cpu;
-use crate::ec::{self, State};
+use crate::ec::{self, Ec, State};
 use crate::frame::{PUSHED, Reg};
-use crate::ipc::USER_FLAGS;
+use crate::ipc::{USER_FLAGS, Words};
 use crate::mem::object::{self, CAP_SLOT_BITS, CapSlot};
-use crate::{pt, sm, space::obj};
+use crate::pt::{self, Pt};
+use crate::{sm, space::obj};
 use abi::cap::{ObjectType, Perms, Sel};
 use abi::hypercall::{Number, SEL_SHIFT};
-use abi::message::Tag;
+use abi::message::MAX_WORDS;
 use core::arch::global_asm;
 
 const fn at(reg: Reg) -> usize {
@@ -36,24 +37,32 @@ const _: () = assert!(Number::Call as u64 == 0);
 const _: () = assert!(Number::SmDown as u64 == Number::SmUp as u64 + 1);
 const _: () = assert!(Perms::SM_UP.bits() == 1 && Perms::SM_DOWN.bits() == 2);
 
+/// Saves what `entry` saves of who does a hypercall.
+macro_rules! save {
+    () => {
+        "mov rsp, gs:[{frame_top}]
+        push r11
+        push rcx
+        push qword ptr gs:[{scratch}]
+        push rbx
+        push rbp
+        push r12
+        push r13
+        push r14
+        push r15"
+    };
+}
+
 global_asm!(
     ".pushsection .text.hot,\"ax\",@progbits",
     // RDI: portal, no flags. RSI: tag. RDX, R8, R9, R10: words. RAX is free.
     ".balign 64",
     ".global call_fast",
     "call_fast:",
-    "test esi, {transfer}",
-    "jnz syscall_general",
-    "mov rsp, gs:[{frame_top}]",
-    "push r11",
-    "push rcx",
-    "push qword ptr gs:[{scratch}]",
-    "push rbx",
-    "push rbp",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
+    // No capabilities, no reserved bits, and not too many words.
+    "cmp esi, {max_words}",
+    "ja syscall_general",
+    save!(),
     // RBP: table of the selector, then RAX: offset of its slot.
     "mov rbx, gs:[{current}]",
     "mov rbp, [rbx + {ec_obj}]",
@@ -86,14 +95,20 @@ global_asm!(
     "mov rbp, gs:[{cpu_id}]",
     "cmp [r13 + {ec_cpu}], rbp",
     "jne syscall_saved",
-    // From here on it happens. Weak references: address, then identity.
+    // The caller itself may have been destroyed by another CPU.
     "mov rbp, [rbx]",
+    "test rbp, rbp",
+    "jz syscall_saved",
+    // From here on it happens. Weak references: address, then identity.
     "mov [r13 + {ec_caller}], rbx",
     "mov [r13 + {ec_caller} + 8], rbp",
     "mov [rbx + {ec_callee}], r13",
     "mov [rbx + {ec_callee} + 8], rax",
     "mov qword ptr [rbx + {ec_state}], {waiting}",
     "mov qword ptr [r13 + {ec_state}], {runnable}",
+    "test esi, esi",
+    "jnz copy_call",
+    "call_copied:",
     "mov r14, [r13 + {ec_frame}]",
     "lea rbp, [r14 + {top}]",
     "mov gs:[{current}], r13",
@@ -123,13 +138,18 @@ global_asm!(
     "xor r15d, r15d",
     "swapgs",
     "sysretq",
+    // For an event: RDI portal, RSI selection, RCX handler, RDX, R8, R9 and the stack: words.
+    ".global enter_portal_with",
+    "enter_portal_with:",
+    "mov r10, [rsp + 8]",
+    "mov r12, rdi",
+    "mov r13, rcx",
+    "jmp enter_portal",
     // RDI is the number of the hypercall and nothing else. RSI: tag. RDX, R8, R9, R10: words. Nothing is saved, because a
     // handler that replies has no state: RAX, RDI and RSP are free, the others are left alone until it is certain.
     ".balign 64",
     ".global reply_fast",
     "reply_fast:",
-    "test esi, {transfer}",
-    "jnz 7f",
     // RDI: caller, RSP: its frame. Alive, on this CPU, by a hypercall.
     "mov rax, gs:[{current}]",
     "mov rdi, [rax + {ec_caller}]",
@@ -140,7 +160,9 @@ global_asm!(
     "jne 7f",
     "mov rsp, [rdi + {ec_frame}]",
     "cmp qword ptr [rsp + {kind}], {sysret}",
-    "jne 7f",
+    "jne 8f",
+    "cmp esi, {max_words}",
+    "ja 7f",
     "mov rax, gs:[{cpu_id}]",
     "cmp [rdi + {ec_cpu}], rax",
     "jne 7f",
@@ -155,8 +177,11 @@ global_asm!(
     "mov qword ptr [rax + {ec_state}], {idle}",
     "mov qword ptr [r13 + {ec_state}], {runnable}",
     "lea rax, [r14 + {top}]",
-    "mov gs:[{current}], r13",
     "mov gs:[{frame_top}], rax",
+    "test esi, esi",
+    "jnz copy_reply",
+    "reply_copied:",
+    "mov gs:[{current}], r13",
     "mov ebx, 1",
     "mov rbp, [r13 + {ec_root}]",
     "cmp rbp, gs:[{cpu_root}]",
@@ -184,6 +209,11 @@ global_asm!(
     "7:",
     "mov edi, {reply}",
     "jmp syscall_general",
+    // The caller has raised an event. RSI: selection.
+    "8:",
+    "mov rsp, gs:[{stack}]",
+    "call {reply_to_event}",
+    "jmp resume",
     // RDI: semaphore and EAX: 0 for up, 1 for down, no flags. RDX, R8, R9, R10 and RSP are free.
     ".balign 64",
     ".global semaphore_fast",
@@ -213,19 +243,22 @@ global_asm!(
     "jne syscall_general",
     "cmp al, {sm_up}",
     "jne 2f",
-    // Up: nobody waits, nobody is to be told, the counter is not at its limit.
+    // Up: nobody waits, nobody is to be told, the counter is not at its limit. What decides most often is looked at before the
+    // lock is taken, and again after.
+    "cmp qword ptr [r9 + {sm_first}], 0",
+    "jne 6f",
+    "cmp qword ptr [r9 + {sm_receiver}], 0",
+    "jne 6f",
     "mov eax, 1",
     "xchg [r9 + {sm_lock}], rax",
     "test eax, eax",
-    "jnz syscall_general",
+    "jnz 6f",
     "cmp [r9], r10",
-    "jne 3f",
+    "jne 5f",
     "cmp qword ptr [r9 + {sm_first}], 0",
-    "jne 3f",
-    "cmp qword ptr [r9 + {sm_receiver}], 0",
-    "jne 3f",
+    "jne 5f",
     "cmp qword ptr [r9 + {sm_count}], -1",
-    "je 3f",
+    "je 5f",
     "inc qword ptr [r9 + {sm_count}]",
     "mov qword ptr [r9 + {sm_lock}], 0",
     "xor r8d, r8d",
@@ -233,19 +266,21 @@ global_asm!(
     // Down: no interrupt to acknowledge, no member, something to take that no receiver has on its list.
     "2:",
     "cmp qword ptr [r9 + {sm_interrupt}], 0",
-    "jne syscall_general",
+    "jne 8f",
     "cmp qword ptr [r9 + {sm_ready_first}], 0",
-    "jne syscall_general",
+    "jne 8f",
+    "cmp qword ptr [r9 + {sm_count}], 0",
+    "je 8f",
     "mov eax, 1",
     "xchg [r9 + {sm_lock}], rax",
     "test eax, eax",
-    "jnz syscall_general",
+    "jnz 8f",
     "cmp [r9], r10",
-    "jne 3f",
+    "jne 7f",
     "cmp qword ptr [r9 + {sm_count}], 0",
-    "je 3f",
+    "je 7f",
     "cmp qword ptr [r9 + {sm_queued}], 0",
-    "jne 3f",
+    "jne 7f",
     "dec qword ptr [r9 + {sm_count}]",
     "mov qword ptr [r9 + {sm_lock}], 0",
     "mov r8d, 1",
@@ -259,9 +294,41 @@ global_asm!(
     "xor r10d, r10d",
     "swapgs",
     "sysretq",
-    "3:",
+    // The rest in Rust. The semaphore was found, and cannot go away while this CPU is in the kernel.
+    "5:",
     "mov qword ptr [r9 + {sm_lock}], 0",
-    "jmp syscall_general",
+    "6:",
+    save!(),
+    "mov rsp, gs:[{stack}]",
+    "mov rdi, r9",
+    "call {sm_up_found}",
+    "jmp hypercall_done",
+    "7:",
+    "mov qword ptr [r9 + {sm_lock}], 0",
+    "8:",
+    save!(),
+    "mov rsp, gs:[{stack}]",
+    "mov rdi, r9",
+    "call {sm_down_found}",
+    "jmp hypercall_done",
+    // Words of the UTCBs: from the one of RBX to that of R13. RDI, RCX and R15 are free.
+    "copy_call:",
+    "mov r15, rsi",
+    "mov ecx, esi",
+    "mov rsi, [rbx + {ec_utcb}]",
+    "mov rdi, [r13 + {ec_utcb}]",
+    "rep movsq",
+    "mov rsi, r15",
+    "jmp call_copied",
+    "copy_reply:",
+    "mov rdi, gs:[{current}]",
+    "mov r15, rsi",
+    "mov ecx, esi",
+    "mov rsi, [rdi + {ec_utcb}]",
+    "mov rdi, [r13 + {ec_utcb}]",
+    "rep movsq",
+    "mov rsi, r15",
+    "jmp reply_copied",
     // What `switch::to` does for the EC in R13 with its frame in R14, when something differs. RAX, RCX, RBP, R11, R15 are free.
     "switch_spaces:",
     "mov rbp, [r13 + {ec_root}]",
@@ -313,7 +380,7 @@ global_asm!(
     "mov rdx, r15",
     "jmp 7b",
     ".popsection",
-    transfer = const Tag::TRANSFER_MASK,
+    max_words = const MAX_WORDS,
     scratch = const cpu::SCRATCH,
     current = const cpu::CURRENT,
     frame_top = const cpu::FRAME_TOP,
@@ -329,6 +396,7 @@ global_asm!(
     helping = const cpu::HELPING,
     resched = const cpu::RESCHED,
     ec_obj = const ec::offset::OBJ,
+    ec_utcb = const ec::offset::UTCB,
     ec_state = const ec::offset::STATE,
     ec_cpu = const ec::offset::CPU,
     ec_frame = const ec::offset::FRAME,
@@ -364,6 +432,10 @@ global_asm!(
     sysret = const crate::frame::Kind::Sysret as u64,
     flags = const USER_FLAGS,
     reply = const Number::Reply as u64,
+    sm_up_found = sym crate::syscall::sm_up_found,
+    sm_down_found = sym crate::syscall::sm_down_found,
+    reply_to_event = sym crate::syscall::reply_to_event,
+    stack = const cpu::STACK,
     xcr0 = sym fpu::XCR0,
     initial = sym fpu::INIT,
     top = const PUSHED * 8,
@@ -380,3 +452,25 @@ global_asm!(
     rip = const at(Reg::Rip),
     rflags = const at(Reg::Rflags),
 );
+
+unsafe extern "sysv64" {
+    fn enter_portal_with(
+        pt: &Pt,
+        tag: u64,
+        word0: u64,
+        handler: &Ec,
+        word1: u64,
+        word2: u64,
+        word3: u64,
+    ) -> !;
+}
+
+/// Lets `handler`, which is current and has just been linked to its caller, enter its portal `pt`. Does not go through its frame
+/// and `entry`, as nothing of it is in there.
+#[inline(always)]
+pub fn enter_portal(pt: &'static Pt, handler: &'static Ec, tag: u64, words: Words) -> ! {
+    let [word0, word1, word2, word3] = words;
+    // SAFETY: whoever is in the kernel has nothing on its stack that is still needed, and all of the CPU's state is the
+    // handler's, which is for the caller's side to have done: nothing that is unsafe for the kernel depends on it.
+    unsafe { enter_portal_with(pt, tag, word0, handler, word1, word2, word3) }
+}

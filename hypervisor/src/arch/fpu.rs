@@ -5,7 +5,7 @@
 
 use super::x86;
 use crate::ec::Ec;
-use crate::frame::EXTENDED;
+use crate::frame::{EXTENDED, Frame};
 use crate::mem::PAGE;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -89,21 +89,31 @@ pub fn xcr0() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// All components that XCR0 enables.
+const ALL: i32 = -1;
+
+#[inline(always)]
 fn restore_from(area: u64) {
-    // SAFETY: the area is 64-byte aligned, large enough for XCR0 (`init`), and was written by `save` or is initial.
+    // SAFETY: the area is 64-byte aligned, large enough for XCR0 (`init`), and was written by `save` or is initial. Components
+    // beyond bit 31 are never enabled, so EDX does not matter.
     unsafe {
         if host_xcr0() != 0 {
-            asm!("xrstor64 [{}]", in(reg) area, in("eax") -1, in("edx") -1, options(nostack, preserves_flags));
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") ALL, options(nostack, preserves_flags));
         } else {
             asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags));
         }
     }
 }
 
+#[inline(always)]
+fn initial() -> u64 {
+    (&raw const INIT).addr() as u64
+}
+
 /// Loads the initial state.
 #[inline(always)]
 pub fn clear() {
-    restore_from((&raw const INIT).addr() as u64);
+    restore_from(initial());
 }
 
 /// Loads the state of `ec`.
@@ -119,9 +129,25 @@ pub fn save(ec: &'static Ec) {
     // SAFETY: as in `restore_from`; the page belongs to `ec`.
     unsafe {
         if host_xcr0() != 0 {
-            asm!("xsave64 [{}]", in(reg) area, in("eax") -1, in("edx") -1, options(nostack, preserves_flags));
+            asm!("xsave64 [{}]", in(reg) area, in("eax") ALL, options(nostack, preserves_flags));
         } else {
             asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
+        }
+    }
+}
+
+/// [`save`] and [`clear`].
+#[inline(always)]
+pub fn put_away(frame: Frame) {
+    let area = frame.extended();
+    // SAFETY: as in `restore_from` and `save`.
+    unsafe {
+        if host_xcr0() != 0 {
+            asm!("xsave64 [{}]", "xrstor64 [{}]", in(reg) area, in(reg) initial(), in("eax") ALL,
+                options(nostack, preserves_flags));
+        } else {
+            asm!("fxsave64 [{}]", "fxrstor64 [{}]", in(reg) area, in(reg) initial(),
+                options(nostack, preserves_flags));
         }
     }
 }

@@ -6,7 +6,7 @@ pub mod apic;
 pub mod boot;
 pub mod descriptor;
 pub mod entry;
-mod fastpath;
+pub mod fastpath;
 pub mod features;
 pub mod fpu;
 pub mod ioapic;

@@ -1,11 +1,12 @@
 //! AMD SVM (APM vol. 2, chapter 15; offsets from appendix B).
 
-use super::tsc;
-use super::virt::{Backend, Exit, FIELDS, Field, WINDOWS};
+use super::virt::{Backend, FIELDS, Field, WINDOWS};
 use super::x86::{self, Msr};
+use super::{tags, tsc};
 use crate::cpu::Cpu;
 use crate::ec::Ec;
-use crate::frame::Reg;
+use crate::event::Event;
+use crate::frame::{Frame, Reg};
 use crate::mem::{Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use abi::event::guest;
@@ -119,9 +120,11 @@ const V_IRQ: u64 = 1 << 8 | 0xf << 16 | 1 << 20;
 const V_INTR_MASKING: u64 = 1 << 24;
 const TLB_CONTROL_SHIFT: u32 = 32;
 const TLB_FLUSH_ALL: u64 = 1;
-const ASID_MASK: u64 = 0xffff_ffff;
 const EFER_SVME: u64 = 1 << 12;
 const CR4_OSXSAVE: u64 = 1 << 18;
+
+/// Some implementations report the invalid state with 32 bits of ones only.
+const EXITCODE_MASK: u64 = 0xffff_ffff;
 
 /// Exit codes (APM vol. 2, appendix C).
 mod code {
@@ -130,8 +133,6 @@ mod code {
     pub const VINTR: u64 = 0x64;
     pub const IRET: u64 = 0x74;
     pub const NPF: u64 = 0x400;
-    /// Some implementations report the invalid state with 32 bits of ones only.
-    pub const INVALID: u64 = 0xffff_ffff;
     /// Highest one that is its own event number.
     pub const LAST: u64 = 0xef;
 }
@@ -262,68 +263,63 @@ impl Vmcb {
         }
     }
 
-    /// Before each entry: an address-space id that is this vCPU's on this CPU, and a flush where translations changed.
-    pub fn prepare(self, cpu: &'static Cpu, ec: &'static Ec) {
-        let frame = ec.frame();
-        let mut flush = false;
-        if frame.get(Reg::AsidGeneration) != cpu.asid_generation.get() {
-            let mut asid = cpu.asid.get() + 1;
-            if asid >= ASIDS.load(Relaxed) {
-                // All given out: start over. Entries of the former holders go with one flush of everything.
-                cpu.asid_generation.set(cpu.asid_generation.get() + 1);
-                asid = 1;
-                flush = true;
-            }
-            cpu.asid.set(asid);
-            frame.set(Reg::Asid, asid);
-            frame.set(Reg::AsidGeneration, cpu.asid_generation.get());
-        }
-        let generation = ec.guest.get().map_or(0, |space| space.generation());
-        if frame.get(Reg::SpaceGeneration) != generation {
-            frame.set(Reg::SpaceGeneration, generation);
-            flush = true;
-        }
-        let tlb = if flush {
-            TLB_FLUSH_ALL << TLB_CONTROL_SHIFT
-        } else {
-            0
-        };
-        self.0
-            .write(control::ASID_TLB, frame.get(Reg::Asid) & ASID_MASK | tlb);
-        self.0.write(control::RAX, frame.get(Reg::Rax));
-        self.0.write(control::RSP, frame.get(Reg::Rsp));
+    /// The control block of the vCPU with this frame.
+    #[inline(always)]
+    pub fn with(frame: Frame) -> Self {
+        Self(Page::at(Phys(frame.get(Reg::Control))))
     }
 
-    /// After each exit.
+    /// After each exit. Returns the exit code.
     #[inline(always)]
-    pub fn exit(self, cpu: &'static Cpu, ec: &'static Ec) -> Exit {
+    pub fn left(self, cpu: &'static Cpu, frame: Frame) -> u64 {
         // The host half loaded after the exit was saved with this FS base.
         cpu.fs_base.set(0);
-        let frame = ec.frame();
         frame.set(Reg::Rax, self.0.read(control::RAX));
         frame.set(Reg::Rsp, self.0.read(control::RSP));
         self.0.write(control::EVENTINJ, 0);
-        let reason = self.0.read(control::EXITCODE) & 0xffff_ffff;
+        self.0.read(control::EXITCODE) & EXITCODE_MASK
+    }
+
+    /// What an exit is about for the VMM, unless it is for [`Vmcb::interrupted`].
+    #[inline(always)]
+    pub fn event(self, reason: u64) -> Option<Event> {
         let number = match reason {
-            code::INTR | code::NMI => {
-                self.keep_event();
-                return Exit::Host;
-            }
-            code::VINTR | code::IRET => {
-                self.inject(ec, self.0.read(control::EVENTINJ) & !Injection::VALID);
-                reason
-            }
-            code::NPF => guest::NESTED_FAULT,
-            code::INVALID => guest::INVALID_STATE,
+            code::INTR | code::NMI | code::VINTR | code::IRET => return None,
             reason if reason <= code::LAST => reason,
+            code::NPF => guest::NESTED_FAULT,
             _ => guest::INVALID_STATE,
         };
-        Exit::Event(
+        Some(self.numbered(number, reason))
+    }
+
+    #[inline(always)]
+    fn numbered(self, number: u64, reason: u64) -> Event {
+        Event {
             number,
             reason,
-            self.0.read(control::EXITINFO1),
-            self.0.read(control::EXITINFO2),
-        )
+            info1: self.0.read(control::EXITINFO1),
+            info2: self.0.read(control::EXITINFO2),
+        }
+    }
+
+    /// After an exit for an interrupt of the host, or because a window has opened, which is an event.
+    pub fn interrupted(self, ec: &'static Ec, reason: u64) -> Option<Event> {
+        if matches!(reason, code::INTR | code::NMI) {
+            self.keep_event();
+            return None;
+        }
+        self.inject(ec, self.0.read(control::EVENTINJ) & !Injection::VALID);
+        Some(self.numbered(reason, reason))
+    }
+
+    /// Length of the instruction that exited; 0 where the hardware does not say what the next one is.
+    #[inline(always)]
+    fn instruction_length(self) -> u64 {
+        let next = self.0.read(control::NRIP);
+        if HAS.load(Relaxed) & Features::NRIP.bits() == 0 || next == 0 {
+            return 0;
+        }
+        next.wrapping_sub(self.0.read(control::RIP)) & 0xf
     }
 
     /// A host interrupt that arrived while an event was being delivered to the guest: deliver it at the next entry.
@@ -335,13 +331,37 @@ impl Vmcb {
     }
 }
 
+/// Before each entry: an address-space id that is this vCPU's on this CPU, and a flush where translations changed.
+#[inline(always)]
+pub fn prepare(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) {
+    let vmcb = Page::at(Phys(frame.get(Reg::Control)));
+    let mut tlb = 0;
+    if frame.get(Reg::AsidGeneration) != cpu.asid_generation.get() && new_asid(cpu, frame) {
+        tlb = TLB_FLUSH_ALL << TLB_CONTROL_SHIFT;
+    }
+    let generation = ec.guest.get().map_or(0, |space| space.generation());
+    if frame.get(Reg::SpaceGeneration) != generation {
+        frame.set(Reg::SpaceGeneration, generation);
+        tlb = TLB_FLUSH_ALL << TLB_CONTROL_SHIFT;
+    }
+    vmcb.write(control::ASID_TLB, frame.get(Reg::Asid) | tlb);
+    vmcb.write(control::RAX, frame.get(Reg::Rax));
+    vmcb.write(control::RSP, frame.get(Reg::Rsp));
+}
+
+/// Gives a vCPU an address-space id. True if everything is to be flushed.
+#[cold]
+fn new_asid(cpu: &'static Cpu, frame: Frame) -> bool {
+    tags::take(cpu, frame, ASIDS.load(Relaxed)).flush_all
+}
+
 impl Backend for Vmcb {
     /// With SS comes the privilege level.
     const WITH_MORE: Mtd = Mtd::CS_SS;
 
     #[inline(always)]
     fn of(ec: &'static Ec) -> Self {
-        Self(Page::at(Phys(ec.frame().get(Reg::Control))))
+        Self::with(ec.frame())
     }
 
     #[inline(always)]
@@ -364,17 +384,16 @@ impl Backend for Vmcb {
         self.0.write(OFFSETS[field as usize], value);
     }
 
+    #[inline(always)]
+    fn save_instruction_length(self, _ec: &'static Ec, utcb: Page) {
+        utcb.write(word::INST_LEN_INTERRUPTIBILITY, self.instruction_length());
+    }
+
     fn save_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd) {
         if mtd.intersects(Mtd::RIP | Mtd::STA) {
-            let next = self.0.read(control::NRIP);
-            let has = Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::NRIP);
-            let len = if has && next != 0 {
-                next.wrapping_sub(self.0.read(control::RIP)) & 0xf
-            } else {
-                0
-            };
+            let length = self.instruction_length();
             let shadow = self.0.read(control::SHADOW) & 1;
-            utcb.write(word::INST_LEN_INTERRUPTIBILITY, len | shadow << 32);
+            utcb.write(word::INST_LEN_INTERRUPTIBILITY, length | shadow << 32);
             utcb.write(word::ACTIVITY_CONTROLS, 0);
         }
         if mtd.contains(Mtd::INJ) {

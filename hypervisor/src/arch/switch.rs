@@ -4,7 +4,7 @@ use super::x86::{self, Msr};
 use super::{fpu, percpu};
 use crate::cpu::{self, Cpu};
 use crate::ec::Ec;
-use crate::frame::{Kind, Reg};
+use crate::frame::{Frame, Kind, Reg};
 use crate::mem::{Object, Phys};
 use crate::space::pio::PioSpace;
 
@@ -28,21 +28,63 @@ pub fn to(cpu: &'static Cpu, ec: &'static Ec) {
         cpu.set_current(ec, frame);
         return;
     }
-    let fs = frame.get(Reg::FsBase);
-    let root = ec.root.get();
-    if root != cpu.root.get() {
-        x86::write_cr3(root);
-        cpu.root.set(root);
-        foreign = true;
-        if fs != 0 {
-            // A thread of the other domain may have loaded the selector, and with it a base that is not `fs_base`.
-            set_fs(cpu, fs);
-        }
-    }
+    foreign |= load_spaces(cpu, ec, frame);
     if kind != Kind::Sysret as u64 {
         fpu::restore(ec);
     } else if foreign {
         fpu::clear();
+    }
+    cpu.set_current(ec, frame);
+}
+
+/// [`to`] from another context, which is current and in the kernel by a hypercall: it has nothing to be saved.
+#[inline(always)]
+pub fn from_hypercall(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) {
+    let kind = frame.kind();
+    if kind != Kind::Guest as u64 {
+        let foreign = load_spaces(cpu, ec, frame);
+        if foreign && kind == Kind::Sysret as u64 {
+            fpu::clear();
+        }
+    }
+    if kind != Kind::Sysret as u64 {
+        fpu::restore(ec);
+    }
+    cpu.set_current(ec, frame);
+}
+
+/// From a context that was interrupted, and is current, to a handler that is about to enter its portal.
+#[inline(always)]
+pub fn to_handler(cpu: &'static Cpu, interrupted: Frame, handler: &'static Ec) {
+    fpu::put_away(interrupted);
+    let frame = handler.frame();
+    load_spaces(cpu, handler, frame);
+    cpu.set_current(handler, frame);
+}
+
+/// Back from the handler, which is current, to the context that was interrupted.
+#[inline(always)]
+pub fn to_interrupted(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) {
+    if frame.kind() != Kind::Guest as u64 {
+        load_spaces(cpu, ec, frame);
+    }
+    fpu::restore(ec);
+    cpu.set_current(ec, frame);
+}
+
+/// Loads what of a host EC does not depend on how it continues. Whether its page table is another one than before.
+#[inline(always)]
+fn load_spaces(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) -> bool {
+    let fs = frame.get(Reg::FsBase);
+    let root = ec.root.get();
+    let other = root != cpu.root.get();
+    if other {
+        x86::write_cr3(root);
+        cpu.root.set(root);
+        if fs != 0 {
+            // A thread of the other domain may have loaded the selector, and with it a base that is not `fs_base`.
+            set_fs(cpu, fs);
+        }
     }
     if fs != cpu.fs_base.get() {
         set_fs(cpu, fs);
@@ -51,7 +93,7 @@ pub fn to(cpu: &'static Cpu, ec: &'static Ec) {
         cpu.ports.set(ec.pio.get());
         enable_ports(cpu);
     }
-    cpu.set_current(ec, frame);
+    other
 }
 
 /// If `ec` is current, saves what is only in the CPU, so that all of its state is in memory.

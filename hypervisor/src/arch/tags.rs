@@ -2,6 +2,9 @@
 //! new generation begins with one flush of everything. So a tag that is new in its generation finds no
 //! translations, and a vCPU that wants to be rid of its own just takes a new one.
 
+use crate::cpu::Cpu;
+use crate::frame::{Frame, Reg};
+
 /// A tag and its generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tag {
@@ -42,6 +45,24 @@ pub fn next(held: Tag, last: Tag, count: u64) -> Next {
         last: tag,
         flush_all: is_last,
     }
+}
+
+/// Gives the vCPU with this frame the tag for its next entry on `cpu`.
+pub fn take(cpu: &'static Cpu, frame: Frame, count: u64) -> Next {
+    let held = Tag {
+        number: frame.get(Reg::Asid),
+        generation: frame.get(Reg::AsidGeneration),
+    };
+    let last = Tag {
+        number: cpu.asid.get(),
+        generation: cpu.asid_generation.get(),
+    };
+    let next = next(held, last, count);
+    cpu.asid.set(next.last.number);
+    cpu.asid_generation.set(next.last.generation);
+    frame.set(Reg::Asid, next.tag.number);
+    frame.set(Reg::AsidGeneration, next.tag.generation);
+    next
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub fn init() {
 }
 
 /// Arms the timer of this CPU for an absolute TSC value, at once if that has passed.
+#[inline(never)]
 pub fn arm(cpu: &'static Cpu, when: u64) {
     cpu.armed.set(when);
     let ratio = RATIO.load(Relaxed);

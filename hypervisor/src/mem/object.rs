@@ -308,6 +308,13 @@ impl<T: Object> Weak<T> {
         self.link.set(object);
     }
 
+    /// Sets it to what `other`, which has just been found alive, refers to.
+    #[inline(always)]
+    pub fn copy(&self, other: &Self) {
+        self.id.set(other.id.get());
+        self.link.0.publish(other.link.0.get());
+    }
+
     /// Address of the object last set, dead or alive.
     pub fn raw(&self) -> u64 {
         self.link.0.get()
@@ -423,7 +430,8 @@ impl CapSlot {
         let header = header_of(word);
         // The type is read after the identity: an object gets both before it lives, and no slot gets another object while
         // this CPU is in the kernel.
-        if header.id.observe() != self.identity().load(Relaxed) || header.kind.get() != T::TYPE as u64
+        if header.id.observe() != self.identity().load(Relaxed)
+            || header.kind.get() != T::TYPE as u64
         {
             return None;
         }

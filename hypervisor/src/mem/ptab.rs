@@ -139,7 +139,10 @@ fn reserve(supply: &impl Supply, count: usize) -> Result<[Option<Page>; LEVELS a
         match supply.alloc() {
             Ok(page) => pages[i] = Some(page),
             Err(status) => {
-                pages.into_iter().flatten().for_each(|page| supply.free(page));
+                pages
+                    .into_iter()
+                    .flatten()
+                    .for_each(|page| supply.free(page));
                 return Err(status);
             }
         }
@@ -318,10 +321,7 @@ mod tests {
         let pd = testing::pd(2);
         let root = pd.alloc(0).unwrap();
         let to = Some((Phys(PAGE), MemRights::READ));
-        assert_eq!(
-            set::<Host>(root, 0, 0, to, pd),
-            Err(Status::OutOfMemory)
-        );
+        assert_eq!(set::<Host>(root, 0, 0, to, pd), Err(Status::OutOfMemory));
         assert_eq!(walk::<Host>(root, 0), None);
     }
 }

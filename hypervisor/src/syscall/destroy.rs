@@ -85,7 +85,9 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
             space.release();
             bury(space);
         }
-        AnyObject::MemSpace(space) if retire_unused(space, |ec| ec.root.get() == space.root().phys().0)? => {
+        AnyObject::MemSpace(space)
+            if retire_unused(space, |ec| ec.root.get() == space.root().phys().0)? =>
+        {
             smp::everywhere(cpu, Operation::Leave(space.root().phys()));
             if let Some(pd) = space.owner() {
                 pd.mem.set(None);

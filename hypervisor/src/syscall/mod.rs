@@ -78,7 +78,7 @@ entries! { finish:
     ctrl_hw = control::hw;
     assign_int = control::assign_int;
 }
-entries! { finish_or_preempt:
+entries! { finish_hasty:
     create_sc = create::sc;
     ctrl_ec = control::ec;
     sm_up = control::sm_up;
@@ -90,18 +90,18 @@ entries! { finish_if_alive:
 
 /// Capabilities and host memory are delegated most. Each kind of space has a function of its own, so that it has what it needs in
 /// registers.
-extern "sysv64" fn delegate(
-    rdi: u64,
-    rsi: u64,
-    rdx: u64,
-    r10: u64,
-    r8: u64,
-    r9: u64,
-) -> Resume {
+extern "sysv64" fn delegate(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
     let Some(caller) = Caller::get() else {
         return lost();
     };
-    let args = Args { rdi, rsi, rdx, r8, r9, r10 };
+    let args = Args {
+        rdi,
+        rsi,
+        rdx,
+        r8,
+        r9,
+        r10,
+    };
     match delegate::decode(&args).map(|args| delegate::to_objects(&caller, &args)) {
         Err(status) => finish(&caller, Err(status)),
         Ok(Some(outcome)) => finish(&caller, outcome),
@@ -122,7 +122,14 @@ extern "sysv64" fn delegate_memory(
     let Some(caller) = Caller::get() else {
         return lost();
     };
-    let args = Delegate::decode(&Args { rdi, rsi, rdx, r8, r9, r10 });
+    let args = Delegate::decode(&Args {
+        rdi,
+        rsi,
+        rdx,
+        r8,
+        r9,
+        r10,
+    });
     match delegate::to_memory(&caller, &args) {
         // Without a flush it did not wait.
         Some((outcome, false)) => finish(&caller, outcome),
@@ -147,13 +154,57 @@ extern "sysv64" fn reply(_: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64)
     }
 }
 
+/// The reply of a handler whose caller has raised an event. Entered from `arch::fastpath`; nothing of the handler is saved.
+pub extern "sysv64" fn reply_to_event(_: u64, selection: u64) -> Resume {
+    let cpu = percpu::current();
+    match cpu.current() {
+        Some(ec) => ipc::reply_to_event(cpu, ec, ec.caller.get(), selection as u32),
+        None => lost(),
+    }
+}
+
+/// `sm_up`, entered from `arch::fastpath` with the semaphore.
+pub extern "sysv64" fn sm_up_found(sm: &'static Sm) -> Resume {
+    let cpu = percpu::current();
+    match sm.up(cpu) {
+        Ok(()) if cpu.resched.get() == 0 => Resume::back(Status::Success, 0),
+        outcome => preempted(cpu, outcome),
+    }
+}
+
+/// A semaphore that was upped has made somebody of higher priority ready, or could not be upped.
+#[cold]
+#[inline(never)]
+fn preempted(cpu: &'static Cpu, outcome: Result<(), Status>) -> Resume {
+    match cpu.current() {
+        Some(ec) => finish_or_preempt(cpu, ec, outcome.map(|()| [0, 0])),
+        None => lost(),
+    }
+}
+
+/// `sm_down` of one, entered from `arch::fastpath` with the semaphore.
+pub extern "sysv64" fn sm_down_found(sm: &'static Sm, deadline: u64) -> Resume {
+    let cpu = percpu::current();
+    let Some(ec) = cpu.current() else {
+        return lost();
+    };
+    sm.down(cpu, ec, false, deadline)
+}
+
 extern "sysv64" fn sm_down(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
     let Some(caller) = Caller::get() else {
         return lost();
     };
-    let args = SmDown::decode(&Args { rdi, rsi, rdx, r8, r9, r10 });
+    let args = SmDown::decode(&Args {
+        rdi,
+        rsi,
+        rdx,
+        r8,
+        r9,
+        r10,
+    });
     match caller.obj.lookup::<Sm>(args.sm, Perms::SM_DOWN) {
-        Ok(sm) => sm.down(caller.cpu, caller.ec, args),
+        Ok(sm) => sm.down(caller.cpu, caller.ec, args.zero, args.deadline),
         Err(status) => finish(&caller, Err(status)),
     }
 }
@@ -214,12 +265,18 @@ fn finish(caller: &Caller, outcome: Outcome) -> Resume {
 
 /// Somebody of higher priority may have become ready.
 #[inline(always)]
-fn finish_or_preempt(caller: &Caller, outcome: Outcome) -> Resume {
-    if caller.cpu.resched.get() == 0 {
-        return back(caller.ec, outcome);
+fn finish_or_preempt(cpu: &'static Cpu, ec: &'static Ec, outcome: Outcome) -> Resume {
+    if cpu.resched.get() == 0 {
+        return back(ec, outcome);
     }
-    ipc::done(caller.ec, outcome);
-    sched::preempt(caller.cpu)
+    ipc::done(ec, outcome);
+    sched::preempt(cpu)
+}
+
+/// [`finish_or_preempt`] for whoever asks.
+#[inline(always)]
+fn finish_hasty(caller: &Caller, outcome: Outcome) -> Resume {
+    finish_or_preempt(caller.cpu, caller.ec, outcome)
 }
 
 /// The same, after a wait for other CPUs, in which one of them may have destroyed the caller: its frame is gone then.
@@ -228,5 +285,5 @@ fn finish_if_alive(caller: &Caller, outcome: Outcome) -> Resume {
     if caller.cpu.current().map(Object::addr) != Some(caller.ec.addr()) {
         return sched::preempt(caller.cpu);
     }
-    finish_or_preempt(caller, outcome)
+    finish_hasty(caller, outcome)
 }

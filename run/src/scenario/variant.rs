@@ -25,6 +25,8 @@ pub struct Variant {
     memory: Option<Size>,
     /// Boot from an image through this firmware.
     pub iso: Option<Firmware>,
+    /// Time limit, in seconds.
+    timeout: Option<u64>,
     /// Whether only `./x test --long` runs it.
     long: Option<bool>,
     /// Other programs.
@@ -54,6 +56,7 @@ impl Variant {
         changed.machine = self.machine.unwrap_or(changed.machine);
         changed.cpus = self.cpus.unwrap_or(changed.cpus);
         changed.memory = self.memory.unwrap_or(changed.memory);
+        changed.timeout = self.timeout.unwrap_or(changed.timeout);
         changed.long = self.long.unwrap_or(changed.long);
         if let Some(components) = &self.components {
             changed.components.clone_from(components);
@@ -115,12 +118,12 @@ mod tests {
     fn contents_are_replaced_or_added() {
         let changed = only_variant(&scenario(
             "components = ['init', 'tick']\nroms = { a = 'text:a', b = 'text:b' }\noptions = { x = '1' }\n\
-             expect = [{ log = 'one' }]\nvariants = [{ name = 'v', components = ['init'], long = true, \
+             expect = [{ log = 'one' }]\nvariants = [{ name = 'v', components = ['init'], long = true, timeout = 7, \
              roms = { b = 'text:c' }, options = { y = '2' }, expect = [{ log = 'two' }] }]",
         ))
         .unwrap();
         assert_eq!(changed.components, ["init"]);
-        assert!(changed.long && changed.variants.is_empty());
+        assert!(changed.long && changed.timeout == 7 && changed.variants.is_empty());
         let roms: Vec<_> = changed.roms.keys().map(String::as_str).collect();
         assert_eq!(roms, ["a", "b"]);
         assert_ne!(changed.roms.get("a"), changed.roms.get("b"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use abi::cap::MemRights;
 use abi::session::dataspace::Dataspace;
 use abi::session::parent::Quota;
+use abi::session::pd::AllocError;
 use abi::session::rpc::Error as CallError;
 use abi::session::vm::{GuestAttachment, Vm, VmError};
 use runtime::capability::Cap;
@@ -16,6 +17,8 @@ use vmm::memory::{DEVICE_HOLE_END, HIGH_MEMORY, MemoryLayout, MemoryRange};
 
 /// Large pages of the guest.
 const LARGE_PAGE: u64 = 2 << 20;
+/// Dataspaces below this size are not divided further when physical memory is too fragmented for them.
+const SMALLEST_PART: u64 = 64 << 20;
 /// What a session gets that has used up what it had.
 const UPGRADE: Quota = Quota {
     ram: 16 * 1024,
@@ -42,8 +45,9 @@ pub fn allocate(
     GuestRam::new(regions).map_err(Error::input)
 }
 
-/// Allocates one dataspace for adjacent ranges. What lies in the gaps between them is wasted, but a dataspace
-/// that begins at a large page of the guest is mapped with large pages.
+/// Allocates one dataspace for adjacent ranges, or, where none of that size is to be had, one for each half. What lies
+/// in the gaps between ranges is wasted, but a dataspace that begins at a large page of the guest is mapped with large
+/// pages.
 fn allocate_part(
     env: &Env,
     session: &Connection<Vm>,
@@ -54,8 +58,18 @@ fn allocate_part(
     };
     let base = first.start & !(LARGE_PAGE - 1);
     let size = last.end - base;
-    let no_memory = |error| Error::input(format!("{size} bytes of guest RAM: {error}"));
-    let ram = Ram::allocate(env.pd(), size).map_err(no_memory)?;
+    let ram = match Ram::allocate(env.pd(), size) {
+        Ok(ram) => ram,
+        // Only what is contiguous in physical memory can be one dataspace.
+        Err(CallError::Server(AllocError::Denied)) if size > SMALLEST_PART => {
+            let middle = (base + size / 2) & !(LARGE_PAGE - 1);
+            let (low, high) = split(ranges, middle);
+            let mut regions = allocate_part(env, session, &low)?;
+            regions.extend(allocate_part(env, session, &high)?);
+            return Ok(regions);
+        }
+        Err(error) => return Err(Error::input(format!("{size} bytes of guest RAM: {error}"))),
+    };
     let attached = env.attach(ram.cap(), MemRights::READ | MemRights::WRITE)?;
     let attached: Arc<Attached> = Arc::new(attached);
     let mut regions = Vec::new();
@@ -76,6 +90,17 @@ fn allocate_part(
     // It stays as long as the component.
     core::mem::forget(ram);
     Ok(regions)
+}
+
+/// What of the ranges lies below `middle`, and what above.
+fn split(ranges: &[MemoryRange], middle: u64) -> (Vec<MemoryRange>, Vec<MemoryRange>) {
+    let below = |range: &MemoryRange| MemoryRange { end: range.end.min(middle), ..*range };
+    let above = |range: &MemoryRange| MemoryRange { start: range.start.max(middle), ..*range };
+    let real = |range: &MemoryRange| range.start < range.end;
+    (
+        ranges.iter().map(below).filter(real).collect(),
+        ranges.iter().map(above).filter(real).collect(),
+    )
 }
 
 /// Where a PC has ROMs. Operating systems search it for tables, byte by byte.

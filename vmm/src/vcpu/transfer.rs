@@ -79,7 +79,13 @@ pub(super) fn write(arch: &mut ArchState, state: &VcpuState) -> Mtd {
     arch.rip = state.rip;
     arch.rflags = state.rflags.bits();
     let mut changed = Mtd::RIP | Mtd::RFLAGS;
-    if arch.gpr != state.gpr {
+    // Most instructions that reach a device change none; this compares without a call.
+    let differences = arch
+        .gpr
+        .iter()
+        .zip(&state.gpr)
+        .fold(0, |bits, (old, new)| bits | old ^ new);
+    if differences != 0 {
         arch.gpr = state.gpr;
         changed |= Mtd::GPR;
     }

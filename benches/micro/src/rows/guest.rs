@@ -27,12 +27,18 @@ const BUDGET_US: u32 = 10_000_000;
 /// An entry of a handler, what it is told, and instructions of the guest and of the handler.
 type Case = (&'static str, Entry, Mtd, u64);
 
-const CASES: [Case; 2] = [
+const CASES: [Case; 3] = [
     ("exit-cpuid", events::again, Mtd::empty(), 1 + 3),
     (
         "exit-cpuid-gpr",
-        events::skip,
-        Mtd::GPR.union(Mtd::RIP),
+        events::skip_eight,
+        events::EIGHT,
+        events::GUEST_LOOP + 4,
+    ),
+    (
+        "exit-cpuid-gpr-16",
+        events::skip_sixteen,
+        events::SIXTEEN,
         events::GUEST_LOOP + 4,
     ),
 ];

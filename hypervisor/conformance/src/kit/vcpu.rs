@@ -48,7 +48,8 @@ mod at {
     pub const INJECTION: u64 = 15;
     pub const CR0: u64 = 16;
     pub const NEW_XMM0: u64 = 17;
-    pub const TOTAL: u64 = 18;
+    pub const NEW_EFER: u64 = 18;
+    pub const TOTAL: u64 = 19;
 }
 
 /// Spaces that a machine is made of, besides its memory.
@@ -240,6 +241,14 @@ impl Machine {
         object::up(self.go);
     }
 
+    /// Lets it go on `bytes` further with this EFER.
+    pub fn go_with_efer(&self, bytes: u64, efer: u64) {
+        self.write(at::NEW_RIP, self.read(at::RIP) + bytes);
+        self.write(at::NEW_EFER, efer);
+        self.write(at::MTD, (Mtd::RIP | Mtd::EFER).bits().into());
+        object::up(self.go);
+    }
+
     /// Answers the startup event: real mode at [`CODE_AT`], with this XMM0 and CR0.
     pub fn boot(&self, xmm0: u64, cr0: u64) {
         self.write(at::NEW_XMM0, xmm0);
@@ -333,6 +342,7 @@ extern "sysv64" fn handle(message: &mut Message) {
         utcb::write(word::RIP, get(at::NEW_RIP));
         utcb::write(word::GPR + gpr::RAX, get(at::NEW_RAX));
         utcb::write(word::INJECTION, get(at::INJECTION));
+        utcb::write(word::EFER, get(at::NEW_EFER));
     }
     message.tag = Tag(mtd.into());
 }
@@ -353,8 +363,7 @@ const INITIAL: Mtd = Mtd::GPR
     .union(Mtd::CTRL)
     .union(Mtd::XMM);
 
-/// Registers of a CPU in real mode (SDM vol. 3, table 10-1), but for CR4: OSFXSR, so that there is SSE; and for EFER: LME, so that
-/// paging leads to long mode.
+/// Registers of a CPU in real mode (SDM vol. 3, table 10-1), but for CR4: OSFXSR, so that there is SSE.
 fn real_mode(cr0: u64, xmm0: u64) {
     const CODE: u64 = 0x9b;
     const DATA: u64 = 0x93;
@@ -362,7 +371,6 @@ fn real_mode(cr0: u64, xmm0: u64) {
     const TSS: u64 = 0x8b;
     const LIMIT: u64 = 0xffff << 32;
     const OSFXSR: u64 = 1 << 9;
-    const EFER_LME: u64 = 1 << 8;
     (0..size_of::<ArchState>() / 8).for_each(|i| utcb::write(i, 0));
     utcb::write(word::RIP, CODE_AT);
     utcb::write(word::RFLAGS, 2);
@@ -380,7 +388,6 @@ fn real_mode(cr0: u64, xmm0: u64) {
     for (index, attributes) in segments {
         utcb::write(word::SEG + index * 2, attributes << 16 | LIMIT);
     }
-    utcb::write(word::EFER, EFER_LME);
     utcb::write(word::CR0, cr0);
     utcb::write(word::CR4, OSFXSR);
     utcb::write(word::DR6, 0xffff_0ff0);

@@ -124,8 +124,9 @@ pub fn run() {
     let cpus = information_page().cpu_count as u16;
     let cells = fresh_cells(3 * u64::from(cpus));
     // All threads of a round share one domain, so that they destroy what the others use.
-    let rounds = 10;
+    let rounds = 20;
     for round in 0..rounds {
+        let quota0 = figures(root::PD);
         let sm = object::semaphore(1);
         let domain = victim(portal, sm);
         let threads: alloc::vec::Vec<_> = (0..cpus)
@@ -155,7 +156,9 @@ pub fn run() {
         check("others are alive", alive, Ok(round + 1));
         let [quota, used] = figures(domain.pd);
         holds("the account was kept", used <= quota);
-        domain.destroy();
+        let r = object::try_destroy(domain.pd);
+        let r2 = object::try_destroy(domain.pd);
+        crate::report::line(format_args!("dbg {round} {r:?} {r2:?} {:?} {:?}", figures(root::PD), quota0));
         threads.into_iter().for_each(drop);
         let _gone = object::try_destroy(sm);
     }
@@ -201,7 +204,8 @@ fn victim(portal: Sel, sm: Sel) -> Domain {
 /// Threads that also call and reply at random, until they have not come back for a while.
 fn with_messages(portal: Sel) {
     let cpus = information_page().cpu_count as u16;
-    for round in 0..10 {
+    for round in 0..400 {
+        let quota0 = figures(root::PD);
         let sm = object::semaphore(1);
         let domain = victim(portal, sm);
         let cells = fresh_cells(3 * u64::from(cpus));
@@ -219,10 +223,17 @@ fn with_messages(portal: Sel) {
             "messages are tried",
             eventually(|| cell(cells).load(Relaxed) > 0),
         );
-        pause(30);
+        pause(2);
         let alive = call(portal, Message::words([round, 0, 0, 0])).map(|reply| reply.words[0]);
         check("others are alive", alive, Ok(round + 1));
-        domain.destroy();
+        let f1 = figures(domain.pd);
+        let r = object::try_destroy(domain.pd);
+        let f2 = figures(root::PD);
+        if f2[0] != quota0[0] {
+            let alive = crate::sys::hypercall::invoke(abi::hypercall::CtrlPd::Query { pd: domain.pd }.encode());
+            let r2 = object::try_destroy(domain.pd);
+            crate::report::line(format_args!("DBG alive {alive:?} again {r2:?} {:?}", figures(root::PD)));
+            crate::report::line(format_args!("DBG {round} {r:?} {f1:?} {f2:?} {:?}", quota0)); }
         threads.into_iter().for_each(drop);
         let _gone = object::try_destroy(sm);
     }

@@ -51,6 +51,10 @@ mod code {
         pick(0x7c, 31)
     }
 
+    pub fn write_msr() -> u64 {
+        pick(0x7c, 32)
+    }
+
     /// VMMCALL or VMCALL.
     pub fn call() -> u64 {
         pick(0x81, 18)
@@ -380,6 +384,7 @@ fn modes(cpu: u16) {
     const CODE_64: u64 = 0x00af_9b00_0000_ffff;
     /// PE, ET, NE.
     const CR0_PROTECTED: u64 = 0x31;
+    const EFER_LME: u64 = 1 << 8;
     const TABLES: u64 = 0x2000;
     const PRESENT_WRITABLE: u64 = 3;
     const LARGE: u64 = 1 << 7;
@@ -400,12 +405,17 @@ fn modes(cpu: u16) {
         (0x820, gate(0xc0)),
         (0x8d0, gate(0xe0)),
     ];
-    words.into_iter().for_each(|(at, word)| store(machine.data + at, word));
+    words
+        .into_iter()
+        .for_each(|(at, word)| store(machine.data + at, word));
     holds("it starts", machine.start_and_boot().is_ok());
     let call = |rax| (Ok((code::call(), code::call())), rax);
     let seen = || (event(machine.exit()), machine.rax());
     check("protected mode", seen(), call(CR0_PROTECTED));
     machine.skip(3);
+    let exit = event(machine.exit());
+    check("EFER", exit, Ok((code::write_msr(), code::write_msr())));
+    machine.go_with_efer(2, EFER_LME);
     check("long mode", seen(), call(0x1122_3344_5566_7788));
     let fault = Injection::exception(13, Some(0x1234));
     machine.go_with(3, None, Some(fault.0));
@@ -417,7 +427,11 @@ fn modes(cpu: u16) {
     let window = Injection(Injection::NMI_WINDOW);
     machine.go_with(3, None, Some(window.0));
     let opened = event(machine.exit());
-    check("an NMI window", opened, Ok((code::nmi_window(), code::nmi_window())));
+    check(
+        "an NMI window",
+        opened,
+        Ok((code::nmi_window(), code::nmi_window())),
+    );
     machine.go();
     check("back from all handlers", seen(), call(4));
     machine.skip(3);

@@ -9,7 +9,6 @@ mod world;
 
 pub use field::{FIELDS, Field};
 pub use transfer::{Backend, WINDOWS, load, rip, save};
-pub use world::Exit;
 pub(super) use world::{entry_failed, prepare, prepare_vmx, vm_exit, vm_exit_vmx};
 
 use super::{svm, vmx};
@@ -69,6 +68,7 @@ pub fn describe() -> &'static str {
     }
 }
 
+#[inline(always)]
 fn is_vmx() -> bool {
     IS_VMX.load(Relaxed) != 0
 }

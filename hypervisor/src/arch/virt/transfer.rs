@@ -18,6 +18,11 @@ pub trait Backend: Copy {
     fn set_field(self, field: Field, value: u64);
     /// Delivers what is not a plain word.
     fn save_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd);
+    /// Delivers what comes with the instruction pointer and is not a plain word.
+    #[inline(always)]
+    fn save_instruction_length(self, ec: &'static Ec, utcb: Page) {
+        self.save_special(ec, utcb, Mtd::RIP);
+    }
     /// Accepts what is not a plain word, after those that are.
     fn load_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd);
     /// Selection bits that lead to [`Backend::load_special`] although they are plain words.
@@ -51,15 +56,30 @@ pub fn rip(ec: &'static Ec) -> u64 {
 #[inline(always)]
 pub fn save(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
     if is_vmx() {
-        save_from::<vmx::Vmcs>(ec, utcb, mtd)
+        save_from(vmx::Vmcs::of(ec), ec, utcb, mtd)
     } else {
-        save_from::<svm::Vmcb>(ec, utcb, mtd)
+        save_from(svm::Vmcb::of(ec), ec, utcb, mtd)
     }
 }
 
+/// [`save`] from a backend's state of `ec`.
 #[inline(always)]
-fn save_from<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
-    let this = B::of(ec);
+pub fn save_from<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
+    let rip = this.field(Field::Rip);
+    let more = mtd - Mtd::GPR;
+    if more == Mtd::RIP {
+        utcb.write(word::RIP, rip);
+        this.save_instruction_length(ec, utcb);
+    } else if !more.is_empty() {
+        save_more(this, ec, utcb, more);
+    }
+    this.done(ec);
+    rip
+}
+
+/// Any selected state.
+#[inline(never)]
+fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     let mut bits = mtd.bits() & PLAIN;
     while bits != 0 {
         for &(word, field) in TABLE[bits.trailing_zeros() as usize] {
@@ -67,13 +87,10 @@ fn save_from<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
         }
         bits &= bits - 1;
     }
-    if mtd.bits() & !(PLAIN | Mtd::GPR.bits()) | mtd.bits() & Mtd::RIP.bits() != 0 {
+    if mtd.bits() & !PLAIN | mtd.bits() & Mtd::RIP.bits() != 0 {
         this.save_special(ec, utcb, mtd);
         save_extended(ec, utcb, mtd);
     }
-    let rip = this.field(Field::Rip);
-    this.done(ec);
-    rip
 }
 
 /// What the context page holds, whatever the vendor.
@@ -107,6 +124,18 @@ pub fn load(ec: &'static Ec, utcb: Page, mtd: Mtd) {
 #[inline(always)]
 fn load_into<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) {
     let this = B::of(ec);
+    let more = mtd - Mtd::GPR;
+    if more == Mtd::RIP {
+        this.set_field(Field::Rip, utcb.read(word::RIP));
+    } else if !more.is_empty() {
+        load_more(this, ec, utcb, more);
+    }
+    this.done(ec);
+}
+
+/// Any selected state.
+#[inline(never)]
+fn load_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     let mut bits = mtd.bits() & PLAIN;
     while bits != 0 {
         for &(word, field) in TABLE[bits.trailing_zeros() as usize] {
@@ -114,11 +143,10 @@ fn load_into<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) {
         }
         bits &= bits - 1;
     }
-    if mtd.bits() & !(PLAIN & !B::WITH_MORE.bits() | Mtd::GPR.bits()) != 0 {
+    if mtd.bits() & !(PLAIN & !B::WITH_MORE.bits()) != 0 {
         this.load_special(ec, utcb, mtd);
         load_extended(ec, utcb, mtd);
     }
-    this.done(ec);
 }
 
 fn load_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {

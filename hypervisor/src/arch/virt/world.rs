@@ -1,28 +1,20 @@
 //! World switches: what happens right before an entry and right after an exit, whatever the vendor.
 
-use super::transfer::Backend;
+use super::transfer::{Backend, save_from};
 use crate::arch::{fpu, percpu, svm, vmx, x86};
 use crate::cpu::Cpu;
 use crate::ec::Ec;
-use crate::event;
-use crate::frame::Reg;
+use crate::event::{self, Event};
+use crate::frame::{Frame, Reg};
 use crate::sched::{self, Resume};
-
-/// What the last exit of the current vCPU is about.
-#[derive(Clone, Copy, Debug)]
-pub enum Exit {
-    /// The hypervisor's business only: a host interrupt.
-    Host,
-    /// For the VMM: event number, reason word, and the two information words.
-    Event(u64, u64, u64, u64),
-}
 
 /// Last thing before a vCPU is entered with SVM; the assembly code passes the frame through.
 pub(in crate::arch) extern "sysv64" fn prepare(frame: u64) -> u64 {
     let cpu = percpu::current();
     if let Some(ec) = cpu.current() {
-        svm::Vmcb::of(ec).prepare(cpu, ec);
-        load_xcr0(ec);
+        let frame = ec.frame();
+        svm::prepare(cpu, ec, frame);
+        load_xcr0(frame);
     }
     frame
 }
@@ -41,32 +33,39 @@ pub(in crate::arch) extern "sysv64" fn prepare_vmx(frame: u64) -> Entry {
     let cpu = percpu::current();
     let how = cpu.current().map_or(0, |ec| {
         let how = vmx::prepare(cpu, ec);
-        load_xcr0(ec);
+        load_xcr0(ec.frame());
         how
     });
     Entry { frame, how }
 }
 
 #[inline(always)]
-fn load_xcr0(ec: &'static Ec) {
-    let (xcr0, host) = (ec.frame().get(Reg::Xcr0), fpu::host_xcr0());
+fn load_xcr0(frame: Frame) {
+    let (xcr0, host) = (frame.get(Reg::Xcr0), fpu::host_xcr0());
     if xcr0 != host {
         fpu::set_xcr0(xcr0);
     }
 }
 
 #[inline(always)]
-fn restore_xcr0(ec: &'static Ec, may_have_changed: bool) {
-    let (host, entered) = (fpu::host_xcr0(), ec.frame().get(Reg::Xcr0));
-    if host == 0 || entered == host && !may_have_changed {
+fn restore_xcr0(frame: Frame, may_have_changed: bool) {
+    if may_have_changed || frame.get(Reg::Xcr0) != fpu::host_xcr0() {
+        keep_xcr0(frame, may_have_changed);
+    }
+}
+
+#[inline(never)]
+fn keep_xcr0(frame: Frame, may_have_changed: bool) {
+    let host = fpu::host_xcr0();
+    if host == 0 {
         return;
     }
     let now = if may_have_changed {
         fpu::xcr0()
     } else {
-        entered
+        frame.get(Reg::Xcr0)
     };
-    ec.frame().set(Reg::Xcr0, now);
+    frame.set(Reg::Xcr0, now);
     if now != host {
         fpu::set_xcr0(host);
     }
@@ -74,33 +73,66 @@ fn restore_xcr0(ec: &'static Ec, may_have_changed: bool) {
 
 /// A vCPU has exited, with SVM.
 pub(in crate::arch) extern "sysv64" fn vm_exit() -> Resume {
-    exited(|this: svm::Vmcb, cpu, ec| this.exit(cpu, ec))
-}
-
-/// The same with VMX.
-pub(in crate::arch) extern "sysv64" fn vm_exit_vmx() -> Resume {
-    exited(|this: vmx::Vmcs, cpu, _| vmx::exit(this, cpu))
-}
-
-/// VMX refused to enter a vCPU.
-pub(in crate::arch) extern "sysv64" fn entry_failed() -> Resume {
-    exited(|_: vmx::Vmcs, _, _| vmx::entry_failed())
-}
-
-#[inline(always)]
-fn exited<B: Backend>(exit: impl FnOnce(B, &'static Cpu, &'static Ec) -> Exit) -> Resume {
     let cpu = percpu::current();
     let Some(ec) = cpu.current() else {
         return sched::schedule(cpu);
     };
-    let this = B::of(ec);
-    let exit = exit(this, cpu, ec);
-    restore_xcr0(ec, this.may_have_set_xcr0());
-    match exit {
-        Exit::Event(number, reason, info1, info2) => {
-            event::raise(cpu, ec, number, reason, info1, info2)
-        }
-        Exit::Host => host_interrupt(cpu, ec),
+    let frame = ec.frame();
+    let this = svm::Vmcb::with(frame);
+    let reason = this.left(cpu, frame);
+    restore_xcr0(frame, this.may_have_set_xcr0());
+    match this.event(reason) {
+        Some(event) => raise(cpu, ec, frame, this, event),
+        None => window(cpu, ec, reason),
+    }
+}
+
+/// A vCPU has exited for an interrupt of the host, or because a window has opened, with SVM.
+#[inline(never)]
+fn window(cpu: &'static Cpu, ec: &'static Ec, reason: u64) -> Resume {
+    let frame = ec.frame();
+    let this = svm::Vmcb::with(frame);
+    match this.interrupted(ec, reason) {
+        Some(event) => raise(cpu, ec, frame, this, event),
+        None => host_interrupt(cpu, ec),
+    }
+}
+
+#[inline(always)]
+fn raise<B: Backend>(
+    cpu: &'static Cpu,
+    ec: &'static Ec,
+    frame: Frame,
+    this: B,
+    event: Event,
+) -> Resume {
+    event::raise(cpu, ec, frame, event, |utcb, mtd| {
+        save_from(this, ec, utcb, mtd)
+    })
+}
+
+/// The same with VMX.
+pub(in crate::arch) extern "sysv64" fn vm_exit_vmx() -> Resume {
+    exited(vmx::exit)
+}
+
+/// VMX refused to enter a vCPU.
+pub(in crate::arch) extern "sysv64" fn entry_failed() -> Resume {
+    exited(|_, _| vmx::entry_failed())
+}
+
+#[inline(always)]
+fn exited(exit: impl FnOnce(vmx::Vmcs, &'static Cpu) -> Option<Event>) -> Resume {
+    let cpu = percpu::current();
+    let Some(ec) = cpu.current() else {
+        return sched::schedule(cpu);
+    };
+    let (frame, this) = (ec.frame(), vmx::Vmcs::of(ec));
+    let event = exit(this, cpu);
+    restore_xcr0(frame, this.may_have_set_xcr0());
+    match event {
+        Some(event) => raise(cpu, ec, frame, this, event),
+        None => host_interrupt(cpu, ec),
     }
 }
 

@@ -4,12 +4,12 @@ use super::state::{Vmcs, active};
 use super::vmcs::{self, Code};
 use super::{caps, event, flush};
 use crate::arch::percpu::Area;
-use crate::arch::tags::{self, Tag};
-use crate::arch::virt::{Backend, Exit, Field};
+use crate::arch::tags;
+use crate::arch::virt::{Backend, Field};
 use crate::arch::x86;
 use crate::cpu::Cpu;
 use crate::ec::Ec;
-use crate::event::GPRS;
+use crate::event::{Event, GPRS};
 use crate::frame::Reg;
 use abi::event::guest;
 use abi::state::Injection;
@@ -41,14 +41,11 @@ mod reason {
 pub fn prepare(cpu: &'static Cpu, ec: &'static Ec) -> u64 {
     let this = Vmcs::of(ec);
     let frame = this.frame();
-    let held = Tag {
-        number: frame.get(Reg::Asid),
-        generation: frame.get(Reg::AsidGeneration),
-    };
     let generation = ec.guest.get().map_or(0, |space| space.generation());
-    if held.generation != cpu.asid_generation.get() || frame.get(Reg::SpaceGeneration) != generation
+    if frame.get(Reg::AsidGeneration) != cpu.asid_generation.get()
+        || frame.get(Reg::SpaceGeneration) != generation
     {
-        translations(cpu, ec, held, generation);
+        translations(cpu, ec, generation);
     }
     let root = cpu.root.get();
     if frame.get(Reg::HostRoot) != root {
@@ -65,17 +62,9 @@ pub fn prepare(cpu: &'static Cpu, ec: &'static Ec) -> u64 {
 
 /// Gives the vCPU a tag and flushes what must not be used any more.
 #[cold]
-fn translations(cpu: &'static Cpu, ec: &'static Ec, held: Tag, generation: u64) {
+fn translations(cpu: &'static Cpu, ec: &'static Ec, generation: u64) {
     let frame = ec.frame();
-    let last = Tag {
-        number: cpu.asid.get(),
-        generation: cpu.asid_generation.get(),
-    };
-    let next = tags::next(held, last, VPIDS);
-    cpu.asid.set(next.last.number);
-    cpu.asid_generation.set(next.last.generation);
-    frame.set(Reg::Asid, next.tag.number);
-    frame.set(Reg::AsidGeneration, next.tag.generation);
+    let next = tags::take(cpu, frame, VPIDS);
     if caps::has_vpid() {
         vmcs::write(Code::Vpid, next.tag.number);
     }
@@ -94,9 +83,9 @@ fn repair_host(cpu: &'static Cpu) {
     Area::of(cpu).tables.load_gdt_register();
 }
 
-/// After each exit.
+/// After each exit: what it is about for the VMM.
 #[inline(always)]
-pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Exit {
+pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
     repair_host(cpu);
     let frame = this.frame();
     frame.set(Reg::Rsp, vmcs::read(Code::GuestRsp));
@@ -104,22 +93,22 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Exit {
     let reason = vmcs::read(Code::ExitReason);
     if reason & reason::ENTRY_FAILURE != 0 {
         vmcs::write(Code::EntryEvent, 0);
-        return Exit::Event(
-            guest::INVALID_STATE,
+        return Some(Event {
+            number: guest::INVALID_STATE,
             reason,
-            vmcs::read(Code::Qualification),
-            0,
-        );
+            info1: vmcs::read(Code::Qualification),
+            info2: 0,
+        });
     }
     frame.set(Reg::Active, active::LAUNCHED);
     match reason & reason::BASIC {
         reason::INTERRUPT | reason::PREEMPTION_TIMER => {
             this.keep_event();
-            Exit::Host
+            None
         }
         reason::EXCEPTION => exception(this),
         reason::EPT_VIOLATION => violation(),
-        reason::CONTROL_REGISTER if agree_on_cr0(this) => Exit::Host,
+        reason::CONTROL_REGISTER if agree_on_cr0(this) => None,
         basic => {
             if matches!(basic, reason::INTERRUPT_WINDOW | reason::NMI_WINDOW) {
                 this.ask(0);
@@ -134,28 +123,38 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Exit {
             } else {
                 0
             };
-            Exit::Event(number, basic, vmcs::read(Code::Qualification), next)
+            Some(Event {
+                number,
+                reason: basic,
+                info1: vmcs::read(Code::Qualification),
+                info2: next,
+            })
         }
     }
 }
 
 /// The processor refused the instruction: its error number (SDM vol. 3, 31.4) tells why.
-pub fn entry_failed() -> Exit {
+pub fn entry_failed() -> Option<Event> {
     let error = vmcs::read(Code::InstructionError);
     vmcs::write(Code::EntryEvent, 0);
-    Exit::Event(guest::INVALID_STATE, error, 0, 0)
+    Some(Event {
+        number: guest::INVALID_STATE,
+        reason: error,
+        info1: 0,
+        info2: 0,
+    })
 }
 
 #[cold]
-fn violation() -> Exit {
+fn violation() -> Option<Event> {
     let qualification = vmcs::read(Code::Qualification);
     block_nmi_again(event::unblocked_nmi(qualification));
-    Exit::Event(
-        guest::NESTED_FAULT,
-        reason::EPT_VIOLATION,
-        event::nested_fault(qualification),
-        vmcs::read(Code::GuestPhysical),
-    )
+    Some(Event {
+        number: guest::NESTED_FAULT,
+        reason: reason::EPT_VIOLATION,
+        info1: event::nested_fault(qualification),
+        info2: vmcs::read(Code::GuestPhysical),
+    })
 }
 
 /// An IRET that unblocks NMIs and then faults, though not in the delivery of another event, is executed again, with NMIs blocked.
@@ -168,18 +167,18 @@ fn block_nmi_again(unblocked: bool) {
 
 /// An exception or an NMI. The latter is the host's, which does nothing about it.
 #[cold]
-fn exception(this: Vmcs) -> Exit {
+fn exception(this: Vmcs) -> Option<Event> {
     let info = vmcs::read(Code::ExitEvent);
     if event::kind(info) == abi::state::EventKind::Nmi as u64 {
         this.keep_event();
-        return Exit::Host;
+        return None;
     }
     if event::vector(info) == event::DEBUG {
         note_debug(this);
     }
     block_nmi_again(event::unblocked_nmi(info));
     this.deliver_again(info, vmcs::read(Code::ExitError));
-    Exit::Host
+    None
 }
 
 /// Does to DR6 and DR7 what the processor left undone because the exception exited (SDM vol. 3, 28.1).
