@@ -225,9 +225,14 @@ fn status_error(status: Status) -> VmError {
 
 impl<M: Machine> Core<'_, M> {
     fn make_spaces(&self, home: Home) -> Result<(), Status> {
-        self.kernel.create_space(home.guest, home.pd, SpaceKind::Guest)?;
-        self.kernel.create_space(home.msrs(), home.pd, SpaceKind::Msr)?;
-        for msrs in GUEST_MSRS.into_iter().filter_map(|(first, count)| Range::new(first, count)) {
+        self.kernel
+            .create_space(home.guest, home.pd, SpaceKind::Guest)?;
+        self.kernel
+            .create_space(home.msrs(), home.pd, SpaceKind::Msr)?;
+        for msrs in GUEST_MSRS
+            .into_iter()
+            .filter_map(|(first, count)| Range::new(first, count))
+        {
             self.kernel.give_msrs(msrs, home.msrs())?;
         }
         Ok(())

@@ -175,10 +175,21 @@ impl Pd {
         }
     }
 
-    /// The object most recently adopted that is still on the list and for which `wanted` holds.
+    /// The live object most recently adopted for which `wanted` holds. As it lives, its slot is not freed before this CPU has
+    /// left the kernel. A dead one on the list is being buried by another CPU, and its slot may be somebody else's at once.
     pub fn find(&self, wanted: impl Fn(&AnyObject) -> bool) -> Option<AnyObject> {
         let _guard = self.lock.lock();
-        self.search(wanted)
+        self.search(|header| {
+            header
+                .object()
+                .filter(|object| header.is_alive() && wanted(object))
+        })
+    }
+
+    /// Whether nothing is on the list, dead or alive.
+    pub fn is_empty(&self) -> bool {
+        let _guard = self.lock.lock();
+        self.first.get() == 0
     }
 
     /// Makes `object` dead unless `uses` holds for an object on the list. Whether this was what killed it.
@@ -191,17 +202,18 @@ impl Pd {
         uses: impl Fn(&AnyObject) -> bool,
     ) -> Result<bool, Status> {
         let _guard = self.lock.lock();
-        match self.search(uses) {
+        // Dead ones count: whoever destroys them still uses what they refer to.
+        match self.search(|header| header.object().filter(&uses)) {
             Some(_) => Err(Status::Busy),
             None => Ok(object::retire(object)),
         }
     }
 
-    /// [`Pd::find`] with the lock held.
-    fn search(&self, wanted: impl Fn(&AnyObject) -> bool) -> Option<AnyObject> {
+    /// The first hit on the list; the lock is held.
+    fn search(&self, pick: impl Fn(&'static Header) -> Option<AnyObject>) -> Option<AnyObject> {
         let mut at = self.first.get();
         while let Some(header) = object::header_at(at) {
-            if let Some(object) = header.object().filter(&wanted) {
+            if let Some(object) = pick(header) {
                 return Some(object);
             }
             at = header.next.get();
@@ -219,15 +231,13 @@ impl Pd {
         }
     }
 
-    /// Begins the destruction: from now on nothing can be paid from the account. Whether something may be in the making that
-    /// was paid before.
+    /// Begins the destruction: from now on nothing can be paid from the account. The first time, something may be in the making
+    /// that was paid before.
     pub fn close(&self) -> bool {
         let _guard = self.lock.lock();
-        let quota = self.quota.get();
-        self.closing.set(1);
-        self.closed.set(self.closed.get() + quota);
+        self.closed.set(self.closed.get() + self.quota.get());
         self.quota.set(0);
-        quota > 0
+        self.closing.atomic().swap(1, Relaxed) == 0
     }
 
     /// Makes the calling hypercall the only one that works at the destruction, until [`Pd::release`]. False if another one does.
@@ -267,11 +277,8 @@ mod tests {
                 let which = pick.index(2);
                 let (account, other) = (accounts[which], accounts[1 - which]);
                 match kind {
-                    0 => {
-                        if account.withdraw(amount).is_ok() {
-                            other.deposit(amount);
-                        }
-                    }
+                    0 if account.withdraw(amount).is_ok() => other.deposit(amount),
+                    0 => {}
                     1 => held.extend(account.alloc(0).ok().map(|page| (which, page))),
                     2 => {
                         // Objects count too: what they need cannot be taken away.

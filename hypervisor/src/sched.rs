@@ -259,9 +259,7 @@ pub fn block(cpu: &'static Cpu, ec: &'static Ec) -> Resume {
         cpu.sc.set(None);
         park(sc, ec);
     }
-    schedule_at(cpu, now, |cpu, ec, frame| {
-        switch::from_hypercall(cpu, ec, frame)
-    })
+    schedule_at::<true>(cpu, now)
 }
 
 fn park(sc: &'static Sc, ec: &'static Ec) {
@@ -312,16 +310,12 @@ pub fn release_parked(cpu: &'static Cpu, ec: &'static Ec) {
 
 /// Takes the best ready scheduling context and continues what it is about.
 pub fn schedule(cpu: &'static Cpu) -> Resume {
-    schedule_at(cpu, tsc::read(), |cpu, ec, _| switch::to(cpu, ec))
+    schedule_at::<false>(cpu, tsc::read())
 }
 
-/// The same when it is `now`, with a way to make an EC current.
+/// The same when it is `now`. With `HYPERCALL`, the current EC is in a hypercall.
 #[inline(always)]
-fn schedule_at(
-    cpu: &'static Cpu,
-    now: u64,
-    switch_to: impl FnOnce(&'static Cpu, &'static Ec, Frame),
-) -> Resume {
+fn schedule_at<const HYPERCALL: bool>(cpu: &'static Cpu, now: u64) -> Resume {
     let Some(sc) = take(cpu, now) else {
         arm(cpu);
         return Resume::IDLE;
@@ -336,7 +330,11 @@ fn schedule_at(
     {
         cpu.helping.set(0);
         arm_for(cpu, Some(sc));
-        switch_to(cpu, ec, frame);
+        if HYPERCALL {
+            switch::from_hypercall(cpu, ec, frame);
+        } else {
+            switch::from_anything(cpu, ec, frame);
+        }
         return Resume::with(frame);
     }
     schedule_chain(cpu, sc)

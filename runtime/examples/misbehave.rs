@@ -44,7 +44,9 @@ mod forbidden {
                 "write-code" => write(CODE),
                 "write-kernel" => write(KERNEL),
                 "jump-nowhere" => asm!("jmp {}", in(reg) NOWHERE, options(noreturn)),
-                "jump-noncanonical" => asm!("jmp {}", in(reg) 0x8000_0000_0000_0000u64, options(noreturn)),
+                "jump-noncanonical" => {
+                    asm!("jmp {}", in(reg) 0x8000_0000_0000_0000u64, options(noreturn))
+                }
                 "hlt" => asm!("hlt"),
                 "cli" => asm!("cli"),
                 "write-cr3" => asm!("mov cr3, {}", in(reg) 0u64),
@@ -67,21 +69,43 @@ const PROBED: core::ops::Range<u64> = 0x8000..0x9000;
 /// Calls and destroys selectors that name nothing, or nothing of ours to destroy.
 fn forged_selectors() -> bool {
     let refused = |status| matches!(status, Err(Status::BadCapability));
-    PROBED.map(Sel).chain([Sel(Sel::COUNT), Sel::NONE]).all(|sel| {
-        refused(syscall::sm_up(sel)) && refused(syscall::destroy(sel)) && refused(syscall::recall(sel))
-    })
+    PROBED
+        .map(Sel)
+        .chain([Sel(Sel::COUNT), Sel::NONE])
+        .all(|sel| {
+            refused(syscall::sm_up(sel))
+                && refused(syscall::destroy(sel))
+                && refused(syscall::recall(sel))
+        })
 }
 
 /// Tries to get more than was given: the own domain's capability permits neither domains nor quota nor its own end.
 fn escalate() -> bool {
     let pd = initial::PD;
     let all = u32::from(Perms::ALL.bits());
-    let widen = Delegate { from: initial::OBJ, to: initial::OBJ, src: pd.0, dst: PROBED.start, count: 1, rights: all };
+    let widen = Delegate {
+        from: initial::OBJ,
+        to: initial::OBJ,
+        src: pd.0,
+        dst: PROBED.start,
+        count: 1,
+        rights: all,
+    };
     // A copy has at most the original's permissions, whether or not copying is permitted.
     let _ = syscall::delegate(widen);
     [pd, Sel(PROBED.start)].into_iter().all(|pd| {
-        syscall::create_pd(CreatePd { dst: Sel(PROBED.end), parent: pd, quota: 1 }).is_err()
-            && syscall::ctrl_pd(CtrlPd::Transfer { to: pd, from: pd, pages: 1 }).is_err()
+        syscall::create_pd(CreatePd {
+            dst: Sel(PROBED.end),
+            parent: pd,
+            quota: 1,
+        })
+        .is_err()
+            && syscall::ctrl_pd(CtrlPd::Transfer {
+                to: pd,
+                from: pd,
+                pages: 1,
+            })
+            .is_err()
             && syscall::destroy(pd).is_err()
     })
 }
@@ -91,7 +115,13 @@ fn exhaust() -> bool {
     let mut made = 0;
     let status = loop {
         let dst = Sel(PROBED.start + made);
-        let create = CreateSm { dst, pd: initial::PD, count: 0, receiver: Sel::NONE, id: 0 };
+        let create = CreateSm {
+            dst,
+            pd: initial::PD,
+            count: 0,
+            receiver: Sel::NONE,
+            id: 0,
+        };
         match syscall::create_sm(create) {
             Ok(_) => made += 1,
             Err(status) => break status,
@@ -100,12 +130,17 @@ fn exhaust() -> bool {
     log!("{made} semaphores, then {status:?}");
     let again = semaphore::create(0);
     let all_gone = (0..made).all(|i| syscall::destroy(Sel(PROBED.start + i)).is_ok());
-    status == Status::OutOfMemory && again == Err(Status::OutOfMemory) && all_gone && semaphore::create(0).is_ok()
+    status == Status::OutOfMemory
+        && again == Err(Status::OutOfMemory)
+        && all_gone
+        && semaphore::create(0).is_ok()
 }
 
 fn construct(env: &'static Env) -> Result<(), Error> {
     let config = AttachedRom::open(env, "config")?.text();
-    let deed = config::read(&config, |config| config.attribute("deed").unwrap_or_default().to_string())?;
+    let deed = config::read(&config, |config| {
+        config.attribute("deed").unwrap_or_default().to_string()
+    })?;
     let refused = match deed.as_str() {
         "forged-selectors" => forged_selectors(),
         "escalate" => escalate(),
@@ -124,7 +159,10 @@ fn construct(env: &'static Env) -> Result<(), Error> {
             false
         }
     };
-    log!("{deed}: {}", if refused { "refused" } else { "NOT REFUSED" });
+    log!(
+        "{deed}: {}",
+        if refused { "refused" } else { "NOT REFUSED" }
+    );
     env.exit(i64::from(!refused));
     Ok(())
 }

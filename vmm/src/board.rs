@@ -152,6 +152,12 @@ impl Board {
         &mut self.wires.serial
     }
 
+    /// Whether so much serial output waits that the guest has to wait too.
+    #[inline]
+    pub fn is_output_full(&self) -> bool {
+        self.wires.serial.is_full()
+    }
+
     /// What the guest wants to happen to the machine, once.
     #[inline]
     pub fn take_power(&mut self) -> Option<(PowerEvent, PowerSource)> {

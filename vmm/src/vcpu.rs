@@ -225,6 +225,9 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         if self.must_look(&mut inside) {
             return self.look_around(inside, step);
         }
+        if inside.machine.board.is_output_full() {
+            return self.wait_for_output(inside, step);
+        }
         if step.halts && !self.wakes(&inside, &step) {
             return self.wait(inside, step);
         }

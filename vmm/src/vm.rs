@@ -200,8 +200,13 @@ impl<K: Kernel, M> Vm<K, M> {
     pub fn take_output(&self, host: HostSerial, to: &mut Vec<u8>) {
         let mut inside = self.enter();
         inside.machine.attended();
+        let was_full = inside.machine.board.is_output_full();
         inside.machine.board.serial().take(host, to);
+        let waiters = was_full.then(|| inside.machine.waiters());
         self.leave(inside, Who::Entrypoint);
+        if let Some(waiters) = waiters {
+            waiters.run(&self.kernel);
+        }
     }
 
     /// For the entrypoint: offers input of a serial line and returns how many bytes were taken. The
@@ -219,6 +224,7 @@ impl<K: Kernel, M> Vm<K, M> {
     pub fn attend_later(&self) {
         let mut inside = self.enter();
         let now = inside.now;
+        inside.machine.attended();
         inside.machine.attend_later(now);
         self.leave(inside, Who::Entrypoint);
     }

@@ -331,28 +331,40 @@ impl Vmcb {
     }
 }
 
-/// Before each entry: an address-space id that is this vCPU's on this CPU, and a flush where translations changed.
+/// Before each entry: an address-space id that is this vCPU's on this CPU, and a flush where translations changed. Returns the
+/// address of the frame.
 #[inline(always)]
-pub fn prepare(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) {
-    let vmcb = Page::at(Phys(frame.get(Reg::Control)));
-    let mut tlb = 0;
-    if frame.get(Reg::AsidGeneration) != cpu.asid_generation.get() && new_asid(cpu, frame) {
-        tlb = TLB_FLUSH_ALL << TLB_CONTROL_SHIFT;
-    }
+pub fn prepare(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) -> u64 {
     let generation = ec.guest.get().map_or(0, |space| space.generation());
-    if frame.get(Reg::SpaceGeneration) != generation {
-        frame.set(Reg::SpaceGeneration, generation);
-        tlb = TLB_FLUSH_ALL << TLB_CONTROL_SHIFT;
+    if frame.get(Reg::AsidGeneration) == cpu.asid_generation.get()
+        && frame.get(Reg::SpaceGeneration) == generation
+    {
+        complete(frame, 0)
+    } else {
+        renew(cpu, frame, generation)
     }
+}
+
+/// [`prepare`] where the address-space id or the translations are not what they were at the last entry.
+#[cold]
+#[inline(never)]
+fn renew(cpu: &'static Cpu, frame: Frame, generation: u64) -> u64 {
+    let all = frame.get(Reg::AsidGeneration) != cpu.asid_generation.get()
+        && tags::take(cpu, frame, ASIDS.load(Relaxed)).flush_all;
+    if !all && frame.get(Reg::SpaceGeneration) == generation {
+        return complete(frame, 0);
+    }
+    frame.set(Reg::SpaceGeneration, generation);
+    complete(frame, TLB_FLUSH_ALL << TLB_CONTROL_SHIFT)
+}
+
+#[inline(always)]
+fn complete(frame: Frame, tlb: u64) -> u64 {
+    let vmcb = Page::at(Phys(frame.get(Reg::Control)));
     vmcb.write(control::ASID_TLB, frame.get(Reg::Asid) | tlb);
     vmcb.write(control::RAX, frame.get(Reg::Rax));
     vmcb.write(control::RSP, frame.get(Reg::Rsp));
-}
-
-/// Gives a vCPU an address-space id. True if everything is to be flushed.
-#[cold]
-fn new_asid(cpu: &'static Cpu, frame: Frame) -> bool {
-    tags::take(cpu, frame, ASIDS.load(Relaxed)).flush_all
+    frame.addr()
 }
 
 impl Backend for Vmcb {

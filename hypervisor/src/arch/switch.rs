@@ -11,7 +11,12 @@ use crate::space::pio::PioSpace;
 /// Makes `ec` current: saves what its predecessor must find again, loads what `ec` needs.
 #[inline(always)]
 pub fn to(cpu: &'static Cpu, ec: &'static Ec) {
-    let frame = ec.frame();
+    from_anything(cpu, ec, ec.frame());
+}
+
+/// [`to`] with the frame of `ec`.
+#[inline(always)]
+pub fn from_anything(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) {
     let kind = frame.kind();
     let mut foreign = true;
     if let Some(prev) = cpu.current() {

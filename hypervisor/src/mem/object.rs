@@ -204,6 +204,11 @@ pub enum AnyObject {
 }
 
 impl Header {
+    /// Whether the object was not destroyed.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.id.observe() != 0
+    }
+
     /// The object that begins with this header.
     pub(crate) fn object(&'static self) -> Option<AnyObject> {
         let addr = (self as *const Self).addr() as u64;
@@ -404,7 +409,7 @@ impl CapSlot {
 
     /// The slot `n` further in the same table.
     #[inline(always)]
-    pub fn add(self, n: u64) -> Self {
+    pub fn offset(self, n: u64) -> Self {
         debug_assert!(self.0 % PAGE + (n << CAP_SLOT_BITS) < PAGE);
         Self(self.0 + (n << CAP_SLOT_BITS))
     }
@@ -458,12 +463,16 @@ impl CapSlot {
         self.identity().store(raw.id, Release);
     }
 
-    /// Overwrites the slot with a capability to a live object.
+    /// Overwrites the slot with a capability to an object. One that died in the meantime is never found there.
     #[inline(always)]
     pub fn store_object<T: Object>(self, object: &'static T, perms: Perms) {
+        let id = match object.id() {
+            0 => NO_ID,
+            id => id,
+        };
         self.store(RawCap {
             word: object.addr() | u64::from(perms.bits()),
-            id: object.id(),
+            id,
         });
     }
 

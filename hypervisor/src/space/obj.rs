@@ -146,9 +146,9 @@ impl ObjSpace {
         let count = count.min(rest(src));
         let (first, to) = (from.slot(src), self.slot_or_make(dst)?);
         for i in 0..count {
-            match first.and_then(|first| first.add(i).load()) {
-                Some(cap) => to.add(i).store(cap.restrict(perms)),
-                None => to.add(i).clear(),
+            match first.and_then(|first| first.offset(i).load()) {
+                Some(cap) => to.offset(i).store(cap.restrict(perms)),
+                None => to.offset(i).clear(),
             }
         }
         Ok(count)
@@ -163,7 +163,7 @@ impl ObjSpace {
         let page = Page::at_virt(self.root().read(table));
         if page != empty_table() {
             let slot = CapSlot::new(page, index);
-            (0..count).for_each(|i| slot.add(i).clear());
+            (0..count).for_each(|i| slot.offset(i).clear());
         }
         Ok(())
     }

@@ -203,7 +203,8 @@ fn dissolve(cpu: &'static Cpu, top: &'static Pd) -> (Option<&'static Pd>, Outcom
             pd = child;
             continue;
         }
-        if !clear(cpu, pd, &mut steps) {
+        // What is dead on the list, another CPU is about to take away.
+        if !clear(cpu, pd, &mut steps) || !pd.is_empty() {
             return (Some(pd), AGAIN);
         }
         let parent = pd.owner();

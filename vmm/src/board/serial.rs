@@ -2,8 +2,12 @@
 
 use device_models::bus::serial::HostSerial;
 
-/// Bytes of one line after which the guest should wait for them to be written out.
+/// Bytes of one line after which they should be written out at once.
 const CROWDED: usize = 4096;
+/// Bytes of one line after which the guest has to wait for that.
+const FULL: usize = 2 * CROWDED;
+/// What one exit can add to a line: a string instruction's share of one.
+const MOST_PER_EXIT: usize = 4096;
 
 /// One line.
 #[derive(Debug)]
@@ -27,8 +31,8 @@ pub struct SerialLines {
 impl SerialLines {
     /// Adds a line.
     pub(super) fn add(&mut self, host: HostSerial) {
-        // Room for what one exit can add to a line that is just not crowded yet.
-        let output = Vec::with_capacity(2 * CROWDED);
+        // It never has to grow: the guest waits when the line is full.
+        let output = Vec::with_capacity(FULL + MOST_PER_EXIT);
         self.lines.push(SerialLine {
             host,
             output,
@@ -61,11 +65,23 @@ impl SerialLines {
         self.bytes == 0
     }
 
-    /// Whether so much waits that the guest should wait too.
+    /// Whether so much waits that it should be written out at once.
     #[inline]
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.bytes >= CROWDED && self.lines.iter().any(|line| line.output.len() >= CROWDED)
+        self.has_line_with(CROWDED)
+    }
+
+    /// Whether so much waits that the guest has to wait too.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.has_line_with(FULL)
+    }
+
+    #[inline]
+    fn has_line_with(&self, bytes: usize) -> bool {
+        self.bytes >= bytes && self.lines.iter().any(|line| line.output.len() >= bytes)
     }
 
     /// Moves the output of a line into `to`, which is emptied first.

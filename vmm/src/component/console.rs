@@ -159,8 +159,14 @@ impl Line {
         }
     }
 
-    /// Passes on what the guest has written. False if a part has to wait.
+    /// Passes on what the guest has written. False if a part has to wait; what comes after it then stays in the machine,
+    /// where it makes the guest wait.
     fn flush(&mut self, vm: &Machine) -> bool {
+        if let Some(terminal) = &mut self.terminal
+            && !terminal.flush()
+        {
+            return false;
+        }
         vm.take_output(self.host, &mut self.scratch);
         if let Some(sink) = &mut self.sink {
             self.scratch

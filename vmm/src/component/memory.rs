@@ -94,8 +94,14 @@ fn allocate_part(
 
 /// What of the ranges lies below `middle`, and what above.
 fn split(ranges: &[MemoryRange], middle: u64) -> (Vec<MemoryRange>, Vec<MemoryRange>) {
-    let below = |range: &MemoryRange| MemoryRange { end: range.end.min(middle), ..*range };
-    let above = |range: &MemoryRange| MemoryRange { start: range.start.max(middle), ..*range };
+    let below = |range: &MemoryRange| MemoryRange {
+        end: range.end.min(middle),
+        ..*range
+    };
+    let above = |range: &MemoryRange| MemoryRange {
+        start: range.start.max(middle),
+        ..*range
+    };
     let real = |range: &MemoryRange| range.start < range.end;
     (
         ranges.iter().map(below).filter(real).collect(),

@@ -36,6 +36,18 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         }
     }
 
+    /// Waits until output has been written out, so that a guest writes no faster than its terminal.
+    #[cold]
+    pub(super) fn wait_for_output(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
+        while inside.machine.board.is_output_full() {
+            inside = self.block(inside);
+            if self.must_look(&mut inside) {
+                return self.look_around(inside, step);
+            }
+        }
+        self.resume(inside, step)
+    }
+
     /// Blocks once, with the lock free meanwhile.
     pub(super) fn block(&self, mut inside: Inside<'vm>) -> Inside<'vm> {
         let vm = self.vm;

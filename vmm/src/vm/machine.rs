@@ -220,6 +220,18 @@ impl Machine {
         self.attend(errands);
     }
 
+    /// Everybody who waits has to look whether that is over.
+    #[cold]
+    pub(super) fn waiters(&mut self) -> Errands {
+        let mut errands = Errands::default();
+        for (vcpu, slot) in self.slots.iter_mut().enumerate() {
+            if slot.activity == Activity::Waiting {
+                errands.tell(vcpu, slot);
+            }
+        }
+        errands
+    }
+
     /// Everybody has to start over.
     #[cold]
     pub(super) fn restart(&mut self, me: usize) -> Errands {

@@ -124,9 +124,8 @@ pub fn run() {
     let cpus = information_page().cpu_count as u16;
     let cells = fresh_cells(3 * u64::from(cpus));
     // All threads of a round share one domain, so that they destroy what the others use.
-    let rounds = 20;
+    let rounds = 10;
     for round in 0..rounds {
-        let quota0 = figures(root::PD);
         let sm = object::semaphore(1);
         let domain = victim(portal, sm);
         let threads: alloc::vec::Vec<_> = (0..cpus)
@@ -156,9 +155,7 @@ pub fn run() {
         check("others are alive", alive, Ok(round + 1));
         let [quota, used] = figures(domain.pd);
         holds("the account was kept", used <= quota);
-        let r = object::try_destroy(domain.pd);
-        let r2 = object::try_destroy(domain.pd);
-        crate::report::line(format_args!("dbg {round} {r:?} {r2:?} {:?} {:?}", figures(root::PD), quota0));
+        domain.destroy();
         threads.into_iter().for_each(drop);
         let _gone = object::try_destroy(sm);
     }
@@ -204,8 +201,7 @@ fn victim(portal: Sel, sm: Sel) -> Domain {
 /// Threads that also call and reply at random, until they have not come back for a while.
 fn with_messages(portal: Sel) {
     let cpus = information_page().cpu_count as u16;
-    for round in 0..400 {
-        let quota0 = figures(root::PD);
+    for round in 0..40 {
         let sm = object::semaphore(1);
         let domain = victim(portal, sm);
         let cells = fresh_cells(3 * u64::from(cpus));
@@ -223,17 +219,10 @@ fn with_messages(portal: Sel) {
             "messages are tried",
             eventually(|| cell(cells).load(Relaxed) > 0),
         );
-        pause(2);
+        pause(5);
         let alive = call(portal, Message::words([round, 0, 0, 0])).map(|reply| reply.words[0]);
         check("others are alive", alive, Ok(round + 1));
-        let f1 = figures(domain.pd);
-        let r = object::try_destroy(domain.pd);
-        let f2 = figures(root::PD);
-        if f2[0] != quota0[0] {
-            let alive = crate::sys::hypercall::invoke(abi::hypercall::CtrlPd::Query { pd: domain.pd }.encode());
-            let r2 = object::try_destroy(domain.pd);
-            crate::report::line(format_args!("DBG alive {alive:?} again {r2:?} {:?}", figures(root::PD)));
-            crate::report::line(format_args!("DBG {round} {r:?} {f1:?} {f2:?} {:?}", quota0)); }
+        domain.destroy();
         threads.into_iter().for_each(drop);
         let _gone = object::try_destroy(sm);
     }

@@ -11,12 +11,11 @@ use crate::sched::{self, Resume};
 /// Last thing before a vCPU is entered with SVM; the assembly code passes the frame through.
 pub(in crate::arch) extern "sysv64" fn prepare(frame: u64) -> u64 {
     let cpu = percpu::current();
-    if let Some(ec) = cpu.current() {
-        let frame = ec.frame();
-        svm::prepare(cpu, ec, frame);
-        load_xcr0(frame);
-    }
-    frame
+    let Some(ec) = cpu.current() else {
+        return frame;
+    };
+    load_xcr0(ec.frame());
+    svm::prepare(cpu, ec, ec.frame())
 }
 
 /// How to enter a vCPU with VMX.

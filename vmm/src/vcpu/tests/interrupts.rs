@@ -1,0 +1,191 @@
+//! Interrupts: what is injected when, and who is told.
+
+use abi::event::guest;
+use abi::state::{EventKind, Injection, Interruptibility, Mtd, gpr};
+
+use super::{COM1, ICR_LOW, LAPIC, MSR_TSC_DEADLINE, SERIAL};
+use crate::testing::{Asked, CODE, Guest, ORIGIN, exits};
+use crate::vm::Who;
+
+const LVT_TIMER: u64 = LAPIC + 0x320;
+const TIMER_VECTOR: u8 = 0xec;
+
+fn interrupt(vector: u8) -> Injection {
+    Injection::event(EventKind::Interrupt, vector)
+}
+
+/// Lets the local APIC's timer interrupt at a time.
+pub(super) fn set_timer(guest: &mut Guest, at: u64) {
+    const TSC_DEADLINE_MODE: u32 = 2 << 17;
+    guest.mmio_write(LVT_TIMER, TSC_DEADLINE_MODE | u32::from(TIMER_VECTOR));
+    guest.wrmsr(MSR_TSC_DEADLINE, at);
+}
+
+#[test]
+fn a_halted_cpu_serves_its_own_timer() {
+    let mut guest = Guest::started("");
+    set_timer(&mut guest, 1_000_000);
+    guest.kernel().asked();
+    guest.set_interrupts(true);
+    let taken = guest.exit(exits::HLT, 0, 0);
+    assert!(taken.contains(Mtd::RIP | Mtd::INJ | Mtd::STA));
+    assert_eq!(guest.state.injection, interrupt(TIMER_VECTOR));
+    let due = ORIGIN + 1_000_000;
+    assert_eq!(guest.kernel().asked(), [Asked::Wait(0, Some(due))]);
+}
+
+#[test]
+fn an_interrupt_that_cannot_be_taken_asks_for_a_window() {
+    let mut guest = Guest::started("");
+    set_timer(&mut guest, 1_000_000);
+    guest.kernel().now.set(ORIGIN + 1_000_000);
+    guest.set_interrupts(false);
+    guest.inb(COM1 + 5);
+    let window = Injection::NONE.with_interrupt_window();
+    assert_eq!(guest.state.injection, window);
+    // As long as it lasts, nothing has to be said again.
+    assert_eq!(guest.outb(COM1, b'x'), Mtd::RIP);
+    // The window opens.
+    guest.set_interrupts(true);
+    assert_eq!(guest.exit(exits::VINTR, 0, 0), Mtd::INJ);
+    assert_eq!(guest.state.injection, interrupt(TIMER_VECTOR));
+}
+
+#[test]
+fn an_interrupt_waits_for_the_shadow_to_end() {
+    let mut guest = Guest::started("");
+    set_timer(&mut guest, 1_000_000);
+    guest.kernel().now.set(ORIGIN + 1_000_000);
+    guest.set_interrupts(true);
+    guest.state.interruptibility = Interruptibility::SHADOW.bits();
+    assert_eq!(guest.exit(guest::RECALL, 0, 0), Mtd::INJ);
+    assert_eq!(
+        guest.state.injection,
+        Injection::NONE.with_interrupt_window()
+    );
+    // An instruction that exits ends it.
+    guest.outb(COM1, b'x');
+    assert_eq!(guest.state.injection, interrupt(TIMER_VECTOR));
+    assert_eq!(guest.state.interruptibility, 0);
+}
+
+#[test]
+fn a_recall_loses_no_injection() {
+    let mut guest = Guest::started("");
+    set_timer(&mut guest, 1_000_000);
+    guest.kernel().now.set(ORIGIN + 1_000_000);
+    guest.set_interrupts(true);
+    guest.outb(COM1, b'x');
+    assert_eq!(guest.state.injection, interrupt(TIMER_VECTOR));
+    // Before the guest is entered, somebody recalls it, and another interrupt is pending.
+    set_self_ipi(&guest, 0xf0);
+    assert_eq!(guest.exit(guest::RECALL, 0, 0), Mtd::INJ);
+    let expected = interrupt(TIMER_VECTOR).with_interrupt_window();
+    assert_eq!(guest.state.injection, expected);
+}
+
+/// An interrupt of a device arrives at the first CPU.
+fn set_self_ipi(guest: &Guest, vector: u8) {
+    const FIXED_SELF: u64 = 1 << 18;
+    let mut inside = guest.vm.enter();
+    let now = inside.now;
+    let access = device_models::bus::mmio::Gpa(ICR_LOW);
+    let size = device_models::bus::mmio::MmioSize::Dword;
+    inside
+        .machine
+        .board
+        .mmio_write(now, 0, access, size, FIXED_SELF | u64::from(vector));
+    guest.vm.leave(inside, Who::Entrypoint);
+}
+
+#[test]
+fn the_timer_thread_recalls_a_running_cpu_once() {
+    let mut guest = Guest::started("");
+    set_timer(&mut guest, 1_000_000);
+    assert!(guest.kernel().asked().contains(&Asked::RearmTimer));
+    assert_eq!(guest.vm.serve_timers(), Some(ORIGIN + 1_000_000));
+    guest.kernel().now.set(ORIGIN + 1_000_000);
+    assert_eq!(guest.vm.serve_timers(), None);
+    assert_eq!(guest.kernel().asked(), [Asked::Recall(0)]);
+    set_self_ipi(&guest, 0xf0);
+    assert_eq!(guest.kernel().asked(), [], "it will look anyway");
+    guest.set_interrupts(true);
+    guest.exit(guest::RECALL, 0, 0);
+    // The one of higher priority first.
+    assert_eq!(guest.state.injection, interrupt(0xf0));
+}
+
+#[test]
+fn a_later_deadline_does_not_bother_the_timer_thread() {
+    let mut guest = Guest::started("");
+    set_timer(&mut guest, 1_000_000);
+    guest.vm.serve_timers();
+    guest.kernel().asked();
+    guest.wrmsr(MSR_TSC_DEADLINE, 2_000_000);
+    assert_eq!(guest.kernel().asked(), []);
+    guest.wrmsr(MSR_TSC_DEADLINE, 500_000);
+    assert_eq!(guest.kernel().asked(), [Asked::RearmTimer]);
+}
+
+#[test]
+fn input_wakes_a_halted_cpu_through_the_8259() {
+    let mut guest = Guest::started("");
+    // Vectors from 0x20, everything masked but line 4; the UART interrupts on input.
+    for (port, value) in [
+        (0x20, 0x11),
+        (0x21, 0x20),
+        (0x21, 0x04),
+        (0x21, 0x01),
+        (0x21, 0xef),
+    ] {
+        guest.outb(port, value);
+    }
+    guest.outb(COM1 + 1, 1);
+    const OUT2: u8 = 8;
+    guest.outb(COM1 + 4, OUT2);
+    guest.kernel().asked();
+    guest.set_interrupts(true);
+    let vm = guest.vm;
+    vm.kernel()
+        .when_waiting(move || assert_eq!(vm.offer_input(SERIAL, b"a"), 1));
+    guest.exit(exits::HLT, 0, 0);
+    assert_eq!(guest.state.injection, interrupt(0x24));
+    assert_eq!(vm.kernel().asked(), [Asked::Wait(0, None), Asked::Wake(0)]);
+    assert_eq!(guest.inb(COM1), b'a');
+}
+
+#[test]
+fn the_task_priority_holds_interrupts_back() {
+    let mut guest = Guest::started("");
+    guest.mmio_write(LAPIC + 0xf0, 0x1ff);
+    guest.state.rip = CODE;
+    // mov cr8, rax.
+    guest.code(&[0x44, 0x0f, 0x22, 0xc0]);
+    guest.state.gpr[gpr::RAX] = 0xf;
+    guest.set_interrupts(true);
+    guest.exit(exits::CR8_WRITE, 0, 0);
+    assert_eq!(guest.state.rip, CODE + 4);
+    set_self_ipi(&guest, 0xe0);
+    assert_eq!(guest.exit(guest::RECALL, 0, 0), Mtd::empty());
+    guest.state.rip = CODE;
+    guest.state.gpr[gpr::RAX] = 0;
+    guest.exit(exits::CR8_WRITE, 0, 0);
+    assert_eq!(guest.state.injection, interrupt(0xe0));
+}
+
+#[test]
+fn a_second_nmi_waits_for_the_iret() {
+    /// To the local APIC with id 0.
+    const NMI_SELF: u32 = 4 << 8;
+    let mut guest = Guest::started("");
+    guest.mmio_write(ICR_LOW, NMI_SELF);
+    let nmi = Injection::event(EventKind::Nmi, 2);
+    let with_window = Injection(nmi.0 | Injection::NMI_WINDOW);
+    assert_eq!(guest.state.injection, with_window);
+    guest.mmio_write(ICR_LOW, NMI_SELF);
+    assert!(!guest.state.injection.is_valid());
+    guest.exit(exits::IRET, 0, 0);
+    assert!(!guest.state.injection.is_valid(), "the IRET first");
+    guest.outb(COM1, b'x');
+    assert_eq!(guest.state.injection, with_window);
+}
