@@ -86,14 +86,7 @@ pub const fn rdi(number: Number, flags: u64, sel: Sel) -> u64 {
 
 impl Args {
     const fn new(number: Number, flags: u64, sel: Sel) -> Self {
-        Self {
-            rdi: rdi(number, flags, sel),
-            rsi: 0,
-            rdx: 0,
-            r8: 0,
-            r9: 0,
-            r10: 0,
-        }
+        Self { rdi: rdi(number, flags, sel), rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 }
     }
 
     /// The selector in RDI.
@@ -144,11 +137,7 @@ impl CreatePd {
     /// From registers.
     #[must_use]
     pub const fn decode(args: &Args) -> Self {
-        Self {
-            dst: args.sel(),
-            parent: Sel(args.rsi),
-            quota: args.rdx,
-        }
+        Self { dst: args.sel(), parent: Sel(args.rsi), quota: args.rdx }
     }
 }
 
@@ -209,11 +198,7 @@ impl CreateSpace {
     #[must_use]
     pub const fn decode(args: &Args) -> Option<Self> {
         match SpaceKind::from_raw(args.rdx) {
-            Some(kind) => Some(Self {
-                dst: args.sel(),
-                pd: Sel(args.rsi),
-                kind,
-            }),
+            Some(kind) => Some(Self { dst: args.sel(), pd: Sel(args.rsi), kind }),
             None => None,
         }
     }
@@ -315,15 +300,8 @@ impl CreateEc {
     #[must_use]
     pub const fn decode(args: &Args) -> Option<Self> {
         let body = match args.flags() {
-            Self::THREAD => EcBody::Thread {
-                utcb: args.rdx,
-                sp: args.r8,
-                ip: args.r10,
-            },
-            Self::LOCAL => EcBody::Local {
-                utcb: args.rdx,
-                sp: args.r8,
-            },
+            Self::THREAD => EcBody::Thread { utcb: args.rdx, sp: args.r8, ip: args.r10 },
+            Self::LOCAL => EcBody::Local { utcb: args.rdx, sp: args.r8 },
             Self::VCPU => EcBody::Vcpu {
                 guest: Sel(args.rdx),
                 pio: Self::narrow(args.r8 >> Self::SEL_BITS),
@@ -332,21 +310,11 @@ impl CreateEc {
             _ => return None,
         };
         let cpu = CpuId(args.rsi as u16);
-        Some(Self {
-            dst: args.sel(),
-            pd: Sel(args.rsi >> 16),
-            cpu,
-            event_base: Sel(args.r9),
-            body,
-        })
+        Some(Self { dst: args.sel(), pd: Sel(args.rsi >> 16), cpu, event_base: Sel(args.r9), body })
     }
 
     const fn narrow(raw: u64) -> Sel {
-        if raw == Sel::NONE.0 & u32::MAX as u64 {
-            Sel::NONE
-        } else {
-            Sel(raw)
-        }
+        if raw == Sel::NONE.0 & u32::MAX as u64 { Sel::NONE } else { Sel(raw) }
     }
 }
 
@@ -388,13 +356,7 @@ impl CreateSc {
             return None;
         }
         let (pd, ec) = (Sel(args.rsi), Sel(args.rdx));
-        Some(Self {
-            dst: args.sel(),
-            pd,
-            ec,
-            priority: priority as u8,
-            budget_us,
-        })
+        Some(Self { dst: args.sel(), pd, ec, priority: priority as u8, budget_us })
     }
 }
 
@@ -476,13 +438,7 @@ impl CreateSm {
     #[must_use]
     pub const fn decode(args: &Args) -> Self {
         let (pd, receiver) = (Sel(args.rsi), Sel(args.r8));
-        Self {
-            dst: args.sel(),
-            pd,
-            count: args.rdx,
-            receiver,
-            id: args.r9,
-        }
+        Self { dst: args.sel(), pd, count: args.rdx, receiver, id: args.r9 }
     }
 }
 
@@ -574,11 +530,7 @@ impl CtrlPd {
     #[must_use]
     pub const fn decode(args: &Args) -> Option<Self> {
         match args.flags() {
-            Self::TRANSFER => Some(Self::Transfer {
-                to: args.sel(),
-                from: Sel(args.rsi),
-                pages: args.rdx,
-            }),
+            Self::TRANSFER => Some(Self::Transfer { to: args.sel(), from: Sel(args.rsi), pages: args.rdx }),
             Self::QUERY => Some(Self::Query { pd: args.sel() }),
             _ => None,
         }
@@ -652,11 +604,7 @@ impl CtrlPt {
     /// From registers.
     #[must_use]
     pub const fn decode(args: &Args) -> Self {
-        Self {
-            pt: args.sel(),
-            id: args.rdx,
-            mtd: Mtd::from_bits_truncate(args.rsi as u32),
-        }
+        Self { pt: args.sel(), id: args.rdx, mtd: Mtd::from_bits_truncate(args.rsi as u32) }
     }
 }
 
@@ -688,11 +636,7 @@ impl SmDown {
     /// From registers.
     #[must_use]
     pub const fn decode(args: &Args) -> Self {
-        Self {
-            sm: args.sel(),
-            zero: args.flags() & 1 != 0,
-            deadline: args.rsi,
-        }
+        Self { sm: args.sel(), zero: args.flags() & 1 != 0, deadline: args.rsi }
     }
 }
 
@@ -735,10 +679,9 @@ impl AssignInt {
     #[must_use]
     pub const fn encode(self) -> Args {
         let (flags, gsi) = match self.source {
-            IntSource::Gsi { gsi, level, low } => (
-                if level { Self::LEVEL } else { 0 } | if low { Self::LOW } else { 0 },
-                gsi,
-            ),
+            IntSource::Gsi { gsi, level, low } => {
+                (if level { Self::LEVEL } else { 0 } | if low { Self::LOW } else { 0 }, gsi)
+            }
             IntSource::Msi => (Self::MSI, 0),
         };
         let mut args = Args::new(Number::AssignInt, flags, self.hw);
@@ -755,23 +698,10 @@ impl AssignInt {
         let source = if flags & Self::MSI != 0 {
             IntSource::Msi
         } else {
-            let gsi = if args.r8 > u32::MAX as u64 {
-                u32::MAX
-            } else {
-                args.r8 as u32
-            };
-            IntSource::Gsi {
-                gsi,
-                level: flags & Self::LEVEL != 0,
-                low: flags & Self::LOW != 0,
-            }
+            let gsi = if args.r8 > u32::MAX as u64 { u32::MAX } else { args.r8 as u32 };
+            IntSource::Gsi { gsi, level: flags & Self::LEVEL != 0, low: flags & Self::LOW != 0 }
         };
-        Self {
-            hw: args.sel(),
-            sm: Sel(args.rsi),
-            cpu: CpuId(args.rdx as u16),
-            source,
-        }
+        Self { hw: args.sel(), sm: Sel(args.rsi), cpu: CpuId(args.rdx as u16), source }
     }
 }
 
@@ -813,11 +743,7 @@ impl CtrlHw {
             1 => HwOp::Sleep,
             _ => return None,
         };
-        Some(Self {
-            hw: args.sel(),
-            op,
-            sleep_type: args.rsi,
-        })
+        Some(Self { hw: args.sel(), op, sleep_type: args.rsi })
     }
 }
 
@@ -882,37 +808,20 @@ mod tests {
 
     #[test]
     fn every_space_kind_round_trips() {
-        for kind in [
-            SpaceKind::Object,
-            SpaceKind::Memory,
-            SpaceKind::Pio,
-            SpaceKind::Guest,
-            SpaceKind::Msr,
-            SpaceKind::Dma,
-        ] {
-            let call = CreateSpace {
-                dst: Sel(7),
-                pd: Sel(9),
-                kind,
-            };
+        for kind in
+            [SpaceKind::Object, SpaceKind::Memory, SpaceKind::Pio, SpaceKind::Guest, SpaceKind::Msr, SpaceKind::Dma]
+        {
+            let call = CreateSpace { dst: Sel(7), pd: Sel(9), kind };
             assert_eq!(CreateSpace::decode(&call.encode()), Some(call));
         }
-        let mut args = CreateSpace {
-            dst: Sel(7),
-            pd: Sel(9),
-            kind: SpaceKind::Dma,
-        }
-        .encode();
+        let mut args = CreateSpace { dst: Sel(7), pd: Sel(9), kind: SpaceKind::Dma }.encode();
         args.rdx = 6;
         assert_eq!(CreateSpace::decode(&args), None);
     }
 
     #[test]
     fn unknown_operations_do_not_decode() {
-        let bad = |number| Args {
-            rdi: rdi(number, 7, Sel(0)),
-            ..Args::default()
-        };
+        let bad = |number| Args { rdi: rdi(number, 7, Sel(0)), ..Args::default() };
         assert_eq!(CtrlPd::decode(&bad(Number::CtrlPd)), None);
         assert_eq!(CtrlHw::decode(&bad(Number::CtrlHw)), None);
         assert_eq!(CreateEc::decode(&bad(Number::CreateEc)), None);

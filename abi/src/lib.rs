@@ -16,14 +16,7 @@
 //! | [`session`] | session protocols between components |
 #![no_std]
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        missing_docs,
-        reason = "tests state their expectations tersely"
-    )
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, missing_docs, reason = "tests state their expectations tersely"))]
 
 pub mod cap;
 pub mod event;

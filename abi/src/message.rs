@@ -99,11 +99,7 @@ impl CapItem {
     /// An item to send.
     #[must_use]
     pub const fn send(sel: super::cap::Sel, perms: super::cap::Perms) -> Self {
-        Self {
-            sel: sel.0,
-            info: perms.bits() as u64,
-            identity: 0,
-        }
+        Self { sel: sel.0, info: perms.bits() as u64, identity: 0 }
     }
 
     /// Decodes a received item.

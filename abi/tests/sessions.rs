@@ -1,10 +1,5 @@
 //! Every session protocol: clients and servers understand each other, and no message breaks a dispatcher.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    missing_docs,
-    reason = "tests state their expectations tersely"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests state their expectations tersely")]
 
 #[path = "sessions/loopback.rs"]
 mod loopback;
@@ -20,8 +15,7 @@ use abi::session::region_map::{AttachError, Attachment, Fault};
 use abi::session::rpc::{Error, Refusal};
 use abi::session::wire::{Message, Text};
 use abi::session::{
-    cpu, cpu_thread, dataspace, io_mem, io_port, irq, log, parent, pd, region_map, report, rm, rom,
-    terminal, timer, vm,
+    cpu, cpu_thread, dataspace, io_mem, io_port, irq, log, parent, pd, region_map, report, rm, rom, terminal, timer, vm,
 };
 use abi::status::Status;
 use proptest::prelude::*;
@@ -49,55 +43,30 @@ fn small_calls_travel_in_registers_only() {
 
 #[test]
 fn texts_records_and_capabilities_arrive() {
-    let mut server = Recorder {
-        cap_results: vec![Some(cap(9))],
-        ..Recorder::default()
-    };
+    let mut server = Recorder { cap_results: vec![Some(cap(9))], ..Recorder::default() };
     let buffer = HostBuffer::default();
-    let parent = parent::Client::from(Loopback::new(&buffer, |message| {
-        parent::dispatch(&mut server, &buffer, message)
-    }));
-    let affinity = Affinity {
-        space_width: 4,
-        space_height: 2,
-        x: 1,
-        y: 0,
-        width: 2,
-        height: 2,
-    };
+    let parent =
+        parent::Client::from(Loopback::new(&buffer, |message| parent::dispatch(&mut server, &buffer, message)));
+    let affinity = Affinity { space_width: 4, space_height: 2, x: 1, y: 0, width: 2, height: 2 };
     let args = "label=\"a \u{e4}\", ram_quota=8192";
-    let result = parent
-        .session(16, "Timer", args, affinity)
-        .unwrap()
-        .unwrap();
+    let result = parent.session(16, "Timer", args, affinity).unwrap().unwrap();
     assert_eq!(result.name().sel, 9);
     let pending = parent.session(17, "ROM", "", Affinity::default()).unwrap();
     assert!(pending.is_none());
     parent.deliver_session_cap(3, &cap(77)).unwrap();
-    parent
-        .session_response(4, Response::InsufficientCaps)
-        .unwrap();
+    parent.session_response(4, Response::InsufficientCaps).unwrap();
     assert_eq!(parent.close(5).unwrap(), Progress::Pending);
     drop(parent);
     let session = format!("session 16 Timer {args} {affinity:?}");
     assert_eq!(server.log[0], session);
-    assert_eq!(
-        server.log[2..],
-        [
-            "deliver_session_cap 3 77",
-            "session_response 4 InsufficientCaps",
-            "close 5"
-        ]
-    );
+    assert_eq!(server.log[2..], ["deliver_session_cap 3 77", "session_response 4 InsufficientCaps", "close 5"]);
 }
 
 #[test]
 fn capabilities_are_sent_with_the_permissions_of_their_kind() {
     let mut server = Recorder::default();
     let buffer = HostBuffer::default();
-    let irq = irq::Client::from(Loopback::new(&buffer, |message| {
-        irq::dispatch(&mut server, &buffer, message)
-    }));
+    let irq = irq::Client::from(Loopback::new(&buffer, |message| irq::dispatch(&mut server, &buffer, message)));
     irq.bind(&cap(5)).unwrap();
     assert_eq!(buffer.sent(), Perms::SM_UP | Perms::SM_DOWN);
     let rom = rom::Client::from(Loopback::new(&buffer, |_| Message::default()));
@@ -107,63 +76,28 @@ fn capabilities_are_sent_with_the_permissions_of_their_kind() {
 
 #[test]
 fn typed_errors_arrive() {
-    let mut server = Recorder {
-        fail: true,
-        ..Recorder::default()
-    };
+    let mut server = Recorder { fail: true, ..Recorder::default() };
     let buffer = HostBuffer::default();
-    let pd = pd::Client::from(Loopback::new(&buffer, |message| {
-        pd::dispatch(&mut server, &buffer, message)
-    }));
-    assert_eq!(
-        pd.alloc_ram(4096).err(),
-        Some(Error::Server(AllocError::OutOfCaps))
-    );
-    assert_eq!(
-        pd.transfer_ram(&cap(3), 1),
-        Err(Error::Server(TransferError::Exceeded))
-    );
-    assert_eq!(
-        pd.account(),
-        Ok(Account {
-            ram_quota: 1,
-            ram_used: 2,
-            cap_quota: 3,
-            cap_used: 4
-        })
-    );
+    let pd = pd::Client::from(Loopback::new(&buffer, |message| pd::dispatch(&mut server, &buffer, message)));
+    assert_eq!(pd.alloc_ram(4096).err(), Some(Error::Server(AllocError::OutOfCaps)));
+    assert_eq!(pd.transfer_ram(&cap(3), 1), Err(Error::Server(TransferError::Exceeded)));
+    assert_eq!(pd.account(), Ok(Account { ram_quota: 1, ram_used: 2, cap_quota: 3, cap_used: 4 }));
 }
 
 #[test]
 fn a_client_survives_every_kind_of_bad_reply() {
     let buffer = HostBuffer::default();
-    let answer = |label, words: usize, caps: usize| Message {
-        tag: Tag::new(label, words, caps),
-        words: [7; 4],
-    };
+    let answer = |label, words: usize, caps: usize| Message { tag: Tag::new(label, words, caps), words: [7; 4] };
     let call = |reply: Result<Message, Status>| {
         let client = parent::Client::from(Loopback::failing(&buffer, |_| reply));
         client.session_cap(1).err().unwrap()
     };
     assert_eq!(call(Err(Status::Aborted)), Error::Kernel(Status::Aborted));
-    assert_eq!(
-        call(Ok(answer(SessionError::Denied as u32, 0, 0))),
-        Error::Server(SessionError::Denied)
-    );
+    assert_eq!(call(Ok(answer(SessionError::Denied as u32, 0, 0))), Error::Server(SessionError::Denied));
     assert_eq!(call(Ok(answer(4711, 0, 0))), Error::BadReply);
-    assert_eq!(
-        call(Ok(answer(SessionError::Denied as u32, 1, 0))),
-        Error::BadReply
-    );
-    assert_eq!(
-        call(Ok(answer(0, 0, 0))),
-        Error::BadReply,
-        "the capability is missing"
-    );
-    assert_eq!(
-        call(Ok(answer(Refusal::NoObject as u32, 0, 0))),
-        Error::Refused(Refusal::NoObject)
-    );
+    assert_eq!(call(Ok(answer(SessionError::Denied as u32, 1, 0))), Error::BadReply);
+    assert_eq!(call(Ok(answer(0, 0, 0))), Error::BadReply, "the capability is missing");
+    assert_eq!(call(Ok(answer(Refusal::NoObject as u32, 0, 0))), Error::Refused(Refusal::NoObject));
 }
 
 #[test]
@@ -174,22 +108,10 @@ fn overlong_texts_are_refused_on_both_sides() {
     let client = log::Client::from(Loopback::new(&buffer, |_| panic!("nothing must be sent")));
     assert_eq!(client.write(&long), Err(Error::TooLong));
     let words = [log::LINE_MAX as u64 + 1, 0, 0, 0];
-    let message = Message {
-        tag: Tag::new(log::Opcode::write as u32, 30, 0),
-        words,
-    };
-    assert_eq!(
-        log::dispatch(&mut server, &buffer, message),
-        Refusal::Malformed.message()
-    );
-    let message = Message {
-        tag: Tag::new(99, 0, 0),
-        words,
-    };
-    assert_eq!(
-        log::dispatch(&mut server, &buffer, message),
-        Refusal::UnknownOpcode.message()
-    );
+    let message = Message { tag: Tag::new(log::Opcode::write as u32, 30, 0), words };
+    assert_eq!(log::dispatch(&mut server, &buffer, message), Refusal::Malformed.message());
+    let message = Message { tag: Tag::new(99, 0, 0), words };
+    assert_eq!(log::dispatch(&mut server, &buffer, message), Refusal::UnknownOpcode.message());
     assert!(server.log.is_empty());
 }
 
@@ -198,24 +120,11 @@ fn unwanted_capabilities_are_dropped() {
     let mut server = Recorder::default();
     let buffer = HostBuffer::default();
     buffer.fill(&[], &[Sel(1), Sel(2), Sel(3)]);
-    for (label, expected) in [
-        (timer::Opcode::elapsed_us as u32, Refusal::Malformed),
-        (99, Refusal::UnknownOpcode),
-    ] {
+    for (label, expected) in [(timer::Opcode::elapsed_us as u32, Refusal::Malformed), (99, Refusal::UnknownOpcode)] {
         let before = buffer.received();
-        let message = Message {
-            tag: Tag::new(label, 0, 3),
-            words: [0; 4],
-        };
-        assert_eq!(
-            timer::dispatch(&mut server, &buffer, message),
-            expected.message()
-        );
-        assert_eq!(
-            buffer.received() - before,
-            3,
-            "each must be taken over to be dropped"
-        );
+        let message = Message { tag: Tag::new(label, 0, 3), words: [0; 4] };
+        assert_eq!(timer::dispatch(&mut server, &buffer, message), expected.message());
+        assert_eq!(buffer.received() - before, 3, "each must be taken over to be dropped");
     }
 }
 
@@ -290,9 +199,6 @@ fn error_codes_are_distinct_from_refusals() {
     use abi::session::rpc::Code;
     assert_eq!(AttachError::from_code(Refusal::Malformed as u32), None);
     assert_eq!(AttachError::from_code(0), None);
-    assert_eq!(
-        AttachError::from_code(AttachError::Conflict.code()),
-        Some(AttachError::Conflict)
-    );
+    assert_eq!(AttachError::from_code(AttachError::Conflict.code()), Some(AttachError::Conflict));
     assert!(Text::<4>::from("12345").is_err());
 }

@@ -42,10 +42,7 @@ impl Resources {
     /// Both sums; `None` on overflow.
     #[must_use]
     pub const fn checked_add(self, other: Self) -> Option<Self> {
-        match (
-            self.ram.checked_add(other.ram),
-            self.caps.checked_add(other.caps),
-        ) {
+        match (self.ram.checked_add(other.ram), self.caps.checked_add(other.caps)) {
             (Some(ram), Some(caps)) => Some(Self { ram, caps }),
             _ => None,
         }
@@ -54,10 +51,7 @@ impl Resources {
     /// Both differences, not below zero.
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
-        Self {
-            ram: self.ram.saturating_sub(other.ram),
-            caps: self.caps.saturating_sub(other.caps),
-        }
+        Self { ram: self.ram.saturating_sub(other.ram), caps: self.caps.saturating_sub(other.caps) }
     }
 
     /// What of `self` is missing in `available`.
@@ -146,14 +140,7 @@ impl<K: KernelAccounts> Ledger<K> {
             reference: None,
             purse: CORE,
         };
-        (
-            Self {
-                kernel,
-                accounts: BTreeMap::from([(ROOT, account)]),
-                next: 1,
-            },
-            ROOT,
-        )
+        (Self { kernel, accounts: BTreeMap::from([(ROOT, account)]), next: 1 }, ROOT)
     }
 
     /// The first account.
@@ -190,11 +177,7 @@ impl<K: KernelAccounts> Ledger<K> {
     ///
     /// # Errors
     /// The donor lacks something, or does not exist.
-    pub fn open(
-        &mut self,
-        donor: AccountId,
-        donation: Resources,
-    ) -> Result<AccountId, AccountError> {
+    pub fn open(&mut self, donor: AccountId, donation: Resources) -> Result<AccountId, AccountError> {
         let payer = self.get(donor)?;
         donation.shortage(payer.available())?;
         self.kernel.move_pages(payer.purse, CORE, donation.caps)?;
@@ -221,31 +204,18 @@ impl<K: KernelAccounts> Ledger<K> {
     pub fn upgrade(&mut self, id: AccountId, more: Resources) -> Result<(), AccountError> {
         let donor = self.get(id)?.donor.ok_or(AccountError::Invalid)?;
         more.shortage(self.get(donor)?.available())?;
-        let donated = self
-            .get(id)?
-            .donated
-            .checked_add(more)
-            .ok_or(AccountError::Invalid)?;
+        let donated = self.get(id)?.donated.checked_add(more).ok_or(AccountError::Invalid)?;
         self.shift(donor, id, more)?;
         self.get_mut(id)?.donated = donated;
         Ok(())
     }
 
     /// Moves quota without any check of who may, rolling back nothing because nothing happens before the last check.
-    fn shift(
-        &mut self,
-        from: AccountId,
-        to: AccountId,
-        amount: Resources,
-    ) -> Result<(), AccountError> {
+    fn shift(&mut self, from: AccountId, to: AccountId, amount: Resources) -> Result<(), AccountError> {
         let (source, destination) = (self.get(from)?, self.get(to)?);
         amount.shortage(source.quota)?;
-        let sum = destination
-            .quota
-            .checked_add(amount)
-            .ok_or(AccountError::Invalid)?;
-        self.kernel
-            .move_pages(source.purse, destination.purse, amount.caps)?;
+        let sum = destination.quota.checked_add(amount).ok_or(AccountError::Invalid)?;
+        self.kernel.move_pages(source.purse, destination.purse, amount.caps)?;
         self.get_mut(to)?.quota = sum;
         let source = self.get_mut(from)?;
         source.quota = source.quota.saturating_sub(amount);
@@ -265,11 +235,7 @@ impl<K: KernelAccounts> Ledger<K> {
     ///
     /// # Errors
     /// [`AccountError::Invalid`] if one of the two does not exist, if it would refer to itself, or if it has one.
-    pub fn set_reference(
-        &mut self,
-        id: AccountId,
-        reference: AccountId,
-    ) -> Result<(), AccountError> {
+    pub fn set_reference(&mut self, id: AccountId, reference: AccountId) -> Result<(), AccountError> {
         self.get(reference)?;
         let account = self.get_mut(id)?;
         if id == reference || account.reference.is_some() {
@@ -283,12 +249,7 @@ impl<K: KernelAccounts> Ledger<K> {
     ///
     /// # Errors
     /// The two may not trade, or `from` lacks something that is neither used nor its own session's donation.
-    pub fn transfer(
-        &mut self,
-        from: AccountId,
-        to: AccountId,
-        amount: Resources,
-    ) -> Result<(), AccountError> {
+    pub fn transfer(&mut self, from: AccountId, to: AccountId, amount: Resources) -> Result<(), AccountError> {
         let (source, destination) = (self.get(from)?, self.get(to)?);
         if from == to {
             return Ok(());
@@ -307,10 +268,7 @@ impl<K: KernelAccounts> Ledger<K> {
     pub fn charge(&mut self, id: AccountId, cost: Resources) -> Result<(), AccountError> {
         let account = self.get(id)?;
         cost.shortage(account.available())?;
-        let used = account
-            .used
-            .checked_add(cost)
-            .ok_or(AccountError::Invalid)?;
+        let used = account.used.checked_add(cost).ok_or(AccountError::Invalid)?;
         self.kernel.move_pages(account.purse, CORE, cost.caps)?;
         self.get_mut(id)?.used = used;
         Ok(())
@@ -322,8 +280,7 @@ impl<K: KernelAccounts> Ledger<K> {
     /// [`AccountError::Invalid`] if the account does not exist or has not been charged that much.
     pub fn credit(&mut self, id: AccountId, cost: Resources) -> Result<(), AccountError> {
         let account = self.get(id)?;
-        cost.shortage(account.used)
-            .map_err(|_| AccountError::Invalid)?;
+        cost.shortage(account.used).map_err(|_| AccountError::Invalid)?;
         self.kernel.move_pages(CORE, account.purse, cost.caps)?;
         let account = self.get_mut(id)?;
         account.used = account.used.saturating_sub(cost);

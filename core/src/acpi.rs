@@ -50,16 +50,11 @@ pub fn find(rsdp: u64, signature: [u8; 4], read: impl Fn(u64, &mut [u8])) -> Opt
         xsdt if revision >= 2 && xsdt != 0 && sum_is_zero(&root) => (table(xsdt, &read)?, 8),
         _ => (table(u64::from(u32_at(&root, 16)?), &read)?, 4),
     };
-    let entries = index
-        .get(HEADER..)?
-        .chunks_exact(width)
-        .filter_map(|entry| match width {
-            8 => u64_at(entry, 0),
-            _ => u32_at(entry, 0).map(u64::from),
-        });
-    entries
-        .filter_map(|address| table(address, &read))
-        .find(|table| table.starts_with(&signature))
+    let entries = index.get(HEADER..)?.chunks_exact(width).filter_map(|entry| match width {
+        8 => u64_at(entry, 0),
+        _ => u32_at(entry, 0).map(u64::from),
+    });
+    entries.filter_map(|address| table(address, &read)).find(|table| table.starts_with(&signature))
 }
 
 #[cfg(test)]
@@ -81,15 +76,10 @@ mod tests {
         put(0x40 + HEADER, &0x80u32.to_le_bytes());
         put(0x80, b"APIC");
         put(0x84, &44u32.to_le_bytes());
-        for (from, to, sum) in [
-            (0, RSDP_FIRST, 8),
-            (0, RSDP, 32),
-            (0x40, 0x40 + HEADER + width as usize, 0x49),
-            (0x80, 0x80 + 44, 0x89),
-        ] {
-            let total = memory[from..to]
-                .iter()
-                .fold(0u8, |sum, &byte| sum.wrapping_add(byte));
+        for (from, to, sum) in
+            [(0, RSDP_FIRST, 8), (0, RSDP, 32), (0x40, 0x40 + HEADER + width as usize, 0x49), (0x80, 0x80 + 44, 0x89)]
+        {
+            let total = memory[from..to].iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte));
             memory[sum] = memory[sum].wrapping_sub(total);
         }
         memory
@@ -98,11 +88,7 @@ mod tests {
     fn find_in(memory: &[u8]) -> Option<Vec<u8>> {
         find(0, *b"APIC", |address, into| {
             for (at, byte) in (address..).zip(into) {
-                *byte = usize::try_from(at)
-                    .ok()
-                    .and_then(|at| memory.get(at))
-                    .copied()
-                    .unwrap_or(0xff);
+                *byte = usize::try_from(at).ok().and_then(|at| memory.get(at)).copied().unwrap_or(0xff);
             }
         })
     }
@@ -110,11 +96,7 @@ mod tests {
     #[test]
     fn both_revisions_lead_to_the_table() {
         for revision in [0, 2] {
-            assert_eq!(
-                find_in(&memory(revision)).unwrap().len(),
-                44,
-                "revision {revision}"
-            );
+            assert_eq!(find_in(&memory(revision)).unwrap().len(), 44, "revision {revision}");
         }
     }
 

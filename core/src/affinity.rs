@@ -15,15 +15,8 @@ impl CpuSet {
     /// The first `count` CPUs, at least one.
     #[must_use]
     pub const fn all(count: u32) -> Self {
-        let count = if count > u16::MAX as u32 {
-            u16::MAX
-        } else {
-            count as u16
-        };
-        Self {
-            first: 0,
-            count: if count == 0 { 1 } else { count },
-        }
+        let count = if count > u16::MAX as u32 { u16::MAX } else { count as u16 };
+        Self { first: 0, count: if count == 0 { 1 } else { count } }
     }
 
     /// Number of CPUs.
@@ -46,15 +39,11 @@ impl CpuSet {
         if !affinity.is_valid() {
             return self;
         }
-        let scale =
-            |column: u16| u32::from(column) * self.count() / u32::from(affinity.space_width);
+        let scale = |column: u16| u32::from(column) * self.count() / u32::from(affinity.space_width);
         let first = scale(affinity.x);
         let end = scale(affinity.x + affinity.width).max(first + 1);
         // Both are below the old count, which is 16 bits wide.
-        Self {
-            first: self.first + first as u16,
-            count: (end - first) as u16,
-        }
+        Self { first: self.first + first as u16, count: (end - first) as u16 }
     }
 }
 
@@ -64,32 +53,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn location(space_width: u16, x: u16, width: u16) -> Affinity {
-        Affinity {
-            space_width,
-            space_height: 1,
-            x,
-            y: 0,
-            width,
-            height: 1,
-        }
+        Affinity { space_width, space_height: 1, x, y: 0, width, height: 1 }
     }
 
     #[test]
     fn columns_scale() {
         let cpus = CpuSet::all(4);
         assert_eq!(cpus.select(&Affinity::default()), cpus);
-        assert_eq!(
-            cpus.select(&location(2, 1, 1)),
-            CpuSet { first: 2, count: 2 }
-        );
-        assert_eq!(
-            cpus.select(&location(4, 3, 1)),
-            CpuSet { first: 3, count: 1 }
-        );
-        assert_eq!(
-            cpus.select(&location(8, 7, 1)),
-            CpuSet { first: 3, count: 1 }
-        );
+        assert_eq!(cpus.select(&location(2, 1, 1)), CpuSet { first: 2, count: 2 });
+        assert_eq!(cpus.select(&location(4, 3, 1)), CpuSet { first: 3, count: 1 });
+        assert_eq!(cpus.select(&location(8, 7, 1)), CpuSet { first: 3, count: 1 });
         assert_eq!(cpus.select(&location(4, 3, 2)), cpus);
         assert_eq!(CpuSet { first: 3, count: 1 }.get(1), None);
         assert_eq!(CpuSet { first: 3, count: 1 }.get(0), Some(CpuId(3)));

@@ -34,11 +34,7 @@ pub struct Memory {
 fn pages(range: &hip::Range, wholly: bool) -> Option<Range> {
     let end = range.base.checked_add(range.size)?.min(PHYSICAL_END);
     let round = |address: u64, up: bool| {
-        if up {
-            address.checked_next_multiple_of(PAGE_SIZE)
-        } else {
-            Some(address - address % PAGE_SIZE)
-        }
+        if up { address.checked_next_multiple_of(PAGE_SIZE) } else { Some(address - address % PAGE_SIZE) }
     };
     let base = round(range.base, wholly)?;
     Range::new(base, round(end, !wholly)?.checked_sub(base)?)
@@ -72,9 +68,7 @@ impl Memory {
             self.io_mem.remove(touched);
         }
         if is(RangeKind::Free)
-            && let Some(usable) = pages(range, true)
-                .zip(everything)
-                .and_then(|(pages, all)| pages.intersection(all))
+            && let Some(usable) = pages(range, true).zip(everything).and_then(|(pages, all)| pages.intersection(all))
         {
             let freed = self.ram.free(usable);
             debug_assert!(freed.is_ok(), "what is in the way was removed");
@@ -82,10 +76,7 @@ impl Memory {
         if is(RangeKind::Module)
             && let Some(memory) = Range::new(range.base, range.size)
         {
-            self.modules.push(Module {
-                memory,
-                command_line: range.aux,
-            });
+            self.modules.push(Module { memory, command_line: range.aux });
         }
     }
 }
@@ -93,10 +84,7 @@ impl Memory {
 /// The name of a module: last path component of the first word of its command line.
 #[must_use]
 pub fn module_name(command_line: &[u8]) -> Option<String> {
-    let end = command_line
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(command_line.len());
+    let end = command_line.iter().position(|&byte| byte == 0).unwrap_or(command_line.len());
     let text = str::from_utf8(command_line.get(..end)?).ok()?;
     let path = text.split_ascii_whitespace().next()?;
     let name = path.rsplit('/').next()?;
@@ -108,13 +96,7 @@ mod tests {
     use super::*;
 
     fn range(kind: RangeKind, base: u64, size: u64) -> hip::Range {
-        hip::Range {
-            base,
-            size,
-            kind: kind as u32,
-            reserved: 0,
-            aux: 0,
-        }
+        hip::Range { base, size, kind: kind as u32, reserved: 0, aux: 0 }
     }
 
     #[test]
@@ -126,27 +108,12 @@ mod tests {
             range(RangeKind::Hypervisor, 0x20_0000, 0x10_0000),
             range(RangeKind::Module, 0x40_0000, 0x1234),
         ]);
-        let ram: Vec<_> = memory
-            .ram
-            .iter()
-            .map(|range| (range.base(), range.end()))
-            .collect();
-        assert_eq!(
-            ram,
-            [
-                (0x1000, 0x9f000),
-                (0x10_0000, 0x20_0000),
-                (0x30_0000, 0x40_0000),
-                (0x40_2000, 0x80_0000)
-            ]
-        );
+        let ram: Vec<_> = memory.ram.iter().map(|range| (range.base(), range.end())).collect();
+        assert_eq!(ram, [(0x1000, 0x9f000), (0x10_0000, 0x20_0000), (0x30_0000, 0x40_0000), (0x40_2000, 0x80_0000)]);
         assert_eq!(memory.modules.len(), 1);
         let mut io = memory.io_mem;
         for ram in [0x1000, 0x10_0000, 0x20_0000, 0x40_1000] {
-            assert!(
-                io.take(Range::new(ram, 0x1000).unwrap()).is_err(),
-                "{ram:#x} is RAM"
-            );
+            assert!(io.take(Range::new(ram, 0x1000).unwrap()).is_err(), "{ram:#x} is RAM");
         }
         io.take(Range::new(0xfee0_0000, 0x1000).unwrap()).unwrap();
     }
@@ -165,10 +132,7 @@ mod tests {
 
     #[test]
     fn names_of_modules() {
-        assert_eq!(
-            module_name(b"/boot/bin/init --flag\0junk").as_deref(),
-            Some("init")
-        );
+        assert_eq!(module_name(b"/boot/bin/init --flag\0junk").as_deref(), Some("init"));
         assert_eq!(module_name(b"config").as_deref(), Some("config"));
         assert_eq!(module_name(b"  a/b  c/d").as_deref(), Some("b"));
         for bad in [&b""[..], b"\0", b"/boot/", b"\xff"] {

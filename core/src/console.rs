@@ -25,14 +25,7 @@ pub fn open(port: u32) {
         return;
     };
     let (src, count) = (u64::from(base), u64::from(PORTS));
-    let delegate = Delegate {
-        from: root::ALL_PIO,
-        to: root::PIO,
-        src,
-        dst: src,
-        count,
-        rights: 1,
-    };
+    let delegate = Delegate { from: root::ALL_PIO, to: root::PIO, src, dst: src, count, rights: 1 };
     if syscall::delegate(delegate).is_ok() {
         *UART.lock() = PortRange::new(base, PORTS);
     }

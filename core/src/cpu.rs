@@ -8,9 +8,7 @@ use crate::object::{Handle, Key, Kind};
 use abi::cap::Sel;
 use abi::hypercall::{CpuId, CreateEc, CreateSc, EcBody};
 use abi::session::args::Args;
-use abi::session::cpu::{
-    self, CreateError, NoSuchCpu, PRIORITY, PRIORITY_LIMIT, THREAD_NAME_MAX, ThreadPlace,
-};
+use abi::session::cpu::{self, CreateError, NoSuchCpu, PRIORITY, PRIORITY_LIMIT, THREAD_NAME_MAX, ThreadPlace};
 use abi::session::cpu_thread::{self, CpuThread, StartError};
 use abi::session::initial;
 use abi::session::pd::Pd;
@@ -43,9 +41,7 @@ impl Band {
     /// The priority some steps below the highest, or the lowest there is.
     #[must_use]
     pub fn below(self, steps: u32) -> u8 {
-        self.0
-            .saturating_sub(u8::try_from(steps).unwrap_or(u8::MAX))
-            .max(LOWEST)
+        self.0.saturating_sub(u8::try_from(steps).unwrap_or(u8::MAX)).max(LOWEST)
     }
 }
 
@@ -92,39 +88,18 @@ impl<M: Machine> cpu::Server<Handle> for Call<'_, '_, M> {
         name: Text<THREAD_NAME_MAX>,
         place: ThreadPlace,
     ) -> Result<Typed<CpuThread, Handle>, CreateError> {
-        let pd = pd
-            .into_name()
-            .own()
-            .filter(|key| self.core.pds.contains_key(key))
-            .ok_or(CreateError::InvalidPd)?;
-        let session = self
-            .core
-            .cpus
-            .get(&self.key)
-            .ok_or(CreateError::NoSuchCpu)?;
+        let pd = pd.into_name().own().filter(|key| self.core.pds.contains_key(key)).ok_or(CreateError::InvalidPd)?;
+        let session = self.core.cpus.get(&self.key).ok_or(CreateError::NoSuchCpu)?;
         let cpu = session.cpus.get(place.cpu).ok_or(CreateError::NoSuchCpu)?;
         if !place.utcb.is_multiple_of(PAGE_SIZE) || place.utcb == 0 || place.utcb >= USER_TOP {
             return Err(CreateError::BadUtcb);
         }
         let priority = session.band.below(place.below);
-        let key = self
-            .core
-            .create_object(Kind::CpuThread, session.account)
-            .map_err(|error| match error {
-                AccountError::OutOfRam => CreateError::OutOfRam,
-                _ => CreateError::OutOfCaps,
-            })?;
-        self.core.threads.insert(
-            key,
-            Thread {
-                pd: Some(pd),
-                name,
-                cpu,
-                priority,
-                utcb: place.utcb,
-                started: None,
-            },
-        );
+        let key = self.core.create_object(Kind::CpuThread, session.account).map_err(|error| match error {
+            AccountError::OutOfRam => CreateError::OutOfRam,
+            _ => CreateError::OutOfCaps,
+        })?;
+        self.core.threads.insert(key, Thread { pd: Some(pd), name, cpu, priority, utcb: place.utcb, started: None });
         if let Some(session) = self.core.cpus.get_mut(&self.key) {
             session.threads.insert(key);
         }
@@ -133,11 +108,7 @@ impl<M: Machine> cpu::Server<Handle> for Call<'_, '_, M> {
 
     fn physical_cpu(&mut self, cpu: u32) -> Result<u16, NoSuchCpu> {
         let session = self.core.cpus.get(&self.key).ok_or(NoSuchCpu::NoSuchCpu)?;
-        session
-            .cpus
-            .get(cpu)
-            .map(|cpu| cpu.0)
-            .ok_or(NoSuchCpu::NoSuchCpu)
+        session.cpus.get(cpu).map(|cpu| cpu.0).ok_or(NoSuchCpu::NoSuchCpu)
     }
 
     fn kill_thread(&mut self, thread: Typed<CpuThread, Handle>) {
@@ -162,14 +133,8 @@ impl<M: Machine> cpu_thread::Server<Handle> for ThreadCall<'_, '_, M> {
     }
 
     fn consumed(&mut self) -> u64 {
-        let started = self
-            .core
-            .threads
-            .get(&self.key)
-            .and_then(|thread| thread.started);
-        started.map_or(0, |ec| {
-            self.core.kernel.0.consumed(ec.offset(1)).unwrap_or(0)
-        })
+        let started = self.core.threads.get(&self.key).and_then(|thread| thread.started);
+        started.map_or(0, |ec| self.core.kernel.0.consumed(ec.offset(1)).unwrap_or(0))
     }
 }
 
@@ -182,9 +147,7 @@ impl<M: Machine> Core<'_, M> {
         if ip >= USER_TOP || sp > USER_TOP {
             return Err(StartError::BadAddress);
         }
-        let sel = self
-            .alloc_selectors(SELECTORS)
-            .map_err(|_| StartError::OutOfCaps)?;
+        let sel = self.alloc_selectors(SELECTORS).map_err(|_| StartError::OutOfCaps)?;
         let result = self.start_thread_at(key, sel, ip, sp);
         if result.is_err() {
             self.kernel.destroy(sel);
@@ -194,40 +157,17 @@ impl<M: Machine> Core<'_, M> {
     }
 
     fn start_thread_at(&mut self, key: Key, ec: Sel, ip: u64, sp: u64) -> Result<(), StartError> {
-        let thread = self
-            .threads
-            .get_mut(&key)
-            .filter(|thread| thread.started.is_none());
+        let thread = self.threads.get_mut(&key).filter(|thread| thread.started.is_none());
         let thread = thread.ok_or(StartError::AlreadyStarted)?;
-        let pd = thread
-            .pd
-            .and_then(|pd| self.pds.get(&pd))
-            .ok_or(StartError::OutOfCaps)?
-            .kernel;
+        let pd = thread.pd.and_then(|pd| self.pds.get(&pd)).ok_or(StartError::OutOfCaps)?.kernel;
         let start_error = |status| match status {
             Status::OutOfMemory => StartError::OutOfCaps,
             _ => StartError::BadAddress,
         };
-        let body = EcBody::Thread {
-            utcb: thread.utcb,
-            sp,
-            ip,
-        };
-        let create = CreateEc {
-            dst: ec,
-            pd,
-            cpu: thread.cpu,
-            event_base: initial::EVENT_BASE,
-            body,
-        };
+        let body = EcBody::Thread { utcb: thread.utcb, sp, ip };
+        let create = CreateEc { dst: ec, pd, cpu: thread.cpu, event_base: initial::EVENT_BASE, body };
         self.kernel.0.create_ec(create).map_err(start_error)?;
-        let sc = CreateSc {
-            dst: ec.offset(1),
-            pd,
-            ec,
-            priority: thread.priority,
-            budget_us: BUDGET_US,
-        };
+        let sc = CreateSc { dst: ec.offset(1), pd, ec, priority: thread.priority, budget_us: BUDGET_US };
         self.kernel.0.create_sc(sc).map_err(start_error)?;
         thread.started = Some(ec);
         Ok(())
@@ -245,12 +185,7 @@ impl<M: Machine> Core<'_, M> {
 
     /// Closes a CPU session.
     pub(crate) fn destroy_cpu(&mut self, key: Key) {
-        for thread in self
-            .cpus
-            .remove(&key)
-            .map(|session| session.threads)
-            .unwrap_or_default()
-        {
+        for thread in self.cpus.remove(&key).map(|session| session.threads).unwrap_or_default() {
             self.destroy_thread(thread);
         }
         self.destroy_object(key);

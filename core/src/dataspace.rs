@@ -39,12 +39,7 @@ impl Dataspace {
     /// A dataspace that is not attached anywhere.
     #[must_use]
     pub const fn new(size: u64, content: Content) -> Self {
-        Self {
-            size,
-            content,
-            attached: BTreeSet::new(),
-            guests: BTreeSet::new(),
-        }
+        Self { size, content, attached: BTreeSet::new(), guests: BTreeSet::new() }
     }
 
     /// A piece of memory.
@@ -71,19 +66,11 @@ pub(crate) struct Call<'a, 'm, M> {
 
 impl<M: Machine> dataspace::Server<Handle> for Call<'_, '_, M> {
     fn size(&mut self) -> u64 {
-        self.core
-            .dataspaces
-            .get(&self.key)
-            .map_or(0, |dataspace| dataspace.size)
+        self.core.dataspaces.get(&self.key).map_or(0, |dataspace| dataspace.size)
     }
 
     fn writeable(&mut self) -> bool {
-        match self
-            .core
-            .dataspaces
-            .get(&self.key)
-            .map(|dataspace| dataspace.content)
-        {
+        match self.core.dataspaces.get(&self.key).map(|dataspace| dataspace.content) {
             Some(Content::Physical { rights, .. }) => rights.contains(MemRights::WRITE),
             Some(Content::Map(_)) => true,
             None => false,

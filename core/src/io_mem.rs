@@ -31,29 +31,18 @@ fn pages(args: Args<'_>) -> Option<Range> {
     let (base, size) = (args.number("base")?, args.number("size")?);
     let wanted = Range::new(base, size)?;
     let first = wanted.base() - wanted.base() % PAGE_SIZE;
-    Range::new(
-        first,
-        wanted.end().checked_next_multiple_of(PAGE_SIZE)? - first,
-    )
+    Range::new(first, wanted.end().checked_next_multiple_of(PAGE_SIZE)? - first)
 }
 
 impl<M: Machine> Core<'_, M> {
     /// Opens a session, or `None` if the range is not to be had.
-    pub(crate) fn open_io_mem(
-        &mut self,
-        args: Args<'_>,
-        account: AccountId,
-    ) -> Option<Result<Key, AccountError>> {
+    pub(crate) fn open_io_mem(&mut self, args: Args<'_>, account: AccountId) -> Option<Result<Key, AccountError>> {
         let memory = pages(args)?;
         self.io_mem.take(memory).ok()?;
-        let made = self
-            .create_object(Kind::IoMem, account)
-            .and_then(|session| {
-                let dataspace = self.create_object(Kind::Dataspace, account);
-                dataspace
-                    .map(|dataspace| (session, dataspace))
-                    .inspect_err(|_| self.destroy_object(session))
-            });
+        let made = self.create_object(Kind::IoMem, account).and_then(|session| {
+            let dataspace = self.create_object(Kind::Dataspace, account);
+            dataspace.map(|dataspace| (session, dataspace)).inspect_err(|_| self.destroy_object(session))
+        });
         Some(match made {
             Ok((session, dataspace)) => {
                 let caching = match args.get("wc") {
@@ -61,8 +50,7 @@ impl<M: Machine> Core<'_, M> {
                     _ => MemRights::UNCACHED,
                 };
                 let rights = MemRights::READ | MemRights::WRITE | caching;
-                self.dataspaces
-                    .insert(dataspace, Dataspace::physical(memory, rights));
+                self.dataspaces.insert(dataspace, Dataspace::physical(memory, rights));
                 self.io_mems.insert(session, dataspace);
                 Ok(session)
             }
@@ -80,15 +68,8 @@ impl<M: Machine> Core<'_, M> {
 
     /// Closes a session.
     pub(crate) fn destroy_io_mem(&mut self, key: Key) {
-        let dataspace = self
-            .io_mems
-            .remove(&key)
-            .and_then(|dataspace| self.destroy_dataspace(dataspace));
-        if let Some(Dataspace {
-            content: Content::Physical { memory, .. },
-            ..
-        }) = dataspace
-        {
+        let dataspace = self.io_mems.remove(&key).and_then(|dataspace| self.destroy_dataspace(dataspace));
+        if let Some(Dataspace { content: Content::Physical { memory, .. }, .. }) = dataspace {
             self.return_io_mem(memory);
         }
         self.destroy_object(key);
@@ -102,10 +83,7 @@ mod tests {
     #[test]
     fn a_range_is_widened_to_pages() {
         let range = |base, size| Range::new(base, size);
-        assert_eq!(
-            pages(Args("base=0xfed00010, size=0x10")),
-            range(0xfed0_0000, 0x1000)
-        );
+        assert_eq!(pages(Args("base=0xfed00010, size=0x10")), range(0xfed0_0000, 0x1000));
         assert_eq!(pages(Args("base=0xfff, size=2")), range(0, 0x2000));
         assert_eq!(pages(Args("base=0xffffffffffffffff, size=1")), None);
         assert_eq!(pages(Args("base=0xfffffffffffffffe, size=1")), None);

@@ -32,11 +32,7 @@ pub(crate) struct Call<'a, 'm, M> {
 impl<M: Machine> io_port::Server<Handle> for Call<'_, '_, M> {
     fn bind(&mut self, pd: Typed<Pd, Handle>) -> Result<(), BindError> {
         let pd = pd.into_name().own().ok_or(BindError::InvalidPd)?;
-        let session = self
-            .core
-            .io_ports
-            .get(&self.key)
-            .ok_or(BindError::AlreadyBound)?;
+        let session = self.core.io_ports.get(&self.key).ok_or(BindError::AlreadyBound)?;
         let ports = session.ports;
         if session.pd.is_some() {
             return Err(BindError::AlreadyBound);
@@ -64,11 +60,7 @@ impl<M: Machine> Core<'_, M> {
     }
 
     /// Opens a session, or `None` if the ports are not to be had.
-    pub(crate) fn open_io_port(
-        &mut self,
-        args: Args<'_>,
-        account: AccountId,
-    ) -> Option<Result<Key, AccountError>> {
+    pub(crate) fn open_io_port(&mut self, args: Args<'_>, account: AccountId) -> Option<Result<Key, AccountError>> {
         let ports = Range::new(args.number("io_port_base")?, args.number("io_port_size")?)?;
         self.ports.take(ports).ok()?;
         let made = self.create_object(Kind::IoPort, account);
@@ -89,10 +81,7 @@ impl<M: Machine> Core<'_, M> {
     /// Closes a session.
     pub(crate) fn destroy_io_port(&mut self, key: Key) {
         if let Some(session) = self.io_ports.remove(&key) {
-            let space = session
-                .pd
-                .and_then(|pd| self.pds.get(&pd))
-                .map(|pd| pd.ports);
+            let space = session.pd.and_then(|pd| self.pds.get(&pd)).map(|pd| pd.ports);
             if let Some(space) = space {
                 self.take_ports(space, session.ports);
             }

@@ -30,17 +30,9 @@ pub(crate) struct Call<'a, 'm, M> {
 
 impl<M: Machine> irq::Server<Handle> for Call<'_, '_, M> {
     fn bind(&mut self, semaphore: Typed<InterruptSemaphore, Handle>) -> Result<IrqInfo, BindError> {
-        let source = self
-            .core
-            .irqs
-            .get(&self.key)
-            .ok_or(BindError::InUse)?
-            .source;
+        let source = self.core.irqs.get(&self.key).ok_or(BindError::InUse)?.source;
         let perms = Perms::SM_UP | Perms::SM_DOWN;
-        let semaphore = self
-            .core
-            .keep(semaphore.into_name(), perms)
-            .map_err(|_| BindError::InvalidSemaphore)?;
+        let semaphore = self.core.keep(semaphore.into_name(), perms).map_err(|_| BindError::InvalidSemaphore)?;
         let assigned = self.core.kernel.assign_int(semaphore, source);
         let (address, data) = assigned.map_err(|status| {
             self.core.free_selectors(semaphore, 1);
@@ -50,25 +42,13 @@ impl<M: Machine> irq::Server<Handle> for Call<'_, '_, M> {
                 _ => BindError::NoVector,
             }
         })?;
-        let old = self
-            .core
-            .irqs
-            .get_mut(&self.key)
-            .and_then(|session| session.semaphore.replace(semaphore));
+        let old = self.core.irqs.get_mut(&self.key).and_then(|session| session.semaphore.replace(semaphore));
         if let Some(old) = old {
             self.core.free_selectors(old, 1);
         }
         let msi = matches!(source, IntSource::Msi);
         // Message data are 16 bits wide (PCI Local Bus 3.0, 6.8.1.6).
-        Ok(if msi {
-            IrqInfo {
-                msi,
-                address,
-                data: data as u32,
-            }
-        } else {
-            IrqInfo::default()
-        })
+        Ok(if msi { IrqInfo { msi, address, data: data as u32 } } else { IrqInfo::default() })
     }
 }
 
@@ -100,11 +80,7 @@ fn line_of(source: IntSource) -> Option<Range> {
 
 impl<M: Machine> Core<'_, M> {
     /// Opens a session, or `None` if the interrupt is not to be had.
-    pub(crate) fn open_irq(
-        &mut self,
-        args: Args<'_>,
-        account: AccountId,
-    ) -> Option<Result<Key, AccountError>> {
+    pub(crate) fn open_irq(&mut self, args: Args<'_>, account: AccountId) -> Option<Result<Key, AccountError>> {
         let source = source(args, |number| self.isa_lines.line(number))?;
         let line = line_of(source);
         if let Some(line) = line {
@@ -113,13 +89,7 @@ impl<M: Machine> Core<'_, M> {
         let made = self.create_object(Kind::Irq, account);
         match made {
             Ok(key) => {
-                self.irqs.insert(
-                    key,
-                    Irq {
-                        source,
-                        semaphore: None,
-                    },
-                );
+                self.irqs.insert(key, Irq { source, semaphore: None });
             }
             Err(_) => self.return_line(source),
         }
@@ -165,30 +135,12 @@ mod tests {
     #[test]
     fn arguments_override_the_usual_signalling() {
         let source = |text| source(Args(text), |number| IsaLines::default().line(number));
-        assert_eq!(
-            source("irq_number=4"),
-            Some(IntSource::Gsi {
-                gsi: 4,
-                level: false,
-                low: false
-            })
-        );
+        assert_eq!(source("irq_number=4"), Some(IntSource::Gsi { gsi: 4, level: false, low: false }));
         assert_eq!(
             source("irq_number=4, irq_trigger=\"level\", irq_polarity=\"low\""),
-            Some(IntSource::Gsi {
-                gsi: 4,
-                level: true,
-                low: true
-            })
+            Some(IntSource::Gsi { gsi: 4, level: true, low: true })
         );
-        assert_eq!(
-            source("irq_number=20"),
-            Some(IntSource::Gsi {
-                gsi: 20,
-                level: true,
-                low: true
-            })
-        );
+        assert_eq!(source("irq_number=20"), Some(IntSource::Gsi { gsi: 20, level: true, low: true }));
         assert_eq!(source("irq_type=\"msi\""), Some(IntSource::Msi));
         assert_eq!(source("irq_number=0x100000000"), None);
         assert_eq!(source(""), None);

@@ -5,17 +5,13 @@ use crate::ranges::Range;
 use abi::PAGE_SIZE;
 use abi::cap::{MemRights, Perms, Sel, root};
 use abi::hypercall::{
-    AssignInt, CpuId, CreateEc, CreatePd, CreateSc, CreateSm, CreateSpace, CtrlPd, Delegate,
-    IntSource, SpaceKind,
+    AssignInt, CpuId, CreateEc, CreatePd, CreateSc, CreateSm, CreateSpace, CtrlPd, Delegate, IntSource, SpaceKind,
 };
 use abi::status::Status;
 use core::fmt;
 
 /// The ground that core stands on: the kernel's calls as they are, physical memory, and the log.
-#[allow(
-    clippy::missing_errors_doc,
-    reason = "the kernel's errors are those of its documentation"
-)]
+#[allow(clippy::missing_errors_doc, reason = "the kernel's errors are those of its documentation")]
 pub trait Machine {
     /// Makes a portal of core at `sel`, with `sel` as its id.
     fn create_portal(&self, sel: Sel) -> Result<(), Status>;
@@ -67,17 +63,11 @@ impl<M: Machine> KernelAccounts for Kernel<'_, M> {
         if from == to || pages == 0 {
             return Ok(());
         }
-        self.0
-            .ctrl_pd(CtrlPd::Transfer { to, from, pages })
-            .map(drop)
-            .map_err(|_| AccountError::OutOfCaps)
+        self.0.ctrl_pd(CtrlPd::Transfer { to, from, pages }).map(drop).map_err(|_| AccountError::OutOfCaps)
     }
 }
 
-#[allow(
-    clippy::missing_errors_doc,
-    reason = "the kernel's errors are those of its documentation"
-)]
+#[allow(clippy::missing_errors_doc, reason = "the kernel's errors are those of its documentation")]
 impl<M: Machine> Kernel<'_, M> {
     /// Quota and used pages of a protection domain.
     pub fn pages(&self, pd: Sel) -> (u64, u64) {
@@ -86,11 +76,7 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Makes a protection domain with `quota` pages of core's.
     pub fn create_pd(&self, dst: Sel, quota: u64) -> Result<(), Status> {
-        self.0.create_pd(CreatePd {
-            dst,
-            parent: root::PD,
-            quota,
-        })
+        self.0.create_pd(CreatePd { dst, parent: root::PD, quota })
     }
 
     /// Makes a space of `pd`.
@@ -100,13 +86,7 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Makes a semaphore of core.
     pub fn create_sm(&self, dst: Sel) -> Result<(), Status> {
-        self.0.create_sm(CreateSm {
-            dst,
-            pd: root::PD,
-            count: 0,
-            receiver: Sel::NONE,
-            id: 0,
-        })
+        self.0.create_sm(CreateSm { dst, pd: root::PD, count: 0, receiver: Sel::NONE, id: 0 })
     }
 
     /// Ups a semaphore. That it is gone is not core's business.
@@ -122,27 +102,13 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Empties selectors of core.
     pub fn drop_caps(&self, sel: Sel, count: u64) {
-        let _ = self.delegate(Delegate {
-            from: root::OBJ,
-            to: root::OBJ,
-            src: 0,
-            dst: sel.0,
-            count,
-            rights: 0,
-        });
+        let _ = self.delegate(Delegate { from: root::OBJ, to: root::OBJ, src: 0, dst: sel.0, count, rights: 0 });
     }
 
     /// Copies a capability of core into an object space.
     pub fn give_cap(&self, sel: Sel, space: Sel, at: Sel, perms: Perms) -> Result<(), Status> {
         let rights = u32::from(perms.bits());
-        self.delegate(Delegate {
-            from: root::OBJ,
-            to: space,
-            src: sel.0,
-            dst: at.0,
-            count: 1,
-            rights,
-        })
+        self.delegate(Delegate { from: root::OBJ, to: space, src: sel.0, dst: at.0, count: 1, rights })
     }
 
     /// Maps physical memory. All three must be page-aligned. With an error a part may have been mapped.
@@ -160,51 +126,25 @@ impl<M: Machine> Kernel<'_, M> {
     /// Unmaps page-aligned addresses of a space.
     pub fn unmap(&self, space: Sel, addresses: Range) {
         let (dst, count) = (addresses.base() / PAGE_SIZE, addresses.size() / PAGE_SIZE);
-        let _ = self.delegate(Delegate {
-            from: root::PHYS,
-            to: space,
-            src: 0,
-            dst,
-            count,
-            rights: 0,
-        });
+        let _ = self.delegate(Delegate { from: root::PHYS, to: space, src: 0, dst, count, rights: 0 });
     }
 
     /// Puts I/O ports into a port space, or takes them away.
     pub fn give_ports(&self, ports: Range, space: Sel, allow: bool) -> Result<(), Status> {
         let (src, count) = (ports.base(), ports.size());
-        self.delegate(Delegate {
-            from: root::ALL_PIO,
-            to: space,
-            src,
-            dst: src,
-            count,
-            rights: u32::from(allow),
-        })
+        self.delegate(Delegate { from: root::ALL_PIO, to: space, src, dst: src, count, rights: u32::from(allow) })
     }
 
     /// Lets virtual CPUs in an MSR space reach registers without exit, as far as the kernel switches them.
     pub fn give_msrs(&self, msrs: Range, space: Sel) -> Result<(), Status> {
         let (src, count) = (msrs.base(), msrs.size());
         let rights = (MemRights::READ | MemRights::WRITE).bits();
-        self.delegate(Delegate {
-            from: root::ALL_MSR,
-            to: space,
-            src,
-            dst: src,
-            count,
-            rights,
-        })
+        self.delegate(Delegate { from: root::ALL_MSR, to: space, src, dst: src, count, rights })
     }
 
     /// Routes an interrupt to a semaphore: address and data of a message-signalled one.
     pub fn assign_int(&self, sm: Sel, source: IntSource) -> Result<(u64, u64), Status> {
-        self.0.assign_int(AssignInt {
-            hw: root::HW,
-            sm,
-            cpu: CpuId(0),
-            source,
-        })
+        self.0.assign_int(AssignInt { hw: root::HW, sm, cpu: CpuId(0), source })
     }
 
     /// Delegates to the end, or until the kernel refuses.

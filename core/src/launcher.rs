@@ -100,16 +100,8 @@ impl<'m, M: Machine> Core<'m, M> {
         let kernel = Kernel(machine);
         let (quota, used) = kernel.pages(root::PD);
         let caps = quota.saturating_sub(used).saturating_sub(PRESERVED_CAPS);
-        let (ledger, own) = Ledger::new(
-            kernel,
-            Resources {
-                ram: memory.ram.total(),
-                caps,
-            },
-        );
-        let madt = acpi::find(hip.rsdp, *b"APIC", |address, into| {
-            machine.read(address, into)
-        });
+        let (ledger, own) = Ledger::new(kernel, Resources { ram: memory.ram.total(), caps });
+        let madt = acpi::find(hip.rsdp, *b"APIC", |address, into| machine.read(address, into));
         let machine_info = MachineInfo {
             tsc_hz: hip.tsc_hz,
             cpus: CpuSet::all(hip.cpu_count),
@@ -142,9 +134,7 @@ impl<'m, M: Machine> Core<'m, M> {
             vms: BTreeMap::new(),
             child: None,
         };
-        if let Some(ports) =
-            Range::new(u64::from(hip.log_port), UART_PORTS).filter(|ports| ports.base() != 0)
-        {
+        if let Some(ports) = Range::new(u64::from(hip.log_port), UART_PORTS).filter(|ports| ports.base() != 0) {
             core.ports.remove(ports);
         }
         for module in &memory.modules {
@@ -165,25 +155,18 @@ impl<'m, M: Machine> Core<'m, M> {
             .checked_next_multiple_of(PAGE_SIZE)
             .and_then(|end| Range::new(memory.base(), end - memory.base()));
         let Some(pages) = pages.filter(|pages| pages.base().is_multiple_of(PAGE_SIZE)) else {
-            self.log(format_args!(
-                "boot module \"{name}\" is not at a page boundary, ignored"
-            ));
+            self.log(format_args!("boot module \"{name}\" is not at a page boundary, ignored"));
             return;
         };
         // What follows the module in its last page may be anything.
         let tail = Range::new(memory.end(), pages.end() - memory.end());
         if tail.is_some_and(|tail| self.kernel.0.zero(tail).is_err()) {
-            self.log(format_args!(
-                "boot module \"{name}\" cannot be padded, ignored"
-            ));
+            self.log(format_args!("boot module \"{name}\" cannot be padded, ignored"));
             return;
         }
         match self.create_object(Kind::Dataspace, own) {
             Ok(key) => {
-                self.dataspaces.insert(
-                    key,
-                    Dataspace::physical(pages, MemRights::READ | MemRights::EXEC),
-                );
+                self.dataspaces.insert(key, Dataspace::physical(pages, MemRights::READ | MemRights::EXEC));
                 self.modules.insert(name, key);
             }
             Err(error) => self.log(format_args!("boot module \"{name}\" ignored: {error:?}")),
@@ -196,74 +179,33 @@ impl<'m, M: Machine> Core<'m, M> {
     /// As [`LaunchError`] says. The system is of no use then.
     pub fn start_init(&mut self) -> Result<(), LaunchError> {
         let pd = self.create_init_pd()?;
-        let (ram, caps) = (
-            self.ledger.quota(pd.account)?.ram,
-            self.ledger.quota(pd.account)?.caps,
-        );
-        self.log(format_args!(
-            "{} MiB RAM and {caps} caps assigned to {INIT}",
-            ram >> 20
-        ));
-        self.child = Some(Child {
-            pd,
-            sessions: BTreeMap::from([(session_id::PD, pd)]),
-        });
-        let cpu = self.open_environment(
-            pd,
-            session_id::CPU,
-            cpu::Cpu::NAME,
-            least::<cpu::Cpu>(),
-            INIT,
-        )?;
-        self.open_environment(
-            pd,
-            session_id::LOG,
-            log::Log::NAME,
-            least::<log::Log>(),
-            INIT,
-        )?;
-        self.open_environment(
-            pd,
-            session_id::BINARY,
-            rom::Rom::NAME,
-            least::<rom::Rom>(),
-            INIT,
-        )?;
+        let (ram, caps) = (self.ledger.quota(pd.account)?.ram, self.ledger.quota(pd.account)?.caps);
+        self.log(format_args!("{} MiB RAM and {caps} caps assigned to {INIT}", ram >> 20));
+        self.child = Some(Child { pd, sessions: BTreeMap::from([(session_id::PD, pd)]) });
+        let cpu = self.open_environment(pd, session_id::CPU, cpu::Cpu::NAME, least::<cpu::Cpu>(), INIT)?;
+        self.open_environment(pd, session_id::LOG, log::Log::NAME, least::<log::Log>(), INIT)?;
+        self.open_environment(pd, session_id::BINARY, rom::Rom::NAME, least::<rom::Rom>(), INIT)?;
         let parent = self.create_object(Kind::Parent, pd.account)?;
         self.assign_parent(pd.key, Handle::Own(parent));
         let entry = self.load(pd.key, INIT)?;
-        let place = ThreadPlace {
-            cpu: 0,
-            below: 0,
-            utcb: initial::UTCB,
-        };
+        let place = ThreadPlace { cpu: 0, below: 0, utcb: initial::UTCB };
         let name = Text::from(INIT).map_err(|_| LaunchError::Thread)?;
         let thread = cpu::Server::create_thread(
-            &mut crate::cpu::Call {
-                core: self,
-                key: cpu.key,
-            },
+            &mut crate::cpu::Call { core: self, key: cpu.key },
             Typed::new(Handle::Own(pd.key)),
             name,
             place,
         );
-        let thread = thread
-            .ok()
-            .and_then(|thread| thread.into_name().own())
-            .ok_or(LaunchError::Thread)?;
+        let thread = thread.ok().and_then(|thread| thread.into_name().own()).ok_or(LaunchError::Thread)?;
         // Init sets up its own stack, but the kernel insists on an address.
-        self.start_thread(thread, entry, initial::UTCB)
-            .map_err(|_| LaunchError::Thread)
+        self.start_thread(thread, entry, initial::UTCB).map_err(|_| LaunchError::Thread)
     }
 
     fn create_init_pd(&mut self) -> Result<Session, LaunchError> {
         let own = self.ledger.root();
         let account = self.ledger.open(own, least::<pd::Pd>())?;
         self.ledger.set_reference(account, own)?;
-        let rest = self
-            .ledger
-            .quota(own)?
-            .saturating_sub(self.ledger.used(own)?);
+        let rest = self.ledger.quota(own)?.saturating_sub(self.ledger.used(own)?);
         self.ledger.transfer(own, account, rest)?;
         let key = self.create_pd(INIT, account, self.machine_info.cpus)?;
         Ok(Session { key, account })
@@ -277,10 +219,7 @@ impl<'m, M: Machine> Core<'m, M> {
         donation: Resources,
         label: &str,
     ) -> Result<Session, LaunchError> {
-        let args = format!(
-            "label=\"{label}\", ram_quota={}, cap_quota={}",
-            donation.ram, donation.caps
-        );
+        let args = format!("label=\"{label}\", ram_quota={}, cap_quota={}", donation.ram, donation.caps);
         let session = self.open_session(pd.account, service, Args(&args), &Affinity::default())?;
         if let Some(child) = self.child.as_mut() {
             child.sessions.insert(id, session);
@@ -296,11 +235,7 @@ impl<'m, M: Machine> Core<'m, M> {
         self.kernel.0.read(image.base(), &mut head);
         let bounds = initial::IMAGE_BASE..initial::ATTACH_BASE;
         let plan = Plan::parse(&head, image.size(), bounds).map_err(LaunchError::Program)?;
-        let map = self
-            .pds
-            .get(&pd)
-            .map(|pd| pd.map)
-            .ok_or(LaunchError::Thread)?;
+        let map = self.pds.get(&pd).map(|pd| pd.map).ok_or(LaunchError::Thread)?;
         for segment in &plan.segments {
             let mut rights = MemRights::READ;
             rights.set(MemRights::WRITE, segment.write);
@@ -319,14 +254,8 @@ impl<'m, M: Machine> Core<'m, M> {
                     (dataspace, 0)
                 }
             };
-            let attachment = Attachment {
-                offset,
-                size: segment.size,
-                address: segment.address,
-                rights: rights.bits(),
-            };
-            self.attach(map, dataspace, &attachment)
-                .map_err(LaunchError::Attach)?;
+            let attachment = Attachment { offset, size: segment.size, address: segment.address, rights: rights.bits() };
+            self.attach(map, dataspace, &attachment).map_err(LaunchError::Attach)?;
         }
         Ok(plan.entry)
     }
@@ -351,8 +280,5 @@ fn all(base: u64, size: u64) -> Ranges {
 
 /// Least donation for an interface.
 const fn least<I: Interface>() -> Resources {
-    Resources {
-        ram: I::RAM_QUOTA,
-        caps: I::CAP_QUOTA,
-    }
+    Resources { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA }
 }

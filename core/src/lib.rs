@@ -13,14 +13,7 @@
 //! checked, then paid for, then done, and undone completely where a later step fails.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::panic,
-        reason = "tests state their expectations tersely"
-    )
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "tests state their expectations tersely"))]
 
 extern crate alloc;
 
@@ -117,41 +110,23 @@ pub struct Core<'m, M> {
 
 impl<M: Machine> Core<'_, M> {
     /// Handles the call of portal `id`.
-    pub fn dispatch<B: Buffer<Cap = Handle>>(
-        &mut self,
-        id: u64,
-        buffer: &B,
-        message: Message,
-    ) -> Message {
+    pub fn dispatch<B: Buffer<Cap = Handle>>(&mut self, id: u64, buffer: &B, message: Message) -> Message {
         use abi::session::{
-            cpu, cpu_thread, dataspace, io_mem, io_port, irq, log, parent, pd, region_map, rm, rom,
-            vm,
+            cpu, cpu_thread, dataspace, io_mem, io_port, irq, log, parent, pd, region_map, rm, rom, vm,
         };
         let (core, key) = (self, Key(abi::cap::Sel(id)));
         match core.objects.get(&key).map(|object| object.kind) {
-            Some(Kind::Parent) => {
-                parent::dispatch(&mut self::parent::Call { core }, buffer, message)
-            }
+            Some(Kind::Parent) => parent::dispatch(&mut self::parent::Call { core }, buffer, message),
             Some(Kind::Rom) => rom::dispatch(&mut self::rom::Call { core, key }, buffer, message),
             Some(Kind::Log) => log::dispatch(&mut self::log::Call { core, key }, buffer, message),
             Some(Kind::Pd) => pd::dispatch(&mut self::pd::Call { core, key }, buffer, message),
-            Some(Kind::RegionMap) => {
-                region_map::dispatch(&mut self::region_map::Call { core, key }, buffer, message)
-            }
-            Some(Kind::Dataspace) => {
-                dataspace::dispatch(&mut self::dataspace::Call { core, key }, buffer, message)
-            }
+            Some(Kind::RegionMap) => region_map::dispatch(&mut self::region_map::Call { core, key }, buffer, message),
+            Some(Kind::Dataspace) => dataspace::dispatch(&mut self::dataspace::Call { core, key }, buffer, message),
             Some(Kind::Cpu) => cpu::dispatch(&mut self::cpu::Call { core, key }, buffer, message),
-            Some(Kind::CpuThread) => {
-                cpu_thread::dispatch(&mut self::cpu::ThreadCall { core, key }, buffer, message)
-            }
+            Some(Kind::CpuThread) => cpu_thread::dispatch(&mut self::cpu::ThreadCall { core, key }, buffer, message),
             Some(Kind::Rm) => rm::dispatch(&mut self::rm::Call { core, key }, buffer, message),
-            Some(Kind::IoMem) => {
-                io_mem::dispatch(&mut self::io_mem::Call { core, key }, buffer, message)
-            }
-            Some(Kind::IoPort) => {
-                io_port::dispatch(&mut self::io_port::Call { core, key }, buffer, message)
-            }
+            Some(Kind::IoMem) => io_mem::dispatch(&mut self::io_mem::Call { core, key }, buffer, message),
+            Some(Kind::IoPort) => io_port::dispatch(&mut self::io_port::Call { core, key }, buffer, message),
             Some(Kind::Irq) => irq::dispatch(&mut self::irq::Call { core, key }, buffer, message),
             Some(Kind::Vm) => vm::dispatch(&mut self::vm::Call { core, key }, buffer, message),
             // Events portals carry no permission to be called.

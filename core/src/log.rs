@@ -15,15 +15,8 @@ pub(crate) struct Call<'a, 'm, M> {
 
 impl<M: Machine> log::Server<Handle> for Call<'_, '_, M> {
     fn write(&mut self, line: Text<LINE_MAX>) {
-        let label = self
-            .core
-            .logs
-            .get(&self.key)
-            .map_or("", |label| label.as_str());
-        self.core
-            .kernel
-            .0
-            .log(format_args!("[{}] {}", OneLine(label), OneLine(&line)));
+        let label = self.core.logs.get(&self.key).map_or("", |label| label.as_str());
+        self.core.kernel.0.log(format_args!("[{}] {}", OneLine(label), OneLine(&line)));
     }
 }
 
@@ -32,9 +25,7 @@ struct OneLine<'a>(&'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .chars()
-            .try_for_each(|c| f.write_char(if c.is_control() && c != '\t' { '.' } else { c }))
+        self.0.chars().try_for_each(|c| f.write_char(if c.is_control() && c != '\t' { '.' } else { c }))
     }
 }
 
@@ -52,9 +43,6 @@ mod tests {
 
     #[test]
     fn a_line_stays_a_line() {
-        assert_eq!(
-            OneLine("a\n[core] b\r\x1b[2J\tc").to_string(),
-            "a.[core] b..[2J\tc"
-        );
+        assert_eq!(OneLine("a\n[core] b\r\x1b[2J\tc").to_string(), "a.[core] b..[2J\tc");
     }
 }

@@ -2,9 +2,7 @@
 
 use crate::console;
 use abi::cap::Sel;
-use abi::hypercall::{
-    AssignInt, CreateEc, CreatePd, CreateSc, CreateSm, CreateSpace, CtrlPd, Delegate,
-};
+use abi::hypercall::{AssignInt, CreateEc, CreatePd, CreateSc, CreateSm, CreateSpace, CtrlPd, Delegate};
 use abi::state::Mtd;
 use abi::status::Status;
 use core::fmt;

@@ -31,11 +31,7 @@ pub struct IsaLines([Line; ISA_LINES]);
 impl Default for IsaLines {
     fn default() -> Self {
         let mut gsi = 0..;
-        Self([(); ISA_LINES].map(|()| Line {
-            gsi: gsi.next().unwrap_or(0),
-            level: false,
-            low: false,
-        }))
+        Self([(); ISA_LINES].map(|()| Line { gsi: gsi.next().unwrap_or(0), level: false, low: false }))
     }
 }
 
@@ -52,8 +48,7 @@ impl IsaLines {
                 break;
             };
             if kind == OVERRIDE
-                && let Some(&[_, _, _, source, g0, g1, g2, g3, f0, f1]) =
-                    entry.first_chunk::<OVERRIDE_LENGTH>()
+                && let Some(&[_, _, _, source, g0, g1, g2, g3, f0, f1]) = entry.first_chunk::<OVERRIDE_LENGTH>()
                 && let Some(line) = lines.0.get_mut(usize::from(source))
             {
                 let flags = u16::from_le_bytes([f0, f1]);
@@ -73,11 +68,7 @@ impl IsaLines {
     #[must_use]
     pub fn line(&self, irq: u32) -> Line {
         let isa = usize::try_from(irq).ok().and_then(|irq| self.0.get(irq));
-        isa.copied().unwrap_or(Line {
-            gsi: irq,
-            level: true,
-            low: true,
-        })
+        isa.copied().unwrap_or(Line { gsi: irq, level: true, low: true })
     }
 }
 
@@ -95,46 +86,11 @@ mod tests {
         table.extend([OVERRIDE, 10, 0, 9, 9, 0, 0, 0, 0xd, 0]);
         table.extend([OVERRIDE, 10, 0, 10, 30, 0, 0, 0, 0xf, 0]);
         let lines = IsaLines::from_madt(&table);
-        assert_eq!(
-            lines.line(0),
-            Line {
-                gsi: 2,
-                level: false,
-                low: false
-            }
-        );
-        assert_eq!(
-            lines.line(4),
-            Line {
-                gsi: 4,
-                level: false,
-                low: false
-            }
-        );
-        assert_eq!(
-            lines.line(9),
-            Line {
-                gsi: 9,
-                level: true,
-                low: false
-            }
-        );
-        assert_eq!(
-            lines.line(10),
-            Line {
-                gsi: 30,
-                level: true,
-                low: true
-            }
-        );
-        assert_eq!(
-            lines.line(20),
-            Line {
-                gsi: 20,
-                level: true,
-                low: true
-            }
-        );
+        assert_eq!(lines.line(0), Line { gsi: 2, level: false, low: false });
+        assert_eq!(lines.line(4), Line { gsi: 4, level: false, low: false });
+        assert_eq!(lines.line(9), Line { gsi: 9, level: true, low: false });
+        assert_eq!(lines.line(10), Line { gsi: 30, level: true, low: true });
+        assert_eq!(lines.line(20), Line { gsi: 20, level: true, low: true });
     }
 
     #[test]

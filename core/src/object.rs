@@ -92,10 +92,7 @@ impl<M: Machine> Core<'_, M> {
     /// # Errors
     /// [`AccountError::OutOfCaps`] if there are none.
     pub(crate) fn alloc_selectors(&mut self, count: u64) -> Result<Sel, AccountError> {
-        self.selectors
-            .alloc(count, 1)
-            .map(|range| Sel(range.base()))
-            .ok_or(AccountError::OutOfCaps)
+        self.selectors.alloc(count, 1).map(|range| Sel(range.base())).ok_or(AccountError::OutOfCaps)
     }
 
     /// Empties selectors and makes them free.
@@ -111,11 +108,7 @@ impl<M: Machine> Core<'_, M> {
     ///
     /// # Errors
     /// The payer cannot.
-    pub(crate) fn create_object(
-        &mut self,
-        kind: Kind,
-        payer: AccountId,
-    ) -> Result<Key, AccountError> {
+    pub(crate) fn create_object(&mut self, kind: Kind, payer: AccountId) -> Result<Key, AccountError> {
         self.ledger.charge(payer, OBJECT_COST)?;
         match self.create_portal() {
             Ok(key) => {
@@ -150,10 +143,7 @@ impl<M: Machine> Core<'_, M> {
     /// Gives back what was charged.
     pub(crate) fn credit(&mut self, account: AccountId, cost: Resources) {
         let credited = self.ledger.credit(account, cost);
-        debug_assert!(
-            credited.is_ok(),
-            "{account:?} was not charged {cost:?}: {credited:?}"
-        );
+        debug_assert!(credited.is_ok(), "{account:?} was not charged {cost:?}: {credited:?}");
     }
 
     /// Keeps a capability that came with a message beyond its end.
@@ -166,11 +156,7 @@ impl<M: Machine> Core<'_, M> {
             Handle::Nothing => return Err(AccountError::Invalid),
         };
         let sel = self.alloc_selectors(1)?;
-        if self
-            .kernel
-            .give_cap(from, abi::cap::root::OBJ, sel, perms)
-            .is_err()
-        {
+        if self.kernel.give_cap(from, abi::cap::root::OBJ, sel, perms).is_err() {
             self.free_selectors(sel, 1);
             return Err(AccountError::OutOfCaps);
         }

@@ -72,20 +72,8 @@ impl<M: Machine> Core<'_, M> {
             PAGE_FAULT => self.handle_page_fault(pd, event),
             host::RECALL => Verdict::Resume,
             reason => {
-                self.log_event(
-                    pd,
-                    format_args!(
-                        "exception {reason} (error {:#x}), ip {:#x}",
-                        event.info1, event.rip
-                    ),
-                );
-                self.report(
-                    pd,
-                    Fault {
-                        address: event.rip,
-                        access: MemRights::EXEC.bits(),
-                    },
-                );
+                self.log_event(pd, format_args!("exception {reason} (error {:#x}), ip {:#x}", event.info1, event.rip));
+                self.report(pd, Fault { address: event.rip, access: MemRights::EXEC.bits() });
                 Verdict::Stop
             }
         }
@@ -101,17 +89,8 @@ impl<M: Machine> Core<'_, M> {
             Ok(()) => Verdict::Resume,
             Err(reason) => {
                 let ip = event.rip;
-                self.log_event(
-                    pd,
-                    format_args!("page fault at {address:#x} ({name}), ip {ip:#x}: {reason}"),
-                );
-                self.report(
-                    pd,
-                    Fault {
-                        address,
-                        access: access.bits(),
-                    },
-                );
+                self.log_event(pd, format_args!("page fault at {address:#x} ({name}), ip {ip:#x}: {reason}"));
+                self.report(pd, Fault { address, access: access.bits() });
                 Verdict::Stop
             }
         }
@@ -124,11 +103,7 @@ impl<M: Machine> Core<'_, M> {
 
     /// Tells the one who set the fault handler of the address space.
     fn report(&mut self, pd: Key, fault: Fault) {
-        let map = self
-            .pds
-            .get(&pd)
-            .map(|pd| pd.map)
-            .and_then(|map| self.maps.get_mut(&map));
+        let map = self.pds.get(&pd).map(|pd| pd.map).and_then(|map| self.maps.get_mut(&map));
         if let Some(map) = map {
             map.fault.get_or_insert(fault);
             if let Some(signal) = map.fault_signal {
@@ -148,14 +123,8 @@ impl<M: Machine> Core<'_, M> {
             self.kernel.map(memory, pd.memory, chunk.address, rights)
         };
         let page = address - address % PAGE_SIZE;
-        let one_page = Chunk {
-            address: page,
-            offset: chunk.offset + (page - chunk.address),
-            size: PAGE_SIZE,
-        };
-        map(chunk)
-            .or_else(|_| map(one_page))
-            .map_err(|_| Unresolved::OutOfCaps)
+        let one_page = Chunk { address: page, offset: chunk.offset + (page - chunk.address), size: PAGE_SIZE };
+        map(chunk).or_else(|_| map(one_page)).map_err(|_| Unresolved::OutOfCaps)
     }
 
     /// The largest piece of physical memory that can be mapped for an access to `address` of a region map, walking
@@ -167,34 +136,19 @@ impl<M: Machine> Core<'_, M> {
         for _ in 0..NESTING {
             let regions = &self.maps.get(&map).ok_or(Unresolved::NoRegion)?.regions;
             let region = regions.lookup(local).ok_or(Unresolved::NoRegion)?;
-            let dataspace = self
-                .dataspaces
-                .get(&region.dataspace)
-                .ok_or(Unresolved::NoRegion)?;
+            let dataspace = self.dataspaces.get(&region.dataspace).ok_or(Unresolved::NoRegion)?;
             rights &= region.rights;
             below = below.min(local - region.range.base());
             above = above.min(region.range.end() - local);
             let offset = region.offset + (local - region.range.base());
             match dataspace.content {
                 Content::Map(inner) => (map, local) = (inner, offset),
-                Content::Physical {
-                    memory,
-                    rights: limit,
-                } => {
-                    let extent =
-                        Range::new(address - below, below + above).ok_or(Unresolved::NoRegion)?;
+                Content::Physical { memory, rights: limit } => {
+                    let extent = Range::new(address - below, below + above).ok_or(Unresolved::NoRegion)?;
                     let offset = memory.base() + offset - below;
-                    let visible = Region {
-                        range: extent,
-                        dataspace: (),
-                        offset,
-                        rights,
-                    };
+                    let visible = Region { range: extent, dataspace: (), offset, rights };
                     let chunk = visible.chunk(address, 0).ok_or(Unresolved::NoRegion)?;
-                    return Ok(Backing {
-                        chunk,
-                        rights: (rights & limit) | (limit - ACCESS),
-                    });
+                    return Ok(Backing { chunk, rights: (rights & limit) | (limit - ACCESS) });
                 }
             }
         }

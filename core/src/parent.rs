@@ -10,8 +10,7 @@ use abi::session::affinity::Affinity;
 use abi::session::args::{Args, LABEL, LABEL_SEPARATOR};
 use abi::session::initial::session_id;
 use abi::session::parent::{
-    self, ARGS_MAX, AnnounceError, NoSession, Progress, Quota, Response, SERVICE_MAX, SessionError,
-    UpgradeError,
+    self, ARGS_MAX, AnnounceError, NoSession, Progress, Quota, Response, SERVICE_MAX, SessionError, UpgradeError,
 };
 use abi::session::wire::{AnyObject, Signal, Text, Typed};
 use alloc::collections::BTreeMap;
@@ -63,13 +62,10 @@ impl<M: Machine> parent::Server<Handle> for Call<'_, '_, M> {
         let payer = child.pd.account;
         let label = format!("{INIT}{LABEL_SEPARATOR}{}", Args(&args).label());
         let args = Args(&args).with(LABEL, &label).map_err(|_| {
-            self.core
-                .log(format_args!("{INIT}: session arguments too long: {args}"));
+            self.core.log(format_args!("{INIT}: session arguments too long: {args}"));
             SessionError::Denied
         })?;
-        let session = self
-            .core
-            .open_session(payer, &service, Args(&args), &affinity)?;
+        let session = self.core.open_session(payer, &service, Args(&args), &affinity)?;
         if let Some(child) = self.core.child.as_mut() {
             child.sessions.insert(id, session);
         }
@@ -77,37 +73,22 @@ impl<M: Machine> parent::Server<Handle> for Call<'_, '_, M> {
     }
 
     fn session_cap(&mut self, id: u64) -> Result<Typed<AnyObject, Handle>, SessionError> {
-        self.existing(id)
-            .map(|session| Typed::new(Handle::Own(session.key)))
-            .ok_or(SessionError::Denied)
+        self.existing(id).map(|session| Typed::new(Handle::Own(session.key))).ok_or(SessionError::Denied)
     }
 
     fn upgrade(&mut self, id: u64, quota: Quota) -> Result<Progress, UpgradeError> {
-        let session = self
-            .existing(id)
-            .filter(|_| id >= session_id::FREE)
-            .ok_or(UpgradeError::NoSession)?;
-        let more = Resources {
-            ram: quota.ram,
-            caps: quota.caps,
-        };
-        self.core
-            .upgrade_session(session, more)
-            .map_err(|error| match error {
-                AccountError::OutOfRam => UpgradeError::OutOfRam,
-                AccountError::OutOfCaps => UpgradeError::OutOfCaps,
-                AccountError::Invalid | AccountError::InUse => UpgradeError::NoSession,
-            })?;
+        let session = self.existing(id).filter(|_| id >= session_id::FREE).ok_or(UpgradeError::NoSession)?;
+        let more = Resources { ram: quota.ram, caps: quota.caps };
+        self.core.upgrade_session(session, more).map_err(|error| match error {
+            AccountError::OutOfRam => UpgradeError::OutOfRam,
+            AccountError::OutOfCaps => UpgradeError::OutOfCaps,
+            AccountError::Invalid | AccountError::InUse => UpgradeError::NoSession,
+        })?;
         Ok(Progress::Done)
     }
 
     fn close(&mut self, id: u64) -> Result<Progress, NoSession> {
-        let child = self
-            .core
-            .child
-            .as_mut()
-            .filter(|_| id >= session_id::FREE)
-            .ok_or(NoSession::NoSession)?;
+        let child = self.core.child.as_mut().filter(|_| id >= session_id::FREE).ok_or(NoSession::NoSession)?;
         let session = child.sessions.remove(&id).ok_or(NoSession::NoSession)?;
         self.core.close_session(session);
         Ok(Progress::Done)
@@ -123,10 +104,8 @@ impl<M: Machine> parent::Server<Handle> for Call<'_, '_, M> {
     fn resource_avail_sigh(&mut self, _: Typed<Signal, Handle>) {}
 
     fn resource_request(&mut self, wish: Quota) {
-        self.core.log(format_args!(
-            "init wants {} bytes of RAM and {} caps, but has all there is",
-            wish.ram, wish.caps
-        ));
+        self.core
+            .log(format_args!("init wants {} bytes of RAM and {} caps, but has all there is", wish.ram, wish.caps));
     }
 
     /// Never submitted: core wants nothing back.

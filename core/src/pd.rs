@@ -15,8 +15,7 @@ use abi::hypercall::SpaceKind;
 use abi::session::dataspace::Dataspace as DataspaceInterface;
 use abi::session::parent::Parent;
 use abi::session::pd::{
-    self, Account, AllocError, NotOwned, Pd as PdInterface, Platform, RefAccountError,
-    TransferError,
+    self, Account, AllocError, NotOwned, Pd as PdInterface, Platform, RefAccountError, TransferError,
 };
 use abi::session::region_map::RegionMap;
 use abi::session::wire::Typed;
@@ -64,27 +63,18 @@ impl<M: Machine> Call<'_, '_, M> {
     }
 
     fn transfer(&mut self, to: Handle, amount: Resources) -> Result<(), TransferError> {
-        let to = to
-            .own()
-            .and_then(|key| self.core.pds.get(&key))
-            .ok_or(TransferError::Invalid)?
-            .account;
+        let to = to.own().and_then(|key| self.core.pds.get(&key)).ok_or(TransferError::Invalid)?.account;
         let from = self.own().ok_or(TransferError::Invalid)?;
-        self.core
-            .ledger
-            .transfer(from, to, amount)
-            .map_err(|error| match error {
-                AccountError::OutOfRam | AccountError::OutOfCaps => TransferError::Exceeded,
-                AccountError::Invalid | AccountError::InUse => TransferError::Invalid,
-            })
+        self.core.ledger.transfer(from, to, amount).map_err(|error| match error {
+            AccountError::OutOfRam | AccountError::OutOfCaps => TransferError::Exceeded,
+            AccountError::Invalid | AccountError::InUse => TransferError::Invalid,
+        })
     }
 }
 
 impl<M: Machine> pd::Server<Handle> for Call<'_, '_, M> {
     fn alloc_ram(&mut self, size: u64) -> Result<Typed<DataspaceInterface, Handle>, AllocError> {
-        self.core
-            .alloc_ram(self.key, size)
-            .map(|key| Typed::new(Handle::Own(key)))
+        self.core.alloc_ram(self.key, size).map(|key| Typed::new(Handle::Own(key)))
     }
 
     fn free_ram(&mut self, dataspace: Typed<DataspaceInterface, Handle>) -> Result<(), NotOwned> {
@@ -96,46 +86,24 @@ impl<M: Machine> pd::Server<Handle> for Call<'_, '_, M> {
         let Some(pd) = self.core.pds.get(&self.key) else {
             return Account::default();
         };
-        let (quota, used) = (
-            self.core.ledger.quota(pd.account),
-            self.core.ledger.used(pd.account),
-        );
+        let (quota, used) = (self.core.ledger.quota(pd.account), self.core.ledger.used(pd.account));
         let (quota, used) = (quota.unwrap_or_default(), used.unwrap_or_default());
         let (_, pages) = self.core.kernel.pages(pd.kernel);
-        Account {
-            ram_quota: quota.ram,
-            ram_used: used.ram,
-            cap_quota: quota.caps,
-            cap_used: used.caps + pages,
-        }
+        Account { ram_quota: quota.ram, ram_used: used.ram, cap_quota: quota.caps, cap_used: used.caps + pages }
     }
 
     fn ref_account(&mut self, pd: Typed<PdInterface, Handle>) -> Result<(), RefAccountError> {
         let reference = pd.into_name().own().and_then(|key| self.core.pds.get(&key));
         let reference = reference.ok_or(RefAccountError::Invalid)?.account;
-        let account = self
-            .own()
-            .filter(|&own| own != reference)
-            .ok_or(RefAccountError::Invalid)?;
-        self.core
-            .ledger
-            .set_reference(account, reference)
-            .map_err(|_| RefAccountError::AlreadySet)
+        let account = self.own().filter(|&own| own != reference).ok_or(RefAccountError::Invalid)?;
+        self.core.ledger.set_reference(account, reference).map_err(|_| RefAccountError::AlreadySet)
     }
 
-    fn transfer_ram(
-        &mut self,
-        to: Typed<PdInterface, Handle>,
-        amount: u64,
-    ) -> Result<(), TransferError> {
+    fn transfer_ram(&mut self, to: Typed<PdInterface, Handle>, amount: u64) -> Result<(), TransferError> {
         self.transfer(to.into_name(), Resources::ram(amount))
     }
 
-    fn transfer_caps(
-        &mut self,
-        to: Typed<PdInterface, Handle>,
-        amount: u64,
-    ) -> Result<(), TransferError> {
+    fn transfer_caps(&mut self, to: Typed<PdInterface, Handle>, amount: u64) -> Result<(), TransferError> {
         self.transfer(to.into_name(), Resources::caps(amount))
     }
 
@@ -150,11 +118,7 @@ impl<M: Machine> pd::Server<Handle> for Call<'_, '_, M> {
 
     fn platform(&mut self) -> Platform {
         let cpus = self.core.pds.get(&self.key).map_or(0, |pd| pd.cpus.count());
-        Platform {
-            tsc_hz: self.core.machine_info.tsc_hz,
-            cpus,
-            features: self.core.machine_info.features.bits(),
-        }
+        Platform { tsc_hz: self.core.machine_info.tsc_hz, cpus, features: self.core.machine_info.features.bits() }
     }
 }
 
@@ -163,39 +127,21 @@ impl<M: Machine> Core<'_, M> {
     ///
     /// # Errors
     /// The account cannot pay; nothing has changed then.
-    pub(crate) fn create_pd(
-        &mut self,
-        label: &str,
-        account: AccountId,
-        cpus: CpuSet,
-    ) -> Result<Key, AccountError> {
+    pub(crate) fn create_pd(&mut self, label: &str, account: AccountId, cpus: CpuSet) -> Result<Key, AccountError> {
         let key = self.create_object(Kind::Pd, account)?;
-        self.create_pd_parts(key, label, account, cpus)
-            .map(|()| key)
-            .inspect_err(|_| self.destroy_object(key))
+        self.create_pd_parts(key, label, account, cpus).map(|()| key).inspect_err(|_| self.destroy_object(key))
     }
 
-    fn create_pd_parts(
-        &mut self,
-        key: Key,
-        label: &str,
-        account: AccountId,
-        cpus: CpuSet,
-    ) -> Result<(), AccountError> {
+    fn create_pd_parts(&mut self, key: Key, label: &str, account: AccountId, cpus: CpuSet) -> Result<(), AccountError> {
         let kernel = self.alloc_selectors(SELECTORS)?;
         let memory = kernel.offset(2);
-        let Some(user) = Range::new(PAGE_SIZE, initial::STACK_BASE + STACK_AREA_SIZE - PAGE_SIZE)
-        else {
+        let Some(user) = Range::new(PAGE_SIZE, initial::STACK_BASE + STACK_AREA_SIZE - PAGE_SIZE) else {
             return Err(AccountError::Invalid);
         };
-        let made = self
-            .create_map(user, Some(memory), account)
-            .and_then(|map| {
-                let events = self.create_object(Kind::Events, account);
-                events
-                    .map(|events| (map, events))
-                    .inspect_err(|_| self.destroy_map(map))
-            });
+        let made = self.create_map(user, Some(memory), account).and_then(|map| {
+            let events = self.create_object(Kind::Events, account);
+            events.map(|events| (map, events)).inspect_err(|_| self.destroy_map(map))
+        });
         let (map, events) = made.inspect_err(|_| self.free_selectors(kernel, SELECTORS))?;
         let pd = Pd {
             label: label.into(),
@@ -216,42 +162,17 @@ impl<M: Machine> Core<'_, M> {
     }
 
     fn create_kernel_pd(&mut self, pd: &Pd) -> Result<(), AccountError> {
-        let (quota, used) = (
-            self.ledger.quota(pd.account)?,
-            self.ledger.used(pd.account)?,
-        );
+        let (quota, used) = (self.ledger.quota(pd.account)?, self.ledger.used(pd.account)?);
         let out_of_caps = |_| AccountError::OutOfCaps;
-        self.kernel
-            .create_pd(pd.kernel, quota.saturating_sub(used).caps)
-            .map_err(out_of_caps)?;
+        self.kernel.create_pd(pd.kernel, quota.saturating_sub(used).caps).map_err(out_of_caps)?;
         self.ledger.set_purse(pd.account, pd.kernel)?;
-        self.kernel
-            .create_space(pd.objects, pd.kernel, SpaceKind::Object)
-            .map_err(out_of_caps)?;
-        self.kernel
-            .create_space(pd.memory, pd.kernel, SpaceKind::Memory)
-            .map_err(out_of_caps)?;
-        self.kernel
-            .create_space(pd.ports, pd.kernel, SpaceKind::Pio)
-            .map_err(out_of_caps)?;
-        let give = |sel, at, perms| {
-            self.kernel
-                .give_cap(sel, pd.objects, at, perms)
-                .map_err(out_of_caps)
-        };
+        self.kernel.create_space(pd.objects, pd.kernel, SpaceKind::Object).map_err(out_of_caps)?;
+        self.kernel.create_space(pd.memory, pd.kernel, SpaceKind::Memory).map_err(out_of_caps)?;
+        self.kernel.create_space(pd.ports, pd.kernel, SpaceKind::Pio).map_err(out_of_caps)?;
+        let give = |sel, at, perms| self.kernel.give_cap(sel, pd.objects, at, perms).map_err(out_of_caps);
         give(pd.kernel, initial::PD, Perms::PD_CREATE)?;
-        give(
-            pd.objects,
-            initial::OBJ,
-            Perms::SPACE_GRANT | Perms::SPACE_TAKE,
-        )?;
-        (0..host::COUNT).try_for_each(|event| {
-            give(
-                pd.events.0,
-                initial::EVENT_BASE.offset(event),
-                Perms::PT_EVENT,
-            )
-        })
+        give(pd.objects, initial::OBJ, Perms::SPACE_GRANT | Perms::SPACE_TAKE)?;
+        (0..host::COUNT).try_for_each(|event| give(pd.events.0, initial::EVENT_BASE.offset(event), Perms::PT_EVENT))
     }
 
     /// Destroys a protection domain: threads, spaces and everything it made go with it, and its quota returns to its
@@ -298,25 +219,19 @@ impl<M: Machine> Core<'_, M> {
     /// As [`AllocError`] says; nothing has changed then.
     pub(crate) fn alloc_ram(&mut self, pd: Key, size: u64) -> Result<Key, AllocError> {
         let account = self.pds.get(&pd).ok_or(AllocError::Denied)?.account;
-        let size = size
-            .checked_next_multiple_of(PAGE_SIZE)
-            .filter(|&size| size > 0)
-            .ok_or(AllocError::Denied)?;
+        let size = size.checked_next_multiple_of(PAGE_SIZE).filter(|&size| size > 0).ok_or(AllocError::Denied)?;
         let alloc_error = |error| match error {
             AccountError::OutOfRam => AllocError::OutOfRam,
             AccountError::OutOfCaps => AllocError::OutOfCaps,
             AccountError::Invalid | AccountError::InUse => AllocError::Denied,
         };
-        self.ledger
-            .charge(account, Resources::ram(size))
-            .map_err(alloc_error)?;
+        self.ledger.charge(account, Resources::ram(size)).map_err(alloc_error)?;
         let (memory, key) = self.make_ram(size, account).map_err(|error| {
             self.credit(account, Resources::ram(size));
             alloc_error(error)
         })?;
         let rights = MemRights::READ | MemRights::WRITE | MemRights::EXEC;
-        self.dataspaces
-            .insert(key, Dataspace::physical(memory, rights));
+        self.dataspaces.insert(key, Dataspace::physical(memory, rights));
         if let Some(pd) = self.pds.get_mut(&pd) {
             pd.ram.insert(key);
         }
@@ -333,16 +248,13 @@ impl<M: Machine> Core<'_, M> {
                 Err(AccountError::Invalid)
             }
         };
-        made.map(|key| (memory, key))
-            .inspect_err(|_| self.return_ram(memory))
+        made.map(|key| (memory, key)).inspect_err(|_| self.return_ram(memory))
     }
 
     /// Contiguous RAM, aligned for the largest pages if there is such.
     fn take_ram(&mut self, size: u64) -> Option<Range> {
         let best = natural_alignment(size);
-        self.ram
-            .alloc(size, best)
-            .or_else(|| self.ram.alloc(size, PAGE_SIZE))
+        self.ram.alloc(size, best).or_else(|| self.ram.alloc(size, PAGE_SIZE))
     }
 
     fn return_ram(&mut self, memory: Range) {
@@ -361,11 +273,7 @@ impl<M: Machine> Core<'_, M> {
     }
 
     fn release_ram(&mut self, key: Key, account: AccountId) {
-        if let Some(Dataspace {
-            content: Content::Physical { memory, .. },
-            ..
-        }) = self.destroy_dataspace(key)
-        {
+        if let Some(Dataspace { content: Content::Physical { memory, .. }, .. }) = self.destroy_dataspace(key) {
             self.return_ram(memory);
             self.credit(account, Resources::ram(memory.size()));
         }
@@ -377,15 +285,9 @@ impl<M: Machine> Core<'_, M> {
             return;
         };
         if let Some(pd) = self.pds.get(&pd)
-            && self
-                .kernel
-                .give_cap(sel, pd.objects, initial::PARENT, Perms::PT_CALL)
-                .is_err()
+            && self.kernel.give_cap(sel, pd.objects, initial::PARENT, Perms::PT_CALL).is_err()
         {
-            self.log(format_args!(
-                "{}: no room for the capability to its parent",
-                pd.label
-            ));
+            self.log(format_args!("{}: no room for the capability to its parent", pd.label));
         }
     }
 }

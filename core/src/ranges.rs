@@ -80,9 +80,7 @@ impl Ranges {
     /// The empty set.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            free: BTreeMap::new(),
-        }
+        Self { free: BTreeMap::new() }
     }
 
     /// The free ranges, ascending.
@@ -107,10 +105,7 @@ impl Ranges {
     /// # Errors
     /// [`RangeError::AlreadyFree`] if part of it is in the set; nothing has changed then.
     pub fn free(&mut self, range: Range) -> Result<(), RangeError> {
-        if self
-            .last_below(range.end())
-            .is_some_and(|below| below.end() > range.base)
-        {
+        if self.last_below(range.end()).is_some_and(|below| below.end() > range.base) {
             return Err(RangeError::AlreadyFree);
         }
         let mut merged = range;
@@ -118,10 +113,7 @@ impl Ranges {
             && below.end() == range.base
         {
             self.free.remove(&below.base);
-            merged = Range {
-                base: below.base,
-                size: below.size + merged.size,
-            };
+            merged = Range { base: below.base, size: below.size + merged.size };
         }
         if let Some(size) = self.free.remove(&range.end()) {
             merged.size += size;
@@ -151,9 +143,7 @@ impl Ranges {
     /// # Errors
     /// [`RangeError::InUse`] if part of it is not free; nothing has changed then.
     pub fn take(&mut self, range: Range) -> Result<(), RangeError> {
-        let holder = self
-            .last_below(range.end())
-            .filter(|holder| holder.contains(range));
+        let holder = self.last_below(range.end()).filter(|holder| holder.contains(range));
         let holder = holder.ok_or(RangeError::InUse)?;
         self.carve(holder, range);
         Ok(())
@@ -167,10 +157,7 @@ impl Ranges {
             let taken = Range::new(base, size)?;
             holder.contains(taken).then_some((holder, taken))
         };
-        let best = self
-            .iter()
-            .filter_map(fit)
-            .min_by_key(|(holder, _)| holder.size);
+        let best = self.iter().filter_map(fit).min_by_key(|(holder, _)| holder.size);
         let (holder, taken) = best?;
         self.carve(holder, taken);
         Some(taken)
@@ -229,10 +216,7 @@ mod tests {
 
     /// The set as one bit per unit.
     fn bits(ranges: &Ranges) -> u64 {
-        ranges
-            .iter()
-            .flat_map(|r| r.base()..r.end())
-            .fold(0, |bits, unit| bits | 1 << unit)
+        ranges.iter().flat_map(|r| r.base()..r.end()).fold(0, |bits, unit| bits | 1 << unit)
     }
 
     proptest! {

@@ -39,14 +39,7 @@ impl Map {
     #[must_use]
     pub const fn new(bounds: Range, space: Option<Sel>, payer: AccountId) -> Self {
         let regions = RegionMap::new(bounds);
-        Self {
-            regions,
-            space,
-            payer,
-            dataspace: None,
-            fault_signal: None,
-            fault: None,
-        }
+        Self { regions, space, payer, dataspace: None, fault_signal: None, fault: None }
     }
 }
 
@@ -62,19 +55,13 @@ impl<M: Machine> region_map::Server<Handle> for Call<'_, '_, M> {
         dataspace: Typed<DataspaceInterface, Handle>,
         attachment: Attachment,
     ) -> Result<u64, AttachError> {
-        let key = dataspace
-            .into_name()
-            .own()
-            .ok_or(AttachError::InvalidDataspace)?;
+        let key = dataspace.into_name().own().ok_or(AttachError::InvalidDataspace)?;
         self.core.attach(self.key, key, &attachment)
     }
 
     fn detach(&mut self, address: u64) -> Result<(), NoRegion> {
         let map = self.core.maps.get(&self.key).ok_or(NoRegion::NoRegion)?;
-        let region = map
-            .regions
-            .lookup(address)
-            .filter(|region| region.range.base() == address);
+        let region = map.regions.lookup(address).filter(|region| region.range.base() == address);
         region.ok_or(NoRegion::NoRegion)?;
         self.core.detach(self.key, address);
         Ok(())
@@ -116,17 +103,9 @@ impl<M: Machine> Core<'_, M> {
     ///
     /// # Errors
     /// As [`AttachError`] says; nothing has changed then.
-    pub(crate) fn attach(
-        &mut self,
-        map: Key,
-        dataspace: Key,
-        wish: &Attachment,
-    ) -> Result<u64, AttachError> {
+    pub(crate) fn attach(&mut self, map: Key, dataspace: Key, wish: &Attachment) -> Result<u64, AttachError> {
         let rights = wish.mem_rights().ok_or(AttachError::BadAttachment)?;
-        let source = self
-            .dataspaces
-            .get(&dataspace)
-            .ok_or(AttachError::InvalidDataspace)?;
+        let source = self.dataspaces.get(&dataspace).ok_or(AttachError::InvalidDataspace)?;
         let attachment = regions::Attachment {
             dataspace,
             dataspace_size: source.size,
@@ -138,14 +117,11 @@ impl<M: Machine> Core<'_, M> {
         };
         let target = self.maps.get_mut(&map).ok_or(AttachError::Conflict)?;
         let (payer, before) = (target.payer, target.regions.len());
-        let region = target
-            .regions
-            .attach(&attachment)
-            .map_err(|error| match error {
-                regions::AttachError::Unaligned => AttachError::BadAttachment,
-                regions::AttachError::OutOfDataspace => AttachError::InvalidDataspace,
-                regions::AttachError::Conflict => AttachError::Conflict,
-            })?;
+        let region = target.regions.attach(&attachment).map_err(|error| match error {
+            regions::AttachError::Unaligned => AttachError::BadAttachment,
+            regions::AttachError::OutOfDataspace => AttachError::InvalidDataspace,
+            regions::AttachError::Conflict => AttachError::Conflict,
+        })?;
         let base = region.range.base();
         let more = Resources::caps(cost(before + 1) - cost(before));
         if let Err(error) = self.ledger.charge(payer, more) {
@@ -188,17 +164,9 @@ impl<M: Machine> Core<'_, M> {
         let Some(depth) = depth.checked_sub(1) else {
             return;
         };
-        let users = map
-            .dataspace
-            .and_then(|dataspace| self.dataspaces.get(&dataspace));
-        for &(outer, base) in users
-            .iter()
-            .flat_map(|dataspace: &&Dataspace| &dataspace.attached)
-        {
-            let region = self
-                .maps
-                .get(&outer)
-                .and_then(|map| map.regions.lookup(base));
+        let users = map.dataspace.and_then(|dataspace| self.dataspaces.get(&dataspace));
+        for &(outer, base) in users.iter().flat_map(|dataspace: &&Dataspace| &dataspace.attached) {
+            let region = self.maps.get(&outer).and_then(|map| map.regions.lookup(base));
             if let Some(range) = region.and_then(|region| outer_range(region, range)) {
                 self.unmap(outer, range, depth);
             }
@@ -222,11 +190,8 @@ impl<M: Machine> Core<'_, M> {
 
     /// Destroys a map with all that is attached to it.
     pub(crate) fn destroy_map(&mut self, key: Key) {
-        while let Some(base) = self
-            .maps
-            .get(&key)
-            .and_then(|map| map.regions.iter().next())
-            .map(|region| region.range.base())
+        while let Some(base) =
+            self.maps.get(&key).and_then(|map| map.regions.iter().next()).map(|region| region.range.base())
         {
             self.detach(key, base);
         }
@@ -240,13 +205,8 @@ impl<M: Machine> Core<'_, M> {
 /// Where `inner`, a range of the map that is attached as `region`, is seen in the outer map.
 fn outer_range(region: &Region<Key>, inner: Range) -> Option<Range> {
     let visible = Range::new(region.offset, region.range.size())?.intersection(inner)?;
-    Range::new(
-        region.range.base() + (visible.base() - region.offset),
-        visible.size(),
-    )
+    Range::new(region.range.base() + (visible.base() - region.offset), visible.size())
 }
 
 /// Rights that a page table entry can express apart from caching.
-pub const ACCESS: MemRights = MemRights::READ
-    .union(MemRights::WRITE)
-    .union(MemRights::EXEC);
+pub const ACCESS: MemRights = MemRights::READ.union(MemRights::WRITE).union(MemRights::EXEC);

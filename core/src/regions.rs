@@ -11,10 +11,7 @@ const PAGE_SIZES: [u64; 3] = [1 << 30, 1 << 21, PAGE_SIZE];
 /// The alignment that lets `size` bytes be mapped with the largest pages: the largest page size not above it.
 #[must_use]
 pub fn natural_alignment(size: u64) -> u64 {
-    PAGE_SIZES
-        .into_iter()
-        .find(|&page| page <= size)
-        .unwrap_or(PAGE_SIZE)
+    PAGE_SIZES.into_iter().find(|&page| page <= size).unwrap_or(PAGE_SIZE)
 }
 
 /// What to attach.
@@ -71,10 +68,7 @@ impl<D: Copy> RegionMap<D> {
     /// An empty map of the addresses `bounds`.
     #[must_use]
     pub const fn new(bounds: Range) -> Self {
-        Self {
-            bounds,
-            regions: BTreeMap::new(),
-        }
+        Self { bounds, regions: BTreeMap::new() }
     }
 
     /// Attaches, and returns the region.
@@ -82,42 +76,23 @@ impl<D: Copy> RegionMap<D> {
     /// # Errors
     /// See [`AttachError`]; nothing has changed then.
     pub fn attach(&mut self, attachment: &Attachment<D>) -> Result<Region<D>, AttachError> {
-        let Attachment {
-            dataspace,
-            dataspace_size,
-            backing,
-            offset,
-            size,
-            at,
-            rights,
-        } = *attachment;
+        let Attachment { dataspace, dataspace_size, backing, offset, size, at, rights } = *attachment;
         let aligned = |n: u64| n.is_multiple_of(PAGE_SIZE);
         if !aligned(offset) || !at.is_none_or(aligned) {
             return Err(AttachError::Unaligned);
         }
-        let rest = dataspace_size
-            .checked_sub(offset)
-            .ok_or(AttachError::OutOfDataspace)?;
+        let rest = dataspace_size.checked_sub(offset).ok_or(AttachError::OutOfDataspace)?;
         let rounded = size.unwrap_or(rest).checked_next_multiple_of(PAGE_SIZE);
-        let size = rounded
-            .filter(|size| (1..=rest).contains(size))
-            .ok_or(AttachError::OutOfDataspace)?;
+        let size = rounded.filter(|size| (1..=rest).contains(size)).ok_or(AttachError::OutOfDataspace)?;
         let range = match at {
             Some(base) => {
                 let range = Range::new(base, size).ok_or(AttachError::Conflict)?;
                 let free = self.bounds.contains(range) && !self.is_used(range);
                 free.then_some(range).ok_or(AttachError::Conflict)?
             }
-            None => self
-                .find_gap(size, backing.wrapping_add(offset))
-                .ok_or(AttachError::Conflict)?,
+            None => self.find_gap(size, backing.wrapping_add(offset)).ok_or(AttachError::Conflict)?,
         };
-        let region = Region {
-            range,
-            dataspace,
-            offset,
-            rights,
-        };
+        let region = Region { range, dataspace, offset, rights };
         self.regions.insert(range.base(), region);
         Ok(region)
     }
@@ -129,12 +104,8 @@ impl<D: Copy> RegionMap<D> {
 
     /// Lowest free addresses for `size` bytes backed by `physical`, aligned for pages as large as both permit.
     fn find_gap(&self, size: u64, physical: u64) -> Option<Range> {
-        let usable = PAGE_SIZES
-            .into_iter()
-            .filter(|&page| page <= size && physical.is_multiple_of(page));
-        usable
-            .into_iter()
-            .find_map(|align| self.find_aligned_gap(size, align))
+        let usable = PAGE_SIZES.into_iter().filter(|&page| page <= size && physical.is_multiple_of(page));
+        usable.into_iter().find_map(|align| self.find_aligned_gap(size, align))
     }
 
     fn find_aligned_gap(&self, size: u64, align: u64) -> Option<Range> {
@@ -198,26 +169,14 @@ impl<D> Region<D> {
     pub fn chunk(&self, address: u64, backing: u64) -> Option<Chunk> {
         let whole_page = |page: u64| {
             let range = Range::new(address - address % page, page)?;
-            let offset = self
-                .offset
-                .wrapping_add(range.base().wrapping_sub(self.range.base()));
-            (self.range.contains(range) && backing.wrapping_add(offset).is_multiple_of(page))
-                .then_some(range)
+            let offset = self.offset.wrapping_add(range.base().wrapping_sub(self.range.base()));
+            (self.range.contains(range) && backing.wrapping_add(offset).is_multiple_of(page)).then_some(range)
         };
         let window = || Range::new(address - address % WINDOW, WINDOW)?.intersection(self.range);
-        let large = PAGE_SIZES
-            .into_iter()
-            .filter(|&page| page > PAGE_SIZE)
-            .find_map(whole_page);
-        let range = large
-            .or_else(window)
-            .filter(|range| range.base() <= address && address < range.end())?;
+        let large = PAGE_SIZES.into_iter().filter(|&page| page > PAGE_SIZE).find_map(whole_page);
+        let range = large.or_else(window).filter(|range| range.base() <= address && address < range.end())?;
         let offset = self.offset + (range.base() - self.range.base());
-        Some(Chunk {
-            address: range.base(),
-            offset,
-            size: range.size(),
-        })
+        Some(Chunk { address: range.base(), offset, size: range.size() })
     }
 }
 
@@ -251,18 +210,11 @@ mod tests {
         let mut map = RegionMap::new(BOUNDS);
         map.attach(&attachment(0x3000, Some(0x10000))).unwrap();
         for at in [0xe000, 0x10000, 0x11000, 0x12000] {
-            assert_eq!(
-                map.attach(&attachment(0x3000, Some(at))),
-                Err(AttachError::Conflict),
-                "{at:#x}"
-            );
+            assert_eq!(map.attach(&attachment(0x3000, Some(at))), Err(AttachError::Conflict), "{at:#x}");
         }
         map.attach(&attachment(0x3000, Some(0xd000))).unwrap();
         map.attach(&attachment(0x3000, Some(0x13000))).unwrap();
-        assert_eq!(
-            map.attach(&attachment(0x1000, Some(0))),
-            Err(AttachError::Conflict)
-        );
+        assert_eq!(map.attach(&attachment(0x1000, Some(0))), Err(AttachError::Conflict));
         assert_eq!(map.detach(0x12fff).unwrap().range.base(), 0x10000);
         assert!(map.lookup(0x10000).is_none());
     }
@@ -271,35 +223,13 @@ mod tests {
     fn what_is_not_in_the_dataspace_is_refused() {
         let mut map = RegionMap::new(BOUNDS);
         let bad = [
-            Attachment {
-                offset: 0x3000,
-                ..attachment(0x3000, None)
-            },
-            Attachment {
-                offset: 0x4000,
-                ..attachment(0x3000, None)
-            },
-            Attachment {
-                offset: 0x800,
-                ..attachment(0x3000, None)
-            },
-            Attachment {
-                size: Some(0x3001),
-                ..attachment(0x3000, None)
-            },
-            Attachment {
-                size: Some(u64::MAX),
-                ..attachment(0x3000, None)
-            },
-            Attachment {
-                offset: 0x1000,
-                size: Some(0x3000),
-                ..attachment(0x3000, None)
-            },
-            Attachment {
-                at: Some(0x10800),
-                ..attachment(0x3000, None)
-            },
+            Attachment { offset: 0x3000, ..attachment(0x3000, None) },
+            Attachment { offset: 0x4000, ..attachment(0x3000, None) },
+            Attachment { offset: 0x800, ..attachment(0x3000, None) },
+            Attachment { size: Some(0x3001), ..attachment(0x3000, None) },
+            Attachment { size: Some(u64::MAX), ..attachment(0x3000, None) },
+            Attachment { offset: 0x1000, size: Some(0x3000), ..attachment(0x3000, None) },
+            Attachment { at: Some(0x10800), ..attachment(0x3000, None) },
             attachment(0, Some(0x10000)),
         ];
         for (n, bad) in bad.iter().enumerate() {
@@ -321,40 +251,12 @@ mod tests {
         let mut map = RegionMap::new(BOUNDS);
         let big = map.attach(&attachment(2 << 30, Some(1 << 30))).unwrap();
         let chunk = big.chunk((1 << 30) + 0x12345, 1 << 32).unwrap();
-        assert_eq!(
-            chunk,
-            Chunk {
-                address: 1 << 30,
-                offset: 0,
-                size: 1 << 30
-            }
-        );
+        assert_eq!(chunk, Chunk { address: 1 << 30, offset: 0, size: 1 << 30 });
         let chunk = big.chunk((1 << 30) + (1 << 21) + 5, 1 << 21).unwrap();
-        assert_eq!(
-            chunk,
-            Chunk {
-                address: (1 << 30) + (1 << 21),
-                offset: 1 << 21,
-                size: 1 << 21
-            }
-        );
+        assert_eq!(chunk, Chunk { address: (1 << 30) + (1 << 21), offset: 1 << 21, size: 1 << 21 });
         let small = map.attach(&attachment(0x5000, Some(0x1ff000))).unwrap();
-        assert_eq!(
-            small.chunk(0x1ff800, 0).unwrap(),
-            Chunk {
-                address: 0x1ff000,
-                offset: 0,
-                size: 0x1000
-            }
-        );
-        assert_eq!(
-            small.chunk(0x203fff, 0).unwrap(),
-            Chunk {
-                address: 0x200000,
-                offset: 0x1000,
-                size: 0x4000
-            }
-        );
+        assert_eq!(small.chunk(0x1ff800, 0).unwrap(), Chunk { address: 0x1ff000, offset: 0, size: 0x1000 });
+        assert_eq!(small.chunk(0x203fff, 0).unwrap(), Chunk { address: 0x200000, offset: 0x1000, size: 0x4000 });
         assert_eq!(small.chunk(0x204000, 0), None);
     }
 

@@ -29,25 +29,13 @@ pub(crate) struct Call<'a, 'm, M> {
 
 impl<M: Machine> rm::Server<Handle> for Call<'_, '_, M> {
     fn create(&mut self, size: u64) -> Result<Typed<RegionMap, Handle>, CreateError> {
-        let size = size
-            .checked_next_multiple_of(PAGE_SIZE)
-            .filter(|size| (PAGE_SIZE..=USER_TOP).contains(size));
-        let bounds = size
-            .and_then(|size| Range::new(0, size))
-            .ok_or(CreateError::BadSize)?;
-        let account = self
-            .core
-            .rms
-            .get(&self.key)
-            .ok_or(CreateError::OutOfCaps)?
-            .account;
-        let map = self
-            .core
-            .create_managed(bounds, account)
-            .map_err(|error| match error {
-                AccountError::OutOfRam => CreateError::OutOfRam,
-                _ => CreateError::OutOfCaps,
-            })?;
+        let size = size.checked_next_multiple_of(PAGE_SIZE).filter(|size| (PAGE_SIZE..=USER_TOP).contains(size));
+        let bounds = size.and_then(|size| Range::new(0, size)).ok_or(CreateError::BadSize)?;
+        let account = self.core.rms.get(&self.key).ok_or(CreateError::OutOfCaps)?.account;
+        let map = self.core.create_managed(bounds, account).map_err(|error| match error {
+            AccountError::OutOfRam => CreateError::OutOfRam,
+            _ => CreateError::OutOfCaps,
+        })?;
         if let Some(session) = self.core.rms.get_mut(&self.key) {
             session.maps.insert(map);
         }
@@ -67,11 +55,8 @@ impl<M: Machine> rm::Server<Handle> for Call<'_, '_, M> {
 impl<M: Machine> Core<'_, M> {
     fn create_managed(&mut self, bounds: Range, account: AccountId) -> Result<Key, AccountError> {
         let map = self.create_map(bounds, None, account)?;
-        let dataspace = self
-            .create_object(Kind::Dataspace, account)
-            .inspect_err(|_| self.destroy_map(map))?;
-        self.dataspaces
-            .insert(dataspace, Dataspace::new(bounds.size(), Content::Map(map)));
+        let dataspace = self.create_object(Kind::Dataspace, account).inspect_err(|_| self.destroy_map(map))?;
+        self.dataspaces.insert(dataspace, Dataspace::new(bounds.size(), Content::Map(map)));
         if let Some(map) = self.maps.get_mut(&map) {
             map.dataspace = Some(dataspace);
         }
@@ -88,12 +73,7 @@ impl<M: Machine> Core<'_, M> {
 
     /// Closes an RM session.
     pub(crate) fn destroy_rm(&mut self, key: Key) {
-        for map in self
-            .rms
-            .remove(&key)
-            .map(|session| session.maps)
-            .unwrap_or_default()
-        {
+        for map in self.rms.remove(&key).map(|session| session.maps).unwrap_or_default() {
             self.destroy_managed(map);
         }
         self.destroy_object(key);

@@ -15,12 +15,7 @@ pub(crate) struct Call<'a, 'm, M> {
 
 impl<M: Machine> rom::Server<Handle> for Call<'_, '_, M> {
     fn dataspace(&mut self) -> Result<Typed<Dataspace, Handle>, RomError> {
-        let module = self
-            .core
-            .roms
-            .get(&self.key)
-            .copied()
-            .ok_or(RomError::Empty)?;
+        let module = self.core.roms.get(&self.key).copied().ok_or(RomError::Empty)?;
         Ok(Typed::new(Handle::Own(module)))
     }
 

@@ -26,10 +26,7 @@ pub struct Session {
 
 /// Least donation for an interface.
 const fn least<I: Interface>() -> Resources {
-    Resources {
-        ram: I::RAM_QUOTA,
-        caps: I::CAP_QUOTA,
-    }
+    Resources { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA }
 }
 
 /// The kind of object and the least donation of a service; `None` if core has no such service.
@@ -79,10 +76,7 @@ impl<M: Machine> Core<'_, M> {
         affinity: &Affinity,
     ) -> Result<Session, SessionError> {
         let Some((kind, least)) = service(name) else {
-            self.log(format_args!(
-                "no service \"{name}\" (wanted by \"{}\")",
-                args.label()
-            ));
+            self.log(format_args!("no service \"{name}\" (wanted by \"{}\")", args.label()));
             return Err(SessionError::Denied);
         };
         let quota = args.quota();
@@ -92,10 +86,7 @@ impl<M: Machine> Core<'_, M> {
         if quota.caps < least.caps {
             return Err(SessionError::InsufficientCaps);
         }
-        let donation = Resources {
-            ram: quota.ram,
-            caps: quota.caps,
-        };
+        let donation = Resources { ram: quota.ram, caps: quota.caps };
         let account = self.ledger.open(payer, donation).map_err(own)?;
         match self.create_session(kind, account, args, affinity) {
             Ok(key) => Ok(Session { key, account }),
@@ -117,35 +108,21 @@ impl<M: Machine> Core<'_, M> {
         let simple = |core: &mut Self| core.create_object(kind, account).map_err(donated);
         match kind {
             Kind::Rom => self.open_rom(args, account),
-            Kind::Log => {
-                simple(self).inspect(|&key| drop(self.logs.insert(key, args.label().into())))
-            }
+            Kind::Log => simple(self).inspect(|&key| drop(self.logs.insert(key, args.label().into()))),
             Kind::Pd => self.create_pd(args.label(), account, cpus).map_err(donated),
             Kind::Cpu => {
-                let session = Cpu {
-                    account,
-                    band: Band::of(args),
-                    cpus,
-                    threads: BTreeSet::new(),
-                };
+                let session = Cpu { account, band: Band::of(args), cpus, threads: BTreeSet::new() };
                 simple(self).inspect(|&key| drop(self.cpus.insert(key, session)))
             }
             Kind::Rm => {
-                let session = Rm {
-                    account,
-                    maps: BTreeSet::new(),
-                };
+                let session = Rm { account, maps: BTreeSet::new() };
                 simple(self).inspect(|&key| drop(self.rms.insert(key, session)))
             }
             Kind::IoMem => self.exclusive("memory", args, |core| core.open_io_mem(args, account)),
             Kind::IoPort => self.exclusive("ports", args, |core| core.open_io_port(args, account)),
             Kind::Irq => self.exclusive("interrupt", args, |core| core.open_irq(args, account)),
             Kind::Vm => {
-                if !self
-                    .machine_info
-                    .features
-                    .intersects(Features::SVM | Features::VMX)
-                {
+                if !self.machine_info.features.intersects(Features::SVM | Features::VMX) {
                     self.log(format_args!("VM service absent: CPU has no SVM/VMX"));
                     return Err(SessionError::Denied);
                 }
@@ -162,10 +139,7 @@ impl<M: Machine> Core<'_, M> {
     fn open_rom(&mut self, args: Args<'_>, account: AccountId) -> Result<Key, SessionError> {
         let name = last_element(args.label());
         let Some(&module) = self.modules.get(name) else {
-            self.log(format_args!(
-                "no boot module \"{name}\" (wanted as \"{}\")",
-                args.label()
-            ));
+            self.log(format_args!("no boot module \"{name}\" (wanted as \"{}\")", args.label()));
             return Err(SessionError::Denied);
         };
         let key = self.create_object(Kind::Rom, account).map_err(donated)?;
@@ -193,11 +167,7 @@ impl<M: Machine> Core<'_, M> {
     ///
     /// # Errors
     /// The payer lacks something.
-    pub(crate) fn upgrade_session(
-        &mut self,
-        session: Session,
-        more: Resources,
-    ) -> Result<(), AccountError> {
+    pub(crate) fn upgrade_session(&mut self, session: Session, more: Resources) -> Result<(), AccountError> {
         self.ledger.upgrade(session.account, more)
     }
 
@@ -223,9 +193,6 @@ impl<M: Machine> Core<'_, M> {
 
     fn close_account(&mut self, account: AccountId) {
         let closed = self.ledger.close(account);
-        debug_assert!(
-            closed.is_ok(),
-            "{account:?} still pays for something: {closed:?}"
-        );
+        debug_assert!(closed.is_ok(), "{account:?} still pays for something: {closed:?}");
     }
 }

@@ -60,32 +60,20 @@ pub fn main(_: u64) -> ! {
 
 fn start(information: &'static Hip) -> Result<(), &'static str> {
     let count = usize::try_from(information.range_count).unwrap_or(usize::MAX);
-    let ranges = information
-        .ranges
-        .get(..count)
-        .ok_or("too many memory ranges")?;
+    let ranges = information.ranges.get(..count).ok_or("too many memory ranges")?;
     let mut memory = Memory::new(ranges);
     reserve_heap(&mut memory).ok_or("not enough RAM for core's heap")?;
-    let stack = memory
-        .ram
-        .alloc(STACK_SIZE, abi::PAGE_SIZE)
-        .ok_or("not enough RAM for core's stack")?;
+    let stack = memory.ram.alloc(STACK_SIZE, abi::PAGE_SIZE).ok_or("not enough RAM for core's stack")?;
     let slot = Slot::allocate().ok_or("no stack slot")?;
-    physical::stack_memory(&slot, stack.base(), stack.size())
-        .map_err(|_| "cannot map core's stack")?;
-    LocalEc::create(CpuId(0), slot, move |ec| Root::new(information, memory, ec))
-        .map_err(|_| "no portal handler")?;
+    physical::stack_memory(&slot, stack.base(), stack.size()).map_err(|_| "cannot map core's stack")?;
+    LocalEc::create(CpuId(0), slot, move |ec| Root::new(information, memory, ec)).map_err(|_| "no portal handler")?;
     Ok(())
 }
 
 /// Sets RAM aside for everything that the owners of all capability quota can make core remember.
 fn reserve_heap(memory: &mut Memory) -> Option<()> {
-    let pages = syscall::ctrl_pd(abi::hypercall::CtrlPd::Query { pd: root::PD })
-        .ok()?
-        .rdx;
-    let size = (pages * HEAP_PER_CAP)
-        .max(HEAP_MIN)
-        .next_multiple_of(HEAP_ALIGN);
+    let pages = syscall::ctrl_pd(abi::hypercall::CtrlPd::Query { pd: root::PD }).ok()?.rdx;
+    let size = (pages * HEAP_PER_CAP).max(HEAP_MIN).next_multiple_of(HEAP_ALIGN);
     let reserve = memory.ram.alloc(size, HEAP_ALIGN)?;
     *RESERVE.lock() = Some((reserve.base(), reserve.size()));
     heap::set_source(take_reserve);
@@ -94,9 +82,7 @@ fn reserve_heap(memory: &mut Memory) -> Option<()> {
 
 /// The whole reserve, once.
 fn take_reserve(size: usize) -> Option<FreshMemory> {
-    let (base, available) = RESERVE
-        .lock()
-        .take_if(|(_, available)| size as u64 <= *available)?;
+    let (base, available) = RESERVE.lock().take_if(|(_, available)| size as u64 <= *available)?;
     physical::heap_memory(base, available)
 }
 
@@ -114,9 +100,7 @@ impl Root {
             core.log(format_args!("cannot start init: {error}"));
             core.log(format_args!("system exit: {EXIT_FAILURE}"));
         }
-        Self {
-            core: RefCell::new(core),
-        }
+        Self { core: RefCell::new(core) }
     }
 }
 
@@ -125,22 +109,11 @@ impl Handler for Root {
         let mut core = self.core.borrow_mut();
         if core.is_events(id) {
             let [reason, info1, info2, rip] = message.words;
-            let stop = match core.handle_event(
-                id,
-                &EventWords {
-                    reason,
-                    info1,
-                    info2,
-                    rip,
-                },
-            ) {
+            let stop = match core.handle_event(id, &EventWords { reason, info1, info2, rip }) {
                 Verdict::Resume => Mtd::empty(),
                 Verdict::Stop => Mtd::KILL,
             };
-            return Message {
-                tag: Tag(u64::from(stop.bits())),
-                words: [0; 4],
-            };
+            return Message { tag: Tag(u64::from(stop.bits())), words: [0; 4] };
         }
         let arrived = arrived(message.tag);
         let reply = core.dispatch(id, &OwnUtcb, message);

@@ -75,15 +75,7 @@ impl Vm {
     #[must_use]
     pub const fn new(account: AccountId, band: Band, cpus: CpuSet, guest_memory: Range) -> Self {
         let regions = RegionMap::new(guest_memory);
-        Self {
-            account,
-            band,
-            cpus,
-            home: None,
-            was_bound: false,
-            regions,
-            vcpus: Vec::new(),
-        }
+        Self { account, band, cpus, home: None, was_bound: false, regions, vcpus: Vec::new() }
     }
 
     /// All guest-physical memory.
@@ -124,30 +116,16 @@ impl<M: Machine> vm::Server<Handle> for Call<'_, '_, M> {
         Ok(())
     }
 
-    fn attach(
-        &mut self,
-        dataspace: Typed<Dataspace, Handle>,
-        wish: GuestAttachment,
-    ) -> Result<(), VmError> {
-        let key = dataspace
-            .into_name()
-            .own()
-            .ok_or(VmError::InvalidDataspace)?;
+    fn attach(&mut self, dataspace: Typed<Dataspace, Handle>, wish: GuestAttachment) -> Result<(), VmError> {
+        let key = dataspace.into_name().own().ok_or(VmError::InvalidDataspace)?;
         self.core.attach_guest(self.key, key, &wish)
     }
 
     fn detach(&mut self, guest_address: u64, size: u64) -> Result<(), VmError> {
         let aligned = guest_address.is_multiple_of(PAGE_SIZE) && size.is_multiple_of(PAGE_SIZE);
-        let range = Range::new(guest_address, size)
-            .filter(|_| aligned)
-            .ok_or(VmError::BadParameter)?;
+        let range = Range::new(guest_address, size).filter(|_| aligned).ok_or(VmError::BadParameter)?;
         let vm = self.core.vms.get(&self.key).ok_or(VmError::InvalidPd)?;
-        let hit: Vec<Range> = vm
-            .regions
-            .iter()
-            .map(|region| region.range)
-            .filter(|at| at.overlaps(range))
-            .collect();
+        let hit: Vec<Range> = vm.regions.iter().map(|region| region.range).filter(|at| at.overlaps(range)).collect();
         // A part of a region cannot go alone.
         if hit.iter().any(|&at| !range.contains(at)) {
             return Err(VmError::BadParameter);
@@ -158,26 +136,14 @@ impl<M: Machine> vm::Server<Handle> for Call<'_, '_, M> {
         Ok(())
     }
 
-    fn create_vcpu(
-        &mut self,
-        cpu: u32,
-        event_base: u64,
-    ) -> Result<Typed<VcpuContext, Handle>, VmError> {
+    fn create_vcpu(&mut self, cpu: u32, event_base: u64) -> Result<Typed<VcpuContext, Handle>, VmError> {
         let vm = self.core.vms.get(&self.key).ok_or(VmError::InvalidPd)?;
         let home = vm.home.ok_or(VmError::InvalidPd)?;
         let cpu = vm.cpus.get(cpu).ok_or(VmError::NoSuchCpu)?;
-        let event_base = Some(Sel(event_base))
-            .filter(|sel| sel.0 < Sel::COUNT)
-            .ok_or(VmError::BadParameter)?;
+        let event_base = Some(Sel(event_base)).filter(|sel| sel.0 < Sel::COUNT).ok_or(VmError::BadParameter)?;
         let account = vm.account;
-        self.core
-            .ledger
-            .charge(account, PART_COST)
-            .map_err(vm_error)?;
-        let ec = self
-            .core
-            .make_vcpu(home, cpu, event_base)
-            .inspect_err(|_| self.core.credit(account, PART_COST))?;
+        self.core.ledger.charge(account, PART_COST).map_err(vm_error)?;
+        let ec = self.core.make_vcpu(home, cpu, event_base).inspect_err(|_| self.core.credit(account, PART_COST))?;
         if let Some(vm) = self.core.vms.get_mut(&self.key) {
             vm.vcpus.push(Vcpu { ec, running: false });
         }
@@ -187,20 +153,10 @@ impl<M: Machine> vm::Server<Handle> for Call<'_, '_, M> {
     fn start_vcpu(&mut self, index: u32) -> Result<(), VmError> {
         let vm = self.core.vms.get_mut(&self.key).ok_or(VmError::InvalidPd)?;
         let pd = vm.home.ok_or(VmError::InvalidPd)?.pd;
-        let vcpu = usize::try_from(index)
-            .ok()
-            .and_then(|index| vm.vcpus.get_mut(index));
-        let vcpu = vcpu
-            .filter(|vcpu| !vcpu.running)
-            .ok_or(VmError::BadParameter)?;
+        let vcpu = usize::try_from(index).ok().and_then(|index| vm.vcpus.get_mut(index));
+        let vcpu = vcpu.filter(|vcpu| !vcpu.running).ok_or(VmError::BadParameter)?;
         let (ec, priority) = (vcpu.ec, vm.band.below(0));
-        let sc = CreateSc {
-            dst: ec.offset(1),
-            pd,
-            ec,
-            priority,
-            budget_us: BUDGET_US,
-        };
+        let sc = CreateSc { dst: ec.offset(1), pd, ec, priority, budget_us: BUDGET_US };
         self.core.kernel.0.create_sc(sc).map_err(status_error)?;
         vcpu.running = true;
         Ok(())
@@ -225,14 +181,9 @@ fn status_error(status: Status) -> VmError {
 
 impl<M: Machine> Core<'_, M> {
     fn make_spaces(&self, home: Home) -> Result<(), Status> {
-        self.kernel
-            .create_space(home.guest, home.pd, SpaceKind::Guest)?;
-        self.kernel
-            .create_space(home.msrs(), home.pd, SpaceKind::Msr)?;
-        for msrs in GUEST_MSRS
-            .into_iter()
-            .filter_map(|(first, count)| Range::new(first, count))
-        {
+        self.kernel.create_space(home.guest, home.pd, SpaceKind::Guest)?;
+        self.kernel.create_space(home.msrs(), home.pd, SpaceKind::Msr)?;
+        for msrs in GUEST_MSRS.into_iter().filter_map(|(first, count)| Range::new(first, count)) {
             self.kernel.give_msrs(msrs, home.msrs())?;
         }
         Ok(())
@@ -246,18 +197,8 @@ impl<M: Machine> Core<'_, M> {
 
     fn make_vcpu(&mut self, home: Home, cpu: CpuId, event_base: Sel) -> Result<Sel, VmError> {
         let ec = self.alloc_selectors(SELECTORS).map_err(vm_error)?;
-        let body = EcBody::Vcpu {
-            guest: home.guest,
-            pio: Sel::NONE,
-            msr: home.msrs(),
-        };
-        let made = self.kernel.0.create_ec(CreateEc {
-            dst: ec,
-            pd: home.pd,
-            cpu,
-            event_base,
-            body,
-        });
+        let body = EcBody::Vcpu { guest: home.guest, pio: Sel::NONE, msr: home.msrs() };
+        let made = self.kernel.0.create_ec(CreateEc { dst: ec, pd: home.pd, cpu, event_base, body });
         made.map(|()| ec).map_err(|status| {
             self.free_selectors(ec, SELECTORS);
             status_error(status)
@@ -265,22 +206,10 @@ impl<M: Machine> Core<'_, M> {
     }
 
     /// Attaches memory to a guest and maps it at once, because guests do not fault memory in.
-    fn attach_guest(
-        &mut self,
-        key: Key,
-        dataspace: Key,
-        wish: &GuestAttachment,
-    ) -> Result<(), VmError> {
+    fn attach_guest(&mut self, key: Key, dataspace: Key, wish: &GuestAttachment) -> Result<(), VmError> {
         let rights = wish.mem_rights().ok_or(VmError::BadParameter)? & ACCESS;
-        let source = self
-            .dataspaces
-            .get(&dataspace)
-            .ok_or(VmError::InvalidDataspace)?;
-        let Content::Physical {
-            memory,
-            rights: limit,
-        } = source.content
-        else {
+        let source = self.dataspaces.get(&dataspace).ok_or(VmError::InvalidDataspace)?;
+        let Content::Physical { memory, rights: limit } = source.content else {
             return Err(VmError::InvalidDataspace);
         };
         let vm = self.vms.get_mut(&key).ok_or(VmError::InvalidPd)?;
@@ -345,11 +274,8 @@ impl<M: Machine> Core<'_, M> {
                 self.credit(account, PART_COST);
             }
         }
-        while let Some(base) = self
-            .vms
-            .get(&key)
-            .and_then(|vm| vm.regions.iter().next())
-            .map(|region| region.range.base())
+        while let Some(base) =
+            self.vms.get(&key).and_then(|vm| vm.regions.iter().next()).map(|region| region.range.base())
         {
             self.detach_guest_region(key, base);
         }

@@ -91,13 +91,7 @@ impl AcpiPm {
     }
 
     /// Writes a register or a part of one.
-    pub fn write(
-        &mut self,
-        now: Tsc,
-        access: PortAccess,
-        value: u32,
-        fx: &mut (impl IrqBus + PowerBus),
-    ) {
+    pub fn write(&mut self, now: Tsc, access: PortAccess, value: u32, fx: &mut (impl IrqBus + PowerBus)) {
         self.expire(now, fx);
         let control = access.port.wrapping_sub(self.control_base);
         if control < PM1_CONTROL_BYTES {
@@ -184,10 +178,7 @@ mod tests {
     const T0: Tsc = Tsc(0);
 
     const fn word(port: u16) -> PortAccess {
-        PortAccess {
-            port,
-            size: PortSize::Word,
-        }
+        PortAccess { port, size: PortSize::Word }
     }
 
     fn pm() -> (AcpiPm, Recorder) {

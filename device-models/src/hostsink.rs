@@ -24,11 +24,7 @@ impl LineSink {
     #[must_use]
     pub fn new(sink: HostSink, buffer: NonZeroUsize) -> Self {
         let capacity = buffer.get().max(LONGEST);
-        Self {
-            sink,
-            line: String::with_capacity(capacity),
-            capacity,
-        }
+        Self { sink, line: String::with_capacity(capacity), capacity }
     }
 
     /// Takes one byte of output.

@@ -66,11 +66,7 @@ struct Output {
 
 impl Output {
     const fn new(source: Ps2Port, byte: u8) -> Self {
-        Self {
-            source,
-            byte,
-            timeout: false,
-        }
+        Self { source, byte, timeout: false }
     }
 }
 
@@ -135,11 +131,8 @@ impl I8042 {
             if let Some(reply) = self.reply.take() {
                 self.load(reply, fx);
             } else if let Some(byte) = self.pull(Ps2Port::Keyboard, mode::KEYBOARD_DISABLED, fx) {
-                let translated = if self.mode() & mode::TRANSLATE == 0 {
-                    Some(byte)
-                } else {
-                    self.translator.translate(byte)
-                };
+                let translated =
+                    if self.mode() & mode::TRANSLATE == 0 { Some(byte) } else { self.translator.translate(byte) };
                 if let Some(byte) = translated {
                     self.load(Output::new(Ps2Port::Keyboard, byte), fx);
                 }
@@ -152,11 +145,7 @@ impl I8042 {
     }
 
     fn pull(&self, port: Ps2Port, disabled: u8, fx: &mut impl Ps2Bus) -> Option<u8> {
-        if self.mode() & disabled == 0 {
-            fx.ps2_take(port)
-        } else {
-            None
-        }
+        if self.mode() & disabled == 0 { fx.ps2_take(port) } else { None }
     }
 
     fn load(&mut self, output: Output, fx: &mut impl IrqBus) {
@@ -171,10 +160,7 @@ impl I8042 {
         let keyboard = source == Some(Ps2Port::Keyboard);
         let aux = source == Some(Ps2Port::Aux);
         let enabled = |bit| self.mode() & bit != 0;
-        let (keyboard, aux) = (
-            keyboard && enabled(mode::KEYBOARD_INTERRUPT),
-            aux && enabled(mode::AUX_INTERRUPT),
-        );
+        let (keyboard, aux) = (keyboard && enabled(mode::KEYBOARD_INTERRUPT), aux && enabled(mode::AUX_INTERRUPT));
         self.keyboard_irq.set(keyboard, fx);
         self.aux_irq.set(aux, fx);
     }
@@ -205,12 +191,7 @@ impl I8042 {
     }
 
     /// Writes a port.
-    pub fn write(
-        &mut self,
-        port: u16,
-        value: u8,
-        fx: &mut (impl IrqBus + Ps2Bus + PowerBus + SidebandBus),
-    ) {
+    pub fn write(&mut self, port: u16, value: u8, fx: &mut (impl IrqBus + Ps2Bus + PowerBus + SidebandBus)) {
         self.last_was_command = port != self.io_base;
         if self.last_was_command {
             self.command(Command::decode(value), fx);
@@ -284,10 +265,7 @@ impl I8042 {
 
     fn send(&mut self, port: Ps2Port, byte: u8, fx: &mut impl Ps2Bus) {
         if !fx.ps2_send(port, byte) {
-            self.reply = Some(Output {
-                timeout: true,
-                ..Output::new(port, NO_ANSWER)
-            });
+            self.reply = Some(Output { timeout: true, ..Output::new(port, NO_ANSWER) });
         }
     }
 

@@ -57,17 +57,10 @@ impl Entry {
             Some(delivery) => delivery,
         };
         Some(ApicMessage {
-            destination: Destination::from_8bit(
-                (self.0 >> DESTINATION_SHIFT) as u8,
-                self.is(LOGICAL),
-            ),
+            destination: Destination::from_8bit((self.0 >> DESTINATION_SHIFT) as u8, self.is(LOGICAL)),
             delivery,
             vector: self.vector(),
-            trigger: if self.is(LEVEL) {
-                Trigger::Level
-            } else {
-                Trigger::Edge
-            },
+            trigger: if self.is(LEVEL) { Trigger::Level } else { Trigger::Edge },
         })
     }
 }
@@ -85,12 +78,7 @@ impl IoApic {
     /// An I/O APIC after reset, its identifier `id` (0..=15) as firmware sets it.
     #[must_use]
     pub const fn new(id: u8) -> Self {
-        Self {
-            select: 0,
-            id: (id as u32) << 24 & ID_FIELD,
-            lines: 0,
-            table: [Entry::RESET; PINS],
-        }
+        Self { select: 0, id: (id as u32) << 24 & ID_FIELD, lines: 0, table: [Entry::RESET; PINS] }
     }
 
     /// The addresses of the registers.
@@ -225,10 +213,7 @@ mod tests {
     use proptest::prelude::*;
 
     const fn dword(offset: u64) -> MmioAccess {
-        MmioAccess {
-            offset,
-            size: MmioSize::Dword,
-        }
+        MmioAccess { offset, size: MmioSize::Dword }
     }
 
     fn set(apic: &mut IoApic, fx: &mut Recorder, register: u8, value: u32) {
@@ -250,11 +235,7 @@ mod tests {
             assert_eq!(get(&mut apic, &mut fx, 0x10 + 2 * pin), 0x1_0000);
         }
         set(&mut apic, &mut fx, 0x10, u32::MAX);
-        assert_eq!(
-            get(&mut apic, &mut fx, 0x10),
-            0x1_afff,
-            "status bits are read-only"
-        );
+        assert_eq!(get(&mut apic, &mut fx, 0x10), 0x1_afff, "status bits are read-only");
     }
 
     #[test]

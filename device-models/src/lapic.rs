@@ -15,9 +15,7 @@ mod vectors;
 pub use base::{ApicBase, LAPIC_GPA, Mode};
 pub use registers::{X2APIC_MSR_FIRST, X2APIC_MSR_LAST};
 
-use crate::bus::apic::{
-    ApicBus, ApicMessage, Delivery, Destination, LapicId, Trigger, VcpuBus, VcpuEvent,
-};
+use crate::bus::apic::{ApicBus, ApicMessage, Delivery, Destination, LapicId, Trigger, VcpuBus, VcpuEvent};
 use crate::time::Tsc;
 use lvt::{Entry, Lvt};
 use timer::Timer;
@@ -123,12 +121,7 @@ impl Lapic {
 
     /// Resets the registers as INIT does; identifier, mode and pins stay (SDM 11.4.7.3).
     fn init(&mut self) {
-        *self = Self {
-            base: self.base,
-            lint0: self.lint0,
-            lint1: self.lint1,
-            ..Self::new(self.id, false)
-        };
+        *self = Self { base: self.base, lint0: self.lint0, lint1: self.lint1, ..Self::new(self.id, false) };
     }
 
     const fn software_enabled(&self) -> bool {
@@ -171,11 +164,7 @@ impl Lapic {
 
     /// The logical identifier register; fixed by the identifier in x2APIC mode (SDM 11.12.10.2).
     fn logical_id(&self) -> u32 {
-        if self.base.mode() == Mode::X2Apic {
-            self.id.0 >> 4 << 16 | 1 << (self.id.0 & 0xf)
-        } else {
-            self.ldr
-        }
+        if self.base.mode() == Mode::X2Apic { self.id.0 >> 4 << 16 | 1 << (self.id.0 & 0xf) } else { self.ldr }
     }
 
     /// What lowest-priority delivery compares; the least wins. `None` where this local APIC takes
@@ -202,9 +191,7 @@ impl Lapic {
                 self.init();
                 VcpuEvent::Init
             }
-            Delivery::StartUp => VcpuEvent::StartUp {
-                page: message.vector,
-            },
+            Delivery::StartUp => VcpuEvent::StartUp { page: message.vector },
         };
         fx.vcpu(self.id, event);
     }
@@ -307,8 +294,7 @@ impl Lapic {
         self.extint_message
             || self.lint0
                 && (self.base.mode() == Mode::Disabled
-                    || (!self.lvt.is_masked(Entry::Lint0)
-                        && self.lvt.delivery(Entry::Lint0) == Some(Delivery::ExtInt)))
+                    || (!self.lvt.is_masked(Entry::Lint0) && self.lvt.delivery(Entry::Lint0) == Some(Delivery::ExtInt)))
     }
 
     /// The processor runs the acknowledge cycle with the 8259 pair that [`Lapic::extint`] called for.
@@ -332,8 +318,7 @@ impl Lapic {
         let vector = self.irr.highest()?;
         let in_service = self.isr.highest().unwrap_or(0);
         let class = vector & CLASS;
-        (self.software_enabled() && class > in_service & CLASS && class <= self.tpr & CLASS)
-            .then_some(vector)
+        (self.software_enabled() && class > in_service & CLASS && class <= self.tpr & CLASS).then_some(vector)
     }
 
     /// Takes the pending vector into service; the processor dispatches it.
@@ -349,11 +334,7 @@ impl Lapic {
     #[inline]
     fn ppr(&self) -> u8 {
         let in_service = self.isr.highest().unwrap_or(0);
-        if self.tpr & CLASS >= in_service & CLASS {
-            self.tpr
-        } else {
-            in_service & CLASS
-        }
+        if self.tpr & CLASS >= in_service & CLASS { self.tpr } else { in_service & CLASS }
     }
 
     /// The task priority as CR8 has it, 0..=15.

@@ -37,17 +37,10 @@ pub fn decode(address: Gpa, data: u32) -> Option<ApicMessage> {
         delivery => delivery,
     };
     Some(ApicMessage {
-        destination: Destination::from_8bit(
-            (address.0 >> ADDRESS_DESTINATION_SHIFT) as u8,
-            logical,
-        ),
+        destination: Destination::from_8bit((address.0 >> ADDRESS_DESTINATION_SHIFT) as u8, logical),
         delivery,
         vector: data as u8,
-        trigger: if data & DATA_LEVEL != 0 {
-            Trigger::Level
-        } else {
-            Trigger::Edge
-        },
+        trigger: if data & DATA_LEVEL != 0 { Trigger::Level } else { Trigger::Edge },
     })
 }
 
@@ -79,10 +72,6 @@ mod tests {
         assert_eq!(decode(Gpa(0xfec0_0000), 0x41), None);
         assert_eq!(decode(Gpa(0x1_fee0_0000), 0x41), None);
         assert_eq!(decode(Gpa(0xfee0_0000), 0x341), None);
-        assert_eq!(
-            decode(Gpa(0xfee0_0000), 0x641),
-            None,
-            "start-up is for the ICR"
-        );
+        assert_eq!(decode(Gpa(0xfee0_0000), 0x641), None, "start-up is for the ICR");
     }
 }

@@ -16,11 +16,7 @@ impl NullIo {
     /// `size` ports from `io_base`; every read gives the low bytes of `value`.
     #[must_use]
     pub const fn new(io_base: u16, size: NonZeroU16, value: u32) -> Self {
-        Self {
-            io_base,
-            size,
-            value,
-        }
+        Self { io_base, size, value }
     }
 
     /// Reads a port.

@@ -99,12 +99,7 @@ impl Pic {
     /// A chip at `io_base` whose first input is line `first_line` (0 or 8). `irq` is the line its
     /// INT output drives; `None` for the master.
     #[must_use]
-    pub const fn new(
-        io_base: u16,
-        elcr_base: u16,
-        first_line: IrqLine,
-        irq: Option<IrqLine>,
-    ) -> Self {
+    pub const fn new(io_base: u16, elcr_base: u16, first_line: IrqLine, irq: Option<IrqLine>) -> Self {
         let output = match irq {
             Some(line) => Output::Line(IrqPin::new(line)),
             None => Output::Processor { active: false },
@@ -260,11 +255,7 @@ impl Pic {
             ..Self::new(self.io_base, self.elcr_base, IrqLine(self.first_line), None)
         };
         // ICW1 resets the edge sense circuit: a high edge input must fall before it can request.
-        self.irr = if icw1 & ICW1_LEVEL != 0 {
-            self.lines
-        } else {
-            self.lines & self.elcr
-        };
+        self.irr = if icw1 & ICW1_LEVEL != 0 { self.lines } else { self.lines & self.elcr };
         self.output.set(false, fx);
     }
 
@@ -272,11 +263,7 @@ impl Pic {
         self.expect = match self.expect {
             Expect::Icw2 => {
                 self.vector_base = value & ICW2_BASE;
-                if self.icw1 & ICW1_SINGLE == 0 {
-                    Expect::Icw3
-                } else {
-                    self.after_icw3()
-                }
+                if self.icw1 & ICW1_SINGLE == 0 { Expect::Icw3 } else { self.after_icw3() }
             }
             Expect::Icw3 => {
                 self.slaves = value;
@@ -294,11 +281,7 @@ impl Pic {
     }
 
     const fn after_icw3(&self) -> Expect {
-        if self.icw1 & ICW1_IC4 != 0 {
-            Expect::Icw4
-        } else {
-            Expect::Ocw1
-        }
+        if self.icw1 & ICW1_IC4 != 0 { Expect::Icw4 } else { Expect::Ocw1 }
     }
 
     fn end_of_interrupt(&mut self, command: Ocw2, level: u8) {
@@ -314,11 +297,7 @@ impl Pic {
             }
             Ocw2::Eoi | Ocw2::RotateOnEoi => {
                 // The special mask mode hides masked levels from the non-specific EOI.
-                let candidates = if self.special_mask {
-                    self.isr & !self.imr
-                } else {
-                    self.isr
-                };
+                let candidates = if self.special_mask { self.isr & !self.imr } else { self.isr };
                 if let Some(rank) = self.rank(candidates) {
                     let level = self.level(rank);
                     self.isr &= !(1 << level);
@@ -389,10 +368,7 @@ impl PortClaims for Pic {
     const LANES: Lanes = Lanes::Byte;
 
     fn ports(&self) -> impl IntoIterator<Item = RangeInclusive<u16>> {
-        [
-            self.io_base..=self.io_base.saturating_add(1),
-            self.elcr_base..=self.elcr_base,
-        ]
+        [self.io_base..=self.io_base.saturating_add(1), self.elcr_base..=self.elcr_base]
     }
 }
 

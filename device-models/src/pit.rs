@@ -82,9 +82,7 @@ impl Pit {
     /// The output of channel 2 (port 0x61, bit 5).
     pub fn speaker_output(&mut self, now: Tsc) -> bool {
         let tick = self.rate.ticks(now);
-        self.channels
-            .get_mut(SPEAKER_CHANNEL)
-            .is_some_and(|channel| channel.output(tick))
+        self.channels.get_mut(SPEAKER_CHANNEL).is_some_and(|channel| channel.output(tick))
     }
 
     /// When the output of channel 0 rises next.

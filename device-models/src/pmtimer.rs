@@ -41,11 +41,7 @@ impl PmTimer {
     /// A timer at `io_port`.
     #[must_use]
     pub const fn new(io_port: u16, width: Width, clock: Clock) -> Self {
-        Self {
-            io_port,
-            width,
-            rate: clock.rate(PM_TIMER_HZ),
-        }
+        Self { io_port, width, rate: clock.rate(PM_TIMER_HZ) }
     }
 
     /// Reads the counter, or a part of it; writes have no effect.
@@ -72,10 +68,7 @@ mod tests {
     use crate::bus::port::PortSize;
     use crate::recorder::{at_us, clock};
 
-    const DWORD: PortAccess = PortAccess {
-        port: 0x8000,
-        size: PortSize::Dword,
-    };
+    const DWORD: PortAccess = PortAccess { port: 0x8000, size: PortSize::Dword };
 
     #[test]
     fn counts_at_its_frequency_and_wraps_at_its_width() {
@@ -83,13 +76,7 @@ mod tests {
         let wide = PmTimer::new(0x8000, Width::Bits32, clock());
         let ten_seconds = at_us(10_000_000);
         assert!(wide.read(ten_seconds, DWORD).abs_diff(35_795_450) <= 1);
-        assert_eq!(
-            narrow.read(ten_seconds, DWORD),
-            wide.read(ten_seconds, DWORD) & 0xff_ffff
-        );
-        assert_eq!(
-            wide.read(ten_seconds, PortAccess::byte(0x8002)) & 0xff,
-            wide.read(ten_seconds, DWORD) >> 16 & 0xff
-        );
+        assert_eq!(narrow.read(ten_seconds, DWORD), wide.read(ten_seconds, DWORD) & 0xff_ffff);
+        assert_eq!(wide.read(ten_seconds, PortAccess::byte(0x8002)) & 0xff, wide.read(ten_seconds, DWORD) >> 16 & 0xff);
     }
 }

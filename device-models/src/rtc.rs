@@ -80,13 +80,7 @@ pub struct Rtc {
 impl Rtc {
     /// A clock at `io_base` that drives `irq`. The wall clock reads `start` at TSC 0.
     #[must_use]
-    pub fn new(
-        io_base: u16,
-        irq: IrqLine,
-        start: UnixSeconds,
-        memory: CmosMemory,
-        clock: Clock,
-    ) -> Self {
+    pub fn new(io_base: u16, irq: IrqLine, start: UnixSeconds, memory: CmosMemory, clock: Clock) -> Self {
         let offset = DateTime::from_unix(start).to_unix().0 * SECOND;
         Self {
             io_base,
@@ -152,8 +146,7 @@ impl Rtc {
 
     /// The clock, in oscillator ticks since the epoch.
     fn clock(&self, now: Tsc) -> i64 {
-        self.held
-            .unwrap_or_else(|| (self.rate.ticks(now) as i64).saturating_add(self.offset))
+        self.held.unwrap_or_else(|| (self.rate.ticks(now) as i64).saturating_add(self.offset))
     }
 
     fn set_clock(&mut self, now: Tsc, value: i64) {
@@ -179,11 +172,7 @@ impl Rtc {
 
     fn update_in_progress(&self, now: Tsc) -> u8 {
         let to_update = SECOND - (self.clock(now) & (SECOND - 1));
-        if !self.set && self.held.is_none() && to_update <= UIP_TICKS {
-            a::UIP
-        } else {
-            0
-        }
+        if !self.set && self.held.is_none() && to_update <= UIP_TICKS { a::UIP } else { 0 }
     }
 
     fn register_b(&self) -> u8 {
@@ -255,11 +244,7 @@ impl Rtc {
         let second = (self.seen >> SECOND_SHIFT) + 1;
         let periodic = self.period().map(|period| (self.seen | (period - 1)) + 1);
         let update = (!self.set).then_some(second << SECOND_SHIFT);
-        let due = [
-            next(c::PERIODIC, periodic),
-            next(c::UPDATE, update),
-            next(c::ALARM, update.and(self.next_alarm())),
-        ];
+        let due = [next(c::PERIODIC, periodic), next(c::UPDATE, update), next(c::ALARM, update.and(self.next_alarm()))];
         let tick = due.into_iter().flatten().min()?.saturating_sub(self.offset);
         Some(self.rate.when(u64::try_from(tick).unwrap_or(0)))
     }

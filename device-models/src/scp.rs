@@ -33,13 +33,7 @@ impl SystemControlPorts {
     /// Port A at `io_port_a`, port B at `io_port_b`. The A20 gate starts open.
     #[must_use]
     pub const fn new(io_port_a: u16, io_port_b: u16, clock: Clock) -> Self {
-        Self {
-            io_port_a,
-            io_port_b,
-            refresh: clock.rate(REFRESH_HZ),
-            a: A_FAST_A20,
-            b: 0,
-        }
+        Self { io_port_a, io_port_b, refresh: clock.rate(REFRESH_HZ), a: A_FAST_A20, b: 0 }
     }
 
     /// Reads a port.
@@ -48,22 +42,12 @@ impl SystemControlPorts {
             return self.a;
         }
         let output = if fx.speaker_output(now) { B_OUTPUT } else { 0 };
-        let refresh = if self.refresh.ticks(now) & 1 != 0 {
-            B_REFRESH
-        } else {
-            0
-        };
+        let refresh = if self.refresh.ticks(now) & 1 != 0 { B_REFRESH } else { 0 };
         self.b | output | refresh
     }
 
     /// Writes a port.
-    pub fn write(
-        &mut self,
-        now: Tsc,
-        port: u16,
-        value: u8,
-        fx: &mut (impl SidebandBus + PowerBus),
-    ) {
+    pub fn write(&mut self, now: Tsc, port: u16, value: u8, fx: &mut (impl SidebandBus + PowerBus)) {
         if port == self.io_port_a {
             self.write_a(value, fx);
         } else {
@@ -92,10 +76,7 @@ impl PortClaims for SystemControlPorts {
     const LANES: Lanes = Lanes::Byte;
 
     fn ports(&self) -> impl IntoIterator<Item = RangeInclusive<u16>> {
-        [
-            self.io_port_a..=self.io_port_a,
-            self.io_port_b..=self.io_port_b,
-        ]
+        [self.io_port_a..=self.io_port_a, self.io_port_b..=self.io_port_b]
     }
 }
 

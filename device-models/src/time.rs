@@ -57,10 +57,7 @@ impl Clock {
     /// The conversion to an oscillator of `hz` ticks per second.
     #[must_use]
     pub const fn rate(self, hz: NonZeroU64) -> Rate {
-        Rate {
-            to_device: Ratio::rounded_up(hz, self.tsc_hz),
-            to_tsc: Ratio::rounded_up(self.tsc_hz, hz),
-        }
+        Rate { to_device: Ratio::rounded_up(hz, self.tsc_hz), to_tsc: Ratio::rounded_up(self.tsc_hz, hz) }
     }
 }
 
@@ -87,11 +84,7 @@ impl Rate {
     pub const fn when(&self, ticks: u64) -> Tsc {
         let tsc = Tsc(self.to_tsc.scale(ticks));
         // The factor is rounded up but the product down, by less than one.
-        if self.ticks(tsc) < ticks {
-            tsc.after(1)
-        } else {
-            tsc
-        }
+        if self.ticks(tsc) < ticks { tsc.after(1) } else { tsc }
     }
 }
 
@@ -109,10 +102,7 @@ impl Ratio {
         let rest = ((numerator % denominator) as u128) << 64;
         // rest < denominator * 2^64, and denominator < 2^64: the rounded quotient fits 64 bits.
         let fraction = rest.div_ceil(denominator as u128) as u64;
-        Self {
-            whole: numerator / denominator,
-            fraction,
-        }
+        Self { whole: numerator / denominator, fraction }
     }
 
     #[inline]

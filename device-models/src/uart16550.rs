@@ -81,11 +81,7 @@ impl Uart16550 {
     /// How many bytes [`Uart16550::receive`] can take now. In loop-back mode the line is cut off.
     #[must_use]
     pub const fn room(&self) -> usize {
-        if self.mcr & mcr::LOOP != 0 {
-            0
-        } else {
-            self.rx_capacity() - self.rx.len()
-        }
+        if self.mcr & mcr::LOOP != 0 { 0 } else { self.rx_capacity() - self.rx.len() }
     }
 
     const fn rx_capacity(&self) -> usize {
@@ -231,11 +227,7 @@ impl Uart16550 {
 
     fn write_mcr(&mut self, value: u8, fx: &mut impl IrqBus) {
         self.mcr = value & mcr::IMPLEMENTED;
-        let inputs = if self.mcr & mcr::LOOP != 0 {
-            mcr::looped(self.mcr)
-        } else {
-            msr::ATTACHED
-        };
+        let inputs = if self.mcr & mcr::LOOP != 0 { mcr::looped(self.mcr) } else { msr::ATTACHED };
         self.msr_delta |= msr::delta(self.modem_inputs, inputs);
         self.modem_inputs = inputs;
         self.update(fx);
@@ -270,11 +262,7 @@ impl Uart16550 {
             self.thre_pending = false;
             self.update(fx);
         }
-        let fifo = if self.fifo_enabled {
-            iir::FIFO_ENABLED
-        } else {
-            0
-        };
+        let fifo = if self.fifo_enabled { iir::FIFO_ENABLED } else { 0 };
         source | fifo
     }
 

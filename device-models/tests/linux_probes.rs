@@ -96,11 +96,7 @@ fn serial8250_startup_sees_neither_thre_nor_txen_bug() {
     b.outb(COM1 + 1, 0x02);
     let second = b.inb(COM1 + 2);
     b.outb(COM1 + 1, 0);
-    assert_eq!(
-        (first & 1, second & 1),
-        (0, 0),
-        "THRE is asserted, and again"
-    );
+    assert_eq!((first & 1, second & 1), (0, 0), "THRE is asserted, and again");
     b.outb(COM1 + 1, 0x02);
     assert_eq!(b.inb(COM1 + 5) & 0x40, 0x40);
     assert_eq!(b.inb(COM1 + 2) & 1, 0);
@@ -111,16 +107,7 @@ fn serial_interrupt_driven_output_and_input() {
     let mut b = Board::new();
     init_8259a(&mut b);
     b.outb(0x21, 0xfb & !(1 << 4));
-    for (reg, value) in [
-        (3, 0x83),
-        (0, 1),
-        (1, 0),
-        (3, 0x03),
-        (2, 0x01),
-        (2, 0x81),
-        (4, 0x0b),
-        (1, 0x05),
-    ] {
+    for (reg, value) in [(3, 0x83), (0, 1), (1, 0), (3, 0x03), (2, 0x01), (2, 0x81), (4, 0x0b), (1, 0x05)] {
         b.outb(COM1 + reg, value);
     }
     let text = b"Hello, world: longer than one FIFO\n";
@@ -180,10 +167,7 @@ fn quick_pit_calibrate() {
         end = pit_expect_msb(&mut b, 0xff - i as u8).unwrap();
     }
     let khz = (end - start) * 1_193_182 / (periods * 256 * 1000);
-    assert!(
-        khz.abs_diff(TSC_HZ / 1000) < TSC_HZ / 1000 / 2000,
-        "{khz} kHz"
-    );
+    assert!(khz.abs_diff(TSC_HZ / 1000) < TSC_HZ / 1000 / 2000, "{khz} kHz");
 }
 
 #[test]
@@ -202,19 +186,13 @@ fn pit_calibrate_tsc_by_port_61() {
     }
     assert!(polls > 1000);
     let khz = (b.now.0 - start) / 10;
-    assert!(
-        khz.abs_diff(TSC_HZ / 1000) < TSC_HZ / 1000 / 1000,
-        "{khz} kHz"
-    );
+    assert!(khz.abs_diff(TSC_HZ / 1000) < TSC_HZ / 1000 / 1000, "{khz} kHz");
 }
 
 #[test]
 fn pm_timer_agrees_with_tsc() {
     let mut b = Board::new();
-    let access = PortAccess {
-        port: 0x8000,
-        size: PortSize::Dword,
-    };
+    let access = PortAccess { port: 0x8000, size: PortSize::Dword };
     let (t0, p0) = (b.now.0 + b.access_cost, b.input(access));
     b.advance(TSC_HZ);
     let (t1, p1) = (b.now.0 + b.access_cost, b.input(access));
@@ -237,10 +215,7 @@ fn timer_through_the_8259_pair() {
             ticks += 1;
         }
     }
-    assert!(
-        (HZ - 1..=HZ + 1).contains(&ticks),
-        "{ticks} ticks in a second"
-    );
+    assert!((HZ - 1..=HZ + 1).contains(&ticks), "{ticks} ticks in a second");
 }
 
 #[test]
@@ -264,10 +239,7 @@ fn timer_through_ioapic_pin_2() {
             ticks += 1;
         }
     }
-    assert!(
-        (HZ - 1..=HZ + 1).contains(&ticks),
-        "{ticks} ticks in a second"
-    );
+    assert!((HZ - 1..=HZ + 1).contains(&ticks), "{ticks} ticks in a second");
 }
 
 #[test]
@@ -295,10 +267,7 @@ fn calibrate_apic_clock_against_the_pit() {
         last = next_tick(&mut b);
     }
     let per_second = u64::from(first - last) * 10 * 16;
-    assert!(
-        per_second.abs_diff(TSC_HZ) < TSC_HZ / 1000,
-        "{per_second} Hz"
-    );
+    assert!(per_second.abs_diff(TSC_HZ) < TSC_HZ / 1000, "{per_second} Hz");
 }
 
 #[test]
@@ -389,13 +358,7 @@ fn atkbd_and_psmouse_identify_and_deliver() {
         b.outb(0xa0, 0x20);
         b.outb(0x20, 0x20);
     }
-    b.keyboard.key(
-        Key {
-            code: 0x1c,
-            extended: false,
-        },
-        true,
-    );
+    b.keyboard.key(Key { code: 0x1c, extended: false }, true);
     b.poll_kbc();
     assert_eq!(b.take_interrupt(), Some(0x31));
     assert_eq!(b.inb(0x60), 0x1e);

@@ -12,9 +12,7 @@ use crate::sm::Sm;
 use crate::space::pio::PioSpace;
 use crate::timeout::Timeouts;
 use core::mem::offset_of;
-use core::sync::atomic::{
-    AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 /// Most CPUs.
 pub const MAX_CPUS: usize = abi::hip::MAX_CPUS;

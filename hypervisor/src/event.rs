@@ -102,32 +102,15 @@ pub fn raise(
         switch::to_handler(cpu, frame, handler);
         fastpath::enter_portal(pt, handler, u64::from(mtd.bits()), words);
     }
-    let Event {
-        number,
-        reason,
-        info1,
-        info2,
-    } = event;
+    let Event { number, reason, info1, info2 } = event;
     raise_slow(cpu, ec, number, reason, info1, info2)
 }
 
 /// The handler is busy, on another CPU, or missing.
 #[cold]
 #[inline(never)]
-fn raise_slow(
-    cpu: &'static Cpu,
-    ec: &'static Ec,
-    number: u64,
-    reason: u64,
-    info1: u64,
-    info2: u64,
-) -> Resume {
-    let event = Event {
-        number,
-        reason,
-        info1,
-        info2,
-    };
+fn raise_slow(cpu: &'static Cpu, ec: &'static Ec, number: u64, reason: u64, info1: u64, info2: u64) -> Resume {
+    let event = Event { number, reason, info1, info2 };
     note(ec, event);
     if let Some(pt) = portal(ec, event.number) {
         ec.wanted.set(Some(pt));
@@ -148,10 +131,7 @@ fn note(ec: &'static Ec, event: Event) {
 
 #[inline(always)]
 fn portal(ec: &'static Ec, number: u64) -> Option<&'static Pt> {
-    ec.obj
-        .get()?
-        .slot(Sel(ec.event_base.get() + number))?
-        .lookup::<Pt>(Perms::PT_EVENT)
+    ec.obj.get()?.slot(Sel(ec.event_base.get() + number))?.lookup::<Pt>(Perms::PT_EVENT)
 }
 
 /// Stops an EC that nobody handles.
@@ -179,12 +159,7 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
         (true, _) => guest::RECALL,
         (false, _) => host::RECALL,
     };
-    let event = Event {
-        number,
-        reason: number,
-        info1: 0,
-        info2: 0,
-    };
+    let event = Event { number, reason: number, info1: 0, info2: 0 };
     note(ec, event);
     match portal(ec, number) {
         Some(pt) => {
@@ -209,28 +184,15 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
 }
 
 fn rip(ec: &'static Ec) -> u64 {
-    if ec.is_vcpu() {
-        virt::rip(ec)
-    } else {
-        ec.frame().get(Reg::Rip)
-    }
+    if ec.is_vcpu() { virt::rip(ec) } else { ec.frame().get(Reg::Rip) }
 }
 
 /// What `ec`, whose event was noted, has for the handler: tag and words, with the state in the handler's UTCB.
 pub fn deliver(ec: &'static Ec, handler: &'static Ec, pt: &'static Pt) -> (u64, Words) {
     let (mtd, frame, utcb) = (pt.mtd(), ec.frame(), handler.utcb());
     gprs(mtd, |i, reg| utcb.write(word::GPR + i, frame.get(reg)));
-    let rip = if ec.is_vcpu() {
-        virt::save(ec, utcb, mtd)
-    } else {
-        deliver_host(frame, utcb)
-    };
-    let words = [
-        frame.get(Reg::EventReason),
-        frame.get(Reg::EventInfo1),
-        frame.get(Reg::EventInfo2),
-        rip,
-    ];
+    let rip = if ec.is_vcpu() { virt::save(ec, utcb, mtd) } else { deliver_host(frame, utcb) };
+    let words = [frame.get(Reg::EventReason), frame.get(Reg::EventInfo1), frame.get(Reg::EventInfo2), rip];
     (u64::from(mtd.bits()), words)
 }
 
@@ -261,10 +223,7 @@ pub fn accept(ec: &'static Ec, frame: Frame, handler: &'static Ec, mtd: u32) -> 
         frame.set(Reg::Rip, utcb.read(word::RIP).min(abi::USER_TOP));
     }
     if mtd.contains(Mtd::RFLAGS) {
-        frame.set(
-            Reg::Rflags,
-            utcb.read(word::RFLAGS) & FLAGS_WRITABLE | ipc::USER_FLAGS,
-        );
+        frame.set(Reg::Rflags, utcb.read(word::RFLAGS) & FLAGS_WRITABLE | ipc::USER_FLAGS);
     }
     true
 }

@@ -83,13 +83,8 @@ pub const EXTENDED: u64 = 1024;
 /// Word of the MSR area of a vCPU with VMX: entries of two words, number and value (SDM vol. 3, table 25-14).
 pub const MSRS_AT: usize = 112;
 /// The MSRs in it, in the order of their [fields](crate::arch::virt::Field).
-pub const MSRS: [u32; 5] = [
-    Msr::Star as u32,
-    Msr::Lstar as u32,
-    Msr::Cstar as u32,
-    Msr::Sfmask as u32,
-    Msr::KernelGsBase as u32,
-];
+pub const MSRS: [u32; 5] =
+    [Msr::Star as u32, Msr::Lstar as u32, Msr::Cstar as u32, Msr::Sfmask as u32, Msr::KernelGsBase as u32];
 const _: () = assert!(MSRS_AT > Reg::HostRoot as usize && MSRS_AT.is_multiple_of(2));
 const _: () = assert!((MSRS_AT + 2 * MSRS.len()) * 8 <= EXTENDED as usize);
 

@@ -60,9 +60,7 @@ pub fn assign(target: &'static Cpu, sm: &'static Sm, source: IntSource) -> Resul
         .ok_or(Status::Busy)?;
     NEXT.store(vector + 1 - DEVICE_VECTORS.start, Relaxed);
     target.vector_source[vector].set(match source {
-        IntSource::Gsi { gsi, level, .. } => {
-            u64::from(gsi) | ROUTED | if level { LEVEL } else { 0 }
-        }
+        IntSource::Gsi { gsi, level, .. } => u64::from(gsi) | ROUTED | if level { LEVEL } else { 0 },
         IntSource::Msi => MESSAGE,
     });
     target.vectors[vector].set(Some(sm));
@@ -89,9 +87,7 @@ pub fn arrived(cpu: &'static Cpu, vector: usize) {
     let source = &cpu.vector_source[vector];
     if source.get() & LEVEL != 0 {
         ioapic::mask((source.get() & GSI) as u32, true);
-        source
-            .atomic()
-            .fetch_or(MASKED, core::sync::atomic::Ordering::AcqRel);
+        source.atomic().fetch_or(MASKED, core::sync::atomic::Ordering::AcqRel);
     }
     apic::eoi();
     if let Some(sm) = cpu.vectors[vector].get() {
@@ -114,9 +110,7 @@ fn unmask(sm: &Sm) {
         return;
     };
     let source = &target.vector_source[vector];
-    let before = source
-        .atomic()
-        .fetch_and(!MASKED, core::sync::atomic::Ordering::AcqRel);
+    let before = source.atomic().fetch_and(!MASKED, core::sync::atomic::Ordering::AcqRel);
     if before & MASKED != 0 {
         ioapic::mask((before & GSI) as u32, false);
     }

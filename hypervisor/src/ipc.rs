@@ -27,11 +27,8 @@ pub type Words = [u64; abi::message::REG_WORDS];
 /// Hypercall `call`.
 #[inline(always)]
 pub fn call(cpu: &'static Cpu, ec: &'static Ec, rdi: u64, tag: Tag, words: Words) -> Resume {
-    let Some(pt) = ec
-        .obj
-        .get()
-        .and_then(|obj| obj.slot(Sel(rdi >> SEL_SHIFT)))
-        .and_then(|slot| slot.lookup::<Pt>(Perms::PT_CALL))
+    let Some(pt) =
+        ec.obj.get().and_then(|obj| obj.slot(Sel(rdi >> SEL_SHIFT))).and_then(|slot| slot.lookup::<Pt>(Perms::PT_CALL))
     else {
         return fail(ec, Status::BadCapability);
     };
@@ -41,11 +38,7 @@ pub fn call(cpu: &'static Cpu, ec: &'static Ec, rdi: u64, tag: Tag, words: Words
     if callee.cpu.get() != cpu.index() || !callee.is(State::Idle) {
         return call_slow(cpu, ec, pt, tag, words);
     }
-    let tag = if tag.is_short() {
-        tag
-    } else {
-        transfer(ec, callee, tag)
-    };
+    let tag = if tag.is_short() { tag } else { transfer(ec, callee, tag) };
     enter(ec, callee, pt, tag.0, words);
     sched::run(cpu, callee)
 }
@@ -88,13 +81,7 @@ fn words(ec: &'static Ec) -> Words {
 
 /// The handler is busy or elsewhere: leaves the message in the caller's frame and lets the scheduler send it.
 #[cold]
-fn call_slow(
-    cpu: &'static Cpu,
-    ec: &'static Ec,
-    pt: &'static Pt,
-    tag: Tag,
-    words: Words,
-) -> Resume {
+fn call_slow(cpu: &'static Cpu, ec: &'static Ec, pt: &'static Pt, tag: Tag, words: Words) -> Resume {
     set_words(ec.frame(), tag.0, words);
     ec.wanted.set(Some(pt));
     ec.become_(State::Calling);
@@ -106,11 +93,7 @@ pub fn send(ec: &'static Ec, callee: &'static Ec) {
     let Some(pt) = ec.wanted.get() else { return };
     if ec.is(State::Calling) {
         let tag = Tag(ec.frame().get(Reg::Rsi));
-        let tag = if tag.is_short() {
-            tag
-        } else {
-            transfer(ec, callee, tag)
-        };
+        let tag = if tag.is_short() { tag } else { transfer(ec, callee, tag) };
         enter(ec, callee, pt, tag.0, words(ec));
     } else {
         let (mtd, words) = event::deliver(ec, callee, pt);
@@ -132,11 +115,7 @@ pub fn reply(cpu: &'static Cpu, ec: &'static Ec, tag: Tag, words: Words) -> Resu
     }) else {
         return reply_slow(cpu, ec, caller, tag, words);
     };
-    let tag = if tag.is_short() {
-        tag
-    } else {
-        transfer(ec, caller, tag)
-    };
+    let tag = if tag.is_short() { tag } else { transfer(ec, caller, tag) };
     ec.become_(State::Idle);
     answer(caller, tag, words);
     sched::run(cpu, caller)
@@ -154,23 +133,13 @@ fn answer(caller: &'static Ec, tag: Tag, words: Words) {
 
 /// Reply to an event, to another CPU, to nobody, or while helping.
 #[inline(never)]
-fn reply_slow(
-    cpu: &'static Cpu,
-    ec: &'static Ec,
-    caller: Option<&'static Ec>,
-    tag: Tag,
-    words: Words,
-) -> Resume {
+fn reply_slow(cpu: &'static Cpu, ec: &'static Ec, caller: Option<&'static Ec>, tag: Tag, words: Words) -> Resume {
     let Some(caller) = caller.filter(|c| c.is(State::Waiting)) else {
         ec.become_(State::Idle);
         return sched::reactivate(cpu);
     };
     if caller.frame().kind() == Kind::Sysret as u64 {
-        let tag = if tag.is_short() {
-            tag
-        } else {
-            transfer(ec, caller, tag)
-        };
+        let tag = if tag.is_short() { tag } else { transfer(ec, caller, tag) };
         ec.become_(State::Idle);
         answer(caller, tag, words);
     } else {
@@ -181,12 +150,7 @@ fn reply_slow(
 
 /// Reply of handler `ec` to an event of `caller`, if that still waits.
 #[inline(always)]
-pub fn reply_to_event(
-    cpu: &'static Cpu,
-    ec: &'static Ec,
-    caller: Option<&'static Ec>,
-    selection: u32,
-) -> Resume {
+pub fn reply_to_event(cpu: &'static Cpu, ec: &'static Ec, caller: Option<&'static Ec>, selection: u32) -> Resume {
     let Some(caller) = caller.filter(|c| c.is(State::Waiting)) else {
         ec.become_(State::Idle);
         return sched::reactivate(cpu);
@@ -274,14 +238,7 @@ fn transfer_caps(from: &'static Ec, to: &'static Ec, caps: usize) {
     for i in 0..caps {
         let at = CAPS + i * ITEM_WORDS;
         let (sel, info) = (source.read(at), source.read(at + 1));
-        let item = pass(
-            from,
-            to,
-            Sel(sel),
-            Perms::from_bits_truncate(info as u8),
-            next,
-            left > 0,
-        );
+        let item = pass(from, to, Sel(sel), Perms::from_bits_truncate(info as u8), next, left > 0);
         if item.identity != 0 && item.info & CapItem::OWN == 0 {
             next += 1;
             left -= 1;
@@ -292,14 +249,7 @@ fn transfer_caps(from: &'static Ec, to: &'static Ec, caps: usize) {
     }
 }
 
-fn pass(
-    from: &'static Ec,
-    to: &'static Ec,
-    sel: Sel,
-    perms: Perms,
-    window: u64,
-    room: bool,
-) -> CapItem {
+fn pass(from: &'static Ec, to: &'static Ec, sel: Sel, perms: Perms, window: u64, room: bool) -> CapItem {
     let Some(from_obj) = from.obj.get() else {
         return CapItem::default();
     };
@@ -311,24 +261,11 @@ fn pass(
         let home = from_obj.lookup::<Pt>(sel, Perms::empty()).ok();
         let own = home.filter(|pt| pt.owner().map(Object::addr) == to.owner().map(Object::addr));
         if let Some(pt) = own {
-            return CapItem {
-                sel: pt.id.get(),
-                info: info | CapItem::OWN,
-                identity: cap.id(),
-            };
+            return CapItem { sel: pt.id.get(), info: info | CapItem::OWN, identity: cap.id() };
         }
     }
-    if room
-        && to
-            .obj
-            .get()
-            .is_some_and(|obj| obj.store(Sel(window), Some(cap)).is_ok())
-    {
-        return CapItem {
-            sel: window,
-            info,
-            identity: cap.id(),
-        };
+    if room && to.obj.get().is_some_and(|obj| obj.store(Sel(window), Some(cap)).is_ok()) {
+        return CapItem { sel: window, info, identity: cap.id() };
     }
     CapItem::default()
 }

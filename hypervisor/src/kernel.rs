@@ -12,8 +12,7 @@ use core::sync::atomic::{
 const MAX_PROTECTED: usize = 32;
 
 /// Ranges of physical memory that nobody else may map: first byte and end.
-static PROTECTED: [[AtomicU64; 2]; MAX_PROTECTED] =
-    [const { [AtomicU64::new(0), AtomicU64::new(0)] }; MAX_PROTECTED];
+static PROTECTED: [[AtomicU64; 2]; MAX_PROTECTED] = [const { [AtomicU64::new(0), AtomicU64::new(0)] }; MAX_PROTECTED];
 static PROTECTED_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// One byte beyond the physical addresses that the CPU has.

@@ -7,19 +7,9 @@
 //! The crate is a library so that everything but the boot code is compiled and tested on the host.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::panic,
-        reason = "tests state their expectations tersely"
-    )
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "tests state their expectations tersely"))]
 
-#[allow(
-    unsafe_code,
-    reason = "home of instructions, entry code and device registers"
-)]
+#[allow(unsafe_code, reason = "home of instructions, entry code and device registers")]
 pub mod arch;
 pub mod boot;
 pub mod cpu;
@@ -30,10 +20,7 @@ pub mod hw;
 pub mod interrupt;
 pub mod ipc;
 pub mod kernel;
-#[allow(
-    unsafe_code,
-    reason = "home of the pool, objects and links; the argument is in its header"
-)]
+#[allow(unsafe_code, reason = "home of the pool, objects and links; the argument is in its header")]
 pub mod mem;
 pub mod pd;
 pub mod pt;

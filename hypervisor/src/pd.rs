@@ -73,11 +73,7 @@ impl Pd {
     /// Puts `pages` into this account; into one that is being destroyed only for its parent to get them.
     pub fn deposit(&self, pages: u64) {
         let _guard = self.lock.lock();
-        let into = if self.closing.get() == 0 {
-            &self.quota
-        } else {
-            &self.closed
-        };
+        let into = if self.closing.get() == 0 { &self.quota } else { &self.closed };
         into.set(into.get() + pages);
     }
 
@@ -179,11 +175,7 @@ impl Pd {
     /// left the kernel. A dead one on the list is being buried by another CPU, and its slot may be somebody else's at once.
     pub fn find(&self, wanted: impl Fn(&AnyObject) -> bool) -> Option<AnyObject> {
         let _guard = self.lock.lock();
-        self.search(|header| {
-            header
-                .object()
-                .filter(|object| header.is_alive() && wanted(object))
-        })
+        self.search(|header| header.object().filter(|object| header.is_alive() && wanted(object)))
     }
 
     /// Whether nothing is on the list, dead or alive.
@@ -315,14 +307,9 @@ mod tests {
         for i in [2, 0, 4] {
             pd.disown(sms[i]);
         }
-        let listed = |sm: &'static Sm| {
-            pd.find(|o| matches!(o, AnyObject::Sm(found) if found.addr() == sm.addr()))
-                .is_some()
-        };
-        assert_eq!(
-            sms.iter().map(|sm| listed(sm)).collect::<Vec<_>>(),
-            [false, true, false, true, false]
-        );
+        let listed =
+            |sm: &'static Sm| pd.find(|o| matches!(o, AnyObject::Sm(found) if found.addr() == sm.addr())).is_some();
+        assert_eq!(sms.iter().map(|sm| listed(sm)).collect::<Vec<_>>(), [false, true, false, true, false]);
     }
 
     #[test]

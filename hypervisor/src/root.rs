@@ -107,13 +107,7 @@ impl Image {
 ///
 /// # Errors
 /// `OutOfMemory` if kernel memory does not suffice, `BadParameter` if the image is not an ELF program.
-pub fn create(
-    cpu: &'static Cpu,
-    quota: u64,
-    image: &Image,
-    info: &BootInfo,
-    machine: &Machine,
-) -> Result<(), Status> {
+pub fn create(cpu: &'static Cpu, quota: u64, image: &Image, info: &BootInfo, machine: &Machine) -> Result<(), Status> {
     let entry = elf::entry(image.file).ok_or(Status::BadParameter)?;
     let pd: &'static Pd = object::alloc(None).ok_or(Status::OutOfMemory)?;
     pd.init(None, quota);
@@ -123,9 +117,7 @@ pub fn create(
     obj.prepare(root::OBJ)?.store_object(obj, Perms::ALL);
     obj.prepare(root::PD)?.store_object(pd, Perms::ALL);
     let kernel_root = Page::at(Phys(cpu::kernel_root()));
-    let mem: &'static MemSpace = make(pd, root::MEM, Perms::ALL, |space| {
-        MemSpace::init(space, kernel_root)
-    })?;
+    let mem: &'static MemSpace = make(pd, root::MEM, Perms::ALL, |space| MemSpace::init(space, kernel_root))?;
     pd.mem.set(Some(mem));
     let pio: &'static PioSpace = make(pd, root::PIO, Perms::ALL, PioSpace::init)?;
     pd.pio.set(Some(pio));
@@ -147,11 +139,7 @@ pub fn create(
     image.map(mem)?;
     let page = pd.alloc(0)?;
     physmem::store(page, &describe(info, machine));
-    mem.set(
-        hip::ADDRESS,
-        0,
-        Some((page.phys(), MemRights::READ | KERNEL)),
-    )?;
+    mem.set(hip::ADDRESS, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
     thread(cpu, pd, entry)
 }
 
@@ -170,13 +158,7 @@ fn denials(pd: &'static Pd) -> Result<(), Status> {
 fn thread(cpu: &'static Cpu, pd: &'static Pd, entry: u64) -> Result<(), Status> {
     let (frame, utcb) = (pd.alloc(0)?, pd.alloc(0)?);
     let ec: &'static Ec = make(pd, root::EC, Perms::ALL, |ec: &'static Ec| {
-        ec.init(
-            frame,
-            Some(utcb),
-            cpu.index() as u16,
-            State::Runnable,
-            Kind::Sysret,
-        );
+        ec.init(frame, Some(utcb), cpu.index() as u16, State::Runnable, Kind::Sysret);
         ec.obj.set(pd.obj.get());
         ec.pio.set(pd.pio.get());
         let mem = pd.mem.get().ok_or(Status::BadParameter)?;

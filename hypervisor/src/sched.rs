@@ -119,19 +119,13 @@ pub struct Resume {
 
 impl Resume {
     /// Waits for an interrupt.
-    pub const IDLE: Self = Self {
-        frame: u64::MAX,
-        kind: Kind::Idle as u64,
-    };
+    pub const IDLE: Self = Self { frame: u64::MAX, kind: Kind::Idle as u64 };
 
     /// Returns from a hypercall to the EC that did it and has been current since, so that its registers but those that
     /// hypercalls return are still in the CPU. RDX is `value`, R8 is 0. Other handlers cannot return this.
     #[inline(always)]
     pub fn back(status: Status, value: u64) -> Self {
-        Self {
-            frame: status as u64,
-            kind: value,
-        }
+        Self { frame: status as u64, kind: value }
     }
 
     /// Continues `ec`, which is current.
@@ -143,10 +137,7 @@ impl Resume {
     /// Continues the EC with this frame, which is current.
     #[inline(always)]
     pub fn with(frame: Frame) -> Self {
-        Self {
-            frame: frame.addr(),
-            kind: frame.kind(),
-        }
+        Self { frame: frame.addr(), kind: frame.kind() }
     }
 }
 
@@ -169,11 +160,7 @@ pub fn ready(here: &'static Cpu, sc: &'static Sc) {
         return;
     }
     here.ready.insert(sc, false);
-    if here
-        .sc
-        .get()
-        .is_none_or(|current| current.priority.get() < sc.priority.get())
-    {
+    if here.sc.get().is_none_or(|current| current.priority.get() < sc.priority.get()) {
         here.resched.set(1);
     }
 }
@@ -532,9 +519,7 @@ mod tests {
         queue.insert(sc(3), true);
         queue.remove(all[4]);
         assert_eq!(queue.top(), Some(127));
-        let order: Vec<u64> = std::iter::from_fn(|| queue.pop())
-            .map(|sc| sc.priority.get())
-            .collect();
+        let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|sc| sc.priority.get()).collect();
         assert_eq!(order, [127, 64, 3, 3, 3, 0]);
         queue.insert(all[0], false);
         queue.insert(all[2], true);

@@ -120,10 +120,7 @@ impl Sm {
     fn take_all(&self) -> Taken {
         let count = self.count.get();
         self.count.set(0);
-        Taken {
-            id: self.id.get(),
-            count,
-        }
+        Taken { id: self.id.get(), count }
     }
 
     /// Takes a ready member off the list; the receiver's lock is held.
@@ -159,13 +156,7 @@ impl Sm {
 
     /// Takes one (with `zero` all), waits, or fails, for the current EC.
     #[inline(always)]
-    pub fn down(
-        &'static self,
-        cpu: &'static Cpu,
-        ec: &'static Ec,
-        zero: bool,
-        deadline: u64,
-    ) -> Resume {
+    pub fn down(&'static self, cpu: &'static Cpu, ec: &'static Ec, zero: bool, deadline: u64) -> Resume {
         interrupt::acknowledge(cpu, self);
         loop {
             if self.ready_first.raw() != 0
@@ -216,10 +207,7 @@ impl Sm {
                 receiver.unlink_member(self);
             }
         }
-        Taken {
-            id: 0,
-            count: taken,
-        }
+        Taken { id: 0, count: taken }
     }
 
     #[inline(always)]

@@ -178,10 +178,7 @@ fn push<T: Object>(stack: &crate::mem::object::Word, object: &'static T, link: &
     let mut head = stack.atomic().load(Relaxed);
     loop {
         link.set(Link::from_raw(head));
-        match stack
-            .atomic()
-            .compare_exchange_weak(head, object.addr(), Release, Relaxed)
-        {
+        match stack.atomic().compare_exchange_weak(head, object.addr(), Release, Relaxed) {
             Ok(_) => return,
             Err(now) => head = now,
         }

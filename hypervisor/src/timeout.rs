@@ -83,8 +83,7 @@ impl Timeouts {
         if let Some(ec) = root {
             ec.heap_up.set(None);
         }
-        self.first
-            .set(root.map_or(u64::MAX, |ec| ec.deadline.get()));
+        self.first.set(root.map_or(u64::MAX, |ec| ec.deadline.get()));
         self.root.set(root);
     }
 }
@@ -111,11 +110,7 @@ fn merge(a: Option<&'static Ec>, b: Option<&'static Ec>) -> Option<&'static Ec> 
     let (Some(a), Some(b)) = (a, b) else {
         return a.or(b);
     };
-    let (top, other) = if a.deadline.get() <= b.deadline.get() {
-        (a, b)
-    } else {
-        (b, a)
-    };
+    let (top, other) = if a.deadline.get() <= b.deadline.get() { (a, b) } else { (b, a) };
     let merged = merge(top.heap_right.get(), Some(other));
     top.heap_right.set(merged);
     if let Some(merged) = merged {

@@ -16,10 +16,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error with its cause, without a full stop.
     pub fn new(cause: impl Into<String>) -> Self {
-        Self {
-            cause: cause.into(),
-            remedy: None,
-        }
+        Self { cause: cause.into(), remedy: None }
     }
 
     /// Adds what the user can do about it.

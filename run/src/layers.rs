@@ -39,12 +39,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 pub fn violations(packages: &[Package]) -> Vec<String> {
     let mut found = Vec::new();
     for package in packages {
-        let Some((_, allowed)) = ALLOWED.iter().find(|(folder, _)| *folder == package.folder)
-        else {
-            found.push(format!(
-                "{} is in `{}`, a folder without a rule",
-                package.name, package.folder
-            ));
+        let Some((_, allowed)) = ALLOWED.iter().find(|(folder, _)| *folder == package.folder) else {
+            found.push(format!("{} is in `{}`, a folder without a rule", package.name, package.folder));
             continue;
         };
         for name in &package.dependencies {
@@ -57,10 +53,7 @@ pub fn violations(packages: &[Package]) -> Vec<String> {
                     package.name, package.folder, dependency.folder
                 ));
             } else if dependency.has_program {
-                found.push(format!(
-                    "{} depends on {name}, which is a program",
-                    package.name
-                ));
+                found.push(format!("{} depends on {name}, which is a program", package.name));
             }
         }
     }
@@ -102,15 +95,7 @@ mod tests {
     #[test]
     fn the_design_is_accepted() {
         let none: Vec<String> = Vec::new();
-        assert_eq!(
-            violations(&sample(package(
-                "router",
-                "servers",
-                true,
-                &["abi", "runtime"]
-            ))),
-            none
-        );
+        assert_eq!(violations(&sample(package("router", "servers", true, &["abi", "runtime"]))), none);
     }
 
     #[test]

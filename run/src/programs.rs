@@ -70,11 +70,7 @@ impl Workspace {
             .flat_map(|package| package.targets.iter().map(move |target| (package, target)))
             .filter_map(|(package, target)| {
                 let kind = Kind::of(target)?;
-                Some(Program {
-                    name: target.name.clone(),
-                    package: package.name.to_string(),
-                    kind,
-                })
+                Some(Program { name: target.name.clone(), package: package.name.to_string(), kind })
             })
             .collect();
         programs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
@@ -84,23 +80,11 @@ impl Workspace {
     /// The program of a given name.
     pub fn program(&self, name: &str) -> Result<Program> {
         let programs = self.programs();
-        let known = || {
-            programs
-                .iter()
-                .map(|program| program.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        programs
-            .iter()
-            .find(|program| program.name == name)
-            .cloned()
-            .ok_or_else(|| {
-                Error::new(format!(
-                    "no package of the workspace has a binary or example `{name}`"
-                ))
+        let known = || programs.iter().map(|program| program.name.as_str()).collect::<Vec<_>>().join(", ");
+        programs.iter().find(|program| program.name == name).cloned().ok_or_else(|| {
+            Error::new(format!("no package of the workspace has a binary or example `{name}`"))
                 .remedy(format!("there are: {}", known()))
-            })
+        })
     }
 }
 
@@ -108,10 +92,7 @@ impl Workspace {
 pub fn folder(package: &cargo_metadata::Package) -> PathBuf {
     let manifest = package.manifest_path.as_std_path();
     let folder = manifest.parent().unwrap_or(Path::new(""));
-    folder
-        .strip_prefix(repository::root())
-        .unwrap_or(folder)
-        .to_path_buf()
+    folder.strip_prefix(repository::root()).unwrap_or(folder).to_path_buf()
 }
 
 #[cfg(test)]
@@ -123,24 +104,14 @@ mod tests {
         let workspace = Workspace::load().unwrap();
         let this = workspace.program("run").unwrap();
         assert_eq!((this.package.as_str(), this.kind), ("run", Kind::Binary));
-        let error = workspace
-            .program("no-such-component")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("`no-such-component`") && error.contains("run"),
-            "{error}"
-        );
+        let error = workspace.program("no-such-component").unwrap_err().to_string();
+        assert!(error.contains("`no-such-component`") && error.contains("run"), "{error}");
     }
 
     #[test]
     fn folders_are_relative_to_the_repository() {
         let workspace = Workspace::load().unwrap();
-        let this = workspace
-            .packages()
-            .iter()
-            .find(|package| package.name == "run")
-            .unwrap();
+        let this = workspace.packages().iter().find(|package| package.name == "run").unwrap();
         assert_eq!(folder(this), Path::new("run"));
     }
 }

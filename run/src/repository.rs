@@ -47,9 +47,7 @@ pub fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
 
 /// Copies a file.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    std::fs::copy(from, to)
-        .map(|_| ())
-        .map_err(|cause| Error::io("copy", from, &cause))
+    std::fs::copy(from, to).map(|_| ()).map_err(|cause| Error::io("copy", from, &cause))
 }
 
 /// Creates a folder and its parents.
@@ -60,9 +58,7 @@ pub fn create_folder(path: &Path) -> Result<()> {
 /// Deletes a folder with its content if it exists, and creates it empty.
 pub fn create_empty_folder(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("delete", path, &cause))
-        }
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(Error::io("delete", path, &cause)),
         _ => create_folder(path),
     }
 }

@@ -82,10 +82,7 @@ impl Toolchain {
             cargo: DEBIAN_CARGO,
             // `-Z` options are unlocked for this one build of the standard library; the code itself uses none.
             environment: &[("RUSTC", DEBIAN_RUSTC), ("RUSTC_BOOTSTRAP", "1")],
-            arguments: &[
-                "-Zbuild-std=core,alloc",
-                "-Zbuild-std-features=compiler-builtins-mem",
-            ],
+            arguments: &["-Zbuild-std=core,alloc", "-Zbuild-std-features=compiler-builtins-mem"],
             target: RING0_TARGET,
             flags: RING0_FLAGS,
             target_folder: "hypervisor-build-std",
@@ -98,25 +95,16 @@ impl Toolchain {
             return Ok(Vec::new());
         }
         checked(&mut self.command(programs)).map_err(|error| {
-            let names: Vec<_> = programs
-                .iter()
-                .map(|program| program.name.as_str())
-                .collect();
-            Error::new(format!("building {} failed", names.join(", ")))
-                .remedy(format!("see above ({error})"))
+            let names: Vec<_> = programs.iter().map(|program| program.name.as_str()).collect();
+            Error::new(format!("building {} failed", names.join(", "))).remedy(format!("see above ({error})"))
         })?;
-        Ok(programs
-            .iter()
-            .map(|program| self.product(program))
-            .collect())
+        Ok(programs.iter().map(|program| self.product(program)).collect())
     }
 
     fn command(&self, programs: &[Program]) -> Command {
         let mut command = Command::new(self.cargo);
         command.current_dir(repository::root());
-        command
-            .args(["build", "--release", "--target", self.target])
-            .args(self.arguments);
+        command.args(["build", "--release", "--target", self.target]).args(self.arguments);
         command.arg("--target-dir").arg(self.target_folder());
         for program in programs {
             let kind = match program.kind {
@@ -158,22 +146,14 @@ fn rustup_adds_ring0_target() -> bool {
     if !Host::this().has_program("rustup") || memo.exists() {
         return false;
     }
-    eprintln!(
-        "setup: rustup fetches {RING0_TARGET} (at most {} s)",
-        RUSTUP_LIMIT.as_secs()
-    );
+    eprintln!("setup: rustup fetches {RING0_TARGET} (at most {} s)", RUSTUP_LIMIT.as_secs());
     let mut command = bounded(RUSTUP_LIMIT, "rustup");
-    command
-        .args(["target", "add", RING0_TARGET])
-        .env("RUSTUP_MAX_RETRIES", "1");
+    command.args(["target", "add", RING0_TARGET]).env("RUSTUP_MAX_RETRIES", "1");
     if checked(&mut command).is_ok() && has_ring0_target() {
         return true;
     }
-    eprintln!(
-        "setup: rustup cannot fetch {RING0_TARGET}; using Debian's compiler and sources for ring 0"
-    );
-    let remembered = repository::create_folder(&repository::target())
-        .and_then(|()| repository::write(&memo, ""));
+    eprintln!("setup: rustup cannot fetch {RING0_TARGET}; using Debian's compiler and sources for ring 0");
+    let remembered = repository::create_folder(&repository::target()).and_then(|()| repository::write(&memo, ""));
     if let Err(error) = remembered {
         eprintln!("setup: {error}");
     }
@@ -185,34 +165,18 @@ mod tests {
     use super::*;
 
     fn program(name: &str, kind: Kind) -> Program {
-        Program {
-            name: name.into(),
-            package: format!("{name}-package"),
-            kind,
-        }
+        Program { name: name.into(), package: format!("{name}-package"), kind }
     }
 
     #[test]
     fn one_cargo_call_builds_all_programs() {
         let toolchain = Toolchain::component();
-        let command = toolchain.command(&[
-            program("init", Kind::Binary),
-            program("tick", Kind::Example),
-        ]);
-        let arguments: Vec<_> = command
-            .get_args()
-            .map(|word| word.to_string_lossy())
-            .collect();
+        let command = toolchain.command(&[program("init", Kind::Binary), program("tick", Kind::Example)]);
+        let arguments: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
         let text = arguments.join(" ");
         assert!(text.contains("--package init-package --bin init"), "{text}");
-        assert!(
-            text.contains("--package tick-package --example tick"),
-            "{text}"
-        );
-        assert!(
-            text.contains("--target x86_64-unknown-linux-gnu"),
-            "build scripts must not get the flags: {text}"
-        );
+        assert!(text.contains("--package tick-package --example tick"), "{text}");
+        assert!(text.contains("--target x86_64-unknown-linux-gnu"), "build scripts must not get the flags: {text}");
     }
 
     #[test]
@@ -223,10 +187,6 @@ mod tests {
                 .product(&program("init", Kind::Binary))
                 .ends_with("component/x86_64-unknown-linux-gnu/release/init")
         );
-        assert!(
-            toolchain
-                .product(&program("tick", Kind::Example))
-                .ends_with("release/examples/tick")
-        );
+        assert!(toolchain.product(&program("tick", Kind::Example)).ends_with("release/examples/tick"));
     }
 }

@@ -55,20 +55,13 @@ struct Trial {
 
 impl Trial {
     fn new(scenario: &Scenario) -> Self {
-        Self {
-            matcher: Matcher::new(&scenario.expect, &scenario.fail),
-            waits_for_exit: scenario.exit.is_some(),
-        }
+        Self { matcher: Matcher::new(&scenario.expect, &scenario.fail), waits_for_exit: scenario.exit.is_some() }
     }
 
     fn wish(&mut self) -> Wish {
         let done = self.matcher.is_complete() && !self.waits_for_exit;
         let input = self.matcher.take_outbox();
-        if self.matcher.failure().is_some() || done {
-            Wish::Stop
-        } else {
-            Wish::Send(input)
-        }
+        if self.matcher.failure().is_some() || done { Wish::Stop } else { Wish::Send(input) }
     }
 
     fn judge(&self, end: &End, scenario: &Scenario) -> Result<(), Failure> {
@@ -80,33 +73,24 @@ impl Trial {
             End::Panic(line) => return fail(line.clone()),
             End::Signal(number) => return fail(format!("ended by signal {number}")),
             End::Timeout => {
-                let awaited = if self.matcher.is_complete() {
-                    "the system's exit".to_owned()
-                } else {
-                    self.matcher.awaited()
-                };
-                return fail(format!(
-                    "{} s passed waiting for {awaited}",
-                    scenario.timeout
-                ));
+                let awaited =
+                    if self.matcher.is_complete() { "the system's exit".to_owned() } else { self.matcher.awaited() };
+                return fail(format!("{} s passed waiting for {awaited}", scenario.timeout));
             }
             End::Stopped => None,
             End::SystemExit(code) => Some(*code),
             End::EmulatorEnded { success: true, .. } if scenario.boot == Boot::Linux => Some(0),
             End::EmulatorEnded { message, .. } => {
-                return fail(format!(
-                    "the machine was switched off or reset before the system ended. {message}"
-                ));
+                return fail(format!("the machine was switched off or reset before the system ended. {message}"));
             }
         };
         match (code, scenario.exit) {
-            _ if !self.matcher.is_complete() => fail(format!(
-                "the system ended while waiting for {}",
-                self.matcher.awaited()
-            )),
-            (Some(code), Some(expected)) if code != expected => fail(format!(
-                "the system ended with exit code {code}, expected {expected}"
-            )),
+            _ if !self.matcher.is_complete() => {
+                fail(format!("the system ended while waiting for {}", self.matcher.awaited()))
+            }
+            (Some(code), Some(expected)) if code != expected => {
+                fail(format!("the system ended with exit code {code}, expected {expected}"))
+            }
             _ => Ok(()),
         }
     }
@@ -157,36 +141,20 @@ mod tests {
         assert_eq!(trial.judge(&End::SystemExit(3), &scenario), Ok(()));
         let wrong = trial.judge(&End::SystemExit(0), &scenario).unwrap_err();
         assert_eq!(wrong.0, "the system ended with exit code 0, expected 3");
-        assert!(
-            trial
-                .judge(&End::Timeout, &scenario)
-                .unwrap_err()
-                .0
-                .ends_with("the system's exit")
-        );
+        assert!(trial.judge(&End::Timeout, &scenario).unwrap_err().0.ends_with("the system's exit"));
     }
 
     #[test]
     fn ends_before_the_last_expectation_fail() {
         let scenario = scenario("expect = [ { log = 'one' }, { also_log = 'two' } ]\nexit = 0");
-        for end in [
-            End::SystemExit(0),
-            End::Timeout,
-            End::EmulatorEnded {
-                success: true,
-                message: String::new(),
-            },
-        ] {
+        for end in [End::SystemExit(0), End::Timeout, End::EmulatorEnded { success: true, message: String::new() }] {
             assert!(judge(&scenario, &["one"], &end).is_err(), "{end:?}");
         }
         assert_eq!(
             judge(&scenario, &["one"], &End::SystemExit(0)),
             Err("the system ended while waiting for log `two`".into())
         );
-        assert_eq!(
-            judge(&scenario, &["two", "one"], &End::SystemExit(0)),
-            Ok(())
-        );
+        assert_eq!(judge(&scenario, &["two", "one"], &End::SystemExit(0)), Ok(()));
     }
 
     #[test]
@@ -200,10 +168,7 @@ mod tests {
     #[test]
     fn bare_linux_ends_by_switching_off() {
         let scenario = scenario("boot = 'linux'\nexit = 0");
-        let off = |success| End::EmulatorEnded {
-            success,
-            message: String::new(),
-        };
+        let off = |success| End::EmulatorEnded { success, message: String::new() };
         assert_eq!(judge(&scenario, &[], &off(true)), Ok(()));
         assert!(judge(&scenario, &[], &off(false)).is_err());
     }

@@ -61,11 +61,7 @@ fn real_mode() -> ArchState {
     const TSS: u16 = 0x8b;
     const RESERVED_FLAG: u64 = 1 << 1;
     const EXTENSION_TYPE: u64 = 1 << 4;
-    let segment = |attributes| Segment {
-        attributes,
-        limit: 0xffff,
-        ..Segment::default()
-    };
+    let segment = |attributes| Segment { attributes, limit: 0xffff, ..Segment::default() };
     let mut state = ArchState {
         rip: CODE as u64,
         rflags: RESERVED_FLAG,
@@ -75,13 +71,9 @@ fn real_mode() -> ArchState {
         seg: [segment(DATA_SEGMENT); 10],
         ..ArchState::default()
     };
-    for (index, attributes) in [
-        (seg::CS, CODE_SEGMENT),
-        (seg::LDTR, LDT),
-        (seg::TR, TSS),
-        (seg::GDTR, 0),
-        (seg::IDTR, 0),
-    ] {
+    for (index, attributes) in
+        [(seg::CS, CODE_SEGMENT), (seg::LDTR, LDT), (seg::TR, TSS), (seg::GDTR, 0), (seg::IDTR, 0)]
+    {
         if let Some(entry) = state.seg.get_mut(index) {
             *entry = segment(attributes);
         }
@@ -101,10 +93,7 @@ impl Handler for ExitHandler {
             log!("unexpected exit {event:#x}");
             Mtd::KILL
         };
-        Message {
-            tag: Tag(mtd.bits().into()),
-            ..Message::default()
-        }
+        Message { tag: Tag(mtd.bits().into()), ..Message::default() }
     }
 }
 
@@ -115,10 +104,7 @@ fn with_upgrades<T>(
 ) -> Result<T, Error> {
     loop {
         let more = match call() {
-            Err(CallError::Server(VmError::OutOfRam)) => Quota {
-                ram: 16 << 10,
-                caps: 0,
-            },
+            Err(CallError::Server(VmError::OutOfRam)) => Quota { ram: 16 << 10, caps: 0 },
             Err(CallError::Server(VmError::OutOfCaps)) => Quota { ram: 0, caps: 8 },
             result => return Ok(result?),
         };
@@ -127,11 +113,7 @@ fn with_upgrades<T>(
 }
 
 /// Makes a virtual machine with one CPU that runs the program.
-fn start_guest(
-    env: &'static Env,
-    session: &Connection<Vm>,
-    memory: &AttachedRam,
-) -> Result<(), Error> {
+fn start_guest(env: &'static Env, session: &Connection<Vm>, memory: &AttachedRam) -> Result<(), Error> {
     session.bind(env.pd_cap())?;
     let outside = |_| Error::input("guest memory is too small");
     memory.memory().write(CODE, &PROGRAM).map_err(outside)?;
@@ -142,8 +124,7 @@ fn start_guest(
         rights: (MemRights::READ | MemRights::WRITE | MemRights::EXEC).bits(),
     };
     with_upgrades(session, || session.attach(memory.cap(), attachment))?;
-    let portals = selector::allocate_block(guest::COUNT as usize)
-        .ok_or_else(|| Error::input("no room for portals"))?;
+    let portals = selector::allocate_block(guest::COUNT as usize).ok_or_else(|| Error::input("no room for portals"))?;
     let handler = env.spawner().handler(0, STACK, |_| ExitHandler)?;
     for event in [guest::STARTUP, guest::NESTED_FAULT, guest::INVALID_STATE] {
         handler.create_portal(Sel(portals.0 + event), event, Mtd::empty())?;
@@ -161,10 +142,8 @@ fn construct(env: &'static Env) -> Result<(), Error> {
     let size = size.ok_or_else(|| Error::input("<config> without memory"))?;
     let memory = env.alloc_ram(size)?;
     // Below the component's own threads, which must get their turn to fault.
-    let session: Connection<Vm> = env.connect(&alloc::format!(
-        "priority={}",
-        abi::session::cpu::PRIORITY_LIMIT / 64
-    ))?;
+    let session: Connection<Vm> =
+        env.connect(&alloc::format!("priority={}", abi::session::cpu::PRIORITY_LIMIT / 64))?;
     start_guest(env, &session, &memory)?;
     let terminal = env.connect::<Terminal>("")?;
     let buffer = env.attach(&terminal.dataspace()?, MemRights::READ | MemRights::WRITE)?;
@@ -178,14 +157,7 @@ fn construct(env: &'static Env) -> Result<(), Error> {
         }
         let mut count = [0; 4];
         let counted = memory.memory().read(COUNTER, &mut count).is_ok() && count != [0; 4];
-        log!(
-            "{}",
-            if counted {
-                "the guest has counted"
-            } else {
-                "THE GUEST HAS NOT RUN"
-            }
-        );
+        log!("{}", if counted { "the guest has counted" } else { "THE GUEST HAS NOT RUN" });
         fault();
     })?;
     terminal.read_avail_sigh(handler.cap())?;

@@ -72,40 +72,19 @@ fn forged_selectors() -> bool {
     PROBED
         .map(Sel)
         .chain([Sel(Sel::COUNT), Sel::NONE])
-        .all(|sel| {
-            refused(syscall::sm_up(sel))
-                && refused(syscall::destroy(sel))
-                && refused(syscall::recall(sel))
-        })
+        .all(|sel| refused(syscall::sm_up(sel)) && refused(syscall::destroy(sel)) && refused(syscall::recall(sel)))
 }
 
 /// Tries to get more than was given: the own domain's capability permits neither domains nor quota nor its own end.
 fn escalate() -> bool {
     let pd = initial::PD;
     let all = u32::from(Perms::ALL.bits());
-    let widen = Delegate {
-        from: initial::OBJ,
-        to: initial::OBJ,
-        src: pd.0,
-        dst: PROBED.start,
-        count: 1,
-        rights: all,
-    };
+    let widen = Delegate { from: initial::OBJ, to: initial::OBJ, src: pd.0, dst: PROBED.start, count: 1, rights: all };
     // A copy has at most the original's permissions, whether or not copying is permitted.
     let _ = syscall::delegate(widen);
     [pd, Sel(PROBED.start)].into_iter().all(|pd| {
-        syscall::create_pd(CreatePd {
-            dst: Sel(PROBED.end),
-            parent: pd,
-            quota: 1,
-        })
-        .is_err()
-            && syscall::ctrl_pd(CtrlPd::Transfer {
-                to: pd,
-                from: pd,
-                pages: 1,
-            })
-            .is_err()
+        syscall::create_pd(CreatePd { dst: Sel(PROBED.end), parent: pd, quota: 1 }).is_err()
+            && syscall::ctrl_pd(CtrlPd::Transfer { to: pd, from: pd, pages: 1 }).is_err()
             && syscall::destroy(pd).is_err()
     })
 }
@@ -115,13 +94,7 @@ fn exhaust() -> bool {
     let mut made = 0;
     let status = loop {
         let dst = Sel(PROBED.start + made);
-        let create = CreateSm {
-            dst,
-            pd: initial::PD,
-            count: 0,
-            receiver: Sel::NONE,
-            id: 0,
-        };
+        let create = CreateSm { dst, pd: initial::PD, count: 0, receiver: Sel::NONE, id: 0 };
         match syscall::create_sm(create) {
             Ok(_) => made += 1,
             Err(status) => break status,
@@ -130,17 +103,12 @@ fn exhaust() -> bool {
     log!("{made} semaphores, then {status:?}");
     let again = semaphore::create(0);
     let all_gone = (0..made).all(|i| syscall::destroy(Sel(PROBED.start + i)).is_ok());
-    status == Status::OutOfMemory
-        && again == Err(Status::OutOfMemory)
-        && all_gone
-        && semaphore::create(0).is_ok()
+    status == Status::OutOfMemory && again == Err(Status::OutOfMemory) && all_gone && semaphore::create(0).is_ok()
 }
 
 fn construct(env: &'static Env) -> Result<(), Error> {
     let config = AttachedRom::open(env, "config")?.text();
-    let deed = config::read(&config, |config| {
-        config.attribute("deed").unwrap_or_default().to_string()
-    })?;
+    let deed = config::read(&config, |config| config.attribute("deed").unwrap_or_default().to_string())?;
     let refused = match deed.as_str() {
         "forged-selectors" => forged_selectors(),
         "escalate" => escalate(),
@@ -159,10 +127,7 @@ fn construct(env: &'static Env) -> Result<(), Error> {
             false
         }
     };
-    log!(
-        "{deed}: {}",
-        if refused { "refused" } else { "NOT REFUSED" }
-    );
+    log!("{deed}: {}", if refused { "refused" } else { "NOT REFUSED" });
     env.exit(i64::from(!refused));
     Ok(())
 }

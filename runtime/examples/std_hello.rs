@@ -21,10 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     exchange()?;
     destroy()?;
     sleep();
-    println!(
-        "a file: {}",
-        std::fs::read("/etc/passwd").map_or_else(|error| error.to_string(), |_| "there".into())
-    );
+    println!("a file: {}", std::fs::read("/etc/passwd").map_or_else(|error| error.to_string(), |_| "there".into()));
     Ok(())
 }
 
@@ -47,26 +44,19 @@ fn contend() -> std::io::Result<()> {
         }
         Ok::<_, std::io::Error>(())
     })?;
-    println!(
-        "{THREADS} threads counted to {}",
-        sum.lock().map_or(0, |sum| *sum)
-    );
+    println!("{THREADS} threads counted to {}", sum.lock().map_or(0, |sum| *sum));
     Ok(())
 }
 
 /// A channel, a condition variable, and a wait that nobody ends.
 fn exchange() -> Result<(), Box<dyn std::error::Error>> {
     let (sender, receiver) = mpsc::channel();
-    let producer = Builder::new()
-        .stack_size(STACK)
-        .spawn(move || (1..=3).try_for_each(|item| sender.send(item)))?;
+    let producer = Builder::new().stack_size(STACK).spawn(move || (1..=3).try_for_each(|item| sender.send(item)))?;
     println!("received {:?}", receiver.iter().collect::<Vec<u32>>());
     println!("joined: {}", producer.join().is_ok());
     let (lock, condition) = (Mutex::new(()), Condvar::new());
     let guard = lock.lock().map_err(|error| error.to_string())?;
-    let (_guard, wait) = condition
-        .wait_timeout(guard, Duration::from_millis(5))
-        .map_err(|error| error.to_string())?;
+    let (_guard, wait) = condition.wait_timeout(guard, Duration::from_millis(5)).map_err(|error| error.to_string())?;
     println!("timed out: {}", wait.timed_out());
     Ok(())
 }
@@ -87,15 +77,9 @@ thread_local! {
 
 /// Each thread has its own variable, which is destroyed with it.
 fn destroy() -> std::io::Result<()> {
-    let thread = Builder::new()
-        .stack_size(STACK)
-        .spawn(|| LOCAL.with(|local| local.0.set(local.0.get() + 2)))?;
+    let thread = Builder::new().stack_size(STACK).spawn(|| LOCAL.with(|local| local.0.set(local.0.get() + 2)))?;
     println!("joined: {}", thread.join().is_ok());
-    println!(
-        "destroyed {}, own {}",
-        DESTROYED.load(Ordering::Relaxed),
-        LOCAL.with(|local| local.0.get())
-    );
+    println!("destroyed {}, own {}", DESTROYED.load(Ordering::Relaxed), LOCAL.with(|local| local.0.get()));
     Ok(())
 }
 

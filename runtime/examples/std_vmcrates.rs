@@ -22,23 +22,12 @@ const KERNEL: &[u8] = b"the protected-mode code";
 fn construct(env: &'static Env) -> Result<(), Box<dyn Error>> {
     let memory = GuestRegionCollection::from_regions(vec![Region::new(MEMORY)])?;
     let loaded = load(&memory)?;
-    println!(
-        "kernel at {:#x}, ends at {:#x}",
-        loaded.kernel_load.0, loaded.kernel_end
-    );
+    println!("kernel at {:#x}, ends at {:#x}", loaded.kernel_load.0, loaded.kernel_end);
     let mut code = [0; KERNEL.len()];
     memory.read_slice(&mut code, loaded.kernel_load)?;
     println!("loaded: {}", code == KERNEL);
-    println!(
-        "written beyond the end: {}",
-        memory
-            .write_obj(0_u64, GuestAddress(MEMORY as u64 - 4))
-            .is_ok()
-    );
-    println!(
-        "shared memory of the environment: {}",
-        env.alloc_ram(1)?.memory().size()
-    );
+    println!("written beyond the end: {}", memory.write_obj(0_u64, GuestAddress(MEMORY as u64 - 4)).is_ok());
+    println!("shared memory of the environment: {}", env.alloc_ram(1)?.memory().size());
     env.exit(0);
     Ok(())
 }
@@ -85,11 +74,7 @@ impl GuestMemoryRegion for Region {
 
     fn bitmap(&self) {}
 
-    fn get_slice(
-        &self,
-        offset: MemoryRegionAddress,
-        count: usize,
-    ) -> Result<VolatileSlice<'_>, GuestMemoryError> {
+    fn get_slice(&self, offset: MemoryRegionAddress, count: usize) -> Result<VolatileSlice<'_>, GuestMemoryError> {
         Ok(self.0.subslice(offset.0 as usize, count)?)
     }
 }

@@ -19,10 +19,7 @@ pub type Cap<K> = Typed<K, Capability>;
 const WINDOW: u64 = 32;
 
 /// Every name by what it names.
-static NAMES: Mutex<Names> = Mutex::new(Names {
-    foreign: BTreeMap::new(),
-    own: BTreeMap::new(),
-});
+static NAMES: Mutex<Names> = Mutex::new(Names { foreign: BTreeMap::new(), own: BTreeMap::new() });
 
 #[derive(Debug)]
 struct Names {
@@ -87,19 +84,13 @@ impl Capability {
     /// A capability that is there from the start.
     #[must_use]
     pub(crate) fn initial(sel: Sel) -> Self {
-        Self(Arc::new(Name {
-            sel,
-            named: Named::Foreign(None),
-        }))
+        Self(Arc::new(Name { sel, named: Named::Foreign(None) }))
     }
 
     /// A semaphore made at `sel`, which the name takes over.
     #[must_use]
     pub(crate) fn semaphore(sel: Sel) -> Self {
-        Self(Arc::new(Name {
-            sel,
-            named: Named::Semaphore,
-        }))
+        Self(Arc::new(Name { sel, named: Named::Semaphore }))
     }
 
     /// A kernel object of this component's making at `sel`, which the name takes over: the selector is freed with
@@ -112,10 +103,7 @@ impl Capability {
     /// A portal of this component, made at `sel` with an id of its own. The name takes over the selector.
     #[must_use]
     pub fn own_portal(sel: Sel, id: u64) -> Self {
-        let name = Arc::new(Name {
-            sel,
-            named: Named::Own(id),
-        });
+        let name = Arc::new(Name { sel, named: Named::Own(id) });
         NAMES.lock().own.insert(id, Arc::downgrade(&name));
         Self(name)
     }
@@ -136,10 +124,7 @@ impl Capability {
             release(sel);
             return Self(known);
         }
-        let name = Arc::new(Name {
-            sel,
-            named: Named::Foreign(Some(identity)),
-        });
+        let name = Arc::new(Name { sel, named: Named::Foreign(Some(identity)) });
         names.foreign.insert(identity, Arc::downgrade(&name));
         Self(name)
     }
@@ -190,13 +175,7 @@ fn receive_item(index: usize) -> Option<ReceivedItem> {
             Received::New(sel) => sel,
         };
         let skipped = advance_window(utcb, sel)?;
-        Some((
-            ReceivedItem::New {
-                sel,
-                identity: item.identity,
-            },
-            Some(skipped),
-        ))
+        Some((ReceivedItem::New { sel, identity: item.identity }, Some(skipped)))
     })?;
     if let Some(skipped) = sel {
         skipped.for_each(|sel| selector::free(Sel(sel)));

@@ -14,13 +14,8 @@ pub type Node<'a, 'input> = roxmltree::Node<'a, 'input>;
 /// # Errors
 /// It is no XML.
 pub fn read<R>(text: &str, read: impl FnOnce(Node<'_, '_>) -> R) -> Result<R, Error> {
-    let text = if text.trim().is_empty() {
-        "<empty/>"
-    } else {
-        text
-    };
-    let document = roxmltree::Document::parse(text)
-        .map_err(|error| Error::Input(format!("configuration: {error}")))?;
+    let text = if text.trim().is_empty() { "<empty/>" } else { text };
+    let document = roxmltree::Document::parse(text).map_err(|error| Error::Input(format!("configuration: {error}")))?;
     Ok(read(document.root_element()))
 }
 
@@ -57,20 +52,12 @@ pub fn policy<'a, 'input>(config: Node<'a, 'input>, label: &str) -> Option<Node<
             best = Some((fit, node));
         }
     }
-    best.map(|(_, node)| node).or_else(|| {
-        config
-            .children()
-            .find(|node| node.has_tag_name("default-policy"))
-    })
+    best.map(|(_, node)| node).or_else(|| config.children().find(|node| node.has_tag_name("default-policy")))
 }
 
 fn fit(node: Node<'_, '_>, label: &str) -> Option<Fit> {
     let attribute = |name| node.attribute(name).map(str::trim);
-    let (exact, prefix, suffix) = (
-        attribute("label"),
-        attribute("label_prefix"),
-        attribute("label_suffix"),
-    );
+    let (exact, prefix, suffix) = (attribute("label"), attribute("label_prefix"), attribute("label_suffix"));
     if exact.is_none() && prefix.is_none() && suffix.is_none() {
         return None;
     }
@@ -84,10 +71,7 @@ fn fit(node: Node<'_, '_>, label: &str) -> Option<Fit> {
         return Some((usize::MAX, usize::MAX));
     }
     // A prefix, even an empty one, beats any suffix.
-    Some((
-        prefix.map_or(0, |prefix| prefix.len() + 1),
-        suffix.map_or(0, str::len),
-    ))
+    Some((prefix.map_or(0, |prefix| prefix.len() + 1), suffix.map_or(0, str::len)))
 }
 
 #[cfg(test)]

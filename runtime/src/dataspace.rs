@@ -25,10 +25,7 @@ impl Ram {
     /// # Errors
     /// The account cannot pay.
     pub fn allocate(pd: &Client<Pd>, size: u64) -> Result<Self, Error<AllocError>> {
-        Ok(Self {
-            dataspace: pd.alloc_ram(size)?,
-            pd: pd.clone(),
-        })
+        Ok(Self { dataspace: pd.alloc_ram(size)?, pd: pd.clone() })
     }
 
     /// The dataspace, to be given to others.
@@ -63,13 +60,8 @@ impl Attached {
         rights: MemRights,
     ) -> Result<Self, Error<AttachError>> {
         // The size is core's answer, whatever the origin of the dataspace.
-        let size = rpc::client(dataspace)
-            .size()
-            .map_err(|_| Error::Server(AttachError::InvalidDataspace))?;
-        let attachment = Attachment {
-            size,
-            ..Attachment::anywhere(rights)
-        };
+        let size = rpc::client(dataspace).size().map_err(|_| Error::Server(AttachError::InvalidDataspace))?;
+        let attachment = Attachment { size, ..Attachment::anywhere(rights) };
         Self::attach_part(address_space, dataspace, attachment)
     }
 
@@ -81,10 +73,7 @@ impl Attached {
     ) -> Result<Self, Error<AttachError>> {
         let address = address_space.attach(dataspace, attachment)?;
         let memory = SharedMemory::attached(address, attachment.size);
-        Ok(Self {
-            memory,
-            address_space: address_space.clone(),
-        })
+        Ok(Self { memory, address_space: address_space.clone() })
     }
 
     /// The memory.
@@ -98,10 +87,7 @@ impl Attached {
     /// # Errors
     /// The range leaves the dataspace.
     pub fn copy(&self, offset: usize, length: usize) -> Result<Vec<u8>, OutOfRange> {
-        if offset
-            .checked_add(length)
-            .is_none_or(|end| end > self.memory.size())
-        {
+        if offset.checked_add(length).is_none_or(|end| end > self.memory.size()) {
             return Err(OutOfRange);
         }
         let mut bytes = alloc::vec![0; length];

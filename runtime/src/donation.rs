@@ -28,10 +28,7 @@ pub(crate) enum Next {
 impl Donation {
     /// What the caller gives, but not less than the interface's minimum.
     pub(crate) fn new(given: Quota, least: Quota) -> Self {
-        let quota = Quota {
-            ram: given.ram.max(least.ram),
-            caps: given.caps.max(least.caps),
-        };
+        let quota = Quota { ram: given.ram.max(least.ram), caps: given.caps.max(least.caps) };
         Self { quota, steps: 0 }
     }
 
@@ -46,14 +43,8 @@ impl Donation {
         match reason {
             SessionError::InsufficientRam => self.raise(Quota { caps: 0, ..STEP }),
             SessionError::InsufficientCaps => self.raise(Quota { ram: 0, ..STEP }),
-            SessionError::OutOfRam => Next::Ask(Quota {
-                caps: 0,
-                ..self.quota
-            }),
-            SessionError::OutOfCaps => Next::Ask(Quota {
-                ram: 0,
-                ..self.quota
-            }),
+            SessionError::OutOfRam => Next::Ask(Quota { caps: 0, ..self.quota }),
+            SessionError::OutOfCaps => Next::Ask(Quota { ram: 0, ..self.quota }),
             SessionError::Denied | SessionError::StillPending => Next::GiveUp,
         }
     }
@@ -86,48 +77,24 @@ mod tests {
     fn a_server_that_wants_more_gets_more_of_that() {
         let mut donation = donation();
         assert_eq!(donation.refused(SessionError::InsufficientRam), Next::Retry);
-        assert_eq!(
-            donation.refused(SessionError::InsufficientCaps),
-            Next::Retry
-        );
-        assert_eq!(
-            donation.quota(),
-            Quota {
-                ram: 8192 + STEP.ram,
-                caps: 9 + STEP.caps
-            }
-        );
+        assert_eq!(donation.refused(SessionError::InsufficientCaps), Next::Retry);
+        assert_eq!(donation.quota(), Quota { ram: 8192 + STEP.ram, caps: 9 + STEP.caps });
     }
 
     #[test]
     fn a_greedy_server_is_given_up() {
-        let mut donation = Donation::new(
-            Quota {
-                ram: u64::MAX,
-                caps: 0,
-            },
-            Quota::default(),
-        );
+        let mut donation = Donation::new(Quota { ram: u64::MAX, caps: 0 }, Quota::default());
         for _ in 0..MAX_STEPS {
             assert_eq!(donation.refused(SessionError::InsufficientRam), Next::Retry);
         }
-        assert_eq!(
-            donation.refused(SessionError::InsufficientRam),
-            Next::GiveUp
-        );
+        assert_eq!(donation.refused(SessionError::InsufficientRam), Next::GiveUp);
     }
 
     #[test]
     fn the_own_account_is_the_parents_business_and_denial_is_final() {
         let mut donation = donation();
-        assert_eq!(
-            donation.refused(SessionError::OutOfRam),
-            Next::Ask(Quota { ram: 8192, caps: 0 })
-        );
-        assert_eq!(
-            donation.refused(SessionError::OutOfCaps),
-            Next::Ask(Quota { ram: 0, caps: 9 })
-        );
+        assert_eq!(donation.refused(SessionError::OutOfRam), Next::Ask(Quota { ram: 8192, caps: 0 }));
+        assert_eq!(donation.refused(SessionError::OutOfCaps), Next::Ask(Quota { ram: 0, caps: 9 }));
         assert_eq!(donation.refused(SessionError::Denied), Next::GiveUp);
         assert_eq!(donation, self::donation());
     }

@@ -39,21 +39,14 @@ struct Inner {
 
 impl core::fmt::Debug for Entrypoint {
     fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        out.debug_struct("Entrypoint")
-            .field("ec", &self.0.ec)
-            .finish_non_exhaustive()
+        out.debug_struct("Entrypoint").field("ec", &self.0.ec).finish_non_exhaustive()
     }
 }
 
 impl Entrypoint {
     /// The entrypoint of the running context `ec`, to be its handler. A thread must run [`SignalReceiver::forward`].
     pub(crate) fn new(ec: LocalEc, receiver: SignalReceiver) -> Self {
-        Self(Rc::new(Inner {
-            ec,
-            receiver,
-            objects: Objects::new(),
-            signals: RefCell::default(),
-        }))
+        Self(Rc::new(Inner { ec, receiver, objects: Objects::new(), signals: RefCell::default() }))
     }
 
     /// Makes a server object reachable. Clients get [`Managed::cap`].
@@ -69,11 +62,7 @@ impl Entrypoint {
         match self.0.objects.insert::<I, S>(&self.0.ec, sel, server) {
             Ok(id) => {
                 let cap = Cap::new(Capability::own_portal(sel, id.raw()));
-                Ok(Managed {
-                    entrypoint: self.clone(),
-                    id,
-                    cap,
-                })
+                Ok(Managed { entrypoint: self.clone(), id, cap })
             }
             Err(status) => {
                 selector::free(sel);
@@ -85,11 +74,7 @@ impl Entrypoint {
     /// The server object behind a capability, if it is one of this entrypoint and of this type.
     #[must_use]
     pub fn resolve<S: 'static>(&self, cap: &Capability) -> Option<Rc<RefCell<S>>> {
-        self.0
-            .objects
-            .get(object_id(cap.own_id()?)?)?
-            .downcast()
-            .ok()
+        self.0.objects.get(object_id(cap.own_id()?)?)?.downcast().ok()
     }
 
     /// Calls `handler` for signals to [`SignalHandler::cap`], with the number of signals since the last time. Several
@@ -97,23 +82,12 @@ impl Entrypoint {
     ///
     /// # Errors
     /// The account cannot pay for the semaphore.
-    pub fn signal_handler(
-        &self,
-        handler: impl FnMut(u64) + 'static,
-    ) -> Result<SignalHandler, Status> {
-        let id = self
-            .0
-            .signals
-            .borrow_mut()
-            .insert(Rc::new(RefCell::new(handler)));
+    pub fn signal_handler(&self, handler: impl FnMut(u64) + 'static) -> Result<SignalHandler, Status> {
+        let id = self.0.signals.borrow_mut().insert(Rc::new(RefCell::new(handler)));
         match semaphore::create_member(0, self.0.receiver.semaphore, id) {
             Ok(sel) => {
                 let cap = Cap::new(Capability::made(sel));
-                Ok(SignalHandler {
-                    entrypoint: self.clone(),
-                    id,
-                    cap,
-                })
+                Ok(SignalHandler { entrypoint: self.clone(), id, cap })
             }
             Err(status) => {
                 let _handler: Option<SignalFn> = self.0.signals.borrow_mut().remove(id);
@@ -157,9 +131,7 @@ impl SignalReceiver {
     /// # Errors
     /// The account cannot pay for the semaphore.
     pub(crate) fn create() -> Result<Self, Status> {
-        Ok(Self {
-            semaphore: semaphore::create(0)?,
-        })
+        Ok(Self { semaphore: semaphore::create(0)? })
     }
 
     /// Waits for signals and has the entrypoint on `ec` handle each, for ever.
@@ -170,18 +142,8 @@ impl SignalReceiver {
         let portal = selector::allocate().ok_or(Status::OutOfMemory)?;
         ec.create_portal(portal, SIGNAL_PORTAL, Mtd::empty())?;
         loop {
-            let member = syscall::sm_down(SmDown {
-                sm: self.semaphore,
-                zero: false,
-                deadline: SmDown::FOREVER,
-            })?;
-            syscall::call(
-                portal,
-                Message {
-                    tag: Tag::default(),
-                    words: [member.rdx, member.r8, 0, 0],
-                },
-            )?;
+            let member = syscall::sm_down(SmDown { sm: self.semaphore, zero: false, deadline: SmDown::FOREVER })?;
+            syscall::call(portal, Message { tag: Tag::default(), words: [member.rdx, member.r8, 0, 0] })?;
         }
     }
 }

@@ -78,15 +78,7 @@ impl InitialSessions {
         let platform = pd.platform()?;
         tsc::set_hz(platform.tsc_hz);
         let cpu = rpc::client::<Cpu>(&session_cap(&parent, session_id::CPU)?.cast());
-        Ok(Self {
-            parent,
-            pd,
-            pd_cap,
-            cpu,
-            log,
-            address_space,
-            platform,
-        })
+        Ok(Self { parent, pd, pd_cap, cpu, log, address_space, platform })
     }
 
     /// CPU of the first thread.
@@ -106,22 +98,9 @@ fn session_cap(parent: &Client<Parent>, id: u64) -> Result<Cap<AnyObject>, Error
 
 impl Env {
     /// The environment of the component, for ever.
-    pub(crate) fn create(
-        sessions: InitialSessions,
-        entrypoint: Entrypoint,
-    ) -> Result<&'static Self, Error> {
-        let InitialSessions {
-            parent,
-            pd,
-            pd_cap,
-            cpu,
-            log,
-            address_space,
-            platform,
-        } = sessions;
-        let semaphore = || -> Result<Cap<Signal>, Error> {
-            Ok(Cap::new(Capability::made(semaphore::create(0)?)))
-        };
+    pub(crate) fn create(sessions: InitialSessions, entrypoint: Entrypoint) -> Result<&'static Self, Error> {
+        let InitialSessions { parent, pd, pd_cap, cpu, log, address_space, platform } = sessions;
+        let semaphore = || -> Result<Cap<Signal>, Error> { Ok(Cap::new(Capability::made(semaphore::create(0)?))) };
         let (operation_done, resources_available) = (semaphore()?, semaphore()?);
         parent.session_sigh(&operation_done)?;
         parent.resource_avail_sigh(&resources_available)?;
@@ -225,11 +204,7 @@ impl Env {
     ///
     /// # Errors
     /// The account cannot pay, or there is no such CPU.
-    pub fn spawn(
-        &self,
-        options: ThreadOptions<'_>,
-        body: impl FnOnce() + Send + 'static,
-    ) -> Result<Thread, Error> {
+    pub fn spawn(&self, options: ThreadOptions<'_>, body: impl FnOnce() + Send + 'static) -> Result<Thread, Error> {
         self.spawner().spawn(options, body)
     }
 
@@ -246,31 +221,12 @@ impl Env {
     ///
     /// # Errors
     /// See [`SessionError`].
-    pub fn connect_label<I: Interface>(
-        &'static self,
-        label: &str,
-        args: &str,
-    ) -> Result<Connection<I>, Error> {
-        let labelled = Args(args)
-            .with(args::LABEL, label)
-            .map_err(|_| Error::input("session arguments too long"))?;
+    pub fn connect_label<I: Interface>(&'static self, label: &str, args: &str) -> Result<Connection<I>, Error> {
+        let labelled = Args(args).with(args::LABEL, label).map_err(|_| Error::input("session arguments too long"))?;
         let id = self.new_session_id();
-        let cap = self.open_session(
-            id,
-            I::NAME,
-            Args(&labelled),
-            Quota {
-                ram: I::RAM_QUOTA,
-                caps: I::CAP_QUOTA,
-            },
-        )?;
+        let cap = self.open_session(id, I::NAME, Args(&labelled), Quota { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA })?;
         let cap = cap.cast();
-        Ok(Connection {
-            client: rpc::client(&cap),
-            cap,
-            id,
-            env: self,
-        })
+        Ok(Connection { client: rpc::client(&cap), cap, id, env: self })
     }
 
     /// A session id that was not used before.
@@ -298,9 +254,7 @@ impl Env {
     ) -> Result<Cap<AnyObject>, Error> {
         let mut donation = Donation::new(args.quota(), least);
         loop {
-            let text = args
-                .with_quota(donation.quota())
-                .map_err(|_| Error::input("session arguments too long"))?;
+            let text = args.with_quota(donation.quota()).map_err(|_| Error::input("session arguments too long"))?;
             let reason = match self.request(id, service, &text) {
                 Ok(cap) => return Ok(cap),
                 Err(CallError::Server(reason)) => reason,
@@ -315,16 +269,8 @@ impl Env {
     }
 
     /// One attempt, waited for.
-    fn request(
-        &self,
-        id: u64,
-        service: &str,
-        args: &str,
-    ) -> Result<Cap<AnyObject>, CallError<SessionError>> {
-        if let Some(cap) = self
-            .parent
-            .session(id, service, args, Affinity::default())?
-        {
+    fn request(&self, id: u64, service: &str, args: &str) -> Result<Cap<AnyObject>, CallError<SessionError>> {
+        if let Some(cap) = self.parent.session(id, service, args, Affinity::default())? {
             return Ok(cap);
         }
         self.waiting(|| match self.parent.session_cap(id) {
@@ -387,11 +333,10 @@ impl<I: Interface> Connection<I> {
     pub fn upgrade(&self, quota: Quota) -> Result<(), Error> {
         if self.env.parent.upgrade(self.id, quota)? == Progress::Pending {
             // `session_cap` says "still pending" until the upgrade is done.
-            self.env
-                .waiting(|| match self.env.parent.session_cap(self.id) {
-                    Err(CallError::Server(SessionError::StillPending)) => None,
-                    result => Some(result),
-                })?;
+            self.env.waiting(|| match self.env.parent.session_cap(self.id) {
+                Err(CallError::Server(SessionError::StillPending)) => None,
+                result => Some(result),
+            })?;
         }
         Ok(())
     }

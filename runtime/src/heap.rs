@@ -28,8 +28,7 @@ fn grow(size: usize) -> Option<FreshMemory> {
     let size = (size as u64).checked_next_multiple_of(PAGE_SIZE)?;
     utcb::preserved(|| {
         let pd = pd::Client::from(Unnamed(Sel(PD.load(Ordering::Relaxed))));
-        let address_space =
-            region_map::Client::from(Unnamed(Sel(ADDRESS_SPACE.load(Ordering::Relaxed))));
+        let address_space = region_map::Client::from(Unnamed(Sel(ADDRESS_SPACE.load(Ordering::Relaxed))));
         let dataspace = pd.alloc_ram(size).ok()?;
         let rights = MemRights::READ.union(MemRights::WRITE);
         let attached = address_space.attach(&dataspace, Attachment::anywhere(rights));

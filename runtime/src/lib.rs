@@ -50,12 +50,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(
     test,
-    allow(
-        clippy::unwrap_used,
-        clippy::panic,
-        missing_docs,
-        reason = "tests state their expectations tersely"
-    )
+    allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests state their expectations tersely")
 )]
 
 extern crate alloc;

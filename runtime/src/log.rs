@@ -36,10 +36,7 @@ pub(crate) fn use_session(log: Sel) {
 /// Logs a line: what [`log!`](crate::log!) does.
 pub fn print(arguments: fmt::Arguments<'_>) {
     let sink = *SINK.lock();
-    let mut line = Lines {
-        sink,
-        line: Text::new(),
-    };
+    let mut line = Lines { sink, line: Text::new() };
     // A `Display` implementation that fails leaves an incomplete line.
     let _incomplete = line.write_fmt(arguments);
     line.flush();
@@ -106,10 +103,7 @@ mod tests {
 
     fn lines(text: &str) -> Vec<String> {
         let lines = RefCell::new(Vec::new());
-        let mut writer = Lines {
-            sink: |line: &str| lines.borrow_mut().push(String::from(line)),
-            line: Text::new(),
-        };
+        let mut writer = Lines { sink: |line: &str| lines.borrow_mut().push(String::from(line)), line: Text::new() };
         writer.write_str(text).unwrap();
         writer.flush();
         lines.into_inner()

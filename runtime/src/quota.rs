@@ -22,10 +22,7 @@ impl Guard {
     /// An unused donation.
     #[must_use]
     pub const fn new(limit: Quota) -> Self {
-        Self {
-            limit,
-            used: Quota { ram: 0, caps: 0 },
-        }
+        Self { limit, used: Quota { ram: 0, caps: 0 } }
     }
 
     /// Takes from it.
@@ -40,10 +37,7 @@ impl Guard {
         if amount.caps > available.caps {
             return Err(Exceeded::Caps);
         }
-        self.used = Quota {
-            ram: self.used.ram + amount.ram,
-            caps: self.used.caps + amount.caps,
-        };
+        self.used = Quota { ram: self.used.ram + amount.ram, caps: self.used.caps + amount.caps };
         Ok(())
     }
 
@@ -62,10 +56,7 @@ impl Guard {
     /// What is left.
     #[must_use]
     pub const fn available(&self) -> Quota {
-        Quota {
-            ram: self.limit.ram - self.used.ram,
-            caps: self.limit.caps - self.used.caps,
-        }
+        Quota { ram: self.limit.ram - self.used.ram, caps: self.limit.caps - self.used.caps }
     }
 }
 

@@ -27,10 +27,7 @@ impl<T> Registry<T> {
     /// An empty registry.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            places: Vec::new(),
-            free: Vec::new(),
-        }
+        Self { places: Vec::new(), free: Vec::new() }
     }
 
     /// Adds an object and returns its number.
@@ -41,10 +38,7 @@ impl<T> Registry<T> {
                 return u64::from(place.generation) << INDEX_BITS | index as u64;
             }
         }
-        self.places.push(Place {
-            generation: 0,
-            content: Some(content),
-        });
+        self.places.push(Place { generation: 0, content: Some(content) });
         (self.places.len() - 1) as u64
     }
 
@@ -75,9 +69,7 @@ impl<T> Registry<T> {
 
     /// All objects.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places
-            .iter()
-            .filter_map(|place| place.content.as_ref())
+        self.places.iter().filter_map(|place| place.content.as_ref())
     }
 }
 

@@ -63,11 +63,7 @@ pub fn parse(xml: &str) -> Vec<Request> {
     let Ok(document) = roxmltree::Document::parse(xml) else {
         return Vec::new();
     };
-    let mut requests: Vec<_> = document
-        .root_element()
-        .children()
-        .filter_map(parse_node)
-        .collect();
+    let mut requests: Vec<_> = document.root_element().children().filter_map(parse_node).collect();
     requests.sort_by_key(Request::rank);
     requests
 }
@@ -77,27 +73,14 @@ fn parse_node(node: Node<'_, '_>) -> Option<Request> {
     match node.tag_name().name() {
         "create" => {
             let child = |name| node.children().find(|child| child.has_tag_name(name));
-            let args = child("args")
-                .and_then(|args| args.text())
-                .unwrap_or_default();
+            let args = child("args").and_then(|args| args.text()).unwrap_or_default();
             let affinity = child("affinity").map(parse_affinity).unwrap_or_default();
             let service = node.attribute("service")?;
-            Some(Request::Create {
-                id: id?,
-                service: service.into(),
-                args: args.trim().into(),
-                affinity,
-            })
+            Some(Request::Create { id: id?, service: service.into(), args: args.trim().into(), affinity })
         }
         "upgrade" => {
             let amount = |name| number(node, name).unwrap_or_default();
-            Some(Request::Upgrade {
-                id: id?,
-                quota: Quota {
-                    ram: amount("ram_quota"),
-                    caps: amount("cap_quota"),
-                },
-            })
+            Some(Request::Upgrade { id: id?, quota: Quota { ram: amount("ram_quota"), caps: amount("cap_quota") } })
         }
         "close" => Some(Request::Close { id: id? }),
         _ => None,
@@ -105,11 +88,7 @@ fn parse_node(node: Node<'_, '_>) -> Option<Request> {
 }
 
 fn parse_affinity(node: Node<'_, '_>) -> Affinity {
-    let value = |name| {
-        number(node, name)
-            .and_then(|value| u16::try_from(value).ok())
-            .unwrap_or_default()
-    };
+    let value = |name| number(node, name).and_then(|value| u16::try_from(value).ok()).unwrap_or_default();
     Affinity {
         space_width: value("space_width"),
         space_height: value("space_height"),
@@ -135,19 +114,10 @@ pub fn write<'a>(requests: impl IntoIterator<Item = &'a Request>) -> String {
 fn write_node(xml: &mut String, request: &Request) -> core::fmt::Result {
     match request {
         Request::Upgrade { id, quota } => {
-            writeln!(
-                xml,
-                r#"  <upgrade id="{id}" ram_quota="{}" cap_quota="{}"/>"#,
-                quota.ram, quota.caps
-            )
+            writeln!(xml, r#"  <upgrade id="{id}" ram_quota="{}" cap_quota="{}"/>"#, quota.ram, quota.caps)
         }
         Request::Close { id } => writeln!(xml, r#"  <close id="{id}"/>"#),
-        Request::Create {
-            id,
-            service,
-            args,
-            affinity: a,
-        } => {
+        Request::Create { id, service, args, affinity: a } => {
             write!(xml, r#"  <create id="{id}" service=""#)?;
             escape(xml, service)?;
             write!(xml, r#""><args>"#)?;
@@ -189,30 +159,13 @@ mod tests {
     fn request() -> impl Strategy<Value = Request> {
         let id = any::<u64>();
         prop_oneof![
-            (id, any::<u64>(), any::<u64>()).prop_map(|(id, ram, caps)| Request::Upgrade {
-                id,
-                quota: Quota { ram, caps }
-            }),
+            (id, any::<u64>(), any::<u64>())
+                .prop_map(|(id, ram, caps)| Request::Upgrade { id, quota: Quota { ram, caps } }),
             id.prop_map(|id| Request::Close { id }),
-            (
-                id,
-                "[A-Za-z_<&\"]{1,20}",
-                "[a-z<>&\"= ,0-9]{0,40}",
-                any::<u16>()
-            )
-                .prop_map(|(id, service, args, x)| {
-                    let affinity = Affinity {
-                        x,
-                        width: 1,
-                        ..Affinity::default()
-                    };
-                    Request::Create {
-                        id,
-                        service,
-                        args: args.trim().into(),
-                        affinity,
-                    }
-                }),
+            (id, "[A-Za-z_<&\"]{1,20}", "[a-z<>&\"= ,0-9]{0,40}", any::<u16>()).prop_map(|(id, service, args, x)| {
+                let affinity = Affinity { x, width: 1, ..Affinity::default() };
+                Request::Create { id, service, args: args.trim().into(), affinity }
+            }),
         ]
     }
 

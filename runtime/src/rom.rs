@@ -36,11 +36,7 @@ impl AttachedRom {
     /// There is no session.
     pub fn open(env: &'static Env, name: &str) -> Result<Self, Error> {
         let session = env.connect_label::<Rom>(name, "")?;
-        let mut rom = Self {
-            content: None,
-            session,
-            env,
-        };
+        let mut rom = Self { content: None, session, env };
         rom.renew()?;
         Ok(rom)
     }
@@ -82,9 +78,7 @@ impl AttachedRom {
         let Some(attached) = self.attached() else {
             return Vec::new();
         };
-        attached
-            .copy(0, attached.memory().size())
-            .unwrap_or_default()
+        attached.copy(0, attached.memory().size()).unwrap_or_default()
     }
 
     /// The content as text, up to the first zero; empty if it is not UTF-8.
@@ -102,20 +96,14 @@ impl AttachedRom {
             Err(error) => return Err(error.into()),
         };
         let attached = self.env.attach(&dataspace, MemRights::READ)?;
-        self.content = Some(Content {
-            attached,
-            dataspace,
-        });
+        self.content = Some(Content { attached, dataspace });
         Ok(())
     }
 }
 
 /// Text is padded with zeros.
 fn text_of(mut bytes: Vec<u8>) -> String {
-    let length = bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(bytes.len());
+    let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     bytes.truncate(length);
     String::from_utf8(bytes).unwrap_or_default()
 }

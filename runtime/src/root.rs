@@ -73,11 +73,7 @@ pub trait Service<I>: 'static {
 
 /// A service, whatever its interface.
 trait AnyService {
-    fn create(
-        &self,
-        entrypoint: &Entrypoint,
-        request: NewSession<'_>,
-    ) -> Result<Box<dyn OpenSession>, Refused>;
+    fn create(&self, entrypoint: &Entrypoint, request: NewSession<'_>) -> Result<Box<dyn OpenSession>, Refused>;
 }
 
 /// A session, whatever its interface.
@@ -108,19 +104,11 @@ where
     I: ServedBy<S::Session, OwnUtcb>,
     S: Service<I>,
 {
-    fn create(
-        &self,
-        entrypoint: &Entrypoint,
-        mut request: NewSession<'_>,
-    ) -> Result<Box<dyn OpenSession>, Refused> {
+    fn create(&self, entrypoint: &Entrypoint, mut request: NewSession<'_>) -> Result<Box<dyn OpenSession>, Refused> {
         request.guard = guard::<I>(request.args.quota())?;
         let session = self.service.borrow_mut().create(&request)?;
         match entrypoint.manage::<I, _>(Rc::clone(&session)) {
-            Ok(managed) => Ok(Box::new(Open {
-                managed,
-                session,
-                service: Rc::clone(&self.service),
-            })),
+            Ok(managed) => Ok(Box::new(Open { managed, session, service: Rc::clone(&self.service) })),
             Err(_) => {
                 self.service.borrow_mut().close(session);
                 Err(Refused::InsufficientCaps)
@@ -139,11 +127,7 @@ impl<I: Interface, S: Service<I>> OpenSession for Open<I, S> {
     }
 
     fn close(self: Box<Self>) {
-        let Self {
-            managed,
-            session,
-            service,
-        } = *self;
+        let Self { managed, session, service } = *self;
         drop(managed);
         service.borrow_mut().close(session);
     }
@@ -158,9 +142,7 @@ fn guard<I: Interface>(donated: Quota) -> Result<Guard, Refused> {
         return Err(Refused::InsufficientRam);
     }
     let mut guard = Guard::new(donated);
-    guard
-        .withdraw(OWN_COST)
-        .map_err(|_| Refused::InsufficientCaps)?;
+    guard.withdraw(OWN_COST).map_err(|_| Refused::InsufficientCaps)?;
     Ok(guard)
 }
 
@@ -192,23 +174,15 @@ impl Env {
     {
         if self.root().borrow().is_none() {
             let rom = AttachedRom::open(self, REQUESTS)?;
-            let signal = self
-                .entrypoint()
-                .signal_handler(|_| self.handle_requests())?;
+            let signal = self.entrypoint().signal_handler(|_| self.handle_requests())?;
             rom.sigh(signal.cap())?;
-            let root = Root {
-                rom,
-                services: BTreeMap::new(),
-                sessions: BTreeMap::new(),
-                _signal: signal,
-            };
+            let root = Root { rom, services: BTreeMap::new(), sessions: BTreeMap::new(), _signal: signal };
             *self.root().borrow_mut() = Some(root);
         }
         if let Some(root) = self.root().borrow_mut().as_mut() {
             let interface = core::marker::PhantomData::<fn() -> I>;
             let service = Rc::new(RefCell::new(service));
-            root.services
-                .insert(I::NAME, Box::new(Announced { service, interface }));
+            root.services.insert(I::NAME, Box::new(Announced { service, interface }));
         }
         self.parent().announce(I::NAME)?;
         // Requests may have been waiting for the announcement.
@@ -248,12 +222,7 @@ impl Env {
                 }
                 parent.session_response(id, Response::Closed)
             }
-            Request::Create {
-                id,
-                service,
-                args,
-                affinity,
-            } => {
+            Request::Create { id, service, args, affinity } => {
                 // The node stays until the parent has digested the answer.
                 if root.sessions.contains_key(&id) {
                     return;
@@ -261,11 +230,7 @@ impl Env {
                 let Some(service) = root.services.get(service.as_str()) else {
                     return;
                 };
-                let new = NewSession {
-                    args: Args(&args),
-                    affinity,
-                    guard: Guard::default(),
-                };
+                let new = NewSession { args: Args(&args), affinity, guard: Guard::default() };
                 match service.create(self.entrypoint(), new) {
                     Ok(session) => {
                         let cap = session.cap();
@@ -286,31 +251,10 @@ mod tests {
 
     #[test]
     fn a_donation_below_the_interface_is_refused() {
-        let enough = Quota {
-            ram: Timer::RAM_QUOTA,
-            caps: Timer::CAP_QUOTA,
-        };
-        assert_eq!(
-            guard::<Timer>(Quota {
-                caps: enough.caps - 1,
-                ..enough
-            }),
-            Err(Refused::InsufficientCaps)
-        );
-        assert_eq!(
-            guard::<Timer>(Quota {
-                ram: enough.ram - 1,
-                ..enough
-            }),
-            Err(Refused::InsufficientRam)
-        );
+        let enough = Quota { ram: Timer::RAM_QUOTA, caps: Timer::CAP_QUOTA };
+        assert_eq!(guard::<Timer>(Quota { caps: enough.caps - 1, ..enough }), Err(Refused::InsufficientCaps));
+        assert_eq!(guard::<Timer>(Quota { ram: enough.ram - 1, ..enough }), Err(Refused::InsufficientRam));
         let guard = guard::<Timer>(enough).unwrap();
-        assert_eq!(
-            guard.available(),
-            Quota {
-                caps: enough.caps - 1,
-                ..enough
-            }
-        );
+        assert_eq!(guard.available(), Quota { caps: enough.caps - 1, ..enough });
     }
 }

@@ -9,8 +9,7 @@ const WORD_BITS: usize = u64::BITS as usize;
 const WORDS: usize = Sel::COUNT as usize / WORD_BITS;
 
 /// The selectors of this component.
-static SELECTORS: PausingMutex<Selectors<WORDS>> =
-    PausingMutex::new(Selectors::new(initial::FREE.0 as usize));
+static SELECTORS: PausingMutex<Selectors<WORDS>> = PausingMutex::new(Selectors::new(initial::FREE.0 as usize));
 
 /// Takes a free selector; `None` if the object space is full.
 #[must_use]
@@ -47,29 +46,18 @@ impl<const WORDS: usize> Selectors<WORDS> {
             used[index / WORD_BITS] |= 1 << (index % WORD_BITS);
             index += 1;
         }
-        Self {
-            used,
-            first_with_room: 0,
-        }
+        Self { used, first_with_room: 0 }
     }
 
     /// Takes `count` consecutive ones, aligned to the next power of two. `None` if there are none, and for 0.
     pub fn allocate(&mut self, count: usize) -> Option<Sel> {
         let align = count.checked_next_power_of_two().filter(|_| count > 0)?;
-        while self
-            .used
-            .get(self.first_with_room)
-            .is_some_and(|word| *word == u64::MAX)
-        {
+        while self.used.get(self.first_with_room).is_some_and(|word| *word == u64::MAX) {
             self.first_with_room += 1;
         }
         let first = (self.first_with_room * WORD_BITS).next_multiple_of(align);
         // A block with less alignment than a word may begin inside the first word with room.
-        let first = if align < WORD_BITS {
-            self.first_with_room * WORD_BITS
-        } else {
-            first
-        };
+        let first = if align < WORD_BITS { self.first_with_room * WORD_BITS } else { first };
         let mut candidate = first;
         while candidate + count <= WORDS * WORD_BITS {
             if (candidate..candidate + count).all(|sel| !self.is_used(sel)) {
@@ -83,10 +71,7 @@ impl<const WORDS: usize> Selectors<WORDS> {
 
     /// Gives one back. Unknown ones are ignored.
     pub fn free(&mut self, sel: Sel) {
-        let Some(index) = usize::try_from(sel.0)
-            .ok()
-            .filter(|index| *index < WORDS * WORD_BITS)
-        else {
+        let Some(index) = usize::try_from(sel.0).ok().filter(|index| *index < WORDS * WORD_BITS) else {
             return;
         };
         self.set(index, false);
@@ -94,9 +79,7 @@ impl<const WORDS: usize> Selectors<WORDS> {
     }
 
     fn is_used(&self, index: usize) -> bool {
-        self.used
-            .get(index / WORD_BITS)
-            .is_none_or(|word| word >> (index % WORD_BITS) & 1 != 0)
+        self.used.get(index / WORD_BITS).is_none_or(|word| word >> (index % WORD_BITS) & 1 != 0)
     }
 
     fn set(&mut self, index: usize, used: bool) {

@@ -27,13 +27,7 @@ pub fn create(count: u64) -> Result<Sel, Status> {
 /// As [`create`].
 pub fn create_member(count: u64, receiver: Sel, id: u64) -> Result<Sel, Status> {
     let dst = selector::allocate().ok_or(Status::OutOfMemory)?;
-    let create = CreateSm {
-        dst,
-        pd: initial::PD,
-        count,
-        receiver,
-        id,
-    };
+    let create = CreateSm { dst, pd: initial::PD, count, receiver, id };
     match syscall::create_sm(create) {
         Ok(_) => Ok(dst),
         Err(status) => {
@@ -64,12 +58,7 @@ pub fn up(sm: Sel) -> Result<(), Status> {
 /// # Errors
 /// The selector names no semaphore.
 pub fn down(sm: Sel) -> Result<(), Status> {
-    syscall::sm_down(SmDown {
-        sm,
-        zero: false,
-        deadline: SmDown::FOREVER,
-    })
-    .map(|_| ())
+    syscall::sm_down(SmDown { sm, zero: false, deadline: SmDown::FOREVER }).map(|_| ())
 }
 
 /// Takes one, waiting until a deadline in TSC ticks at most.
@@ -77,23 +66,13 @@ pub fn down(sm: Sel) -> Result<(), Status> {
 /// # Errors
 /// [`Status::Timeout`] if the deadline has passed; the selector names no semaphore.
 pub fn down_until(sm: Sel, deadline: u64) -> Result<(), Status> {
-    syscall::sm_down(SmDown {
-        sm,
-        zero: false,
-        deadline,
-    })
-    .map(|_| ())
+    syscall::sm_down(SmDown { sm, zero: false, deadline }).map(|_| ())
 }
 
 /// Takes all there is without waiting, and says how many.
 pub fn take_all(sm: Sel) -> u64 {
     const PASSED: u64 = 1;
-    syscall::sm_down(SmDown {
-        sm,
-        zero: true,
-        deadline: PASSED,
-    })
-    .map_or(0, |values| values.r8)
+    syscall::sm_down(SmDown { sm, zero: true, deadline: PASSED }).map_or(0, |values| values.r8)
 }
 
 /// Blocks the calling thread for some microseconds.

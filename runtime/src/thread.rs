@@ -48,11 +48,7 @@ impl Spawner {
     ///
     /// # Errors
     /// The account cannot pay, or there is no such CPU.
-    pub fn spawn(
-        &self,
-        options: ThreadOptions<'_>,
-        body: impl FnOnce() + Send + 'static,
-    ) -> Result<Thread, Error> {
+    pub fn spawn(&self, options: ThreadOptions<'_>, body: impl FnOnce() + Send + 'static) -> Result<Thread, Error> {
         let (slot, memory) = stack(&self.pd, &self.address_space, options.stack_size)?;
         let prepared = Prepared::new(slot);
         let place = prepared.place(options.cpu, options.below);
@@ -63,17 +59,8 @@ impl Spawner {
             done
         }));
         let (attached, ram) = memory.into_parts();
-        let resources = ManuallyDrop::new(Resources {
-            _stack: attached,
-            _memory: ram,
-            _slot: slot,
-        });
-        let thread = Thread {
-            cap,
-            cpu: self.cpu.clone(),
-            done,
-            resources,
-        };
+        let resources = ManuallyDrop::new(Resources { _stack: attached, _memory: ram, _slot: slot });
+        let thread = Thread { cap, cpu: self.cpu.clone(), done, resources };
         rpc::client(&thread.cap).start(ip, sp)?;
         Ok(thread)
     }
@@ -100,9 +87,7 @@ impl Spawner {
     /// Number of CPUs of the component's affinity.
     #[must_use]
     pub fn cpus(&self) -> u32 {
-        (0..)
-            .take_while(|cpu| self.cpu.physical_cpu(*cpu).is_ok())
-            .count() as u32
+        (0..).take_while(|cpu| self.cpu.physical_cpu(*cpu).is_ok()).count() as u32
     }
 }
 
@@ -116,10 +101,7 @@ pub(crate) fn stack(
     let slot = Slot::allocate().ok_or_else(|| Error::input("no room for another stack"))?;
     let ram = Ram::allocate(pd, size)?;
     let rights = MemRights::READ.union(MemRights::WRITE);
-    let attachment = Attachment {
-        size,
-        ..Attachment::at(slot.stack(size), rights)
-    };
+    let attachment = Attachment { size, ..Attachment::at(slot.stack(size), rights) };
     let attached = Attached::attach_part(address_space, ram.cap(), attachment)?;
     Ok((slot, AttachedRam::new(attached, ram)))
 }
@@ -147,12 +129,7 @@ impl Thread {
     /// # Errors
     /// The thread cannot be waited for: it stays.
     pub fn join(self) -> Result<(), Status> {
-        let Self {
-            cap,
-            cpu,
-            done,
-            resources,
-        } = self;
+        let Self { cap, cpu, done, resources } = self;
         semaphore::down(done)?;
         if cpu.kill_thread(&cap).is_ok() {
             semaphore::discard(done);

@@ -13,8 +13,8 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
 
 pub use description::{
-    FixedHardware, IoApicDescription, MachineDescription, PciDescription, Ps2Description,
-    RtcDescription, SerialDescription,
+    FixedHardware, IoApicDescription, MachineDescription, PciDescription, Ps2Description, RtcDescription,
+    SerialDescription,
 };
 
 const OEM_ID: [u8; 6] = *b"KILONV";
@@ -55,19 +55,12 @@ impl AcpiTables {
     ///
     /// # Errors
     /// See [`AcpiError`].
-    pub fn generate(
-        machine: &MachineDescription,
-        base: u64,
-        room: usize,
-    ) -> Result<Self, AcpiError> {
+    pub fn generate(machine: &MachineDescription, base: u64, room: usize) -> Result<Self, AcpiError> {
         let last = base.saturating_add(room as u64);
         if !base.is_multiple_of(TABLE_ALIGNMENT as u64) || last > u64::from(u32::MAX) {
             return Err(AcpiError::BadBase(base));
         }
-        let mut image = Image {
-            base,
-            bytes: vec![0; Rsdp::len()],
-        };
+        let mut image = Image { base, bytes: vec![0; Rsdp::len()] };
         let facs = image.append(&encode(&FACS::new()));
         let dsdt = image.append(&dsdt::table(machine));
         let fadt = image.append(&encode(&fadt::table(machine, facs, dsdt)));
@@ -82,15 +75,9 @@ impl AcpiTables {
         let rsdp = encode(&Rsdp::new(OEM_ID, xsdt));
         image.bytes[..rsdp.len()].copy_from_slice(&rsdp);
         if image.bytes.len() > room {
-            return Err(AcpiError::TooLarge {
-                need: image.bytes.len(),
-                room,
-            });
+            return Err(AcpiError::TooLarge { need: image.bytes.len(), room });
         }
-        Ok(AcpiTables {
-            base,
-            bytes: image.bytes,
-        })
+        Ok(AcpiTables { base, bytes: image.bytes })
     }
 }
 
@@ -103,8 +90,7 @@ struct Image {
 impl Image {
     /// Adds a table and returns its guest-physical address.
     fn append(&mut self, table: &[u8]) -> u64 {
-        self.bytes
-            .resize(self.bytes.len().next_multiple_of(TABLE_ALIGNMENT), 0);
+        self.bytes.resize(self.bytes.len().next_multiple_of(TABLE_ALIGNMENT), 0);
         let address = self.base + self.bytes.len() as u64;
         self.bytes.extend_from_slice(table);
         address

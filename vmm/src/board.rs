@@ -118,10 +118,7 @@ impl Board {
             // Nobody is connected.
             return bytes.len();
         };
-        let taken = bytes
-            .iter()
-            .take_while(|byte| uart.receive(now, **byte, wires).is_ok())
-            .count();
+        let taken = bytes.iter().take_while(|byte| uart.receive(now, **byte, wires).is_ok()).count();
         wires.serial.set_input_waits(host, taken < bytes.len());
         models.deadline_stale = true;
         self.settle();
@@ -133,11 +130,7 @@ impl Board {
     pub fn wants_input(&self) -> bool {
         let serial = &self.wires.serial;
         serial.any_input_waits()
-            && self
-                .models
-                .uarts
-                .iter()
-                .any(|uart| serial.input_waits(uart.host()) && uart.room() > 0)
+            && self.models.uarts.iter().any(|uart| serial.input_waits(uart.host()) && uart.room() > 0)
     }
 
     /// Whether somebody else than the CPU that made an access may have to know of it.
@@ -193,20 +186,12 @@ impl Models {
         ];
         let uarts = self.uarts.iter().map(Uart16550::deadline);
         let lapics = self.lapics.iter().map(Lapic::deadline);
-        chips
-            .into_iter()
-            .chain(uarts)
-            .chain(lapics)
-            .fold(None, earliest)
+        chips.into_iter().chain(uarts).chain(lapics).fold(None, earliest)
     }
 
     /// Keyboard controller with its wires.
     fn kbc<'a>(&'a mut self, wires: &'a mut Wires) -> Option<(&'a mut I8042, Ps2Wires<'a>)> {
-        let ends = Ps2Wires {
-            wires,
-            keyboard: self.keyboard.as_mut(),
-            mouse: self.mouse.as_mut(),
-        };
+        let ends = Ps2Wires { wires, keyboard: self.keyboard.as_mut(), mouse: self.mouse.as_mut() };
         Some((self.kbc.as_mut()?, ends))
     }
 }

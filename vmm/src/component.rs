@@ -44,13 +44,7 @@ pub fn construct(env: &'static Env) -> Result<(), Error> {
     let loader = loader_of(env, &config, tsc_khz(tsc_hz.get()))?;
     let console = console::Console::open(env, &config)?;
     let kernel = Hypervisor::new(config.machine.vcpu_count(), console.attention())?;
-    let parts = Parts {
-        kernel,
-        memory,
-        tsc_hz,
-        wall_clock: wall_clock(env),
-        loader,
-    };
+    let parts = Parts { kernel, memory, tsc_hz, wall_clock: wall_clock(env), loader };
     // It lives as long as the component.
     let vm: &'static Machine = Box::leak(Box::new(Vm::new(config, parts).map_err(Error::input)?));
     timer::start(env, vm)?;
@@ -82,11 +76,7 @@ fn tsc_khz(tsc_hz: u64) -> u32 {
 }
 
 /// What fills guest memory: the files are copied, since their server may change them.
-fn loader_of(
-    env: &'static Env,
-    config: &VmmConfig,
-    tsc_khz: u32,
-) -> Result<Loader<GuestRam>, Error> {
+fn loader_of(env: &'static Env, config: &VmmConfig, tsc_khz: u32) -> Result<Loader<GuestRam>, Error> {
     let linux: LinuxBootConfig = match &config.boot {
         Some(BootConfig::Linux(linux)) => linux.clone(),
         Some(BootConfig::Multiboot(_)) => {
@@ -95,26 +85,16 @@ fn loader_of(
         None => return Err(Error::input("<config> has no <linux>: nothing to boot")),
     };
     let kernel = file(env, &linux.kernel)?;
-    let initrd = linux
-        .initrd
-        .as_deref()
-        .map(|name| file(env, name))
-        .transpose()?;
+    let initrd = linux.initrd.as_deref().map(|name| file(env, name)).transpose()?;
     let machine = config.machine.clone();
     Ok(Box::new(move |memory| {
-        let image = LinuxImage {
-            kernel: &kernel,
-            initrd: initrd.as_deref(),
-            cmdline: &linux.cmdline,
-        };
+        let image = LinuxImage { kernel: &kernel, initrd: initrd.as_deref(), cmdline: &linux.cmdline };
         loader::load_linux(memory, &machine, &image, tsc_khz).map_err(|error| error.to_string())
     }))
 }
 
 fn file(env: &'static Env, name: &str) -> Result<Vec<u8>, Error> {
-    let bytes = AttachedRom::open(env, name)
-        .map_err(|error| Error::input(format!("file {name}: {error}")))?
-        .bytes();
+    let bytes = AttachedRom::open(env, name).map_err(|error| Error::input(format!("file {name}: {error}")))?.bytes();
     if bytes.is_empty() {
         return Err(Error::input(format!("file {name} is empty")));
     }

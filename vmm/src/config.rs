@@ -171,24 +171,16 @@ impl VmmConfig {
     /// See [`ConfigError`].
     pub fn parse(xml: &str) -> Result<Self, ConfigError> {
         let xml = mend_empty_tag_openers(xml);
-        let document =
-            Document::parse(&xml).map_err(|error| ConfigError::Xml(error.to_string()))?;
+        let document = Document::parse(&xml).map_err(|error| ConfigError::Xml(error.to_string()))?;
         let root = document.root_element();
         if root.tag_name().name() != "config" {
             let name = root.tag_name().name().to_owned();
-            return Err(ConfigError::NotConfig {
-                name,
-                line: line_of(root),
-            });
+            return Err(ConfigError::NotConfig { name, line: line_of(root) });
         }
         let mut attributes = Attributes::of(root);
-        let exit_stats = attributes
-            .optional_choice("exit_stats", &[("no", false), ("yes", true)])?
-            .unwrap_or_default();
+        let exit_stats = attributes.optional_choice("exit_stats", &[("no", false), ("yes", true)])?.unwrap_or_default();
         let reactions = [("stop", TripleFault::Stop), ("reset", TripleFault::Reset)];
-        let on_triple_fault = attributes
-            .optional_choice("on_triple_fault", &reactions)?
-            .unwrap_or_default();
+        let on_triple_fault = attributes.optional_choice("on_triple_fault", &reactions)?.unwrap_or_default();
         attributes.finish()?;
         let (mut machine, mut boot) = (None, None);
         for node in child_nodes(root)? {
@@ -204,16 +196,8 @@ impl VmmConfig {
                 _ => return Err(unknown_node(node, root)),
             }
         }
-        let machine = machine.ok_or(ConfigError::MissingNode {
-            node: "machine",
-            parent: "config",
-        })?;
-        Ok(VmmConfig {
-            exit_stats,
-            on_triple_fault,
-            machine,
-            boot,
-        })
+        let machine = machine.ok_or(ConfigError::MissingNode { node: "machine", parent: "config" })?;
+        Ok(VmmConfig { exit_stats, on_triple_fault, machine, boot })
     }
 }
 
@@ -257,21 +241,14 @@ fn parse_multiboot(node: Node) -> Result<Vec<String>, ConfigError> {
         no_children(rom)?;
     }
     if names.is_empty() {
-        return Err(ConfigError::MissingNode {
-            node: "rom",
-            parent: "multiboot",
-        });
+        return Err(ConfigError::MissingNode { node: "rom", parent: "multiboot" });
     }
     Ok(names)
 }
 
 fn conflict(node: Node, earlier: &'static str) -> ConfigError {
     let name = node.tag_name().name().to_owned();
-    ConfigError::ConflictingNode {
-        node: name,
-        earlier,
-        line: line_of(node),
-    }
+    ConfigError::ConflictingNode { node: name, earlier, line: line_of(node) }
 }
 
 /// The error for a node that `parent` does not know.
@@ -289,17 +266,11 @@ pub(crate) fn line_of(node: Node) -> u32 {
 }
 
 /// The elements in `node`, which may hold nothing else but comments.
-pub(crate) fn child_nodes<'a, 'input>(
-    node: Node<'a, 'input>,
-) -> Result<Vec<Node<'a, 'input>>, ConfigError> {
-    let is_text =
-        |child: Node| child.is_text() && !child.text().unwrap_or_default().trim_ascii().is_empty();
+pub(crate) fn child_nodes<'a, 'input>(node: Node<'a, 'input>) -> Result<Vec<Node<'a, 'input>>, ConfigError> {
+    let is_text = |child: Node| child.is_text() && !child.text().unwrap_or_default().trim_ascii().is_empty();
     if node.children().any(is_text) {
         let name = node.tag_name().name().to_owned();
-        return Err(ConfigError::UnexpectedText {
-            node: name,
-            line: line_of(node),
-        });
+        return Err(ConfigError::UnexpectedText { node: name, line: line_of(node) });
     }
     Ok(node.children().filter(Node::is_element).collect())
 }

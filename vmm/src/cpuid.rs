@@ -132,17 +132,11 @@ impl GuestCpuid {
                 })
             })
             .collect();
-        let made = topology::leaves(policy)
-            .into_iter()
-            .chain(hypervisor_leaves(policy));
+        let made = topology::leaves(policy).into_iter().chain(hypervisor_leaves(policy));
         entries.extend(made);
         entries.sort_by_key(|entry| (entry.leaf, entry.subleaf));
         entries.dedup_by_key(|entry| (entry.leaf, entry.subleaf));
-        let mut cpuid = GuestCpuid {
-            index: index(&entries),
-            entries,
-            xsave: policy.xsave,
-        };
+        let mut cpuid = GuestCpuid { index: index(&entries), entries, xsave: policy.xsave };
         cpuid.set_maxima();
         cpuid
     }
@@ -151,8 +145,7 @@ impl GuestCpuid {
     pub fn physical_address_bits(&self) -> u8 {
         /// What every CPU with long mode has at least.
         const LEAST: u8 = 36;
-        self.get(leaf::SIZES, 0)
-            .map_or(LEAST, |registers| (registers.eax as u8).max(LEAST))
+        self.get(leaf::SIZES, 0).map_or(LEAST, |registers| (registers.eax as u8).max(LEAST))
     }
 
     /// The registers that CPUID returns for EAX = `leaf`, ECX = `subleaf`. What does not exist
@@ -198,17 +191,9 @@ impl GuestCpuid {
 
     /// Announces the highest basic and extended leaf.
     fn set_maxima(&mut self) {
-        for (first, last) in [
-            (leaf::VENDOR, leaf::HYPERVISOR),
-            (leaf::EXTENDED_MAX, u32::MAX),
-        ] {
+        for (first, last) in [(leaf::VENDOR, leaf::HYPERVISOR), (leaf::EXTENDED_MAX, u32::MAX)] {
             let inside = |entry: &&mut Entry| (first..last).contains(&entry.leaf);
-            let highest = self
-                .entries
-                .iter_mut()
-                .filter(inside)
-                .map(|entry| entry.leaf)
-                .max();
+            let highest = self.entries.iter_mut().filter(inside).map(|entry| entry.leaf).max();
             let head = self.entries.iter_mut().find(|entry| entry.leaf == first);
             if let (Some(highest), Some(head)) = (highest, head) {
                 head.registers.eax = highest;
@@ -229,14 +214,7 @@ fn index(entries: &[Entry]) -> [[u16; LEAVES_PER_BLOCK]; BLOCKS] {
 }
 
 fn has_subleaves(leaf: u32) -> bool {
-    matches!(
-        leaf,
-        leaf::CACHES_INTEL
-            | leaf::EXTENDED_FEATURES
-            | leaf::TOPOLOGY
-            | leaf::XSAVE
-            | leaf::CACHES_AMD
-    )
+    matches!(leaf, leaf::CACHES_INTEL | leaf::EXTENDED_FEATURES | leaf::TOPOLOGY | leaf::XSAVE | leaf::CACHES_AMD)
 }
 
 fn hypervisor_leaves(policy: &CpuidPolicy) -> Vec<Entry> {
@@ -245,11 +223,7 @@ fn hypervisor_leaves(policy: &CpuidPolicy) -> Vec<Entry> {
         word.copy_from_slice(&HYPERVISOR_SIGNATURE[at..at + 4]);
         u32::from_le_bytes(word)
     });
-    let entry = |leaf, eax, ebx, ecx, edx| Entry {
-        leaf,
-        subleaf: 0,
-        registers: CpuidRegisters { eax, ebx, ecx, edx },
-    };
+    let entry = |leaf, eax, ebx, ecx, edx| Entry { leaf, subleaf: 0, registers: CpuidRegisters { eax, ebx, ecx, edx } };
     /// Bus (reference) clock that processors of this generation have.
     const BUS_MHZ: u32 = 100;
     let mhz = policy.tsc_khz / 1000;
@@ -259,13 +233,7 @@ fn hypervisor_leaves(policy: &CpuidPolicy) -> Vec<Entry> {
         entry(leaf::TSC, policy.lapic_khz, policy.tsc_khz, crystal_hz, 0),
         entry(leaf::FREQUENCY, mhz, mhz, BUS_MHZ, 0),
         entry(leaf::HYPERVISOR, leaf::HYPERVISOR_TIMING, a, b, c),
-        entry(
-            leaf::HYPERVISOR_TIMING,
-            policy.tsc_khz,
-            policy.lapic_khz,
-            0,
-            0,
-        ),
+        entry(leaf::HYPERVISOR_TIMING, policy.tsc_khz, policy.lapic_khz, 0, 0),
     ]
 }
 

@@ -104,11 +104,7 @@ pub struct ExitCounter {
 
 impl ExitCounter {
     fn add(&mut self, ticks: u64) {
-        self.min = if self.count == 0 {
-            ticks
-        } else {
-            self.min.min(ticks)
-        };
+        self.min = if self.count == 0 { ticks } else { self.min.min(ticks) };
         self.max = self.max.max(ticks);
         self.count = self.count.saturating_add(1);
         self.total = self.total.saturating_add(ticks);
@@ -136,11 +132,7 @@ impl ExitStats {
     pub fn merge(&mut self, other: &ExitStats) {
         for (mine, theirs) in self.counters.iter_mut().zip(&other.counters) {
             if theirs.count > 0 {
-                mine.min = if mine.count == 0 {
-                    theirs.min
-                } else {
-                    mine.min.min(theirs.min)
-                };
+                mine.min = if mine.count == 0 { theirs.min } else { mine.min.min(theirs.min) };
                 mine.max = mine.max.max(theirs.max);
                 mine.count = mine.count.saturating_add(theirs.count);
                 mine.total = mine.total.saturating_add(theirs.total);
@@ -151,19 +143,13 @@ impl ExitStats {
 
 /// Part of a whole in hundredths of a percent.
 fn share(part: u64, whole: u64) -> u64 {
-    if whole == 0 {
-        0
-    } else {
-        (u128::from(part) * 10_000 / u128::from(whole)) as u64
-    }
+    if whole == 0 { 0 } else { (u128::from(part) * 10_000 / u128::from(whole)) as u64 }
 }
 
 impl fmt::Display for ExitStats {
     /// A table with one line per kind that occurred, the most frequent first.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sum = |field: fn(&ExitCounter) -> u64| {
-            self.counters.iter().map(field).fold(0, u64::saturating_add)
-        };
+        let sum = |field: fn(&ExitCounter) -> u64| self.counters.iter().map(field).fold(0, u64::saturating_add);
         let (count, total) = (sum(|counter| counter.count), sum(|counter| counter.total));
         let mut rows: Vec<_> = ExitKind::ALL
             .into_iter()

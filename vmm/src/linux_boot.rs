@@ -32,10 +32,7 @@ mod place {
 
 /// Where ACPI tables may lie: the top of conventional memory, where a PC has its extended BIOS data
 /// area. To be passed as [`Reserved`] when used.
-pub const ACPI_REGION: MemoryRange = MemoryRange {
-    start: 0x9_0000,
-    end: crate::memory::LOW_MEMORY_END,
-};
+pub const ACPI_REGION: MemoryRange = MemoryRange { start: 0x9_0000, end: crate::memory::LOW_MEMORY_END };
 
 /// Why a kernel cannot be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,10 +119,7 @@ pub fn load<M: GuestMemoryBackend>(
 ) -> Result<VcpuState, BootError> {
     let kernel = KernelHeader::parse(image.kernel)?;
     check_places(layout, &kernel)?;
-    let mut params = bootparam::boot_params {
-        hdr: kernel.header,
-        ..Default::default()
-    };
+    let mut params = bootparam::boot_params { hdr: kernel.header, ..Default::default() };
     params.acpi_rsdp_addr = rsdp.unwrap_or(0);
     e820::fill(&mut params, layout, reserved)?;
     load_kernel(memory, &kernel, image.kernel)?;
@@ -135,16 +129,12 @@ pub fn load<M: GuestMemoryBackend>(
     const LOADER_UNDEFINED: u8 = 0xff;
     params.hdr.type_of_loader = LOADER_UNDEFINED;
     let params = BootParams::new(&params, GuestAddress(place::BOOT_PARAMS));
-    LinuxBootConfigurator::write_bootparams(&params, memory)
-        .map_err(|_| BootError::Memory(place::BOOT_PARAMS))?;
+    LinuxBootConfigurator::write_bootparams(&params, memory).map_err(|_| BootError::Memory(place::BOOT_PARAMS))?;
     entry::prepare(memory, kernel.load_address)
 }
 
 fn check_places(layout: &MemoryLayout, kernel: &KernelHeader) -> Result<(), BootError> {
-    let boot_data = MemoryRange {
-        start: place::GDT,
-        end: place::CMDLINE_END,
-    };
+    let boot_data = MemoryRange { start: place::GDT, end: place::CMDLINE_END };
     if !layout.contains(&boot_data) {
         return Err(BootError::NoConventionalMemory(boot_data));
     }
@@ -156,20 +146,14 @@ fn check_places(layout: &MemoryLayout, kernel: &KernelHeader) -> Result<(), Boot
     Ok(())
 }
 
-fn load_kernel<M: GuestMemoryBackend>(
-    memory: &M,
-    kernel: &KernelHeader,
-    image: &[u8],
-) -> Result<(), BootError> {
+fn load_kernel<M: GuestMemoryBackend>(memory: &M, kernel: &KernelHeader, image: &[u8]) -> Result<(), BootError> {
     let result = BzImage::load(
         memory,
         Some(GuestAddress(kernel.load_address)),
         &mut std::io::Cursor::new(image),
         Some(GuestAddress(HIGH_MEMORY)),
     );
-    result
-        .map(drop)
-        .map_err(|error| BootError::Loader(error.to_string()))
+    result.map(drop).map_err(|error| BootError::Loader(error.to_string()))
 }
 
 /// Places the RAM disk as high as the kernel allows, as boot loaders do, in the first gap that is
@@ -190,9 +174,7 @@ fn load_initrd<M: GuestMemoryBackend>(
     };
     // Gaps start at page boundaries, so that rounding down stays inside.
     let start = (gap.end - size) & !(PAGE_SIZE - 1);
-    memory
-        .write_slice(initrd, GuestAddress(start))
-        .map_err(|_| BootError::Memory(start))?;
+    memory.write_slice(initrd, GuestAddress(start)).map_err(|_| BootError::Memory(start))?;
     // Below `initrd_addr_max`, a 32-bit address.
     params.hdr.ramdisk_image = start as u32;
     params.hdr.ramdisk_size = size as u32;
@@ -204,24 +186,11 @@ fn initrd_gaps(layout: &MemoryLayout, kernel: &KernelHeader) -> Vec<MemoryRange>
     let limit = (kernel.initrd_end_max + 1) & !(PAGE_SIZE - 1);
     let unpacked = kernel.memory();
     let mut gaps = Vec::new();
-    for ram in layout
-        .ranges()
-        .iter()
-        .filter(|ram| ram.start >= HIGH_MEMORY)
-    {
-        let after = MemoryRange {
-            start: ram.start.max(unpacked.end.next_multiple_of(PAGE_SIZE)),
-            end: ram.end.min(limit),
-        };
-        let before = MemoryRange {
-            start: ram.start,
-            end: ram.end.min(limit).min(kernel.load_address),
-        };
-        gaps.extend(
-            [before, after]
-                .into_iter()
-                .filter(|gap| gap.start < gap.end),
-        );
+    for ram in layout.ranges().iter().filter(|ram| ram.start >= HIGH_MEMORY) {
+        let after =
+            MemoryRange { start: ram.start.max(unpacked.end.next_multiple_of(PAGE_SIZE)), end: ram.end.min(limit) };
+        let before = MemoryRange { start: ram.start, end: ram.end.min(limit).min(kernel.load_address) };
+        gaps.extend([before, after].into_iter().filter(|gap| gap.start < gap.end));
     }
     gaps.reverse();
     gaps
@@ -236,19 +205,14 @@ fn load_cmdline<M: GuestMemoryBackend>(
     const ROOM: usize = (place::CMDLINE_END - place::CMDLINE) as usize - 1;
     let limit = kernel.cmdline_max.min(ROOM);
     if cmdline.len() > limit {
-        return Err(BootError::CmdlineTooLong {
-            length: cmdline.len(),
-            limit,
-        });
+        return Err(BootError::CmdlineTooLong { length: cmdline.len(), limit });
     }
     if cmdline.contains('\0') {
         return Err(BootError::CmdlineHasNul);
     }
     let mut bytes = cmdline.as_bytes().to_vec();
     bytes.push(0);
-    memory
-        .write_slice(&bytes, GuestAddress(place::CMDLINE))
-        .map_err(|_| BootError::Memory(place::CMDLINE))?;
+    memory.write_slice(&bytes, GuestAddress(place::CMDLINE)).map_err(|_| BootError::Memory(place::CMDLINE))?;
     params.hdr.cmd_line_ptr = place::CMDLINE as u32;
     Ok(())
 }

@@ -44,17 +44,8 @@ pub fn load_linux<M: GuestMemoryBackend>(
         .map_err(|_| LoadError::NoRoomForTables(ACPI_REGION))?;
     let reserved = reserved(&description);
     let cmdline = command_line(image.cmdline, tsc_khz);
-    let image = LinuxImage {
-        cmdline: &cmdline,
-        ..*image
-    };
-    let state = linux_boot::load(
-        memory,
-        machine.memory(),
-        &reserved,
-        Some(tables.base),
-        &image,
-    )?;
+    let image = LinuxImage { cmdline: &cmdline, ..*image };
+    let state = linux_boot::load(memory, machine.memory(), &reserved, Some(tables.base), &image)?;
     Ok(state)
 }
 
@@ -77,18 +68,12 @@ fn command_line(text: &str, tsc_khz: u32) -> String {
 /// What the memory map says beside RAM. Operating systems use memory-mapped configuration space only where it is
 /// reserved.
 fn reserved(description: &MachineDescription) -> Vec<Reserved> {
-    let mut reserved = vec![Reserved {
-        range: ACPI_REGION,
-        kind: E820Kind::AcpiReclaimable,
-    }];
+    let mut reserved = vec![Reserved { range: ACPI_REGION, kind: E820Kind::AcpiReclaimable }];
     if let Some(pci) = &description.pci
         && let Some(start) = pci.ecam
     {
         let end = start.saturating_add((u64::from(pci.last_bus) + 1) * ECAM_PER_BUS);
-        reserved.push(Reserved {
-            range: MemoryRange { start, end },
-            kind: E820Kind::Reserved,
-        });
+        reserved.push(Reserved { range: MemoryRange { start, end }, kind: E820Kind::Reserved });
     }
     reserved
 }
@@ -114,23 +99,11 @@ mod tests {
             first_bus: 0,
             last_bus: 15,
             ecam: Some(0xe000_0000),
-            memory_window: MemoryRange {
-                start: 0xc000_0000,
-                end: 0xe000_0000,
-            },
+            memory_window: MemoryRange { start: 0xc000_0000, end: 0xe000_0000 },
             high_memory_window: None,
             interrupts: [16, 17, 18, 19],
         });
-        let range = MemoryRange {
-            start: 0xe000_0000,
-            end: 0xe100_0000,
-        };
-        assert_eq!(
-            reserved(&description)[1],
-            Reserved {
-                range,
-                kind: E820Kind::Reserved
-            }
-        );
+        let range = MemoryRange { start: 0xe000_0000, end: 0xe100_0000 };
+        assert_eq!(reserved(&description)[1], Reserved { range, kind: E820Kind::Reserved });
     }
 }

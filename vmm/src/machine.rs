@@ -30,8 +30,7 @@ impl MachineConfig {
         for child in child_nodes(machine)? {
             let mut attributes = Attributes::of(child);
             let name = child.tag_name().name();
-            let node = MachineNode::parse(name, &mut attributes)?
-                .ok_or_else(|| unknown_node(child, machine))?;
+            let node = MachineNode::parse(name, &mut attributes)?.ok_or_else(|| unknown_node(child, machine))?;
             attributes.finish()?;
             no_children(child)?;
             resources.claim(name, &node, line_of(child))?;
@@ -54,10 +53,7 @@ impl MachineConfig {
 
     /// Number of virtual CPUs.
     pub fn vcpu_count(&self) -> usize {
-        self.nodes
-            .iter()
-            .filter(|node| matches!(node, MachineNode::Vcpu))
-            .count()
+        self.nodes.iter().filter(|node| matches!(node, MachineNode::Vcpu)).count()
     }
 }
 
@@ -67,21 +63,12 @@ pub const MAX_VCPUS: usize = 255;
 pub const MAX_SERIAL: usize = 15;
 
 fn check_counts(nodes: &[MachineNode], line: u32) -> Result<(), ConfigError> {
-    let count =
-        |matches: fn(&MachineNode) -> bool| nodes.iter().filter(|node| matches(node)).count();
+    let count = |matches: fn(&MachineNode) -> bool| nodes.iter().filter(|node| matches(node)).count();
     if count(|node| matches!(node, MachineNode::Vcpu)) > MAX_VCPUS {
-        return Err(ConfigError::TooManyNodes {
-            node: "vcpu",
-            limit: MAX_VCPUS,
-            line,
-        });
+        return Err(ConfigError::TooManyNodes { node: "vcpu", limit: MAX_VCPUS, line });
     }
     if count(|node| matches!(node, MachineNode::Serial(_))) > MAX_SERIAL {
-        return Err(ConfigError::TooManyNodes {
-            node: "serial",
-            limit: MAX_SERIAL,
-            line,
-        });
+        return Err(ConfigError::TooManyNodes { node: "serial", limit: MAX_SERIAL, line });
     }
     Ok(())
 }

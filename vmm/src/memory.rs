@@ -78,16 +78,8 @@ pub struct MemoryLayout {
 }
 
 /// Regions where a PC has devices.
-const DEVICE_REGIONS: [MemoryRange; 2] = [
-    MemoryRange {
-        start: LOW_MEMORY_END,
-        end: HIGH_MEMORY,
-    },
-    MemoryRange {
-        start: DEVICE_HOLE,
-        end: DEVICE_HOLE_END,
-    },
-];
+const DEVICE_REGIONS: [MemoryRange; 2] =
+    [MemoryRange { start: LOW_MEMORY_END, end: HIGH_MEMORY }, MemoryRange { start: DEVICE_HOLE, end: DEVICE_HOLE_END }];
 
 /// Least RAM of a machine given by size.
 const MIN_SIZE: u64 = 2 << 20;
@@ -106,21 +98,12 @@ impl MemoryLayout {
             return Err(LayoutError::TooSmall(size));
         }
         let mut ranges = vec![
-            MemoryRange {
-                start: 0,
-                end: LOW_MEMORY_END,
-            },
-            MemoryRange {
-                start: HIGH_MEMORY,
-                end: size.min(DEVICE_HOLE),
-            },
+            MemoryRange { start: 0, end: LOW_MEMORY_END },
+            MemoryRange { start: HIGH_MEMORY, end: size.min(DEVICE_HOLE) },
         ];
         if size > DEVICE_HOLE {
             let end = DEVICE_HOLE_END.saturating_add(size - DEVICE_HOLE);
-            ranges.push(MemoryRange {
-                start: DEVICE_HOLE_END,
-                end,
-            });
+            ranges.push(MemoryRange { start: DEVICE_HOLE_END, end });
         }
         Self::from_ranges(ranges)
     }
@@ -191,43 +174,21 @@ mod tests {
     #[test]
     fn sizes_leave_the_device_regions_free() {
         let small = MemoryLayout::from_size(64 << 20).unwrap();
-        assert_eq!(
-            small.ranges(),
-            [range(0, 0xa_0000), range(0x10_0000, 64 << 20)]
-        );
+        assert_eq!(small.ranges(), [range(0, 0xa_0000), range(0x10_0000, 64 << 20)]);
         let large = MemoryLayout::from_size(6 << 30).unwrap();
-        let expected = [
-            range(0, 0xa_0000),
-            range(0x10_0000, 0xc000_0000),
-            range(4 << 30, 7 << 30),
-        ];
+        let expected = [range(0, 0xa_0000), range(0x10_0000, 0xc000_0000), range(4 << 30, 7 << 30)];
         assert_eq!(large.ranges(), expected);
-        assert_eq!(
-            MemoryLayout::from_size(0x1000),
-            Err(LayoutError::TooSmall(0x1000))
-        );
+        assert_eq!(MemoryLayout::from_size(0x1000), Err(LayoutError::TooSmall(0x1000)));
     }
 
     #[test]
     fn bad_ranges_are_named() {
         let cases = [
             (vec![], LayoutError::Empty),
-            (
-                vec![range(0x2000, 0x2000)],
-                LayoutError::EmptyRange(range(0x2000, 0x2000)),
-            ),
-            (
-                vec![range(0, 0x800)],
-                LayoutError::Unaligned(range(0, 0x800)),
-            ),
-            (
-                vec![range(0, 1 << 47)],
-                LayoutError::TooHigh(range(0, 1 << 47)),
-            ),
-            (
-                vec![range(0, 0x20_0000)],
-                LayoutError::InDeviceRegion(range(0, 0x20_0000), range(0xa_0000, 0x10_0000)),
-            ),
+            (vec![range(0x2000, 0x2000)], LayoutError::EmptyRange(range(0x2000, 0x2000))),
+            (vec![range(0, 0x800)], LayoutError::Unaligned(range(0, 0x800))),
+            (vec![range(0, 1 << 47)], LayoutError::TooHigh(range(0, 1 << 47))),
+            (vec![range(0, 0x20_0000)], LayoutError::InDeviceRegion(range(0, 0x20_0000), range(0xa_0000, 0x10_0000))),
             (
                 vec![range(0x10_0000, 0x30_0000), range(0x20_0000, 0x40_0000)],
                 LayoutError::Overlap(range(0x10_0000, 0x30_0000), range(0x20_0000, 0x40_0000)),

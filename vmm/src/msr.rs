@@ -34,10 +34,7 @@ impl MsrFile {
     /// Reset values, as firmware leaves them: MTRRs on, write-back by default, the device hole
     /// below 4 GiB and video memory uncached.
     pub fn new(physical_address_bits: u8) -> Self {
-        let mut file = MsrFile {
-            stored: BTreeMap::new(),
-            physical_address_bits,
-        };
+        let mut file = MsrFile { stored: BTreeMap::new(), physical_address_bits };
         file.set_firmware_mtrrs();
         file
     }
@@ -45,9 +42,7 @@ impl MsrFile {
     /// RDMSR of `msr`.
     pub fn read(&self, msr: Msr) -> MsrOutcome {
         match policy(msr) {
-            MsrPolicy::Stored { reset, .. } => {
-                MsrOutcome::Value(self.stored.get(&msr.0).copied().unwrap_or(reset))
-            }
+            MsrPolicy::Stored { reset, .. } => MsrOutcome::Value(self.stored.get(&msr.0).copied().unwrap_or(reset)),
             MsrPolicy::Constant(value) | MsrPolicy::Ignored(value) => MsrOutcome::Value(value),
             MsrPolicy::Forward(owner) => MsrOutcome::Forward(owner),
             MsrPolicy::WriteOnly | MsrPolicy::Fault => MsrOutcome::Fault,
@@ -82,10 +77,7 @@ impl MsrFile {
         let size = DEVICE_HOLE_END - DEVICE_HOLE;
         let mask = ((1 << bits) - 1) & !(size - 1);
         let mut set = |msr: Msr, value| self.stored.insert(msr.0, value);
-        for msr in Msr::MTRR_FIXED
-            .into_iter()
-            .filter(|msr| *msr != Msr::MTRR_FIX_16K_A0000)
-        {
+        for msr in Msr::MTRR_FIXED.into_iter().filter(|msr| *msr != Msr::MTRR_FIX_16K_A0000) {
             set(msr, ALL_WRITE_BACK);
         }
         // Type 0, uncached, is in the base register.

@@ -154,10 +154,7 @@ pub fn translate<M: GuestMemoryBackend>(
 
 /// Translation without paging.
 fn flat(linear: u64) -> Translation {
-    Translation {
-        address: GuestAddress(linear),
-        page_size: PAGE_SIZE,
-    }
+    Translation { address: GuestAddress(linear), page_size: PAGE_SIZE }
 }
 
 struct Walk<'a, M> {
@@ -177,9 +174,7 @@ struct Walk<'a, M> {
 /// Ordering: Relaxed; the guest's own stores to its tables are ordered by the exit, and an entry
 /// changed by another vCPU meanwhile is caught by the compare-exchange in [`Walk::set_bits`].
 fn load<T: AtomicAccess>(memory: &impl GuestMemoryBackend, address: u64) -> Option<T> {
-    let slice = memory
-        .get_slice(GuestAddress(address), size_of::<T>())
-        .ok()?;
+    let slice = memory.get_slice(GuestAddress(address), size_of::<T>()).ok()?;
     slice.load(0, Ordering::Relaxed).ok()
 }
 
@@ -211,11 +206,7 @@ impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
                 return Err(self.fault(PageFaultCode::empty()));
             }
             let large = entry.contains(Entry::LARGE) && self.large_levels >> level & 1 == 1;
-            let specific = if level > 1 {
-                self.reserved_bits(level, large)
-            } else {
-                0
-            };
+            let specific = if level > 1 { self.reserved_bits(level, large) } else { 0 };
             if here.value & (self.reserved | specific) != 0 {
                 return Err(self.fault(PageFaultCode::PRESENT | PageFaultCode::RESERVED));
             }
@@ -238,12 +229,7 @@ impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
     }
 
     /// Checks permissions and completes the walk at its leaf.
-    fn finish(
-        &self,
-        rights: Rights,
-        mut path: Path,
-        level: u32,
-    ) -> Result<(Translation, Path), TranslationError> {
+    fn finish(&self, rights: Rights, mut path: Path, level: u32) -> Result<(Translation, Path), TranslationError> {
         if !self.permitted(rights) {
             return Err(self.fault(PageFaultCode::PRESENT));
         }
@@ -277,11 +263,7 @@ impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
     }
 
     fn table_address(&self, value: u64) -> u64 {
-        if self.format == Format::TwoLevel {
-            value & 0xffff_f000
-        } else {
-            value & ADDRESS_MASK
-        }
+        if self.format == Format::TwoLevel { value & 0xffff_f000 } else { value & ADDRESS_MASK }
     }
 
     /// Bits that must be clear in an entry above level 1, beyond those of every level.
@@ -327,16 +309,9 @@ impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
     fn fault(&self, mut code: PageFaultCode) -> TranslationError {
         code.set(PageFaultCode::WRITE, self.access.kind == AccessKind::Write);
         code.set(PageFaultCode::USER, self.access.user);
-        let fetch_reported =
-            self.state.efer.contains(Efer::NXE) || self.state.cr4.contains(Cr4::SMEP);
-        code.set(
-            PageFaultCode::FETCH,
-            self.access.kind == AccessKind::Fetch && fetch_reported,
-        );
-        TranslationError::PageFault {
-            address: self.linear,
-            code,
-        }
+        let fetch_reported = self.state.efer.contains(Efer::NXE) || self.state.cr4.contains(Cr4::SMEP);
+        code.set(PageFaultCode::FETCH, self.access.kind == AccessKind::Fetch && fetch_reported);
+        TranslationError::PageFault { address: self.linear, code }
     }
 
     /// Sets accessed bits on the path and the dirty bit of the leaf.
@@ -362,26 +337,18 @@ impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
         let address = GuestAddress(entry.address);
         let swapped = if self.format == Format::TwoLevel {
             let slice = self.memory.get_slice(address, 4).map_err(outside)?;
-            let cell = slice
-                .get_atomic_ref::<AtomicU32>(0)
-                .map_err(|_| TranslationError::TableOutsideRam(entry.address))?;
+            let cell =
+                slice.get_atomic_ref::<AtomicU32>(0).map_err(|_| TranslationError::TableOutsideRam(entry.address))?;
             let old = entry.value as u32;
-            cell.compare_exchange(old, old | bits as u32, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+            cell.compare_exchange(old, old | bits as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         } else {
             let slice = self.memory.get_slice(address, 8).map_err(outside)?;
-            let cell = slice
-                .get_atomic_ref::<AtomicU64>(0)
-                .map_err(|_| TranslationError::TableOutsideRam(entry.address))?;
+            let cell =
+                slice.get_atomic_ref::<AtomicU64>(0).map_err(|_| TranslationError::TableOutsideRam(entry.address))?;
             let old = entry.value;
-            cell.compare_exchange(old, old | bits, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+            cell.compare_exchange(old, old | bits, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
-        if swapped {
-            Ok(())
-        } else {
-            Err(TranslationError::Raced)
-        }
+        if swapped { Ok(()) } else { Err(TranslationError::Raced) }
     }
 
     fn leaf_translation(&self, value: u64, level: u32) -> Translation {
@@ -390,19 +357,12 @@ impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
         let frame = if self.format == Format::TwoLevel {
             /// Bits 13..20 of a 4 MiB entry are address bits 32..39 (APM2 5.2.3).
             const PSE36_FIELD: u64 = 0xff << 13;
-            let high = if level == 2 {
-                (value & PSE36_FIELD) << (32 - 13)
-            } else {
-                0
-            };
+            let high = if level == 2 { (value & PSE36_FIELD) << (32 - 13) } else { 0 };
             high | (value & 0xffff_ffff & !(page_size - 1))
         } else {
             value & ADDRESS_MASK & !(page_size - 1)
         };
-        Translation {
-            address: GuestAddress(frame).unchecked_add(offset),
-            page_size,
-        }
+        Translation { address: GuestAddress(frame).unchecked_add(offset), page_size }
     }
 }
 

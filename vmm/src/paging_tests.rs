@@ -2,30 +2,12 @@ use vm_memory::{Bytes, GuestMemoryMmap};
 
 use super::*;
 
-const READ: Access = Access {
-    kind: AccessKind::Read,
-    user: false,
-};
-const WRITE: Access = Access {
-    kind: AccessKind::Write,
-    user: false,
-};
-const FETCH: Access = Access {
-    kind: AccessKind::Fetch,
-    user: false,
-};
-const USER_READ: Access = Access {
-    kind: AccessKind::Read,
-    user: true,
-};
-const USER_WRITE: Access = Access {
-    kind: AccessKind::Write,
-    user: true,
-};
-const USER_FETCH: Access = Access {
-    kind: AccessKind::Fetch,
-    user: true,
-};
+const READ: Access = Access { kind: AccessKind::Read, user: false };
+const WRITE: Access = Access { kind: AccessKind::Write, user: false };
+const FETCH: Access = Access { kind: AccessKind::Fetch, user: false };
+const USER_READ: Access = Access { kind: AccessKind::Read, user: true };
+const USER_WRITE: Access = Access { kind: AccessKind::Write, user: true };
+const USER_FETCH: Access = Access { kind: AccessKind::Fetch, user: true };
 
 /// Present, writable, user.
 const P: u64 = 1;
@@ -88,10 +70,7 @@ fn code(result: Result<Translation, TranslationError>) -> u32 {
 #[test]
 fn without_paging_linear_is_physical() {
     let state = VcpuState::default();
-    assert_eq!(
-        address(translate(&memory(), &state, 0xfee0_0123, WRITE)),
-        0xfee0_0123
-    );
+    assert_eq!(address(translate(&memory(), &state, 0xfee0_0123, WRITE)), 0xfee0_0123);
 }
 
 #[test]
@@ -103,11 +82,7 @@ fn four_levels_translate_and_set_accessed_and_dirty() {
     for entry in [0x1008, 0x2008, 0x3008] {
         assert_eq!(get(&memory, entry) & AD, A);
     }
-    assert_eq!(
-        get(&memory, 0x4018) & AD,
-        A,
-        "a read does not dirty the page"
-    );
+    assert_eq!(get(&memory, 0x4018) & AD, A, "a read does not dirty the page");
     translate(&memory, &state, LINEAR, WRITE).unwrap();
     assert_eq!(get(&memory, 0x4018) & AD, AD);
     assert_eq!(get(&memory, 0x3008) & AD, A, "only the leaf is dirtied");
@@ -116,10 +91,7 @@ fn four_levels_translate_and_set_accessed_and_dirty() {
 #[test]
 fn a_faulting_walk_marks_nothing() {
     let memory = four_levels(PWU, 0x9000 | PU);
-    assert_eq!(
-        code(translate(&memory, &long_mode(), LINEAR, USER_WRITE)),
-        0x7
-    );
+    assert_eq!(code(translate(&memory, &long_mode(), LINEAR, USER_WRITE)), 0x7);
     for entry in [0x1008, 0x2008, 0x3008, 0x4018] {
         assert_eq!(get(&memory, entry) & AD, 0);
     }
@@ -146,10 +118,7 @@ fn five_levels_use_one_more_index() {
     let mut state = long_mode();
     state.cr4 |= Cr4::LA57;
     state.cr3 = 0x5000;
-    assert_eq!(
-        address(translate(&memory, &state, LINEAR | (2 << 48), READ)),
-        0x9000
-    );
+    assert_eq!(address(translate(&memory, &state, LINEAR | (2 << 48), READ)), 0x9000);
     assert_eq!(code(translate(&memory, &state, LINEAR, READ)), 0);
 }
 
@@ -163,175 +132,55 @@ fn pae_has_a_short_top_level() {
     let mut state = long_mode();
     state.efer = Efer::NXE;
     state.cr3 = 0x1020;
-    assert_eq!(
-        address(translate(&memory, &state, 0xc000_5004, WRITE)),
-        0x9004
-    );
-    assert_eq!(
-        get(&memory, 0x1038),
-        0x2000 | P,
-        "the top entry has no accessed bit"
-    );
+    assert_eq!(address(translate(&memory, &state, 0xc000_5004, WRITE)), 0x9004);
+    assert_eq!(get(&memory, 0x1038), 0x2000 | P, "the top entry has no accessed bit");
     put(&memory, 0x1038, 0x2000 | PW);
-    assert_eq!(
-        code(translate(&memory, &state, 0xc000_5004, READ)),
-        0x9,
-        "R/W is reserved there"
-    );
+    assert_eq!(code(translate(&memory, &state, 0xc000_5004, READ)), 0x9, "R/W is reserved there");
 }
 
 #[test]
 fn two_levels_with_and_without_large_pages() {
     let memory = memory();
     let directory = |index: u64, value: u32| {
-        memory
-            .write_obj(value, GuestAddress(0x1000 + index * 4))
-            .unwrap();
+        memory.write_obj(value, GuestAddress(0x1000 + index * 4)).unwrap();
     };
     directory(1, 0x2000 | PW as u32);
-    memory
-        .write_obj(0x9000u32 | PW as u32, GuestAddress(0x2000 + 4))
-        .unwrap();
+    memory.write_obj(0x9000u32 | PW as u32, GuestAddress(0x2000 + 4)).unwrap();
     let mut state = long_mode();
     (state.efer, state.cr4) = (Efer::empty(), Cr4::empty());
-    assert_eq!(
-        address(translate(&memory, &state, 0x40_1010, WRITE)),
-        0x9010
-    );
+    assert_eq!(address(translate(&memory, &state, 0x40_1010, WRITE)), 0x9010);
     let leaf: u32 = memory.read_obj(GuestAddress(0x2004)).unwrap();
     assert_eq!(u64::from(leaf) & AD, AD);
     // 4 MiB page with address bit 32 from PSE-36.
     directory(2, 0x00c0_0000 | (1 << 13) | (PW | LARGE) as u32);
     state.cr4 = Cr4::PSE;
-    assert_eq!(
-        address(translate(&memory, &state, 0x80_1234, READ)),
-        0x1_00c0_1234
-    );
+    assert_eq!(address(translate(&memory, &state, 0x80_1234, READ)), 0x1_00c0_1234);
     directory(2, 0x00c0_0000 | (1 << 21) | (PW | LARGE) as u32);
     assert_eq!(code(translate(&memory, &state, 0x80_1234, READ)), 0x9);
 }
 
 #[test]
 fn permissions() {
-    struct Case(
-        &'static str,
-        u64,
-        u64,
-        Cr4,
-        Rflags,
-        Cr0,
-        Access,
-        Option<u32>,
-    );
+    struct Case(&'static str, u64, u64, Cr4, Rflags, Cr0, Access, Option<u32>);
     let (wp, none) = (Cr0::WP, Rflags::empty());
     let off = Cr4::empty();
     let cases = [
         Case("read", P, P, off, none, wp, READ, None),
         Case("write to read-only", PW, P, off, none, wp, WRITE, Some(0x3)),
-        Case(
-            "write without WP",
-            PW,
-            P,
-            off,
-            none,
-            Cr0::empty(),
-            WRITE,
-            None,
-        ),
-        Case(
-            "read-only directory",
-            P,
-            PW,
-            off,
-            none,
-            wp,
-            WRITE,
-            Some(0x3),
-        ),
-        Case(
-            "user in supervisor page",
-            PWU,
-            PW,
-            off,
-            none,
-            wp,
-            USER_READ,
-            Some(0x5),
-        ),
-        Case(
-            "user in supervisor directory",
-            PW,
-            PWU,
-            off,
-            none,
-            wp,
-            USER_READ,
-            Some(0x5),
-        ),
-        Case(
-            "user write without WP",
-            PWU,
-            PU,
-            off,
-            none,
-            Cr0::empty(),
-            USER_WRITE,
-            Some(0x7),
-        ),
+        Case("write without WP", PW, P, off, none, Cr0::empty(), WRITE, None),
+        Case("read-only directory", P, PW, off, none, wp, WRITE, Some(0x3)),
+        Case("user in supervisor page", PWU, PW, off, none, wp, USER_READ, Some(0x5)),
+        Case("user in supervisor directory", PW, PWU, off, none, wp, USER_READ, Some(0x5)),
+        Case("user write without WP", PWU, PU, off, none, Cr0::empty(), USER_WRITE, Some(0x7)),
         Case("user write", PWU, PWU, off, none, wp, USER_WRITE, None),
-        Case(
-            "user fetch of NX",
-            PWU,
-            PWU | NX,
-            off,
-            none,
-            wp,
-            USER_FETCH,
-            Some(0x15),
-        ),
-        Case(
-            "NX directory",
-            PWU | NX,
-            PWU,
-            off,
-            none,
-            wp,
-            FETCH,
-            Some(0x11),
-        ),
+        Case("user fetch of NX", PWU, PWU | NX, off, none, wp, USER_FETCH, Some(0x15)),
+        Case("NX directory", PWU | NX, PWU, off, none, wp, FETCH, Some(0x11)),
         Case("read of NX", PWU, PWU | NX, off, none, wp, READ, None),
         Case("SMEP", PWU, PWU, Cr4::SMEP, none, wp, FETCH, Some(0x11)),
-        Case(
-            "SMEP lets users run",
-            PWU,
-            PWU,
-            Cr4::SMEP,
-            none,
-            wp,
-            USER_FETCH,
-            None,
-        ),
+        Case("SMEP lets users run", PWU, PWU, Cr4::SMEP, none, wp, USER_FETCH, None),
         Case("SMAP", PWU, PWU, Cr4::SMAP, none, wp, READ, Some(0x1)),
-        Case(
-            "SMAP with AC",
-            PWU,
-            PWU,
-            Cr4::SMAP,
-            Rflags::AC,
-            wp,
-            WRITE,
-            None,
-        ),
-        Case(
-            "not present",
-            PWU,
-            PWU & !P,
-            off,
-            none,
-            wp,
-            USER_WRITE,
-            Some(0x6),
-        ),
+        Case("SMAP with AC", PWU, PWU, Cr4::SMAP, Rflags::AC, wp, WRITE, None),
+        Case("not present", PWU, PWU & !P, off, none, wp, USER_WRITE, Some(0x6)),
     ];
     for Case(what, flags, leaf, cr4, rflags, cr0, access, fault) in cases {
         let mut state = long_mode();
@@ -339,11 +188,7 @@ fn permissions() {
         state.rflags = rflags;
         state.cr0 = Cr0::PE | Cr0::PG | cr0;
         let result = translate(&four_levels(flags, 0x9000 | leaf), &state, LINEAR, access);
-        assert_eq!(
-            result.map_err(|error| code(Err(error))).err(),
-            fault,
-            "{what}"
-        );
+        assert_eq!(result.map_err(|error| code(Err(error))).err(), fault, "{what}");
     }
 }
 
@@ -363,10 +208,7 @@ fn reserved_bits_fault() {
 fn tables_outside_ram_are_reported() {
     let mut state = long_mode();
     state.cr3 = 0xfee0_0000;
-    assert_eq!(
-        translate(&memory(), &state, 0, READ),
-        Err(TranslationError::TableOutsideRam(0xfee0_0000))
-    );
+    assert_eq!(translate(&memory(), &state, 0, READ), Err(TranslationError::TableOutsideRam(0xfee0_0000)));
 }
 
 proptest::proptest! {
@@ -426,8 +268,7 @@ fn a_remembered_walk_sets_the_accessed_bits_that_the_guest_cleared() {
     let memory = four_levels(PWU, 0x9000 | PWU);
     let mut memo = WalkMemo::default();
     for _ in 0..2 {
-        memo.translate(&memory, &long_mode(), LINEAR, FETCH)
-            .unwrap();
+        memo.translate(&memory, &long_mode(), LINEAR, FETCH).unwrap();
         assert_eq!(get(&memory, 0x4018) & AD, A);
         put(&memory, 0x4018, 0x9000 | PWU);
     }

@@ -345,11 +345,7 @@ mod tests {
         state.segments[SegmentRegister::Cs as usize].attributes = SegmentAttributes::DEFAULT_32;
         assert_eq!(state.mode(), CpuMode::Protected32);
         state.segments[SegmentRegister::Cs as usize].attributes = SegmentAttributes::LONG;
-        assert_eq!(
-            state.mode(),
-            CpuMode::Protected16,
-            "L is void outside long mode"
-        );
+        assert_eq!(state.mode(), CpuMode::Protected16, "L is void outside long mode");
         state.efer = Efer::LMA;
         assert_eq!(state.mode(), CpuMode::Long64);
         state.efer = Efer::empty();
@@ -359,10 +355,7 @@ mod tests {
 
     #[test]
     fn rip_wraps_at_the_code_size() {
-        let mut state = VcpuState {
-            rip: 0xffff,
-            ..VcpuState::default()
-        };
+        let mut state = VcpuState { rip: 0xffff, ..VcpuState::default() };
         state.advance_rip(2);
         assert_eq!(state.rip, 1);
         state.cr0 = Cr0::PE;
@@ -374,12 +367,8 @@ mod tests {
 
     #[test]
     fn cpl_is_the_stack_privilege() {
-        let mut state = VcpuState {
-            cr0: Cr0::PE,
-            ..VcpuState::default()
-        };
-        state.segments[SegmentRegister::Ss as usize].attributes =
-            SegmentAttributes::DPL_0 | SegmentAttributes::DPL_1;
+        let mut state = VcpuState { cr0: Cr0::PE, ..VcpuState::default() };
+        state.segments[SegmentRegister::Ss as usize].attributes = SegmentAttributes::DPL_0 | SegmentAttributes::DPL_1;
         assert_eq!(state.cpl(), 3);
     }
 }

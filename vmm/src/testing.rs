@@ -177,25 +177,12 @@ pub(crate) struct Guest {
     features: Features,
 }
 
-const TRAITS: Traits = Traits {
-    features: Features::SVM,
-    xsave: false,
-    physical_address_bits: 40,
-};
+const TRAITS: Traits = Traits { features: Features::SVM, xsave: false, physical_address_bits: 40 };
 
 /// CPUID of the host: all bits set.
 fn cpuid() -> GuestCpuid {
-    let registers = CpuidRegisters {
-        eax: !0,
-        ebx: !0,
-        ecx: !0,
-        edx: !0,
-    };
-    let host = [0, 1, 0x8000_0000, 0x8000_0001].map(|leaf| HostLeaf {
-        leaf,
-        subleaf: 0,
-        registers,
-    });
+    let registers = CpuidRegisters { eax: !0, ebx: !0, ecx: !0, edx: !0 };
+    let host = [0, 1, 0x8000_0000, 0x8000_0001].map(|leaf| HostLeaf { leaf, subleaf: 0, registers });
     let policy = CpuidPolicy {
         apic_id: 0,
         cpu_count: 1,
@@ -226,11 +213,7 @@ impl Guest {
     /// The only CPU of a machine, started.
     pub(crate) fn started(attributes: &str) -> Self {
         let mut guest = Self::new(machine(1, attributes), 0, Features::SVM);
-        assert!(
-            guest
-                .exit(guest::STARTUP, 0, 0)
-                .contains(Mtd::GPR | Mtd::CR)
-        );
+        assert!(guest.exit(guest::STARTUP, 0, 0).contains(Mtd::GPR | Mtd::CR));
         guest.kernel().asked();
         guest
     }
@@ -241,17 +224,9 @@ impl Guest {
 
     /// An exit: delivers the state that its portal selects, and takes back what the handler says.
     pub(crate) fn exit(&mut self, number: u64, info1: u64, info2: u64) -> Mtd {
-        let selected = if number == guest::RECALL {
-            self.recall.get()
-        } else {
-            selection(number, self.features, false)
-        };
-        let words = EventWords {
-            reason: number,
-            info1,
-            info2,
-            rip: self.state.rip,
-        };
+        let selected =
+            if number == guest::RECALL { self.recall.get() } else { selection(number, self.features, false) };
+        let words = EventWords { reason: number, info1, info2, rip: self.state.rip };
         // What is not selected holds rubbish, such as the last message.
         let mut delivered = rubbish();
         copy(&mut delivered, &self.state, selected);
@@ -276,10 +251,7 @@ impl Guest {
 
     /// Puts an instruction at the instruction pointer.
     pub(crate) fn code(&self, bytes: &[u8]) {
-        self.vm
-            .memory
-            .write_slice(bytes, GuestAddress(self.state.rip))
-            .unwrap();
+        self.vm.memory.write_slice(bytes, GuestAddress(self.state.rip)).unwrap();
     }
 
     /// `mov [rdi], eax` to device memory.

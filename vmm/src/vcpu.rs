@@ -90,11 +90,7 @@ struct Call {
 impl Call {
     /// Asks for more state unless it is there.
     fn require(&self, selection: Mtd) -> Result<(), Trouble> {
-        if self.delivered.contains(selection) {
-            Ok(())
-        } else {
-            Err(Trouble::NeedState(selection))
-        }
+        if self.delivered.contains(selection) { Ok(()) } else { Err(Trouble::NeedState(selection)) }
     }
 }
 
@@ -112,11 +108,7 @@ struct Step {
 impl Step {
     /// Continues at `boundary` with `changed` state.
     fn new(changed: Mtd, boundary: Boundary) -> Self {
-        Step {
-            changed,
-            boundary,
-            halts: false,
-        }
+        Step { changed, boundary, halts: false }
     }
 }
 
@@ -162,10 +154,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         {
             self.vm.kernel.select_recall(self.index, selection::RECALL);
             exit = deferred.exit;
-            call = Call {
-                words: deferred.words,
-                delivered: deferred.selection,
-            };
+            call = Call { words: deferred.words, delivered: deferred.selection };
         }
         let handled = self.dispatch(exit, &call, &mut inside);
         if let Some(stats) = &mut inside.machine.stats {
@@ -179,12 +168,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     }
 
     #[inline]
-    fn dispatch(
-        &mut self,
-        exit: Exit,
-        call: &Call,
-        inside: &mut Inside<'_>,
-    ) -> Result<Step, Trouble> {
+    fn dispatch(&mut self, exit: Exit, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
         match exit {
             Exit::PortOut(access, next) => Ok(self.port_out(access, next, inside)),
             Exit::PortIn(access, next) => Ok(self.port_in(access, next, inside)),
@@ -237,9 +221,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     #[inline]
     fn enter_guest(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
         let boundary = &step.boundary;
-        let injection = self
-            .injector
-            .decide(&mut inside.machine.board, self.index, boundary);
+        let injection = self.injector.decide(&mut inside.machine.board, self.index, boundary);
         self.vm.leave(inside, Who::Vcpu(self.index));
         match injection {
             Some(injection) => step.changed | self.inject(injection, boundary),
@@ -252,11 +234,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             arch.injection = injection;
             arch.interruptibility = 0;
         });
-        if boundary.ends_shadow {
-            Mtd::INJ | Mtd::STA
-        } else {
-            Mtd::INJ
-        }
+        if boundary.ends_shadow { Mtd::INJ | Mtd::STA } else { Mtd::INJ }
     }
 
     /// Whether something else than interrupts concerns this CPU.
@@ -293,9 +271,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     #[cold]
     fn look_around(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
         if let Some((event, source)) = inside.machine.board.take_power() {
-            self.vm
-                .kernel
-                .log(format_args!("guest wants {event:?} by {source:?}"));
+            self.vm.kernel.log(format_args!("guest wants {event:?} by {source:?}"));
             self.vm.power(&mut inside, event, self.index);
         }
         let (life, generation) = (inside.machine.life, inside.machine.generation);
@@ -309,21 +285,11 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     }
 
     #[cold]
-    fn recover(
-        &mut self,
-        mut inside: Inside<'vm>,
-        exit: Exit,
-        words: EventWords,
-        trouble: Trouble,
-    ) -> Mtd {
+    fn recover(&mut self, mut inside: Inside<'vm>, exit: Exit, words: EventWords, trouble: Trouble) -> Mtd {
         match trouble {
             Trouble::NeedState(selection) => {
                 let selection = selection | selection::FULL;
-                self.deferred = Some(Deferred {
-                    exit,
-                    words,
-                    selection,
-                });
+                self.deferred = Some(Deferred { exit, words, selection });
                 self.vm.leave(inside, Who::Vcpu(self.index));
                 self.vm.kernel.select_recall(self.index, selection);
                 self.vm.kernel.recall(self.index);
@@ -332,9 +298,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Trouble::Restart => self.start(inside),
             Trouble::Stop(reason) => {
                 inside.machine.end(EXIT_FAILURE);
-                self.vm
-                    .kernel
-                    .log(format_args!("Error: vCPU {} stopped: {reason}", self.index));
+                self.vm.kernel.log(format_args!("Error: vCPU {} stopped: {reason}", self.index));
                 self.stop(inside)
             }
         }

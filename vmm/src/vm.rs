@@ -79,13 +79,7 @@ impl<K: Kernel, M> Vm<K, M> {
     /// # Errors
     /// See [`StartError`].
     pub fn new(config: VmmConfig, parts: Parts<K, M>) -> Result<Self, StartError> {
-        let Parts {
-            kernel,
-            memory,
-            tsc_hz,
-            wall_clock,
-            loader,
-        } = parts;
+        let Parts { kernel, memory, tsc_hz, wall_clock, loader } = parts;
         let description = MachineDescription::of(&config.machine);
         let clock = Clock::new(tsc_hz);
         let environment = Environment { clock, wall_clock };
@@ -128,11 +122,7 @@ impl<K: Kernel, M> Vm<K, M> {
         let host_now = self.kernel.now();
         let now = machine.time(host_now);
         machine.catch_up(now);
-        Inside {
-            machine,
-            now,
-            host_now,
-        }
+        Inside { machine, now, host_now }
     }
 
     /// Gives the lock back and tells others what they need to know.
@@ -170,10 +160,7 @@ impl<K: Kernel, M> Vm<K, M> {
         let (UnixSeconds(then), at) = self.wall_clock;
         let elapsed = origin.saturating_sub(at) / self.clock.tsc_hz();
         let wall_clock = UnixSeconds(then.saturating_add_unsigned(elapsed));
-        let environment = Environment {
-            clock: self.clock,
-            wall_clock,
-        };
+        let environment = Environment { clock: self.clock, wall_clock };
         let mut board = Board::new(&self.config.machine, &self.description.fixed, environment)?;
         board.succeed(&mut machine.board);
         machine.board = board;

@@ -25,10 +25,8 @@ impl Affinity {
     /// Whether it says where: a grid, and a location inside it.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        let inside = |start: u16, size: u16, limit: u16| {
-            size > 0 && u32::from(start) + u32::from(size) <= u32::from(limit)
-        };
-        inside(self.x, self.width, self.space_width)
-            && inside(self.y, self.height, self.space_height)
+        let inside =
+            |start: u16, size: u16, limit: u16| size > 0 && u32::from(start) + u32::from(size) <= u32::from(limit);
+        inside(self.x, self.width, self.space_width) && inside(self.y, self.height, self.space_height)
     }
 }

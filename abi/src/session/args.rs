@@ -37,10 +37,7 @@ impl<'a> Args<'a> {
             let (value, next) = match after.strip_prefix('"') {
                 Some(quoted) => {
                     let (value, next) = quoted.split_once('"')?;
-                    (
-                        value,
-                        next.trim_start().strip_prefix(',').unwrap_or_default(),
-                    )
+                    (value, next.trim_start().strip_prefix(',').unwrap_or_default())
                 }
                 None => {
                     let (value, next) = after.split_once(',').unwrap_or((after, ""));
@@ -55,9 +52,7 @@ impl<'a> Args<'a> {
     /// The value of a key.
     #[must_use]
     pub fn get(self, key: &str) -> Option<&'a str> {
-        self.iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| value)
+        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
     /// The value of a key as a number: decimal or `0x`, with an optional `K`, `M` or `G` (powers of 1024).
@@ -75,10 +70,7 @@ impl<'a> Args<'a> {
     /// The donation; 0 for what is not given.
     #[must_use]
     pub fn quota(self) -> Quota {
-        Quota {
-            ram: self.number(RAM_QUOTA).unwrap_or_default(),
-            caps: self.number(CAP_QUOTA).unwrap_or_default(),
-        }
+        Quota { ram: self.number(RAM_QUOTA).unwrap_or_default(), caps: self.number(CAP_QUOTA).unwrap_or_default() }
     }
 
     /// The arguments with one key set to another value, which comes first.
@@ -117,10 +109,7 @@ pub fn append(args: &mut Text<ARGS_MAX>, key: &str, value: &str) -> Result<(), U
         return Err(Unwritable);
     }
     let separator = if args.is_empty() { "" } else { ", " };
-    let plain = !value.is_empty()
-        && value
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let quote = if plain { "" } else { "\"" };
     write!(args, "{separator}{key}={quote}{value}{quote}").map_err(|_| Unwritable)
 }
@@ -157,13 +146,7 @@ mod tests {
     fn arguments_are_found_by_key() {
         let args = Args(r#"label="init -> a, b=7", ram_quota=12K , cap_quota=0x10, flag"#);
         assert_eq!(args.label(), "init -> a, b=7");
-        assert_eq!(
-            args.quota(),
-            Quota {
-                ram: 12 << 10,
-                caps: 16
-            }
-        );
+        assert_eq!(args.quota(), Quota { ram: 12 << 10, caps: 16 });
         assert_eq!(args.get("b"), None);
         assert_eq!(args.get("flag"), None);
     }

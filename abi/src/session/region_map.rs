@@ -46,33 +46,19 @@ impl Attachment {
     /// All of a dataspace, at an address that the map chooses.
     #[must_use]
     pub const fn anywhere(rights: MemRights) -> Self {
-        Self {
-            offset: 0,
-            size: 0,
-            address: Self::ANYWHERE,
-            rights: rights.bits(),
-        }
+        Self { offset: 0, size: 0, address: Self::ANYWHERE, rights: rights.bits() }
     }
 
     /// All of a dataspace at `address`.
     #[must_use]
     pub const fn at(address: u64, rights: MemRights) -> Self {
-        Self {
-            offset: 0,
-            size: 0,
-            address,
-            rights: rights.bits(),
-        }
+        Self { offset: 0, size: 0, address, rights: rights.bits() }
     }
 
     /// The address wished for, if any.
     #[must_use]
     pub const fn fixed_address(&self) -> Option<u64> {
-        if self.address == Self::ANYWHERE {
-            None
-        } else {
-            Some(self.address)
-        }
+        if self.address == Self::ANYWHERE { None } else { Some(self.address) }
     }
 
     /// The rights; `None` if unknown ones are asked for.

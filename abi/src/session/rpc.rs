@@ -83,10 +83,7 @@ impl Refusal {
     /// The reply that says so.
     #[must_use]
     pub const fn message(self) -> Message {
-        Message {
-            tag: crate::message::Tag::new(self as u32, 0, 0),
-            words: [0; 4],
-        }
+        Message { tag: crate::message::Tag::new(self as u32, 0, 0), words: [0; 4] }
     }
 
     const fn from_label(label: u32) -> Option<Self> {
@@ -140,10 +137,7 @@ impl<E: fmt::Debug + fmt::Display> core::error::Error for Error<E> {}
 /// # Errors
 /// As [`Error`] says.
 #[inline(always)]
-pub fn call<T: Transport, R: Wire<T::Cap>, E: Code>(
-    transport: &T,
-    message: Message,
-) -> Result<R::Value, Error<E>> {
+pub fn call<T: Transport, R: Wire<T::Cap>, E: Code>(transport: &T, message: Message) -> Result<R::Value, Error<E>> {
     let reply = transport.call(message).map_err(Error::Kernel)?;
     let reader = Reader::new(transport, reply);
     let label = reply.tag.label();
@@ -151,9 +145,7 @@ pub fn call<T: Transport, R: Wire<T::Cap>, E: Code>(
         return reader.all(R::get).map_err(|Malformed| Error::BadReply);
     }
     // An error has no content; what came nevertheless is dropped.
-    reader
-        .all(|_| Ok(()))
-        .map_err(|Malformed| Error::BadReply)?;
+    reader.all(|_| Ok(())).map_err(|Malformed| Error::BadReply)?;
     Err(match (Refusal::from_label(label), E::from_code(label)) {
         (Some(refusal), _) => Error::Refused(refusal),
         (None, Some(error)) => Error::Server(error),
@@ -163,10 +155,7 @@ pub fn call<T: Transport, R: Wire<T::Cap>, E: Code>(
 
 /// Server half: the reply with a method's result.
 #[inline(always)]
-pub fn reply<B: Buffer<Cap: 'static>, R: Wire<B::Cap>, E: Code>(
-    buffer: &B,
-    result: &Result<R::Value, E>,
-) -> Message {
+pub fn reply<B: Buffer<Cap: 'static>, R: Wire<B::Cap>, E: Code>(buffer: &B, result: &Result<R::Value, E>) -> Message {
     match result {
         Ok(value) => {
             let mut writer = Writer::new(buffer);
@@ -175,9 +164,6 @@ pub fn reply<B: Buffer<Cap: 'static>, R: Wire<B::Cap>, E: Code>(
                 Err(TooLong) => Refusal::ResultTooLong.message(),
             }
         }
-        Err(error) => Message {
-            tag: crate::message::Tag::new(error.code(), 0, 0),
-            words: [0; 4],
-        },
+        Err(error) => Message { tag: crate::message::Tag::new(error.code(), 0, 0), words: [0; 4] },
     }
 }

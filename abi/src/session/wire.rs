@@ -67,10 +67,7 @@ pub trait Wire<C> {
     ///
     /// # Errors
     /// It exceeds its bound or the message is full.
-    fn put<B: Buffer<Cap = C>>(
-        value: Self::Ref<'_>,
-        writer: &mut Writer<'_, B>,
-    ) -> Result<(), TooLong>;
+    fn put<B: Buffer<Cap = C>>(value: Self::Ref<'_>, writer: &mut Writer<'_, B>) -> Result<(), TooLong>;
     /// Reads a value.
     ///
     /// # Errors

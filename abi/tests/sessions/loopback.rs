@@ -11,11 +11,7 @@ use abi::utcb::Utcb;
 
 /// A capability of the tests: as an item.
 pub fn cap<K>(sel: u64) -> Typed<K, CapItem> {
-    Typed::new(CapItem {
-        sel,
-        info: Perms::ALL.bits().into(),
-        identity: sel,
-    })
+    Typed::new(CapItem { sel, info: Perms::ALL.bits().into(), identity: sel })
 }
 
 /// A UTCB, and what happened to it.
@@ -65,11 +61,7 @@ impl HostBuffer {
         let mut utcb = self.utcb.borrow_mut();
         utcb.words[..words.len()].copy_from_slice(words);
         for (slot, sel) in utcb.caps.iter_mut().zip(caps) {
-            *slot = CapItem {
-                sel: sel.0,
-                info: 0,
-                identity: sel.0,
-            };
+            *slot = CapItem { sel: sel.0, info: 0, identity: sel.0 };
         }
     }
 }
@@ -84,20 +76,12 @@ impl Buffer for HostBuffer {
 
     fn send(&self, cap: &CapItem, perms: Perms) -> CapItem {
         self.sent.set(perms);
-        CapItem {
-            info: perms.bits().into(),
-            ..*cap
-        }
+        CapItem { info: perms.bits().into(), ..*cap }
     }
 
     fn receive(&self, index: usize) -> Option<CapItem> {
         self.received.set(self.received.get() + 1);
-        self.utcb
-            .borrow()
-            .caps
-            .get(index)
-            .copied()
-            .filter(|item| item.identity != 0)
+        self.utcb.borrow().caps.get(index).copied().filter(|item| item.identity != 0)
     }
 }
 
@@ -116,14 +100,8 @@ impl<'a> Loopback<'a> {
     }
 
     /// Calls `portal`, which may fail as a hypercall does.
-    pub fn failing(
-        buffer: &'a HostBuffer,
-        portal: impl FnMut(Message) -> Result<Message, Status> + 'a,
-    ) -> Self {
-        Self {
-            buffer,
-            portal: RefCell::new(Box::new(portal)),
-        }
+    pub fn failing(buffer: &'a HostBuffer, portal: impl FnMut(Message) -> Result<Message, Status> + 'a) -> Self {
+        Self { buffer, portal: RefCell::new(Box::new(portal)) }
     }
 }
 

@@ -7,12 +7,10 @@ use abi::session::cpu_thread::{self, CpuThread, StartError};
 use abi::session::dataspace::{self, Dataspace};
 use abi::session::irq::{self, IrqInfo};
 use abi::session::parent::{
-    self, ARGS_MAX, AnnounceError, NoSession, Parent, Progress, Quota, Response, SERVICE_MAX,
-    SessionError, UpgradeError,
+    self, ARGS_MAX, AnnounceError, NoSession, Parent, Progress, Quota, Response, SERVICE_MAX, SessionError,
+    UpgradeError,
 };
-use abi::session::pd::{
-    self, Account, AllocError, NotOwned, Pd, Platform, RefAccountError, TransferError,
-};
+use abi::session::pd::{self, Account, AllocError, NotOwned, Pd, Platform, RefAccountError, TransferError};
 use abi::session::region_map::{self, AttachError, Attachment, Fault, NoRegion, RegionMap};
 use abi::session::report::{self, SubmitError};
 use abi::session::rom::{self, RomError};
@@ -67,10 +65,8 @@ impl parent::Server<CapItem> for Recorder {
         args: Text<ARGS_MAX>,
         affinity: Affinity,
     ) -> Result<Option<Cap<AnyObject>>, SessionError> {
-        self.log
-            .push(format!("session {id} {service} {args} {affinity:?}"));
-        self.or(SessionError::Denied)
-            .map(|()| self.cap_results.pop().flatten())
+        self.log.push(format!("session {id} {service} {args} {affinity:?}"));
+        self.or(SessionError::Denied).map(|()| self.cap_results.pop().flatten())
     }
     fn session_cap(&mut self, _: u64) -> Result<Cap<AnyObject>, SessionError> {
         self.or(SessionError::OutOfRam).map(|()| cap(1))
@@ -84,8 +80,7 @@ impl parent::Server<CapItem> for Recorder {
         Ok(Progress::Pending)
     }
     fn deliver_session_cap(&mut self, id: u64, cap: Cap<AnyObject>) {
-        self.log
-            .push(format!("deliver_session_cap {id} {}", cap.name().sel));
+        self.log.push(format!("deliver_session_cap {id} {}", cap.name().sel));
     }
     fn session_response(&mut self, id: u64, response: Response) {
         self.log.push(format!("session_response {id} {response}"));
@@ -109,12 +104,7 @@ impl pd::Server<CapItem> for Recorder {
         self.or(NotOwned::NotOwned)
     }
     fn account(&mut self) -> Account {
-        Account {
-            ram_quota: 1,
-            ram_used: 2,
-            cap_quota: 3,
-            cap_used: 4,
-        }
+        Account { ram_quota: 1, ram_used: 2, cap_quota: 3, cap_used: 4 }
     }
     fn ref_account(&mut self, _: Cap<Pd>) -> Result<(), RefAccountError> {
         self.or(RefAccountError::AlreadySet)
@@ -135,13 +125,8 @@ impl pd::Server<CapItem> for Recorder {
 }
 
 impl region_map::Server<CapItem> for Recorder {
-    fn attach(
-        &mut self,
-        dataspace: Cap<Dataspace>,
-        attachment: Attachment,
-    ) -> Result<u64, AttachError> {
-        self.log
-            .push(format!("attach {} {attachment:?}", dataspace.name().sel));
+    fn attach(&mut self, dataspace: Cap<Dataspace>, attachment: Attachment) -> Result<u64, AttachError> {
+        self.log.push(format!("attach {} {attachment:?}", dataspace.name().sel));
         self.or(AttachError::Conflict).map(|()| attachment.address)
     }
     fn detach(&mut self, _: u64) -> Result<(), NoRegion> {
@@ -150,10 +135,7 @@ impl region_map::Server<CapItem> for Recorder {
     fn fault_handler(&mut self, _: Cap<Signal>) {}
     fn fault(&mut self) -> Option<Fault> {
         self.log.push("fault".into());
-        (!self.fail).then_some(Fault {
-            address: 0x1000,
-            access: 3,
-        })
+        (!self.fail).then_some(Fault { address: 0x1000, access: 3 })
     }
     fn dataspace(&mut self) -> Cap<Dataspace> {
         cap(1)

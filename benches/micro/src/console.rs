@@ -20,14 +20,7 @@ static UART: Mutex<Option<PortRange>> = Mutex::new(None);
 /// Makes the registers of a UART accessible to this task.
 pub fn uart(base: u16) -> Option<PortRange> {
     let src = u64::from(base);
-    let delegate = Delegate {
-        from: root::ALL_PIO,
-        to: root::PIO,
-        src,
-        dst: src,
-        count: u64::from(PORTS),
-        rights: 1,
-    };
+    let delegate = Delegate { from: root::ALL_PIO, to: root::PIO, src, dst: src, count: u64::from(PORTS), rights: 1 };
     syscall::delegate(delegate).ok()?;
     PortRange::new(base, PORTS)
 }

@@ -7,10 +7,7 @@
 
 extern crate alloc;
 
-#[allow(
-    unsafe_code,
-    reason = "exact counts need exact instructions: loops, handlers and hypercalls are assembly"
-)]
+#[allow(unsafe_code, reason = "exact counts need exact instructions: loops, handlers and hypercalls are assembly")]
 mod asm;
 mod console;
 mod domain;

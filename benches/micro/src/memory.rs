@@ -27,10 +27,7 @@ pub fn large_page() -> Option<u64> {
                 && at < range.base.saturating_add(range.size)
         })
     };
-    let free = ranges
-        .iter()
-        .filter(|range| range.kind == RangeKind::Free as u32)
-        .max_by_key(|range| range.size)?;
+    let free = ranges.iter().filter(|range| range.kind == RangeKind::Free as u32).max_by_key(|range| range.size)?;
     let end = (free.base + free.size) / LARGE_SIZE * LARGE_SIZE;
     (free.base.next_multiple_of(LARGE_SIZE)..end)
         .step_by(LARGE_SIZE as usize)
@@ -48,21 +45,7 @@ pub fn open() -> Result<(), Status> {
 }
 
 /// Maps pages of `from` in `to`.
-pub fn map(
-    from: Sel,
-    src: u64,
-    to: Sel,
-    dst: u64,
-    count: u64,
-    rights: MemRights,
-) -> Result<(), Status> {
-    let delegate = Delegate {
-        from,
-        to,
-        src,
-        dst,
-        count,
-        rights: rights.bits(),
-    };
+pub fn map(from: Sel, src: u64, to: Sel, dst: u64, count: u64, rights: MemRights) -> Result<(), Status> {
+    let delegate = Delegate { from, to, src, dst, count, rights: rights.bits() };
     hypercall(delegate.encode()).map(|_| ())
 }

@@ -55,11 +55,7 @@ impl Report {
     fn new(information: &Hip) -> Self {
         let ticks = asm::calibrate();
         // Instructions if within 0.1 %.
-        let unit = if ticks.abs_diff(CALIBRATION) < CALIBRATION / 1000 {
-            "insn"
-        } else {
-            "cycle"
-        };
+        let unit = if ticks.abs_diff(CALIBRATION) < CALIBRATION / 1000 { "insn" } else { "cycle" };
         let smallest = || asm::intervals().min().unwrap_or(0);
         asm::loops::nothing();
         let stamp = smallest().saturating_sub(LOOP);
@@ -77,24 +73,12 @@ impl Report {
 
     /// Prints a row.
     pub fn row(&self, row: Row, samples: impl Iterator<Item = u64>) {
-        let mut samples: Vec<u64> = samples
-            .map(|sample| sample.saturating_sub(row.overhead))
-            .collect();
+        let mut samples: Vec<u64> = samples.map(|sample| sample.saturating_sub(row.overhead)).collect();
         let Some(summary) = Summary::of(&mut samples) else {
             return;
         };
-        line!(
-            "bench name={} unit={} user={} {summary}",
-            row.name,
-            self.unit,
-            row.user
-        );
-        line!(
-            "histogram name={} unit={} buckets={}",
-            row.name,
-            self.unit,
-            Histogram(&samples)
-        );
+        line!("bench name={} unit={} user={} {summary}", row.name, self.unit, row.user);
+        line!("histogram name={} unit={} buckets={}", row.name, self.unit, Histogram(&samples));
     }
 
     /// Prints why a row is missing.
@@ -105,13 +89,7 @@ impl Report {
 
 /// Creates a semaphore.
 pub fn semaphore(dst: Sel) -> Result<(), Status> {
-    let create = CreateSm {
-        dst,
-        pd: root::PD,
-        count: 0,
-        receiver: Sel::NONE,
-        id: 0,
-    };
+    let create = CreateSm { dst, pd: root::PD, count: 0, receiver: Sel::NONE, id: 0 };
     asm::hypercall(create.encode()).map(|_| ())
 }
 

@@ -36,17 +36,8 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            min,
-            median,
-            p99,
-            max,
-            count,
-        } = self;
-        write!(
-            out,
-            "min={min} median={median} p99={p99} max={max} n={count}"
-        )
+        let Self { min, median, p99, max, count } = self;
+        write!(out, "min={min} median={median} p99={p99} max={max} n={count}")
     }
 }
 
@@ -90,10 +81,7 @@ mod tests {
     fn order_statistics_are_samples() {
         let mut samples: Vec<u64> = (1..=1000).rev().collect();
         let summary = Summary::of(&mut samples).unwrap();
-        assert_eq!(
-            summary.to_string(),
-            "min=1 median=500 p99=990 max=1000 n=1000"
-        );
+        assert_eq!(summary.to_string(), "min=1 median=500 p99=990 max=1000 n=1000");
         assert_eq!(Summary::of(&mut []), None);
         let one = Summary::of(&mut [7]).unwrap();
         assert_eq!((one.min, one.median, one.p99, one.max), (7, 7, 7, 7));

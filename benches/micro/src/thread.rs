@@ -38,11 +38,7 @@ pub struct Place {
 
 impl Default for Place {
     fn default() -> Self {
-        Self {
-            index: 0,
-            priority: 100,
-            events: crate::selectors::NOTHING,
-        }
+        Self { index: 0, priority: 100, events: crate::selectors::NOTHING }
     }
 }
 
@@ -54,39 +50,13 @@ pub const fn utcb(index: u64) -> u64 {
 impl Thread {
     /// Starts `body` on CPU 0.
     pub fn start(place: Place, body: Body) -> Result<Self, Status> {
-        let Place {
-            index,
-            priority,
-            events: event_base,
-        } = place;
+        let Place { index, priority, events: event_base } = place;
         let (sp, ip) = stack::prepare(index % THREADS_MAX, body);
-        let body = EcBody::Thread {
-            utcb: utcb(index),
-            sp,
-            ip,
-        };
+        let body = EcBody::Thread { utcb: utcb(index), sp, ip };
         let dst = THREADS.offset(index);
-        hypercall(
-            CreateEc {
-                dst,
-                pd: root::PD,
-                cpu: CpuId(0),
-                event_base,
-                body,
-            }
-            .encode(),
-        )?;
+        hypercall(CreateEc { dst, pd: root::PD, cpu: CpuId(0), event_base, body }.encode())?;
         let (ec, dst) = (dst, THREAD_SCS.offset(index));
-        hypercall(
-            CreateSc {
-                dst,
-                pd: root::PD,
-                ec,
-                priority,
-                budget_us: BUDGET_US,
-            }
-            .encode(),
-        )?;
+        hypercall(CreateSc { dst, pd: root::PD, ec, priority, budget_us: BUDGET_US }.encode())?;
         Ok(Self { index })
     }
 
@@ -118,10 +88,7 @@ pub fn wait() -> Result<(), Status> {
 pub fn done(status: u64) -> ! {
     // Ordering: by the semaphore.
     OUTCOME.store(status, Relaxed);
-    let up = Args {
-        rdi: rdi(Number::SmUp, 0, DONE),
-        ..Args::default()
-    };
+    let up = Args { rdi: rdi(Number::SmUp, 0, DONE), ..Args::default() };
     // It fails only if there is no such semaphore, and then nobody waits.
     let _nobody = hypercall(up);
     loop {
@@ -130,20 +97,13 @@ pub fn done(status: u64) -> ! {
 }
 
 fn down(sm: Sel) -> Result<(), Status> {
-    let down = SmDown {
-        sm,
-        zero: false,
-        deadline: SmDown::FOREVER,
-    };
+    let down = SmDown { sm, zero: false, deadline: SmDown::FOREVER };
     hypercall(down.encode()).map(|_| ())
 }
 
 /// Destroys an object, in as many steps as the hypervisor takes.
 pub fn destroy(object: Sel) -> Result<(), Status> {
-    let args = Args {
-        rdi: rdi(Number::Destroy, 0, object),
-        ..Args::default()
-    };
+    let args = Args { rdi: rdi(Number::Destroy, 0, object), ..Args::default() };
     while hypercall(args)? != 0 {}
     Ok(())
 }

@@ -5,14 +5,7 @@
 //! Read-only segments are shared with the file, writable ones are copied.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::panic,
-        reason = "tests state their expectations tersely"
-    )
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "tests state their expectations tersely"))]
 
 extern crate alloc;
 
@@ -128,17 +121,14 @@ impl Plan {
     /// See [`ProgramError`].
     pub fn parse(head: &[u8], file_size: u64, bounds: Range<u64>) -> Result<Self, ProgramError> {
         let header = file_header(head).ok_or(ProgramError::NoElf)?;
-        if header.class != Class::ELF64 || header.e_machine != EM_X86_64 || header.e_type != ET_EXEC
-        {
+        if header.class != Class::ELF64 || header.e_machine != EM_X86_64 || header.e_type != ET_EXEC {
             return Err(ProgramError::WrongKind);
         }
         let headers = program_headers(&header, head).ok_or(ProgramError::BadSegmentCount)?;
         if headers.iter().any(|header| header.p_type == PT_INTERP) {
             return Err(ProgramError::WrongKind);
         }
-        let loadable = headers
-            .iter()
-            .filter(|header| header.p_type == PT_LOAD && header.p_memsz != 0);
+        let loadable = headers.iter().filter(|header| header.p_type == PT_LOAD && header.p_memsz != 0);
         let mut segments = Vec::new();
         for header in loadable {
             if segments.len() == MAX_SEGMENTS {
@@ -150,16 +140,11 @@ impl Plan {
         if segments.is_empty() {
             return Err(ProgramError::BadSegmentCount);
         }
-        if segments
-            .windows(2)
-            .any(|pair| matches!(pair, [a, b] if a.end() > b.address))
-        {
+        if segments.windows(2).any(|pair| matches!(pair, [a, b] if a.end() > b.address)) {
             return Err(ProgramError::Overlap);
         }
         let entry = header.e_entry;
-        let is_code = |segment: &Segment| {
-            segment.execute && (segment.address..segment.end()).contains(&entry)
-        };
+        let is_code = |segment: &Segment| segment.execute && (segment.address..segment.end()).contains(&entry);
         if !segments.iter().any(is_code) {
             return Err(ProgramError::BadEntry);
         }
@@ -173,59 +158,37 @@ fn file_header(head: &[u8]) -> Option<FileHeader<LittleEndian>> {
     FileHeader::parse_tail(ident, tail).ok()
 }
 
-fn program_headers<'a>(
-    header: &FileHeader<LittleEndian>,
-    head: &'a [u8],
-) -> Option<SegmentTable<'a, LittleEndian>> {
+fn program_headers<'a>(header: &FileHeader<LittleEndian>, head: &'a [u8]) -> Option<SegmentTable<'a, LittleEndian>> {
     let size = usize::from(header.e_phnum).checked_mul(usize::from(header.e_phentsize))?;
     let start = usize::try_from(header.e_phoff).ok()?;
     let is_elf64 = usize::from(header.e_phentsize) == ELF64_PROGRAM_HEADER;
-    let bytes = head
-        .get(start..start.checked_add(size)?)
-        .filter(|_| is_elf64)?;
+    let bytes = head.get(start..start.checked_add(size)?).filter(|_| is_elf64)?;
     Some(SegmentTable::new(header.endianness, header.class, bytes))
 }
 
-fn segment(
-    header: &ProgramHeader,
-    file_size: u64,
-    bounds: &Range<u64>,
-) -> Result<Segment, ProgramError> {
+fn segment(header: &ProgramHeader, file_size: u64, bounds: &Range<u64>) -> Result<Segment, ProgramError> {
     let (write, execute) = (header.p_flags & PF_W != 0, header.p_flags & PF_X != 0);
     if write && execute {
         return Err(ProgramError::WritableCode);
     }
     let start = header.p_offset;
-    let end = start
-        .checked_add(header.p_filesz)
-        .filter(|&end| end <= file_size);
+    let end = start.checked_add(header.p_filesz).filter(|&end| end <= file_size);
     let file = start..end.ok_or(ProgramError::Truncated)?;
     if header.p_filesz > header.p_memsz {
         return Err(ProgramError::Truncated);
     }
     let at = header.p_vaddr % PAGE_SIZE;
     let address = header.p_vaddr - at;
-    let end = header
-        .p_vaddr
-        .checked_add(header.p_memsz)
-        .and_then(|end| end.checked_next_multiple_of(PAGE_SIZE));
+    let end = header.p_vaddr.checked_add(header.p_memsz).and_then(|end| end.checked_next_multiple_of(PAGE_SIZE));
     let end = end.filter(|&end| bounds.start <= address && end <= bounds.end);
     let size = end.ok_or(ProgramError::OutOfBounds)? - address;
     let is_congruent = header.p_offset % PAGE_SIZE == at && header.p_filesz == header.p_memsz;
     let content = if !write && is_congruent {
-        Content::Shared {
-            offset: header.p_offset - at,
-        }
+        Content::Shared { offset: header.p_offset - at }
     } else {
         Content::Private { file, at }
     };
-    Ok(Segment {
-        address,
-        size,
-        write,
-        execute,
-        content,
-    })
+    Ok(Segment { address, size, write, execute, content })
 }
 
 #[cfg(test)]
@@ -242,11 +205,7 @@ mod tests {
     const PHENT: usize = 56;
 
     fn parse(image: &[u8]) -> Result<Plan, ProgramError> {
-        Plan::parse(
-            &image[..image.len().min(HEAD_SIZE)],
-            image.len() as u64,
-            BOUNDS,
-        )
+        Plan::parse(&image[..image.len().min(HEAD_SIZE)], image.len() as u64, BOUNDS)
     }
 
     struct Load {
@@ -267,22 +226,11 @@ mod tests {
         out.extend((HEADER as u64).to_le_bytes());
         out.extend(0u64.to_le_bytes());
         out.extend(0u32.to_le_bytes());
-        out.extend(
-            [HEADER as u16, PHENT as u16, loads.len() as u16, 64, 0, 0]
-                .iter()
-                .flat_map(|n| n.to_le_bytes()),
-        );
+        out.extend([HEADER as u16, PHENT as u16, loads.len() as u16, 64, 0, 0].iter().flat_map(|n| n.to_le_bytes()));
         for load in loads {
             out.extend(1u32.to_le_bytes());
             out.extend(load.flags.to_le_bytes());
-            for word in [
-                load.offset,
-                load.address,
-                load.address,
-                load.file,
-                load.memory,
-                PAGE_SIZE,
-            ] {
+            for word in [load.offset, load.address, load.address, load.file, load.memory, PAGE_SIZE] {
                 out.extend(word.to_le_bytes());
             }
         }
@@ -291,128 +239,42 @@ mod tests {
     }
 
     fn code() -> Load {
-        Load {
-            flags: R | PF_X,
-            offset: 0x1080,
-            address: 0x40_0080,
-            file: 0x1000,
-            memory: 0x1000,
-        }
+        Load { flags: R | PF_X, offset: 0x1080, address: 0x40_0080, file: 0x1000, memory: 0x1000 }
     }
 
     #[test]
     fn code_is_shared_and_data_is_copied() {
-        let data = Load {
-            flags: R | PF_W,
-            offset: 0x2100,
-            address: 0x40_3100,
-            file: 0x10,
-            memory: 0x2000,
-        };
+        let data = Load { flags: R | PF_W, offset: 0x2100, address: 0x40_3100, file: 0x10, memory: 0x2000 };
         let plan = parse(&image(0x40_0080, &[data, code()])).unwrap();
         assert_eq!(plan.entry, 0x40_0080);
-        let [code, data] = &plan.segments[..] else {
-            panic!()
-        };
-        assert_eq!(
-            (code.address, code.size, code.execute),
-            (0x40_0000, 0x2000, true)
-        );
+        let [code, data] = &plan.segments[..] else { panic!() };
+        assert_eq!((code.address, code.size, code.execute), (0x40_0000, 0x2000, true));
         assert_eq!(code.content, Content::Shared { offset: 0x1000 });
-        assert_eq!(
-            (data.address, data.size, data.write),
-            (0x40_3000, 0x3000, true)
-        );
-        assert_eq!(
-            data.content,
-            Content::Private {
-                file: 0x2100..0x2110,
-                at: 0x100
-            }
-        );
+        assert_eq!((data.address, data.size, data.write), (0x40_3000, 0x3000, true));
+        assert_eq!(data.content, Content::Private { file: 0x2100..0x2110, at: 0x100 });
     }
 
     #[test]
     fn read_only_data_at_another_place_in_its_page_is_copied() {
-        let constants = Load {
-            flags: R,
-            offset: 0x40,
-            address: 0x50_0000,
-            file: 0x10,
-            memory: 0x10,
-        };
+        let constants = Load { flags: R, offset: 0x40, address: 0x50_0000, file: 0x10, memory: 0x10 };
         let plan = parse(&image(0x40_0080, &[code(), constants])).unwrap();
-        assert_eq!(
-            plan.segments[1].content,
-            Content::Private {
-                file: 0x40..0x50,
-                at: 0
-            }
-        );
+        assert_eq!(plan.segments[1].content, Content::Private { file: 0x40..0x50, at: 0 });
         assert!(!plan.segments[1].write);
     }
 
     #[test]
     fn malformed_images_are_refused() {
         let one = |load: Load| parse(&image(0x40_0080, &[load]));
-        assert_eq!(
-            one(Load {
-                flags: R | PF_W | PF_X,
-                ..code()
-            }),
-            Err(ProgramError::WritableCode)
-        );
-        assert_eq!(
-            one(Load {
-                offset: 0x3080,
-                ..code()
-            }),
-            Err(ProgramError::Truncated)
-        );
-        assert_eq!(
-            one(Load {
-                offset: u64::MAX,
-                ..code()
-            }),
-            Err(ProgramError::Truncated)
-        );
-        assert_eq!(
-            one(Load {
-                memory: 0x800,
-                ..code()
-            }),
-            Err(ProgramError::Truncated)
-        );
-        assert_eq!(
-            one(Load {
-                address: 0x80,
-                ..code()
-            }),
-            Err(ProgramError::OutOfBounds)
-        );
-        assert_eq!(
-            one(Load {
-                address: u64::MAX - 0x10,
-                ..code()
-            }),
-            Err(ProgramError::OutOfBounds)
-        );
-        assert_eq!(
-            one(Load {
-                memory: u64::MAX,
-                ..code()
-            }),
-            Err(ProgramError::OutOfBounds)
-        );
-        assert_eq!(
-            one(Load { flags: R, ..code() }),
-            Err(ProgramError::BadEntry)
-        );
+        assert_eq!(one(Load { flags: R | PF_W | PF_X, ..code() }), Err(ProgramError::WritableCode));
+        assert_eq!(one(Load { offset: 0x3080, ..code() }), Err(ProgramError::Truncated));
+        assert_eq!(one(Load { offset: u64::MAX, ..code() }), Err(ProgramError::Truncated));
+        assert_eq!(one(Load { memory: 0x800, ..code() }), Err(ProgramError::Truncated));
+        assert_eq!(one(Load { address: 0x80, ..code() }), Err(ProgramError::OutOfBounds));
+        assert_eq!(one(Load { address: u64::MAX - 0x10, ..code() }), Err(ProgramError::OutOfBounds));
+        assert_eq!(one(Load { memory: u64::MAX, ..code() }), Err(ProgramError::OutOfBounds));
+        assert_eq!(one(Load { flags: R, ..code() }), Err(ProgramError::BadEntry));
         assert_eq!(parse(&image(0, &[])), Err(ProgramError::BadSegmentCount));
-        assert_eq!(
-            parse(&image(0x40_0080, &[code(), code()])),
-            Err(ProgramError::Overlap)
-        );
+        assert_eq!(parse(&image(0x40_0080, &[code(), code()])), Err(ProgramError::Overlap));
         assert_eq!(parse(b"#!/bin/sh"), Err(ProgramError::NoElf));
         let mut shared_object = image(0x40_0080, &[code()]);
         shared_object[TYPE] = 3;

@@ -14,18 +14,13 @@ impl KernelAccounts for Kernel {
     fn move_pages(&self, from: Sel, to: Sel, pages: u64) -> Result<(), AccountError> {
         let mut unused = self.0.borrow_mut();
         let (from, to) = (from.0 as usize, to.0 as usize);
-        unused[from] = unused[from]
-            .checked_sub(pages)
-            .ok_or(AccountError::OutOfCaps)?;
+        unused[from] = unused[from].checked_sub(pages).ok_or(AccountError::OutOfCaps)?;
         unused[to] += pages;
         Ok(())
     }
 }
 
-const TOTAL: Resources = Resources {
-    ram: 1 << 20,
-    caps: 1000,
-};
+const TOTAL: Resources = Resources { ram: 1 << 20, caps: 1000 };
 
 fn ledger() -> (Ledger<Kernel>, AccountId, Kernel) {
     let kernel = Kernel(Rc::new(RefCell::new(alloc::vec![TOTAL.caps])));
@@ -38,10 +33,7 @@ fn slot(n: usize) -> Sel {
 }
 
 fn some(n: u64) -> Resources {
-    Resources {
-        ram: n * 16,
-        caps: n,
-    }
+    Resources { ram: n * 16, caps: n }
 }
 
 #[test]
@@ -73,10 +65,7 @@ fn the_donation_itself_cannot_be_transferred() {
     let a = ledger.open(root, some(10)).unwrap();
     ledger.set_reference(a, root).unwrap();
     ledger.transfer(root, a, some(5)).unwrap();
-    assert_eq!(
-        ledger.transfer(a, root, some(6)),
-        Err(AccountError::OutOfRam)
-    );
+    assert_eq!(ledger.transfer(a, root, some(6)), Err(AccountError::OutOfRam));
     ledger.transfer(a, root, some(5)).unwrap();
 }
 
@@ -89,10 +78,7 @@ fn what_the_component_spent_in_the_kernel_cannot_be_moved() {
     ledger.set_reference(a, root).unwrap();
     ledger.transfer(root, a, some(20)).unwrap();
     kernel.0.borrow_mut()[1] -= 15;
-    assert_eq!(
-        ledger.transfer(a, root, some(6)),
-        Err(AccountError::OutOfCaps)
-    );
+    assert_eq!(ledger.transfer(a, root, some(6)), Err(AccountError::OutOfCaps));
     assert_eq!(ledger.charge(a, some(6)), Err(AccountError::OutOfCaps));
     ledger.charge(a, some(5)).unwrap();
     assert_eq!(ledger.quota(a), Ok(some(20)));

@@ -22,11 +22,7 @@ fn device_resources_are_exclusive() {
         (
             "IO_MEM",
             "base=0xfed00000, size=0x2000",
-            vec![
-                "base=0xfed01800, size=16",
-                "base=0x500000, size=4096",
-                "size=1",
-            ],
+            vec!["base=0xfed01800, size=16", "base=0x500000, size=4096", "size=1"],
         ),
         (
             "IO_PORT",
@@ -53,12 +49,7 @@ fn ports_vanish_with_their_session() {
     let mut core = core(&model);
     let pd = open_pd(&mut core);
     let session = open(&mut core, "IO_PORT", SERVICES[6].1).unwrap();
-    io_port::Call {
-        core: &mut core,
-        key: session.key,
-    }
-    .bind(own(pd.key))
-    .unwrap();
+    io_port::Call { core: &mut core, key: session.key }.bind(own(pd.key)).unwrap();
     assert_eq!(model.state.borrow().ports.len(), 8);
     core.close_session(session);
     assert!(model.state.borrow().ports.is_empty());
@@ -71,31 +62,14 @@ fn an_interrupt_is_bound_again_and_released() {
     let before = figures(&core);
     let session = open(&mut core, "IRQ", SERVICES[7].1).unwrap();
     for _ in 0..2 {
-        let info = irq::Call {
-            core: &mut core,
-            key: session.key,
-        }
-        .bind(Typed::new(Handle::Foreign(Sel(50))));
+        let info = irq::Call { core: &mut core, key: session.key }.bind(Typed::new(Handle::Foreign(Sel(50))));
         assert!(!info.unwrap().msi);
     }
     core.close_session(session);
     assert_eq!(before, figures(&core));
-    let session = open(
-        &mut core,
-        "IRQ",
-        r#"ram_quota=64K, cap_quota=10, irq_type="msi""#,
-    )
-    .unwrap();
-    let info = irq::Call {
-        core: &mut core,
-        key: session.key,
-    }
-    .bind(Typed::new(Handle::Foreign(Sel(50))))
-    .unwrap();
-    assert_eq!(
-        (info.msi, info.address, info.data),
-        (true, 0xfee0_0000, 0x41)
-    );
+    let session = open(&mut core, "IRQ", r#"ram_quota=64K, cap_quota=10, irq_type="msi""#).unwrap();
+    let info = irq::Call { core: &mut core, key: session.key }.bind(Typed::new(Handle::Foreign(Sel(50)))).unwrap();
+    assert_eq!((info.msi, info.address, info.data), (true, 0xfee0_0000, 0x41));
 }
 
 #[test]
@@ -105,39 +79,19 @@ fn guests_get_memory_and_lose_it() {
     let before = figures(&core);
     let (pd, session) = (open_pd(&mut core), open(&mut core, "VM", QUOTA).unwrap());
     let ram = core.alloc_ram(pd.key, 0x4000).unwrap();
-    let wish = GuestAttachment {
-        guest_address: 0,
-        offset: 0,
-        size: 0,
-        rights: 3,
-    };
-    let mut call = vm::Call {
-        core: &mut core,
-        key: session.key,
-    };
+    let wish = GuestAttachment { guest_address: 0, offset: 0, size: 0, rights: 3 };
+    let mut call = vm::Call { core: &mut core, key: session.key };
     assert_eq!(call.attach(own(ram), wish), Err(VmError::InvalidPd));
     call.bind(own(pd.key)).unwrap();
     assert_eq!(call.bind(own(pd.key)), Err(VmError::InvalidPd));
     call.attach(own(ram), wish).unwrap();
     assert_eq!(call.attach(own(ram), wish), Err(VmError::Conflict));
-    assert_eq!(
-        call.attach(
-            own(ram),
-            GuestAttachment {
-                offset: 0x4000,
-                ..wish
-            }
-        ),
-        Err(VmError::InvalidDataspace)
-    );
+    assert_eq!(call.attach(own(ram), GuestAttachment { offset: 0x4000, ..wish }), Err(VmError::InvalidDataspace));
     assert_eq!(model.state.borrow().pages.len(), 4);
     assert_eq!(call.detach(0x1000, 0x1000), Err(VmError::BadParameter));
     let vcpu = call.create_vcpu(0, 0x100).unwrap();
     assert!(matches!(vcpu.name(), Handle::Foreign(_)));
-    assert_eq!(
-        call.create_vcpu(9, 0x100).map(drop),
-        Err(VmError::NoSuchCpu)
-    );
+    assert_eq!(call.create_vcpu(9, 0x100).map(drop), Err(VmError::NoSuchCpu));
     call.start_vcpu(0).unwrap();
     assert_eq!(call.start_vcpu(0), Err(VmError::BadParameter));
     assert_eq!(call.start_vcpu(1), Err(VmError::BadParameter));
@@ -154,8 +108,5 @@ fn without_virtualization_there_is_no_vm_service() {
     let mut core = core(&model);
     core.machine_info.features = Features::empty();
     assert_eq!(open(&mut core, "VM", QUOTA), Err(SessionError::Denied));
-    assert_eq!(
-        model.state.borrow().log,
-        ["[core] VM service absent: CPU has no SVM/VMX"]
-    );
+    assert_eq!(model.state.borrow().log, ["[core] VM service absent: CPU has no SVM/VMX"]);
 }

@@ -21,32 +21,15 @@ fn ram_is_zeroed_rounded_and_paid() {
     let mut core = core(&model);
     let pd = open_pd(&mut core);
     let before = pd_call(&mut core, pd).account();
-    let dataspace = pd_call(&mut core, pd)
-        .alloc_ram(5000)
-        .unwrap()
-        .into_name()
-        .own()
-        .unwrap();
+    let dataspace = pd_call(&mut core, pd).alloc_ram(5000).unwrap().into_name().own().unwrap();
     let after = pd_call(&mut core, pd).account();
-    assert_eq!(
-        (
-            after.ram_used - before.ram_used,
-            after.cap_used - before.cap_used
-        ),
-        (8192, 1)
-    );
+    assert_eq!((after.ram_used - before.ram_used, after.cap_used - before.cap_used), (8192, 1));
     assert_eq!(model.state.borrow().zeroed.last().unwrap().size(), 8192);
     let other = open_pd(&mut core);
-    assert_eq!(
-        pd_call(&mut core, other).free_ram(own(dataspace)),
-        Err(NotOwned::NotOwned)
-    );
+    assert_eq!(pd_call(&mut core, other).free_ram(own(dataspace)), Err(NotOwned::NotOwned));
     pd_call(&mut core, pd).free_ram(own(dataspace)).unwrap();
     assert_eq!(pd_call(&mut core, pd).account(), before);
-    assert_eq!(
-        pd_call(&mut core, pd).free_ram(own(dataspace)),
-        Err(NotOwned::NotOwned)
-    );
+    assert_eq!(pd_call(&mut core, pd).free_ram(own(dataspace)), Err(NotOwned::NotOwned));
 }
 
 #[test]
@@ -78,30 +61,16 @@ fn budgets_move_between_an_account_and_its_reference_only() {
     let [a, b, c] = [(); 3].map(|()| open_pd(&mut core));
     pd_call(&mut core, b).ref_account(own(a.key)).unwrap();
     pd_call(&mut core, c).ref_account(own(a.key)).unwrap();
-    assert_eq!(
-        pd_call(&mut core, b).ref_account(own(c.key)),
-        Err(RefAccountError::AlreadySet)
-    );
-    assert_eq!(
-        pd_call(&mut core, b).transfer_ram(own(c.key), 1),
-        Err(TransferError::Invalid)
-    );
-    assert_eq!(
-        pd_call(&mut core, a).transfer_ram(own(b.key), 1),
-        Err(TransferError::Exceeded)
-    );
+    assert_eq!(pd_call(&mut core, b).ref_account(own(c.key)), Err(RefAccountError::AlreadySet));
+    assert_eq!(pd_call(&mut core, b).transfer_ram(own(c.key), 1), Err(TransferError::Invalid));
+    assert_eq!(pd_call(&mut core, a).transfer_ram(own(b.key), 1), Err(TransferError::Exceeded));
     assert_eq!(
         pd_call(&mut core, a).transfer_caps(Typed::new(Handle::Foreign(Sel(5))), 1),
         Err(TransferError::Invalid)
     );
 }
 
-fn attach(
-    core: &mut Core<'_, Model>,
-    map: Key,
-    dataspace: Key,
-    wish: Attachment,
-) -> Result<u64, AttachError> {
+fn attach(core: &mut Core<'_, Model>, map: Key, dataspace: Key, wish: Attachment) -> Result<u64, AttachError> {
     region_map::Call { core, key: map }.attach(own(dataspace), wish)
 }
 
@@ -112,13 +81,7 @@ fn faults_map_what_is_attached_and_nothing_else() {
     let pd = open_pd(&mut core);
     let map = map_of(&core, pd);
     let dataspace = core.alloc_ram(pd.key, 0x3000).unwrap();
-    attach(
-        &mut core,
-        map,
-        dataspace,
-        Attachment::at(0x100_0000, MemRights::READ),
-    )
-    .unwrap();
+    attach(&mut core, map, dataspace, Attachment::at(0x100_0000, MemRights::READ)).unwrap();
     assert_eq!(fault(&mut core, pd, 0x100_1234, false), Verdict::Resume);
     assert_eq!(model.state.borrow().pages.len(), 3);
     assert_eq!(fault(&mut core, pd, 0x100_1234, true), Verdict::Stop);
@@ -131,12 +94,7 @@ fn faults_map_what_is_attached_and_nothing_else() {
             "[core] init -> app: page fault at 0x1003000 (read), ip 0x401000: nothing there",
         ]
     );
-    region_map::Call {
-        core: &mut core,
-        key: map,
-    }
-    .detach(0x100_0000)
-    .unwrap();
+    region_map::Call { core: &mut core, key: map }.detach(0x100_0000).unwrap();
     assert!(model.state.borrow().pages.is_empty());
     assert_eq!(fault(&mut core, pd, 0x100_1234, false), Verdict::Stop);
 }
@@ -147,35 +105,14 @@ fn the_parent_hears_of_a_fatal_fault() {
     let mut core = core(&model);
     let pd = open_pd(&mut core);
     let key = map_of(&core, pd);
-    region_map::Call {
-        core: &mut core,
-        key,
-    }
-    .fault_handler(Typed::new(Handle::Foreign(Sel(50))));
+    region_map::Call { core: &mut core, key }.fault_handler(Typed::new(Handle::Foreign(Sel(50))));
     let events = core.pds[&pd.key].events;
     assert_eq!(
-        core.handle_event(
-            events.0.0,
-            &EventWords {
-                reason: 6,
-                info1: 0,
-                info2: 0,
-                rip: 0x1234
-            }
-        ),
+        core.handle_event(events.0.0, &EventWords { reason: 6, info1: 0, info2: 0, rip: 0x1234 }),
         Verdict::Stop
     );
     assert_eq!(model.state.borrow().ups.len(), 1);
-    assert_eq!(
-        region_map::Call {
-            core: &mut core,
-            key
-        }
-        .fault()
-        .unwrap()
-        .address,
-        0x1234
-    );
+    assert_eq!(region_map::Call { core: &mut core, key }.fault().unwrap().address, 0x1234);
 }
 
 #[test]
@@ -186,13 +123,7 @@ fn freed_ram_is_nowhere_mapped() {
     let dataspace = core.alloc_ram(a.key, 0x1000).unwrap();
     for pd in [a, b] {
         let map = map_of(&core, pd);
-        let at = attach(
-            &mut core,
-            map,
-            dataspace,
-            Attachment::anywhere(MemRights::READ),
-        )
-        .unwrap();
+        let at = attach(&mut core, map, dataspace, Attachment::anywhere(MemRights::READ)).unwrap();
         assert_eq!(fault(&mut core, pd, at, false), Verdict::Resume);
     }
     assert_eq!(model.state.borrow().pages.len(), 2);
@@ -208,71 +139,24 @@ fn managed_dataspaces_nest_and_unmap() {
     let pd = open_pd(&mut core);
     let session = open(&mut core, "RM", QUOTA).unwrap();
     let create = |core: &mut Core<'_, Model>| {
-        rm::Call {
-            core,
-            key: session.key,
-        }
-        .create(0x10_0000)
-        .unwrap()
-        .into_name()
-        .own()
-        .unwrap()
+        rm::Call { core, key: session.key }.create(0x10_0000).unwrap().into_name().own().unwrap()
     };
     let (outer, inner) = (create(&mut core), create(&mut core));
     let dataspace_of = |core: &Core<'_, Model>, map: Key| core.maps[&map].dataspace.unwrap();
     let ram = core.alloc_ram(pd.key, 0x4000).unwrap();
-    attach(
-        &mut core,
-        inner,
-        ram,
-        Attachment::at(0x8000, MemRights::READ),
-    )
-    .unwrap();
+    attach(&mut core, inner, ram, Attachment::at(0x8000, MemRights::READ)).unwrap();
     let (inner_ds, outer_ds) = (dataspace_of(&core, inner), dataspace_of(&core, outer));
-    attach(
-        &mut core,
-        outer,
-        inner_ds,
-        Attachment {
-            offset: 0x9000,
-            size: 0x2000,
-            address: 0x1000,
-            rights: 1,
-        },
-    )
-    .unwrap();
+    attach(&mut core, outer, inner_ds, Attachment { offset: 0x9000, size: 0x2000, address: 0x1000, rights: 1 })
+        .unwrap();
     let map = map_of(&core, pd);
-    attach(
-        &mut core,
-        map,
-        outer_ds,
-        Attachment::at(0x100_0000, MemRights::READ | MemRights::WRITE),
-    )
-    .unwrap();
+    attach(&mut core, map, outer_ds, Attachment::at(0x100_0000, MemRights::READ | MemRights::WRITE)).unwrap();
     assert_eq!(fault(&mut core, pd, 0x100_1010, false), Verdict::Resume);
     let physical = core.dataspaces[&ram].backing() / PAGE_SIZE;
-    let mapped: Vec<_> = model
-        .state
-        .borrow()
-        .pages
-        .iter()
-        .map(|(&(_, page), &to)| (page, to - physical))
-        .collect();
+    let mapped: Vec<_> = model.state.borrow().pages.iter().map(|(&(_, page), &to)| (page, to - physical)).collect();
     assert_eq!(mapped, [(0x1001, 1), (0x1002, 2)]);
     assert_eq!(fault(&mut core, pd, 0x100_3000, false), Verdict::Stop);
-    attach(
-        &mut core,
-        inner,
-        inner_ds,
-        Attachment::at(0x2_0000, MemRights::READ),
-    )
-    .unwrap_err();
-    region_map::Call {
-        core: &mut core,
-        key: inner,
-    }
-    .detach(0x8000)
-    .unwrap();
+    attach(&mut core, inner, inner_ds, Attachment::at(0x2_0000, MemRights::READ)).unwrap_err();
+    region_map::Call { core: &mut core, key: inner }.detach(0x8000).unwrap();
     assert!(model.state.borrow().pages.is_empty());
     core.close_session(session);
     assert_eq!(core.maps[&map].regions.len(), 0);
@@ -284,53 +168,20 @@ fn a_thread_starts_once_and_dies_with_its_protection_domain() {
     let mut core = core(&model);
     let before = figures(&core);
     let (pd, session) = (open_pd(&mut core), open(&mut core, "CPU", QUOTA).unwrap());
-    let place = ThreadPlace {
-        cpu: 0,
-        below: 0,
-        utcb: 0x7000_0000,
-    };
-    let mut call = cpu::Call {
-        core: &mut core,
-        key: session.key,
-    };
-    assert!(
-        call.create_thread(own(pd.key), Text::new(), ThreadPlace { cpu: 4, ..place })
-            .is_err()
-    );
-    assert!(
-        call.create_thread(own(pd.key), Text::new(), ThreadPlace { utcb: 1, ..place })
-            .is_err()
-    );
-    let thread = call
-        .create_thread(own(pd.key), Text::new(), place)
-        .unwrap()
-        .into_name()
-        .own()
-        .unwrap();
-    let unstarted = call
-        .create_thread(own(pd.key), Text::new(), place)
-        .unwrap()
-        .into_name()
-        .own()
-        .unwrap();
+    let place = ThreadPlace { cpu: 0, below: 0, utcb: 0x7000_0000 };
+    let mut call = cpu::Call { core: &mut core, key: session.key };
+    assert!(call.create_thread(own(pd.key), Text::new(), ThreadPlace { cpu: 4, ..place }).is_err());
+    assert!(call.create_thread(own(pd.key), Text::new(), ThreadPlace { utcb: 1, ..place }).is_err());
+    let thread = call.create_thread(own(pd.key), Text::new(), place).unwrap().into_name().own().unwrap();
+    let unstarted = call.create_thread(own(pd.key), Text::new(), place).unwrap().into_name().own().unwrap();
     let live = model.state.borrow().live.len();
-    let mut call = cpu::ThreadCall {
-        core: &mut core,
-        key: thread,
-    };
+    let mut call = cpu::ThreadCall { core: &mut core, key: thread };
     call.start(0x40_0000, 0).unwrap();
     assert_eq!(model.state.borrow().live.len(), live + 2);
     assert!(call.start(0x40_0000, 0).is_err());
     assert_eq!(call.consumed(), 77);
     core.close_session(pd);
-    assert!(
-        cpu::ThreadCall {
-            core: &mut core,
-            key: unstarted
-        }
-        .start(0x40_0000, 0)
-        .is_err()
-    );
+    assert!(cpu::ThreadCall { core: &mut core, key: unstarted }.start(0x40_0000, 0).is_err());
     core.close_session(session);
     assert_eq!(before, figures(&core));
 }

@@ -11,9 +11,7 @@ use abi::PAGE_SIZE;
 use abi::cap::{Sel, root};
 use abi::event::EventWords;
 use abi::hip::{self, Features, Hip, RangeKind};
-use abi::hypercall::{
-    AssignInt, CreateEc, CreatePd, CreateSc, CreateSm, CreateSpace, CtrlPd, Delegate,
-};
+use abi::hypercall::{AssignInt, CreateEc, CreatePd, CreateSc, CreateSm, CreateSpace, CtrlPd, Delegate};
 use abi::session::affinity::Affinity;
 use abi::session::args::Args;
 use abi::session::parent::SessionError;
@@ -166,25 +164,14 @@ impl Machine for Model {
     fn ctrl_pd(&self, ctrl: CtrlPd) -> Result<(u64, u64), Status> {
         let mut state = self.state.borrow_mut();
         match ctrl {
-            CtrlPd::Query { pd } => state
-                .accounts
-                .get(&pd.0)
-                .copied()
-                .ok_or(Status::BadCapability),
+            CtrlPd::Query { pd } => state.accounts.get(&pd.0).copied().ok_or(Status::BadCapability),
             CtrlPd::Transfer { to, from, pages } => {
-                let source = state
-                    .accounts
-                    .get_mut(&from.0)
-                    .ok_or(Status::BadCapability)?;
+                let source = state.accounts.get_mut(&from.0).ok_or(Status::BadCapability)?;
                 if source.0 - source.1 < pages {
                     return Err(Status::OutOfMemory);
                 }
                 source.0 -= pages;
-                state
-                    .accounts
-                    .get_mut(&to.0)
-                    .ok_or(Status::BadCapability)?
-                    .0 += pages;
+                state.accounts.get_mut(&to.0).ok_or(Status::BadCapability)?.0 += pages;
                 Ok((0, 0))
             }
         }
@@ -225,13 +212,7 @@ impl Machine for Model {
 }
 
 pub(super) fn range(kind: RangeKind, base: u64, size: u64, aux: u64) -> hip::Range {
-    hip::Range {
-        base,
-        size,
-        kind: kind as u32,
-        reserved: 0,
-        aux,
-    }
+    hip::Range { base, size, kind: kind as u32, reserved: 0, aux }
 }
 
 pub(super) fn information() -> Hip {
@@ -264,32 +245,19 @@ pub(super) fn program_head() -> Vec<u8> {
     head.extend(1u32.to_le_bytes());
     head.extend([0x40_0010u64, 64, 0].iter().flat_map(|n| n.to_le_bytes()));
     head.extend(0u32.to_le_bytes());
-    head.extend(
-        [64u16, 56, 2, 64, 0, 0]
-            .iter()
-            .flat_map(|n| n.to_le_bytes()),
-    );
-    for (flags, offset, address, in_file, in_memory) in [
-        (5u32, 0x1000u64, 0x40_0000u64, 0x2000u64, 0x2000u64),
-        (6, 0x3100, 0x40_2100, 0x10, 0x1000),
-    ] {
+    head.extend([64u16, 56, 2, 64, 0, 0].iter().flat_map(|n| n.to_le_bytes()));
+    for (flags, offset, address, in_file, in_memory) in
+        [(5u32, 0x1000u64, 0x40_0000u64, 0x2000u64, 0x2000u64), (6, 0x3100, 0x40_2100, 0x10, 0x1000)]
+    {
         head.extend([1, flags].iter().flat_map(|n| n.to_le_bytes()));
-        head.extend(
-            [offset, address, address, in_file, in_memory, PAGE_SIZE]
-                .iter()
-                .flat_map(|n| n.to_le_bytes()),
-        );
+        head.extend([offset, address, address, in_file, in_memory, PAGE_SIZE].iter().flat_map(|n| n.to_le_bytes()));
     }
     head
 }
 
 pub(super) fn model() -> Model {
     let model = Model::default();
-    model
-        .state
-        .borrow_mut()
-        .accounts
-        .insert(root::PD.0, (CAPS, 0));
+    model.state.borrow_mut().accounts.insert(root::PD.0, (CAPS, 0));
     model
 }
 
@@ -298,11 +266,7 @@ pub(super) fn core(model: &Model) -> Core<'_, Model> {
     Core::new(model, &hip, Memory::new(&hip.ranges[..3]), Sel(100))
 }
 
-pub(super) fn open(
-    core: &mut Core<'_, Model>,
-    service: &str,
-    args: &str,
-) -> Result<Session, SessionError> {
+pub(super) fn open(core: &mut Core<'_, Model>, service: &str, args: &str) -> Result<Session, SessionError> {
     let payer = core.ledger.root();
     core.open_session(payer, service, Args(args), &Affinity::default())
 }
@@ -313,10 +277,7 @@ pub(super) fn open_pd(core: &mut Core<'_, Model>) -> Session {
     open(core, "PD", QUOTA).unwrap()
 }
 
-pub(super) fn pd_call<'a, 'm>(
-    core: &'a mut Core<'m, Model>,
-    pd: Session,
-) -> pd::Call<'a, 'm, Model> {
+pub(super) fn pd_call<'a, 'm>(core: &'a mut Core<'m, Model>, pd: Session) -> pd::Call<'a, 'm, Model> {
     pd::Call { core, key: pd.key }
 }
 
@@ -330,60 +291,26 @@ pub(super) fn map_of(core: &Core<'_, Model>, pd: Session) -> Key {
 
 /// Everything that an operation without effect leaves alone.
 pub(super) fn figures(core: &Core<'_, Model>) -> impl PartialEq + fmt::Debug + use<> {
-    let accounts: Vec<_> = core
-        .pds
-        .values()
-        .map(|pd| (core.ledger.quota(pd.account), core.ledger.used(pd.account)))
-        .collect();
+    let accounts: Vec<_> =
+        core.pds.values().map(|pd| (core.ledger.quota(pd.account), core.ledger.used(pd.account))).collect();
     let own = core.ledger.root();
     let state = core.kernel.0.state.borrow();
     (
-        (
-            core.ledger.quota(own),
-            core.ledger.used(own),
-            core.ledger.total(),
-            accounts,
-        ),
-        (
-            core.selectors.total(),
-            core.ram.total(),
-            core.io_mem.total(),
-            core.ports.total(),
-            core.lines.total(),
-        ),
-        (
-            core.objects.len(),
-            core.dataspaces.len(),
-            core.maps.len(),
-            core.threads.len(),
-            core.events.len(),
-        ),
-        (
-            state.accounts.clone(),
-            state.live.clone(),
-            state.pages.clone(),
-            state.ports.clone(),
-        ),
+        (core.ledger.quota(own), core.ledger.used(own), core.ledger.total(), accounts),
+        (core.selectors.total(), core.ram.total(), core.io_mem.total(), core.ports.total(), core.lines.total()),
+        (core.objects.len(), core.dataspaces.len(), core.maps.len(), core.threads.len(), core.events.len()),
+        (state.accounts.clone(), state.live.clone(), state.pages.clone(), state.ports.clone()),
     )
 }
 
 pub(super) const SERVICES: [(&str, &str); 9] = [
-    (
-        "ROM",
-        r#"label="init -> hello", ram_quota=64K, cap_quota=10"#,
-    ),
+    ("ROM", r#"label="init -> hello", ram_quota=64K, cap_quota=10"#),
     ("LOG", QUOTA),
     ("PD", QUOTA),
     ("CPU", QUOTA),
     ("RM", QUOTA),
-    (
-        "IO_MEM",
-        "ram_quota=64K, cap_quota=10, base=0xfed00000, size=4096",
-    ),
-    (
-        "IO_PORT",
-        "ram_quota=64K, cap_quota=10, io_port_base=0x2f8, io_port_size=8",
-    ),
+    ("IO_MEM", "ram_quota=64K, cap_quota=10, base=0xfed00000, size=4096"),
+    ("IO_PORT", "ram_quota=64K, cap_quota=10, io_port_base=0x2f8, io_port_size=8"),
     ("IRQ", "ram_quota=64K, cap_quota=10, irq_number=4"),
     ("VM", QUOTA),
 ];
@@ -393,11 +320,6 @@ pub(super) fn fault(core: &mut Core<'_, Model>, pd: Session, address: u64, write
     let events = core.pds[&pd.key].events;
     core.handle_event(
         events.0.0,
-        &EventWords {
-            reason: 14,
-            info1: if write { 6 } else { 4 },
-            info2: address,
-            rip: 0x40_1000,
-        },
+        &EventWords { reason: 14, info1: if write { 6 } else { 4 }, info2: address, rip: 0x40_1000 },
     )
 }

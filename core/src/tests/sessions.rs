@@ -27,84 +27,39 @@ fn init_gets_everything_and_asks_core_as_its_parent() {
     let mut core = core(&model);
     core.start_init().unwrap();
     let (ram, caps) = (RAM >> 20, CAPS - 64 - 2);
-    assert_eq!(
-        model.state.borrow().log,
-        [format!(
-            "[core] {ram} MiB RAM and {caps} caps assigned to init"
-        )]
-    );
+    assert_eq!(model.state.borrow().log, [format!("[core] {ram} MiB RAM and {caps} caps assigned to init")]);
     let own = core.ledger.root();
     assert_eq!(core.ledger.quota(own), core.ledger.used(own));
     let pd = core.child.as_ref().unwrap().pd;
     assert_eq!(fault(&mut core, pd, 0x40_1234, false), Verdict::Resume);
     assert_eq!(fault(&mut core, pd, 0x40_2ff8, true), Verdict::Resume);
     let state = model.state.borrow();
-    let mapped: Vec<_> = state
-        .pages
-        .iter()
-        .map(|(&(_, page), &to)| (page, to))
-        .collect();
+    let mapped: Vec<_> = state.pages.iter().map(|(&(_, page), &to)| (page, to)).collect();
     let (from, to) = state.copied[0];
     let (code, data) = (INIT_BASE / PAGE_SIZE, to.base() / PAGE_SIZE);
-    assert_eq!(
-        mapped,
-        [
-            (0x400, code + 1),
-            (0x401, code + 2),
-            (0x402, data),
-            (0x403, data + 1)
-        ]
-    );
-    assert_eq!(
-        (from.base(), from.size(), to.base() % PAGE_SIZE),
-        (INIT_BASE + 0x3100, 0x10, 0x100)
-    );
+    assert_eq!(mapped, [(0x400, code + 1), (0x401, code + 2), (0x402, data), (0x403, data + 1)]);
+    assert_eq!((from.base(), from.size(), to.base() % PAGE_SIZE), (INIT_BASE + 0x3100, 0x10, 0x100));
     drop(state);
 
     let before = pd_call(&mut core, pd).account();
     let mut call = parent::Call { core: &mut core };
-    let mut ask = |id, args: &str| {
-        call.session(
-            id,
-            Text::from("LOG").unwrap(),
-            Text::from(args).unwrap(),
-            Affinity::default(),
-        )
-    };
+    let mut ask =
+        |id, args: &str| call.session(id, Text::from("LOG").unwrap(), Text::from(args).unwrap(), Affinity::default());
     let tick = r#"label="tick", ram_quota=8K, cap_quota=2"#;
     let log = ask(16, tick).unwrap().unwrap().into_name().own().unwrap();
     assert_eq!(ask(16, tick).map(drop), Err(SessionError::Denied));
     assert_eq!(ask(3, tick).map(drop), Err(SessionError::Denied));
-    log::Call {
-        core: &mut core,
-        key: log,
-    }
-    .write(Text::from("hello").unwrap());
-    assert_eq!(
-        model.state.borrow().log.last().unwrap(),
-        "[init -> tick] hello"
-    );
+    log::Call { core: &mut core, key: log }.write(Text::from("hello").unwrap());
+    assert_eq!(model.state.borrow().log.last().unwrap(), "[init -> tick] hello");
     let mut call = parent::Call { core: &mut core };
     let more = Quota { ram: 4096, caps: 1 };
     call.upgrade(16, more).unwrap();
-    assert_eq!(
-        call.upgrade(
-            16,
-            Quota {
-                ram: u64::MAX,
-                caps: 0
-            }
-        ),
-        Err(UpgradeError::OutOfRam)
-    );
+    assert_eq!(call.upgrade(16, Quota { ram: u64::MAX, caps: 0 }), Err(UpgradeError::OutOfRam));
     assert_eq!(call.upgrade(17, more), Err(UpgradeError::NoSession));
     call.close(16).unwrap();
     assert!(call.close(16).is_err() && call.close(3).is_err());
     call.exit(-7);
-    assert_eq!(
-        model.state.borrow().log.last().unwrap(),
-        "[core] system exit: -7"
-    );
+    assert_eq!(model.state.borrow().log.last().unwrap(), "[core] system exit: -7");
     assert_eq!(pd_call(&mut core, pd).account(), before);
 }
 
@@ -113,14 +68,8 @@ fn what_keeps_init_from_starting_is_told() {
     let hip = information();
     let model = model();
     let mut core = Core::new(&model, &hip, Memory::new(&hip.ranges[..2]), Sel(100));
-    assert_eq!(
-        core.start_init().unwrap_err().to_string(),
-        "session of its environment: Denied"
-    );
-    assert_eq!(
-        model.state.borrow().log[1],
-        "[core] no boot module \"init\" (wanted as \"init\")"
-    );
+    assert_eq!(core.start_init().unwrap_err().to_string(), "session of its environment: Denied");
+    assert_eq!(model.state.borrow().log[1], "[core] no boot module \"init\" (wanted as \"init\")");
 }
 
 #[test]
@@ -170,14 +119,7 @@ fn too_small_a_donation_is_told_apart_from_an_empty_account() {
     ] {
         assert_eq!(open(&mut core, "PD", args), Err(error), "{args}");
     }
-    assert_eq!(
-        open(
-            &mut core,
-            "ROM",
-            r#"label="x -> nope", ram_quota=1M, cap_quota=9"#
-        ),
-        Err(SessionError::Denied)
-    );
+    assert_eq!(open(&mut core, "ROM", r#"label="x -> nope", ram_quota=1M, cap_quota=9"#), Err(SessionError::Denied));
     assert_eq!(open(&mut core, "Gui", QUOTA), Err(SessionError::Denied));
     assert_eq!(before, figures(&core));
     let log = model.state.borrow().log.clone();

@@ -54,10 +54,7 @@ impl IrqPin {
     /// An inactive driver of `line`.
     #[must_use]
     pub const fn new(line: IrqLine) -> Self {
-        Self {
-            line,
-            active: false,
-        }
+        Self { line, active: false }
     }
 
     /// Whether the line is driven active.

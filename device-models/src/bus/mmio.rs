@@ -81,10 +81,7 @@ impl GpaRange {
             return None;
         };
         match start.0.checked_add(rest) {
-            Some(last) => Some(Self {
-                first: start,
-                last: Gpa(last),
-            }),
+            Some(last) => Some(Self { first: start, last: Gpa(last) }),
             None => None,
         }
     }
@@ -122,11 +119,7 @@ pub struct MmioOverlap<Id> {
 
 impl<Id: fmt::Display> fmt::Display for MmioOverlap<Id> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            at,
-            owner,
-            claimant,
-        } = self;
+        let Self { at, owner, claimant } = self;
         write!(f, "{claimant} claims address {:#x} of {owner}", at.0)
     }
 }
@@ -149,10 +142,7 @@ impl<Id: Copy> MmioBus<Id> {
     /// A bus without models.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            claims: Vec::new(),
-            last_hit: AtomicUsize::new(0),
-        }
+        Self { claims: Vec::new(), last_hit: AtomicUsize::new(0) }
     }
 
     /// Gives `range` to the model named `id`.
@@ -162,11 +152,9 @@ impl<Id: Copy> MmioBus<Id> {
     pub fn claim(&mut self, id: Id, range: GpaRange) -> Result<(), MmioOverlap<Id>> {
         let index = self.claims.partition_point(|(r, _)| r.last < range.first);
         match self.claims.get(index) {
-            Some((taken, owner)) if taken.first <= range.last => Err(MmioOverlap {
-                at: taken.first.max(range.first),
-                owner: *owner,
-                claimant: id,
-            }),
+            Some((taken, owner)) if taken.first <= range.last => {
+                Err(MmioOverlap { at: taken.first.max(range.first), owner: *owner, claimant: id })
+            }
             _ => {
                 self.claims.insert(index, (range, id));
                 Ok(())
@@ -220,14 +208,7 @@ mod tests {
         bus.claim('a', range(0x1000, 0x1000)).unwrap();
         bus.claim('b', range(0x3000, 0x1000)).unwrap();
         let error = bus.claim('c', range(0x2000, 0x1001)).unwrap_err();
-        assert_eq!(
-            error,
-            MmioOverlap {
-                at: Gpa(0x3000),
-                owner: 'b',
-                claimant: 'c'
-            }
-        );
+        assert_eq!(error, MmioOverlap { at: Gpa(0x3000), owner: 'b', claimant: 'c' });
         bus.claim('c', range(0x2000, 0x1000)).unwrap();
         bus.release('c');
         assert_eq!(bus.lookup(Gpa(0x2000), MmioSize::Byte), None);

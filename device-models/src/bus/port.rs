@@ -74,10 +74,7 @@ impl PortAccess {
     /// A one-byte access.
     #[must_use]
     pub const fn byte(port: u16) -> Self {
-        Self {
-            port,
-            size: PortSize::Byte,
-        }
+        Self { port, size: PortSize::Byte }
     }
 }
 
@@ -122,11 +119,7 @@ pub enum PortClaimError<Id> {
 impl<Id: fmt::Display> fmt::Display for PortClaimError<Id> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Overlap {
-                port,
-                owner,
-                claimant,
-            } => write!(f, "{claimant} claims port {port:#x} of {owner}"),
+            Self::Overlap { port, owner, claimant } => write!(f, "{claimant} claims port {port:#x} of {owner}"),
             Self::Full { claimant } => write!(f, "no room on the port bus for {claimant}"),
         }
     }
@@ -157,10 +150,7 @@ impl<Id: Copy> PortBus<Id> {
     /// A bus without models.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            table: vec![UNCLAIMED; PORTS].into_boxed_slice(),
-            claims: Vec::new(),
-        }
+        Self { table: vec![UNCLAIMED; PORTS].into_boxed_slice(), claims: Vec::new() }
     }
 
     /// Gives `model` the ports it decodes, all or none of them.
@@ -168,15 +158,10 @@ impl<Id: Copy> PortBus<Id> {
     /// # Errors
     /// [`PortClaimError`] when a port is taken or the bus is full; the bus is then unchanged.
     pub fn claim<M: PortClaims>(&mut self, id: Id, model: &M) -> Result<(), PortClaimError<Id>> {
-        let index = u8::try_from(self.claims.len() + 1)
-            .map_err(|_| PortClaimError::Full { claimant: id })?;
+        let index = u8::try_from(self.claims.len() + 1).map_err(|_| PortClaimError::Full { claimant: id })?;
         for port in model.ports().into_iter().flatten() {
             if let Some(owner) = self.owner(port) {
-                return Err(PortClaimError::Overlap {
-                    port,
-                    owner: owner.id,
-                    claimant: id,
-                });
+                return Err(PortClaimError::Overlap { port, owner: owner.id, claimant: id });
             }
         }
         for port in model.ports().into_iter().flatten() {
@@ -184,10 +169,7 @@ impl<Id: Copy> PortBus<Id> {
                 *entry = index;
             }
         }
-        self.claims.push(Claim {
-            id,
-            lanes: M::LANES,
-        });
+        self.claims.push(Claim { id, lanes: M::LANES });
         Ok(())
     }
 
@@ -202,9 +184,7 @@ impl<Id: Copy> PortBus<Id> {
     #[inline]
     pub fn read(&self, access: PortAccess, mut device: impl FnMut(Id, PortAccess) -> u32) -> u32 {
         let value = match self.owner(access.port) {
-            Some(claim) if access.size == PortSize::Byte || claim.lanes == Lanes::Wide => {
-                device(claim.id, access)
-            }
+            Some(claim) if access.size == PortSize::Byte || claim.lanes == Lanes::Wide => device(claim.id, access),
             None if access.size == PortSize::Byte => FLOATING,
             _ => self.read_bytes(access, device),
         };
@@ -213,12 +193,7 @@ impl<Id: Copy> PortBus<Id> {
 
     /// Performs an OUT: `device` writes the model it is given.
     #[inline]
-    pub fn write(
-        &self,
-        access: PortAccess,
-        value: u32,
-        mut device: impl FnMut(Id, PortAccess, u32),
-    ) {
+    pub fn write(&self, access: PortAccess, value: u32, mut device: impl FnMut(Id, PortAccess, u32)) {
         match self.owner(access.port) {
             Some(claim) if access.size == PortSize::Byte || claim.lanes == Lanes::Wide => {
                 device(claim.id, access, value & access.size.mask());
@@ -241,12 +216,7 @@ impl<Id: Copy> PortBus<Id> {
     }
 
     #[cold]
-    fn write_bytes(
-        &self,
-        access: PortAccess,
-        value: u32,
-        mut device: impl FnMut(Id, PortAccess, u32),
-    ) {
+    fn write_bytes(&self, access: PortAccess, value: u32, mut device: impl FnMut(Id, PortAccess, u32)) {
         for lane in 0..access.size.bytes() {
             let port = access.port.wrapping_add(lane);
             if let Some(claim) = self.owner(port) {
@@ -288,14 +258,7 @@ mod tests {
     fn overlap_names_both_and_changes_nothing() {
         let mut bus = bus();
         let error = bus.claim('x', &Bytes(0x1f..=0x20)).unwrap_err();
-        assert_eq!(
-            error,
-            PortClaimError::Overlap {
-                port: 0x20,
-                owner: 'b',
-                claimant: 'x'
-            }
-        );
+        assert_eq!(error, PortClaimError::Overlap { port: 0x20, owner: 'b', claimant: 'x' });
         assert!(bus.claim('y', &Bytes(0x1f..=0x1f)).is_ok());
     }
 
@@ -309,10 +272,7 @@ mod tests {
 
     #[test]
     fn wide_accesses_are_split_for_byte_models_only() {
-        let dword = |port| PortAccess {
-            port,
-            size: PortSize::Dword,
-        };
+        let dword = |port| PortAccess { port, size: PortSize::Dword };
         let value = bus().read(dword(0x1f), |_, access| u32::from(access.port) | 0xaa00);
         assert_eq!(value, 0xff21_20ff);
         let mut seen = Vec::new();
@@ -326,14 +286,6 @@ mod tests {
         bus().write(dword(0xffff), 0x1234_5678, |id, access, value| {
             seen.push((id, access.port, value));
         });
-        assert_eq!(
-            seen,
-            [
-                ('w', 0xcf8, 0x1234_5678),
-                ('b', 0x20, 0x78),
-                ('b', 0x21, 0x56),
-                ('e', 0xffff, 0x78)
-            ]
-        );
+        assert_eq!(seen, [('w', 0xcf8, 0x1234_5678), ('b', 0x20, 0x78), ('b', 0x21, 0x56), ('e', 0xffff, 0x78)]);
     }
 }

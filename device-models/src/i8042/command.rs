@@ -47,9 +47,7 @@ impl Command {
             0xd4 => Self::WriteAux,
             0xdd => Self::SetA20(false),
             0xdf => Self::SetA20(true),
-            0xf0..=0xff => Self::Pulse {
-                reset: value & 1 == 0,
-            },
+            0xf0..=0xff => Self::Pulse { reset: value & 1 == 0 },
             _ => Self::Unknown,
         }
     }

@@ -14,8 +14,7 @@ fn kbc() -> (I8042, Recorder) {
 #[test]
 fn keyboard_bytes_are_translated_and_raise_irq_1_each() {
     let (mut kbc, mut fx) = kbc();
-    fx.from_device
-        .extend([0x1c, 0xf0, 0x1c].map(|b| (Ps2Port::Keyboard, b)));
+    fx.from_device.extend([0x1c, 0xf0, 0x1c].map(|b| (Ps2Port::Keyboard, b)));
     kbc.poll(&mut fx);
     assert_eq!(kbc.read(COMMAND, &mut fx) & 0x21, 0x01);
     assert_eq!(kbc.read(DATA, &mut fx), 0x1e);
@@ -28,8 +27,7 @@ fn keyboard_bytes_are_translated_and_raise_irq_1_each() {
 #[test]
 fn aux_bytes_are_marked_and_wait_behind_the_buffer() {
     let (mut kbc, mut fx) = kbc();
-    fx.from_device
-        .extend([(Ps2Port::Aux, 0x08), (Ps2Port::Keyboard, 0x1c)]);
+    fx.from_device.extend([(Ps2Port::Aux, 0x08), (Ps2Port::Keyboard, 0x1c)]);
     kbc.poll(&mut fx);
     assert_eq!(kbc.read(DATA, &mut fx), 0x1e);
     assert_eq!(kbc.read(COMMAND, &mut fx) & 0x21, 0x21);
@@ -45,10 +43,7 @@ fn reset_lines() {
     kbc.write(COMMAND, 0xfe, &mut fx);
     kbc.write(COMMAND, 0xd1, &mut fx);
     kbc.write(DATA, 0x02, &mut fx);
-    assert_eq!(
-        fx.power,
-        [(PowerEvent::Reset, PowerSource::KeyboardController); 2]
-    );
+    assert_eq!(fx.power, [(PowerEvent::Reset, PowerSource::KeyboardController); 2]);
 }
 
 #[test]

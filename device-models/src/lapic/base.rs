@@ -70,9 +70,7 @@ impl Lapic {
     /// [`GeneralProtection`] for reserved bits and for the transitions that SDM figure 11-27 does
     /// not have.
     pub fn set_base(&mut self, value: u64) -> Result<(), GeneralProtection> {
-        if value & !(ADDRESS | ENABLE | X2APIC | BOOTSTRAP) != 0
-            || value & (ENABLE | X2APIC) == X2APIC
-        {
+        if value & !(ADDRESS | ENABLE | X2APIC | BOOTSTRAP) != 0 || value & (ENABLE | X2APIC) == X2APIC {
             return Err(GeneralProtection);
         }
         let new = ApicBase(value);

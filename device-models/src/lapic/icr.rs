@@ -42,8 +42,8 @@ impl Lapic {
     /// level de-assert, which does nothing on current processors.
     fn compose(&self) -> Option<ApicMessage> {
         let icr = self.icr;
-        let delivery = Delivery::decode((icr >> DELIVERY_SHIFT) as u32)
-            .filter(|delivery| *delivery != Delivery::ExtInt)?;
+        let delivery =
+            Delivery::decode((icr >> DELIVERY_SHIFT) as u32).filter(|delivery| *delivery != Delivery::ExtInt)?;
         if delivery == Delivery::Init && icr & LEVEL != 0 && icr & ASSERT == 0 {
             return None;
         }
@@ -81,10 +81,7 @@ impl Lapic {
             Destination::Physical(id) if id == self.id => self.deliver(&message, fx),
             // The bus cannot reach this local APIC while it is in use; and INIT resets it last.
             Destination::All if message.delivery != Delivery::LowestPriority => {
-                let others = ApicMessage {
-                    destination: Destination::AllBut(self.id),
-                    ..message
-                };
+                let others = ApicMessage { destination: Destination::AllBut(self.id), ..message };
                 fx.send(others);
                 self.deliver(&message, fx);
             }

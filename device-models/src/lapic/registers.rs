@@ -136,13 +136,7 @@ impl Lapic {
 
     /// Writes the register page (xAPIC mode).
     #[inline]
-    pub fn mmio_write(
-        &mut self,
-        now: Tsc,
-        access: MmioAccess,
-        value: u64,
-        fx: &mut (impl ApicBus + VcpuBus),
-    ) {
+    pub fn mmio_write(&mut self, now: Tsc, access: MmioAccess, value: u64, fx: &mut (impl ApicBus + VcpuBus)) {
         let Some(index) = self.register_index(access) else {
             return;
         };
@@ -160,9 +154,8 @@ impl Lapic {
 
     fn register_index(&self, access: MmioAccess) -> Option<u16> {
         const ALIGNMENT: u64 = (1 << STRIDE_SHIFT) - 1;
-        let decodes = self.base.mode() == Mode::XApic
-            && access.size == MmioSize::Dword
-            && access.offset & ALIGNMENT == 0;
+        let decodes =
+            self.base.mode() == Mode::XApic && access.size == MmioSize::Dword && access.offset & ALIGNMENT == 0;
         decodes.then(|| u16::try_from(access.offset >> STRIDE_SHIFT).unwrap_or(u16::MAX))
     }
 
@@ -170,12 +163,7 @@ impl Lapic {
     ///
     /// # Errors
     /// [`GeneralProtection`] where the processor would raise it.
-    pub fn msr_read(
-        &mut self,
-        now: Tsc,
-        msr: u32,
-        fx: &mut impl VcpuBus,
-    ) -> Result<u64, GeneralProtection> {
+    pub fn msr_read(&mut self, now: Tsc, msr: u32, fx: &mut impl VcpuBus) -> Result<u64, GeneralProtection> {
         if msr == MSR_TSC_DEADLINE {
             self.expire(now, fx);
             return Ok(self.timer.tsc_deadline());
@@ -257,13 +245,7 @@ impl Lapic {
     }
 
     /// Writes a register that both modes have in the same form.
-    fn write_register(
-        &mut self,
-        now: Tsc,
-        register: Register,
-        value: u32,
-        fx: &mut (impl ApicBus + VcpuBus),
-    ) {
+    fn write_register(&mut self, now: Tsc, register: Register, value: u32, fx: &mut (impl ApicBus + VcpuBus)) {
         match register {
             Register::Eoi => self.end_of_interrupt(fx),
             Register::Tpr => {

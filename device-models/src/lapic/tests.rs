@@ -32,10 +32,7 @@ struct Bench {
 impl Bench {
     /// Local APIC 2, software-enabled.
     fn new() -> Self {
-        let mut bench = Self {
-            lapic: Lapic::new(LapicId(2), true),
-            fx: Recorder::default(),
-        };
+        let mut bench = Self { lapic: Lapic::new(LapicId(2), true), fx: Recorder::default() };
         bench.set(SVR, 0x1ff);
         bench
     }
@@ -45,8 +42,7 @@ impl Bench {
         bench
     }
     fn set_at(&mut self, now: Tsc, offset: u64, value: u32) {
-        self.lapic
-            .mmio_write(now, dword(offset), value.into(), &mut self.fx);
+        self.lapic.mmio_write(now, dword(offset), value.into(), &mut self.fx);
     }
     fn set(&mut self, offset: u64, value: u32) {
         self.set_at(T0, offset, value);
@@ -64,29 +60,18 @@ impl Bench {
         self.lapic.msr_read(T0, msr, &mut self.fx)
     }
     fn interrupt(&mut self, vector: u8, trigger: Trigger) {
-        let message = ApicMessage {
-            destination: Destination::All,
-            delivery: Delivery::Fixed,
-            vector,
-            trigger,
-        };
+        let message = ApicMessage { destination: Destination::All, delivery: Delivery::Fixed, vector, trigger };
         self.lapic.deliver(&message, &mut self.fx);
     }
 }
 
 const fn dword(offset: u64) -> MmioAccess {
-    MmioAccess {
-        offset,
-        size: MmioSize::Dword,
-    }
+    MmioAccess { offset, size: MmioSize::Dword }
 }
 
 #[test]
 fn reset_state() {
-    let mut bench = Bench {
-        lapic: Lapic::new(LapicId(2), true),
-        fx: Recorder::default(),
-    };
+    let mut bench = Bench { lapic: Lapic::new(LapicId(2), true), fx: Recorder::default() };
     assert_eq!(bench.get(ID), 2 << 24);
     assert_eq!(bench.get(0x30), 0x0105_0014);
     assert_eq!((bench.get(SVR), bench.get(DFR)), (0xff, u32::MAX));
@@ -223,30 +208,17 @@ fn icr_shorthands_and_modes() {
     assert_eq!(bench.lapic.acknowledge(), Some(0x41), "self");
     assert!(bench.fx.messages.is_empty());
     bench.set(ICR_LOW, 0x000c_0042);
-    assert_eq!(
-        bench.fx.messages[0].destination,
-        Destination::AllBut(LapicId(2))
-    );
+    assert_eq!(bench.fx.messages[0].destination, Destination::AllBut(LapicId(2)));
     bench.set(ICR_LOW, 0x0008_0053);
     assert_eq!(bench.lapic.acknowledge(), Some(0x53), "all including self");
-    assert_eq!(
-        bench.fx.messages[1].destination,
-        Destination::AllBut(LapicId(2))
-    );
+    assert_eq!(bench.fx.messages[1].destination, Destination::AllBut(LapicId(2)));
     bench.set(ICR_HIGH, 0x0300_0000);
     bench.set(ICR_LOW, 0x0000_4500);
     bench.set(ICR_LOW, 0x0000_8500);
     bench.set(ICR_LOW, 0x0000_0699);
-    let sent: Vec<_> = bench.fx.messages[2..]
-        .iter()
-        .map(|m| (m.destination, m.delivery, m.vector))
-        .collect();
+    let sent: Vec<_> = bench.fx.messages[2..].iter().map(|m| (m.destination, m.delivery, m.vector)).collect();
     let to = Destination::Physical(LapicId(3));
-    assert_eq!(
-        sent,
-        [(to, Delivery::Init, 0), (to, Delivery::StartUp, 0x99)],
-        "no de-assert"
-    );
+    assert_eq!(sent, [(to, Delivery::Init, 0), (to, Delivery::StartUp, 0x99)], "no de-assert");
     assert_eq!(bench.get(ICR_LOW) & 0x1000, 0, "delivery is complete");
     bench.set(ICR_LOW, 0x0000_0305);
     bench.set(ICR_LOW, 0x0000_0741);
@@ -258,24 +230,13 @@ fn init_resets_registers_but_not_identity() {
     let mut bench = Bench::new();
     bench.interrupt(0x41, Trigger::Edge);
     bench.set(INITIAL, 1000);
-    let message = ApicMessage {
-        destination: Destination::All,
-        delivery: Delivery::Init,
-        vector: 0,
-        trigger: Trigger::Edge,
-    };
+    let message =
+        ApicMessage { destination: Destination::All, delivery: Delivery::Init, vector: 0, trigger: Trigger::Edge };
     bench.lapic.deliver(&message, &mut bench.fx);
     assert_eq!(bench.fx.vcpu.last(), Some(&(LapicId(2), VcpuEvent::Init)));
-    assert_eq!(
-        (bench.lapic.pending(), bench.lapic.deadline()),
-        (None, None)
-    );
+    assert_eq!((bench.lapic.pending(), bench.lapic.deadline()), (None, None));
     assert_eq!((bench.get(ID), bench.get(SVR)), (2 << 24, 0xff));
-    assert_eq!(
-        bench.lapic.base().bits() & 0x100,
-        0x100,
-        "still the bootstrap processor"
-    );
+    assert_eq!(bench.lapic.base().bits() & 0x100, 0x100, "still the bootstrap processor");
 }
 
 #[test]
@@ -310,21 +271,14 @@ fn level_lint_waits_for_eoi() {
     assert_eq!(bench.lapic.acknowledge(), Some(0x31), "still active");
     bench.lapic.set_lint1(false, &mut bench.fx);
     bench.set(EOI, 0);
-    assert_eq!(
-        (bench.lapic.pending(), bench.get(LVT_LINT1)),
-        (None, 0x8031)
-    );
+    assert_eq!((bench.lapic.pending(), bench.get(LVT_LINT1)), (None, 0x8031));
 }
 
 #[test]
 fn an_extint_message_asks_for_one_acknowledge_cycle() {
     let mut bench = Bench::new();
-    let message = ApicMessage {
-        destination: Destination::All,
-        delivery: Delivery::ExtInt,
-        vector: 0,
-        trigger: Trigger::Edge,
-    };
+    let message =
+        ApicMessage { destination: Destination::All, delivery: Delivery::ExtInt, vector: 0, trigger: Trigger::Edge };
     bench.lapic.deliver(&message, &mut bench.fx);
     assert!(bench.lapic.extint());
     bench.lapic.acknowledge_extint();
@@ -380,17 +334,10 @@ fn one_shot_and_divider() {
     assert_eq!(bench.get_at(Tsc(1016), CURRENT), 99);
     assert_eq!(bench.get_at(Tsc(2599), CURRENT), 1);
     assert_eq!(bench.lapic.pending(), None);
-    assert_eq!(
-        bench.get_at(Tsc(2600), CURRENT),
-        0,
-        "reading sees the expiry"
-    );
+    assert_eq!(bench.get_at(Tsc(2600), CURRENT), 0, "reading sees the expiry");
     assert_eq!(bench.lapic.acknowledge(), Some(0xec));
     bench.lapic.expire(Tsc(9999), &mut bench.fx);
-    assert_eq!(
-        (bench.lapic.pending(), bench.lapic.deadline()),
-        (None, None)
-    );
+    assert_eq!((bench.lapic.pending(), bench.lapic.deadline()), (None, None));
     for (value, divisor) in [(0xb, 1), (0, 2), (8, 32), (0xa, 128)] {
         bench.set(DIVIDE, value);
         bench.set(INITIAL, 1);
@@ -419,10 +366,7 @@ fn masked_timer_counts_without_interrupt() {
     bench.set(LVT_TIMER, 0x1_00ec);
     bench.set(INITIAL, 10);
     bench.lapic.expire(Tsc(20), &mut bench.fx);
-    assert_eq!(
-        (bench.lapic.pending(), bench.get_at(Tsc(20), CURRENT)),
-        (None, 0)
-    );
+    assert_eq!((bench.lapic.pending(), bench.get_at(Tsc(20), CURRENT)), (None, 0));
 }
 
 #[test]
@@ -432,11 +376,7 @@ fn tsc_deadline() {
     assert_eq!(bench.rdmsr(MSR_TSC_DEADLINE), Ok(0), "not in this mode");
     bench.set(LVT_TIMER, 0x4_00ec);
     bench.set(INITIAL, 77);
-    assert_eq!(
-        bench.lapic.deadline(),
-        None,
-        "the initial count has no effect"
-    );
+    assert_eq!(bench.lapic.deadline(), None, "the initial count has no effect");
     bench.wrmsr(T0, MSR_TSC_DEADLINE, 500).unwrap();
     assert_eq!(bench.rdmsr(MSR_TSC_DEADLINE), Ok(500));
     bench.lapic.expire(Tsc(500), &mut bench.fx);
@@ -444,11 +384,7 @@ fn tsc_deadline() {
     assert_eq!(bench.lapic.acknowledge(), Some(0xec));
     bench.set(EOI, 0);
     bench.wrmsr(Tsc(600), MSR_TSC_DEADLINE, 500).unwrap();
-    assert_eq!(
-        bench.lapic.pending(),
-        Some(0xec),
-        "a past deadline fires at once"
-    );
+    assert_eq!(bench.lapic.pending(), Some(0xec), "a past deadline fires at once");
 }
 
 #[test]
@@ -487,17 +423,10 @@ fn x2apic_registers() {
         (0x839, 0),
         (0x830, 1 << 20),
     ] {
-        assert_eq!(
-            bench.wrmsr(T0, msr, value),
-            Err(GeneralProtection),
-            "{msr:#x}"
-        );
+        assert_eq!(bench.wrmsr(T0, msr, value), Err(GeneralProtection), "{msr:#x}");
     }
     bench.wrmsr(T0, 0x830, 0x0001_0003_0000_0841).unwrap();
-    assert_eq!(
-        bench.fx.messages[0].destination,
-        Destination::Logical(0x0001_0003)
-    );
+    assert_eq!(bench.fx.messages[0].destination, Destination::Logical(0x0001_0003));
     assert_eq!(bench.rdmsr(0x830), Ok(0x0001_0003_0000_0841));
     bench.wrmsr(T0, 0x83f, 0x77).unwrap();
     assert_eq!(bench.lapic.acknowledge(), Some(0x77));

@@ -25,12 +25,7 @@ pub(super) struct Timer {
 
 impl Timer {
     pub(super) const fn new() -> Self {
-        Self {
-            mode: TimerMode::OneShot,
-            divide: 0,
-            initial: 0,
-            expiry: None,
-        }
+        Self { mode: TimerMode::OneShot, divide: 0, initial: 0, expiry: None }
     }
 
     /// Log2 of the divisor: the field counts 2, 4, .. 128, 1.

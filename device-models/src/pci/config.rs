@@ -117,17 +117,10 @@ impl ConfigSpace {
         let mut writable = [0; DWORDS];
         values[header::IDENTITY] = (identity.device as u32) << 16 | identity.vendor as u32;
         values[header::CLASS_REVISION] = identity.class << 8 | identity.revision as u32;
-        values[header::SUBSYSTEM] =
-            (identity.subsystem as u32) << 16 | identity.subsystem_vendor as u32;
+        values[header::SUBSYSTEM] = (identity.subsystem as u32) << 16 | identity.subsystem_vendor as u32;
         writable[header::COMMAND_STATUS] = COMMAND_WRITABLE;
         writable[header::INTERRUPT] = INTERRUPT_LINE;
-        Self {
-            values,
-            writable,
-            bars: [None; BARS as usize],
-            last_capability: None,
-            free: header::END,
-        }
+        Self { values, writable, bars: [None; BARS as usize], last_capability: None, free: header::END }
     }
 
     /// Adds base address register `index` for `bytes` bytes.
@@ -141,9 +134,7 @@ impl ConfigSpace {
         if !bytes.is_power_of_two() || !(smallest..=largest).contains(&bytes) {
             return Err(LayoutError::BarSize);
         }
-        let last = index
-            .checked_add(u8::from(wide))
-            .ok_or(LayoutError::NoBar)?;
+        let last = index.checked_add(u8::from(wide)).ok_or(LayoutError::NoBar)?;
         if (index..=last).any(|i| self.is_taken(i)) {
             return Err(LayoutError::NoBar);
         }
@@ -184,11 +175,7 @@ impl ConfigSpace {
     ///
     /// # Errors
     /// [`LayoutError::Full`] when it does not fit.
-    pub fn add_capability(
-        &mut self,
-        id: u8,
-        body: &[(u32, u32)],
-    ) -> Result<CapabilityOffset, LayoutError> {
+    pub fn add_capability(&mut self, id: u8, body: &[(u32, u32)]) -> Result<CapabilityOffset, LayoutError> {
         const LINKS: u32 = 0xffff;
         let start = self.free;
         let end = start + body.len();
@@ -198,9 +185,7 @@ impl ConfigSpace {
         for (dword, (value, writable)) in (start..).zip(body) {
             self.define(dword, *value, *writable);
         }
-        if let (Some(value), Some(mask)) =
-            (self.values.get_mut(start), self.writable.get_mut(start))
-        {
+        if let (Some(value), Some(mask)) = (self.values.get_mut(start), self.writable.get_mut(start)) {
             *value = *value & !LINKS | u32::from(id);
             *mask &= !LINKS;
         }
@@ -245,8 +230,7 @@ impl ConfigSpace {
     pub fn write(&mut self, access: ConfigAccess, value: u32) {
         let dword = usize::from(access.offset / 4);
         let shift = u32::from(access.offset % 4) * u8::BITS;
-        if let (Some(slot), Some(writable)) = (self.values.get_mut(dword), self.writable.get(dword))
-        {
+        if let (Some(slot), Some(writable)) = (self.values.get_mut(dword), self.writable.get(dword)) {
             let mask = access.size.mask() << shift & writable;
             *slot = *slot & !mask | value << shift & mask;
         }
@@ -309,8 +293,7 @@ impl ConfigSpace {
         let first = header::BAR_0 + usize::from(index);
         let halves = [address.0 as u32, (address.0 >> 32) as u32];
         for (dword, half) in (first..).zip(halves).take(registers) {
-            if let (Some(slot), Some(mask)) = (self.values.get_mut(dword), self.writable.get(dword))
-            {
+            if let (Some(slot), Some(mask)) = (self.values.get_mut(dword), self.writable.get(dword)) {
                 *slot = *slot & !mask | half & mask;
             }
         }

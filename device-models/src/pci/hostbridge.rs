@@ -75,11 +75,7 @@ impl HostBridge {
             };
         }
         // Narrower accesses to the address port are ordinary I/O, and nobody is there.
-        if access.size == PortSize::Dword {
-            self.address
-        } else {
-            port::FLOATING
-        }
+        if access.size == PortSize::Dword { self.address } else { port::FLOATING }
     }
 
     /// Writes a port.
@@ -110,9 +106,7 @@ impl HostBridge {
     }
 
     fn decode_data(&self, access: PortAccess) -> Option<ConfigAccess> {
-        let lane = access
-            .port
-            .wrapping_sub(self.io_base.wrapping_add(DATA_OFFSET));
+        let lane = access.port.wrapping_sub(self.io_base.wrapping_add(DATA_OFFSET));
         let selected = self.address & ADDRESS_ENABLE != 0 && lane < DATA_BYTES;
         selected.then_some(())?;
         self.checked(ConfigAccess {
@@ -169,10 +163,7 @@ impl PortClaims for HostBridge {
 
     fn ports(&self) -> impl IntoIterator<Item = RangeInclusive<u16>> {
         let data = self.io_base.saturating_add(DATA_OFFSET);
-        [
-            self.io_base..=self.io_base,
-            data..=data.saturating_add(DATA_BYTES - 1),
-        ]
+        [self.io_base..=self.io_base, data..=data.saturating_add(DATA_BYTES - 1)]
     }
 }
 
@@ -198,38 +189,25 @@ mod tests {
         let address = at(0xcf8, PortSize::Dword);
         bridge.write(address, 0x8000_0000, &mut fx);
         assert_eq!(bridge.read(address, &mut fx), 0x8000_0000);
-        assert_eq!(
-            bridge.read(at(0xcfc, PortSize::Dword), &mut fx),
-            0x0008_1b36
-        );
+        assert_eq!(bridge.read(at(0xcfc, PortSize::Dword), &mut fx), 0x0008_1b36);
         bridge.write(address, 0x8000_0008, &mut fx);
         assert_eq!(bridge.read(at(0xcfe, PortSize::Word), &mut fx), 0x0600);
         bridge.write(address, 0x8000_0800, &mut fx);
         assert_eq!(bridge.read(at(0xcfc, PortSize::Dword), &mut fx), u32::MAX);
         bridge.write(address, 0, &mut fx);
-        assert_eq!(
-            bridge.read(at(0xcfc, PortSize::Dword), &mut fx),
-            u32::MAX,
-            "disabled"
-        );
+        assert_eq!(bridge.read(at(0xcfc, PortSize::Dword), &mut fx), u32::MAX, "disabled");
     }
 
     #[test]
     fn both_mechanisms_reach_the_same_function() {
         let (mut bridge, mut fx) = bridge();
-        let ecam = |offset| MmioAccess {
-            offset,
-            size: MmioSize::Word,
-        };
+        let ecam = |offset| MmioAccess { offset, size: MmioSize::Word };
         bridge.mmio_write(ecam(4), 0x6, &mut fx);
         bridge.write(at(0xcf8, PortSize::Dword), 0x8000_0004, &mut fx);
         assert_eq!(bridge.read(at(0xcfc, PortSize::Word), &mut fx), 0x6);
         bridge.mmio_write(ecam(0x0021_9150), 7, &mut fx);
         let (access, value) = fx.config_writes[0];
-        assert_eq!(
-            (access.bdf, access.offset, value),
-            (Bdf::new(2, 3, 1), 0x150, 7)
-        );
+        assert_eq!((access.bdf, access.offset, value), (Bdf::new(2, 3, 1), 0x150, 7));
         assert_eq!(bridge.mmio_read(ecam(0x8000), &mut fx), 0xffff);
         assert_eq!(bridge.range(), GpaRange::new(Gpa(0xe000_0000), 16 << 20));
     }

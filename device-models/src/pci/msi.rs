@@ -19,12 +19,7 @@ impl MsiCapability {
     /// # Errors
     /// [`LayoutError::Full`] when it does not fit.
     pub fn add(space: &mut ConfigSpace) -> Result<Self, LayoutError> {
-        let body = [
-            (CONTROL_64_BIT, CONTROL_ENABLE),
-            (0, ADDRESS_LOW),
-            (0, u32::MAX),
-            (0, DATA),
-        ];
+        let body = [(CONTROL_64_BIT, CONTROL_ENABLE), (0, ADDRESS_LOW), (0, u32::MAX), (0, DATA)];
         space.add_capability(ID, &body).map(Self)
     }
 

@@ -44,10 +44,7 @@ impl Msix {
         let vectors = vectors.get().min(MOST_VECTORS);
         let bar = u32::from(bar) & 0b111;
         let body = [
-            (
-                u32::from(vectors - 1) << 16,
-                CONTROL_ENABLE | CONTROL_FUNCTION_MASK,
-            ),
+            (u32::from(vectors - 1) << 16, CONTROL_ENABLE | CONTROL_FUNCTION_MASK),
             (table & !0b111 | bar, 0),
             (pba & !0b111 | bar, 0),
         ];
@@ -147,29 +144,23 @@ impl Msix {
     /// Reads the pending bits, which are read-only; `access.offset` counts from their start.
     #[must_use]
     pub fn read_pending(&self, access: MmioAccess) -> u64 {
-        let word = usize::try_from(access.offset / 8)
-            .ok()
-            .and_then(|index| self.pending.get(index));
+        let word = usize::try_from(access.offset / 8).ok().and_then(|index| self.pending.get(index));
         let shift = access.offset % 8 * u64::from(u8::BITS);
         word.map_or(0, |word| word >> shift) & access.size.mask()
     }
 
     fn position(offset: u64) -> Option<(usize, usize)> {
         let entry = usize::try_from(offset / ENTRY_BYTES).ok()?;
-        offset
-            .is_multiple_of(4)
-            .then_some((entry, (offset % ENTRY_BYTES / 4) as usize))
+        offset.is_multiple_of(4).then_some((entry, (offset % ENTRY_BYTES / 4) as usize))
     }
 
     fn dword(&self, offset: u64) -> u32 {
-        Self::position(offset)
-            .and_then(|(entry, dword)| self.table.get(entry)?.get(dword).copied())
-            .unwrap_or(0)
+        Self::position(offset).and_then(|(entry, dword)| self.table.get(entry)?.get(dword).copied()).unwrap_or(0)
     }
 
     fn set_dword(&mut self, offset: u64, value: u32) {
-        let slot = Self::position(offset)
-            .and_then(|(entry, dword)| Some((dword, self.table.get_mut(entry)?.get_mut(dword)?)));
+        let slot =
+            Self::position(offset).and_then(|(entry, dword)| Some((dword, self.table.get_mut(entry)?.get_mut(dword)?)));
         match slot {
             Some((CONTROL, slot)) => *slot = value & VECTOR_MASKED,
             Some((ADDRESS_LOW, slot)) => *slot = value & !0b11,
@@ -188,30 +179,16 @@ mod tests {
     use crate::pci::msi::MsiCapability;
 
     fn space() -> ConfigSpace {
-        ConfigSpace::new(&Identity {
-            vendor: 1,
-            device: 2,
-            revision: 0,
-            class: 0,
-            subsystem_vendor: 0,
-            subsystem: 0,
-        })
+        ConfigSpace::new(&Identity { vendor: 1, device: 2, revision: 0, class: 0, subsystem_vendor: 0, subsystem: 0 })
     }
 
     fn put(space: &mut ConfigSpace, offset: u16, value: u32) {
-        let access = ConfigAccess {
-            bdf: Bdf::new(0, 1, 0),
-            offset,
-            size: PortSize::Dword,
-        };
+        let access = ConfigAccess { bdf: Bdf::new(0, 1, 0), offset, size: PortSize::Dword };
         space.write(access, value);
     }
 
     fn dword(offset: u64) -> MmioAccess {
-        MmioAccess {
-            offset,
-            size: MmioSize::Dword,
-        }
+        MmioAccess { offset, size: MmioSize::Dword }
     }
 
     #[test]
@@ -235,10 +212,7 @@ mod tests {
         assert_eq!(msix.raise(&space, 3), None, "no such vector");
         put(&mut space, 0x40, 0xc000_0000);
         assert_eq!(msix.raise(&space, 1), None, "function mask");
-        let qword = MmioAccess {
-            offset: 0x10,
-            size: MmioSize::Qword,
-        };
+        let qword = MmioAccess { offset: 0x10, size: MmioSize::Qword };
         assert_eq!(msix.read_table(qword), 0xfee0_0000);
         msix.write_table(dword(!3), 1);
     }

@@ -74,11 +74,7 @@ fn auto_eoi_leaves_nothing_in_service_and_can_rotate() {
     assert_eq!(pic.acknowledge(&mut fx), Acknowledge::Vector(0x30));
     pulse(&mut pic, &mut fx, 0);
     pulse(&mut pic, &mut fx, 7);
-    assert_eq!(
-        pic.acknowledge(&mut fx),
-        Acknowledge::Vector(0x37),
-        "0 is now lowest"
-    );
+    assert_eq!(pic.acknowledge(&mut fx), Acknowledge::Vector(0x37), "0 is now lowest");
     assert_eq!(pic.acknowledge(&mut fx), Acknowledge::Vector(0x30));
 }
 

@@ -134,12 +134,7 @@ impl Channel {
 
     /// A control word.
     pub(super) const fn program(&mut self, access: Access, mode: Mode, bcd: bool) {
-        *self = Self {
-            access,
-            mode,
-            bcd,
-            ..Self::new(self.gate)
-        };
+        *self = Self { access, mode, bcd, ..Self::new(self.gate) };
     }
 
     /// A write to the counter's port.
@@ -225,9 +220,7 @@ impl Channel {
         }
         self.sync(tick);
         self.rise = match self.run {
-            Run::Counting { start } if self.mode.is_periodic() => {
-                Some(self.period_end(start, tick))
-            }
+            Run::Counting { start } if self.mode.is_periodic() => Some(self.period_end(start, tick)),
             _ => None,
         };
         true
@@ -324,11 +317,7 @@ impl Channel {
     }
 
     const fn modulus(&self) -> u32 {
-        if self.bcd {
-            BCD_MODULUS
-        } else {
-            BINARY_MODULUS
-        }
+        if self.bcd { BCD_MODULUS } else { BINARY_MODULUS }
     }
 
     /// A count as written; 0 stands for the modulus.

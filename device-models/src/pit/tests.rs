@@ -44,11 +44,7 @@ fn mode_0_interrupts_once_at_terminal_count() {
     assert_eq!(rises(&fx), 0);
     pit.expire(due, &mut fx);
     assert_eq!((rises(&fx), pit.deadline()), (1, None));
-    assert_eq!(
-        count(&mut pit, &mut fx, 1102, 0),
-        0xffff,
-        "counting goes on"
-    );
+    assert_eq!(count(&mut pit, &mut fx, 1102, 0), 0xffff, "counting goes on");
 }
 
 #[test]
@@ -87,12 +83,7 @@ fn mode_3_is_high_for_the_longer_half() {
     pit.set_speaker_gate(at(0), true);
     program(&mut pit, &mut fx, 0, 0xb6, 5);
     let wave: std::vec::Vec<bool> = (1..=10).map(|t| pit.speaker_output(at(t))).collect();
-    assert_eq!(
-        wave,
-        [
-            true, true, true, false, false, true, true, true, false, false
-        ]
-    );
+    assert_eq!(wave, [true, true, true, false, false, true, true, true, false, false]);
 }
 
 #[test]
@@ -147,9 +138,7 @@ fn mode_4_strobes_for_one_tick() {
     assert_eq!((rises(&fx), pit.deadline()), (1, None));
     pit.set_speaker_gate(at(20), true);
     program(&mut pit, &mut fx, 20, 0xb8, 10);
-    let low: std::vec::Vec<u64> = (20..60)
-        .filter(|tick| !pit.speaker_output(at(*tick)))
-        .collect();
+    let low: std::vec::Vec<u64> = (20..60).filter(|tick| !pit.speaker_output(at(*tick))).collect();
     assert_eq!(low, [31]);
 }
 
@@ -160,16 +149,8 @@ fn read_back_latches_status_before_count() {
     pit.write(at(0), CONTROL, 0xc2, &mut fx);
     pit.write(at(200), CONTROL, 0xc2, &mut fx);
     let port = 0x40;
-    assert_eq!(
-        pit.read(at(300), port),
-        0xf4,
-        "output high, null count at tick 0"
-    );
-    assert_eq!(
-        u16::from_le_bytes([pit.read(at(300), port), pit.read(at(301), port)]),
-        1000,
-        "the first latch holds"
-    );
+    assert_eq!(pit.read(at(300), port), 0xf4, "output high, null count at tick 0");
+    assert_eq!(u16::from_le_bytes([pit.read(at(300), port), pit.read(at(301), port)]), 1000, "the first latch holds");
 }
 
 #[test]

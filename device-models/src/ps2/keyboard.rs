@@ -114,13 +114,7 @@ impl Keyboard {
     /// A keyboard after power-on, scanning.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            output: Queue::new(),
-            scanning: true,
-            leds: Leds(0),
-            pending: None,
-            last_sent: 0,
-        }
+        Self { output: Queue::new(), scanning: true, leds: Leds(0), pending: None, last_sent: 0 }
     }
 
     /// A key goes down or up. `false` where it is lost, because the host does not listen or has not
@@ -128,21 +122,14 @@ impl Keyboard {
     pub fn key(&mut self, key: Key, pressed: bool) -> bool {
         let mut bytes = [0; 3];
         let mut len = 0;
-        let prefixes = [
-            (EXTENDED_PREFIX, key.extended),
-            (RELEASE_PREFIX, !pressed),
-            (key.code, true),
-        ];
+        let prefixes = [(EXTENDED_PREFIX, key.extended), (RELEASE_PREFIX, !pressed), (key.code, true)];
         for (byte, _) in prefixes.into_iter().filter(|(_, present)| *present) {
             if let Some(slot) = bytes.get_mut(len) {
                 *slot = byte;
                 len += 1;
             }
         }
-        self.scanning
-            && bytes
-                .get(..len)
-                .is_some_and(|bytes| self.output.push(bytes))
+        self.scanning && bytes.get(..len).is_some_and(|bytes| self.output.push(bytes))
     }
 
     /// The lights as the host set them.
@@ -232,14 +219,8 @@ mod tests {
         core::iter::from_fn(|| keyboard.take()).collect()
     }
 
-    const A: Key = Key {
-        code: 0x1c,
-        extended: false,
-    };
-    const UP: Key = Key {
-        code: 0x75,
-        extended: true,
-    };
+    const A: Key = Key { code: 0x1c, extended: false };
+    const UP: Key = Key { code: 0x75, extended: true };
 
     #[test]
     fn answers_commands() {
@@ -266,11 +247,7 @@ mod tests {
         assert!(!keyboard.key(A, true));
         assert_eq!(replies(&mut keyboard, &[0xf4]), [0xfa]);
         assert!(keyboard.key(A, true));
-        assert_eq!(
-            replies(&mut keyboard, &[0xee]),
-            [0xee],
-            "a command discards keys"
-        );
+        assert_eq!(replies(&mut keyboard, &[0xee]), [0xee], "a command discards keys");
         assert_eq!(replies(&mut keyboard, &[0xf4]), [0xfa]);
         assert!(keyboard.key(A, true));
     }

@@ -134,10 +134,7 @@ impl Mouse {
         self.z = if self.wheel { self.z - z } else { 0 };
         self.reported = self.buttons;
         let sign = |value: i32, bit: u8| if value < 0 { bit } else { 0 };
-        let first = packet::ALWAYS
-            | self.buttons.0
-            | sign(x, packet::X_NEGATIVE)
-            | sign(y, packet::Y_NEGATIVE);
+        let first = packet::ALWAYS | self.buttons.0 | sign(x, packet::X_NEGATIVE) | sign(y, packet::Y_NEGATIVE);
         self.output.push(&[first, x as u8, y as u8]);
         if self.wheel {
             self.output.push(&[z as u8]);
@@ -184,11 +181,7 @@ impl Mouse {
             0xee => self.wrap = true,
             0xf0 => self.remote = true,
             0xf2 => {
-                let id = if self.wheel {
-                    reply::ID_WHEEL
-                } else {
-                    reply::ID_STANDARD
-                };
+                let id = if self.wheel { reply::ID_WHEEL } else { reply::ID_STANDARD };
                 self.output.push(&[id]);
             }
             0xf3 => self.expect = Expect::SampleRate,
@@ -197,8 +190,7 @@ impl Mouse {
             0xf6 => self.set_defaults(),
             RESET => {
                 *self = Self::new();
-                self.output
-                    .push(&[reply::ACK, reply::SELF_TEST_PASSED, reply::ID_STANDARD]);
+                self.output.push(&[reply::ACK, reply::SELF_TEST_PASSED, reply::ID_STANDARD]);
             }
             _ => {}
         }
@@ -218,8 +210,7 @@ impl Mouse {
             | flag(self.reporting, status::REPORTING)
             | flag(self.remote, status::REMOTE);
         let [_, _, rate] = self.rates;
-        self.output
-            .push(&[flags | self.buttons.0, self.resolution, rate]);
+        self.output.push(&[flags | self.buttons.0, self.resolution, rate]);
     }
 }
 
@@ -243,15 +234,9 @@ mod tests {
         let mut mouse = Mouse::new();
         assert_eq!(replies(&mut mouse, &[0xff]), [0xfa, 0xaa, 0x00]);
         assert_eq!(replies(&mut mouse, &[0xf2]), [0xfa, 0x00]);
-        assert_eq!(
-            replies(&mut mouse, &[0xf3, 200, 0xf3, 100, 0xf3, 80]),
-            [0xfa; 6]
-        );
+        assert_eq!(replies(&mut mouse, &[0xf3, 200, 0xf3, 100, 0xf3, 80]), [0xfa; 6]);
         assert_eq!(replies(&mut mouse, &[0xf2]), [0xfa, 0x03]);
-        assert_eq!(
-            replies(&mut mouse, &[0xe8, 3, 0xe9]),
-            [0xfa, 0xfa, 0xfa, 0x00, 3, 80]
-        );
+        assert_eq!(replies(&mut mouse, &[0xe8, 3, 0xe9]), [0xfa, 0xfa, 0xfa, 0x00, 3, 80]);
         assert_eq!(replies(&mut mouse, &[0x55]), [0xfe]);
     }
 
@@ -260,11 +245,7 @@ mod tests {
         let mut mouse = Mouse::new();
         mouse.motion(300, -2, 0, Buttons::new(true, false, false));
         assert_eq!(mouse.take(), None);
-        assert_eq!(
-            replies(&mut mouse, &[0xf4]),
-            [0xfa, 0x29, 255, 0xfe, 0x09, 45, 0],
-            "the rest follows"
-        );
+        assert_eq!(replies(&mut mouse, &[0xf4]), [0xfa, 0x29, 255, 0xfe, 0x09, 45, 0], "the rest follows");
     }
 
     #[test]

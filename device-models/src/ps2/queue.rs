@@ -13,11 +13,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) const fn new() -> Self {
-        Self {
-            bytes: [0; CAPACITY],
-            first: 0,
-            len: 0,
-        }
+        Self { bytes: [0; CAPACITY], first: 0, len: 0 }
     }
 
     /// Appends all of `bytes`; `false`, and nothing appended, where they do not fit.

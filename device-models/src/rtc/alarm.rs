@@ -16,14 +16,9 @@ pub(super) struct Alarm {
 impl Alarm {
     /// An alarm; `None` where a field is out of range, so that it never matches.
     pub(super) fn new(hour: Option<u8>, minute: Option<u8>, second: Option<u8>) -> Option<Self> {
-        let valid = hour.is_none_or(|h| h < HOURS)
-            && minute.is_none_or(|m| m < SIXTY)
-            && second.is_none_or(|s| s < SIXTY);
-        valid.then_some(Self {
-            hour,
-            minute,
-            second,
-        })
+        let valid =
+            hour.is_none_or(|h| h < HOURS) && minute.is_none_or(|m| m < SIXTY) && second.is_none_or(|s| s < SIXTY);
+        valid.then_some(Self { hour, minute, second })
     }
 
     /// Seconds from `from` to the first match at or after it. Takes at most some hundred steps.
@@ -38,8 +33,8 @@ impl Alarm {
             let begin = if hour == first_hour { first_minute } else { 0 };
             for minute in (begin..u32::from(SIXTY)).filter(|m| matches(self.minute, *m)) {
                 let start = hour * 3600 + minute * 60;
-                let found = (start.max(from)..start + 60)
-                    .find(|second| matches(self.second, second % u32::from(SIXTY)));
+                let found =
+                    (start.max(from)..start + 60).find(|second| matches(self.second, second % u32::from(SIXTY)));
                 if let Some(found) = found {
                     return Some(found - from);
                 }

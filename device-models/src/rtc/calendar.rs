@@ -39,15 +39,10 @@ impl DateTime {
         let shifted = days + EPOCH_DAYS;
         let era = shifted.div_euclid(DAYS_PER_ERA);
         let day_of_era = shifted.rem_euclid(DAYS_PER_ERA);
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let march_month = (5 * day_of_year + 2) / 153;
-        let month = if march_month < 10 {
-            march_month + 3
-        } else {
-            march_month - 9
-        };
+        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
         let year = era * YEARS_PER_ERA + year_of_era + i64::from(month <= 2);
         Self {
             year: year as u16,
@@ -89,10 +84,7 @@ mod tests {
     fn known_dates() {
         let leap_day = DateTime::from_unix(UnixSeconds(951_827_696));
         assert_eq!((leap_day.year, leap_day.month, leap_day.day), (2000, 2, 29));
-        assert_eq!(
-            (leap_day.hour, leap_day.minute, leap_day.second),
-            (12, 34, 56)
-        );
+        assert_eq!((leap_day.hour, leap_day.minute, leap_day.second), (12, 34, 56));
         assert_eq!(leap_day.weekday, 3, "a Tuesday");
         assert_eq!(DateTime::from_unix(UnixSeconds(i64::MAX)).year, 9999);
         assert_eq!(DateTime::from_unix(UnixSeconds(i64::MIN)).year, 0);

@@ -55,19 +55,11 @@ impl Format {
     }
 
     const fn encode(self, value: u8) -> u8 {
-        if self.0 & Self::BINARY != 0 {
-            value
-        } else {
-            ((value / 10) << 4) | (value % 10)
-        }
+        if self.0 & Self::BINARY != 0 { value } else { ((value / 10) << 4) | (value % 10) }
     }
 
     const fn decode(self, value: u8) -> u8 {
-        if self.0 & Self::BINARY != 0 {
-            value
-        } else {
-            (value >> 4) * 10 + (value & 0xf)
-        }
+        if self.0 & Self::BINARY != 0 { value } else { (value >> 4) * 10 + (value & 0xf) }
     }
 
     const fn encode_hour(self, hour: u8) -> u8 {
@@ -101,10 +93,7 @@ pub struct CmosMemory {
 
 /// Whether the register holds a part of the time.
 pub(super) const fn is_time(index: u8) -> bool {
-    matches!(
-        index,
-        SECONDS | MINUTES | HOURS | WEEKDAY | DAY | MONTH | YEAR | CENTURY_INDEX
-    )
+    matches!(index, SECONDS | MINUTES | HOURS | WEEKDAY | DAY | MONTH | YEAR | CENTURY_INDEX)
 }
 
 /// 128 bytes, of which the control registers are not used.

@@ -13,14 +13,8 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let memory = CmosMemory {
-            below_4g: 256 << 20,
-            above_4g: 1 << 30,
-        };
-        Self {
-            rtc: Rtc::new(0x70, LINE, UnixSeconds(START), memory, clock()),
-            fx: Recorder::default(),
-        }
+        let memory = CmosMemory { below_4g: 256 << 20, above_4g: 1 << 30 };
+        Self { rtc: Rtc::new(0x70, LINE, UnixSeconds(START), memory, clock()), fx: Recorder::default() }
     }
     fn get(&mut self, us: u64, index: u8) -> u8 {
         self.rtc.write(at_us(us), 0x70, index | 0x80, &mut self.fx);
@@ -38,20 +32,10 @@ impl Bench {
 #[test]
 fn shows_the_wall_clock_in_bcd() {
     let mut bench = Bench::new();
-    assert_eq!(
-        bench.time(500_000),
-        [0x20, 0x24, 0x02, 0x29, 5, 0x13, 0x59, 0x58]
-    );
-    assert_eq!(
-        bench.time(2_000_100),
-        [0x20, 0x24, 0x02, 0x29, 5, 0x14, 0x00, 0x00]
-    );
+    assert_eq!(bench.time(500_000), [0x20, 0x24, 0x02, 0x29, 5, 0x13, 0x59, 0x58]);
+    assert_eq!(bench.time(2_000_100), [0x20, 0x24, 0x02, 0x29, 5, 0x14, 0x00, 0x00]);
     bench.set(2_100_000, 0xb, 0x04);
-    assert_eq!(
-        bench.time(2_100_000),
-        [20, 24, 2, 29, 5, 0x82, 0, 0],
-        "binary, 2 pm"
-    );
+    assert_eq!(bench.time(2_100_000), [20, 24, 2, 29, 5, 0x82, 0, 0], "binary, 2 pm");
     assert_eq!(bench.get(0, 0xd), 0x80);
 }
 
@@ -61,15 +45,7 @@ fn setting_the_clock_under_set_and_divider_reset() {
     let t = 1_300_000;
     bench.set(t, 0xb, 0x82);
     bench.set(t, 0xa, 0x76);
-    for (index, value) in [
-        (0x32, 0x19),
-        (9, 0x99),
-        (8, 0x12),
-        (7, 0x31),
-        (4, 0x23),
-        (2, 0x59),
-        (0, 0x59),
-    ] {
+    for (index, value) in [(0x32, 0x19), (9, 0x99), (8, 0x12), (7, 0x31), (4, 0x23), (2, 0x59), (0, 0x59)] {
         bench.set(t, index, value);
     }
     bench.set(t, 0xb, 0x02);
@@ -132,16 +108,9 @@ fn set_turns_the_update_interrupt_off() {
 fn memory_sizes() {
     let mut bench = Bench::new();
     assert_eq!([bench.get(0, 0x15), bench.get(0, 0x16)], [0x80, 0x02]);
-    assert_eq!(
-        [bench.get(0, 0x30), bench.get(0, 0x31)],
-        [0xff, 0xff],
-        "capped"
-    );
+    assert_eq!([bench.get(0, 0x30), bench.get(0, 0x31)], [0xff, 0xff], "capped");
     assert_eq!([bench.get(0, 0x34), bench.get(0, 0x35)], [0x00, 0x0f]);
-    assert_eq!(
-        [bench.get(0, 0x5b), bench.get(0, 0x5c), bench.get(0, 0x5d)],
-        [0x00, 0x40, 0x00]
-    );
+    assert_eq!([bench.get(0, 0x5b), bench.get(0, 0x5c), bench.get(0, 0x5d)], [0x00, 0x40, 0x00]);
 }
 
 proptest! {

@@ -12,11 +12,7 @@ impl Fifo {
     pub(super) const CAPACITY: usize = 16;
 
     pub(super) const fn new() -> Self {
-        Self {
-            bytes: [0; Self::CAPACITY],
-            first: 0,
-            len: 0,
-        }
+        Self { bytes: [0; Self::CAPACITY], first: 0, len: 0 }
     }
 
     pub(super) const fn len(&self) -> usize {

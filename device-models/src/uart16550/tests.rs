@@ -13,15 +13,7 @@ fn uart() -> (Uart16550, Recorder) {
 /// FIFO on with trigger `fcr`, interrupts on, OUT2, 115200 8N1.
 fn opened(fcr: u8) -> (Uart16550, Recorder) {
     let (mut uart, mut fx) = uart();
-    for (reg, value) in [
-        (3, 0x83),
-        (0, 1),
-        (1, 0),
-        (3, 3),
-        (2, fcr),
-        (4, 0x0b),
-        (1, 0x0d),
-    ] {
+    for (reg, value) in [(3, 0x83), (0, 1), (1, 0), (3, 3), (2, fcr), (4, 0x0b), (1, 0x0d)] {
         uart.write(T0, BASE + reg, value, &mut fx);
     }
     (uart, fx)
@@ -33,11 +25,7 @@ fn a_byte_leaves_at_once_and_thre_fires_again() {
     uart.write(T0, BASE + 1, 0x0f, &mut fx);
     assert_eq!(fx.irqs, [(IrqLine(4), true)]);
     assert_eq!(uart.read(T0, BASE + 2, &mut fx), 0xc2);
-    assert_eq!(
-        uart.read(T0, BASE + 2, &mut fx),
-        0xc1,
-        "reading acknowledged it"
-    );
+    assert_eq!(uart.read(T0, BASE + 2, &mut fx), 0xc1, "reading acknowledged it");
     assert_eq!(fx.irqs.last(), Some(&(IrqLine(4), false)));
     uart.write(T0, BASE, b'x', &mut fx);
     assert_eq!(fx.serial, b"x");
@@ -117,11 +105,7 @@ fn modem_status_deltas_are_cleared_by_reading() {
     uart.write(T0, BASE + 4, 0x14, &mut fx);
     uart.write(T0, BASE + 4, 0x0b, &mut fx);
     assert_eq!(uart.read(T0, BASE + 2, &mut fx), 0xc0);
-    assert_eq!(
-        uart.read(T0, BASE + 6, &mut fx),
-        0xbf,
-        "RI fell, all others rose"
-    );
+    assert_eq!(uart.read(T0, BASE + 6, &mut fx), 0xbf, "RI fell, all others rose");
     assert_eq!(uart.read(T0, BASE + 2, &mut fx), 0xc1);
 }
 

@@ -209,38 +209,13 @@ impl Board {
     pub fn input(&mut self, access: PortAccess) -> u32 {
         self.advance(self.access_cost);
         let now = self.now;
-        let Self {
-            bus,
-            wires,
-            master,
-            slave,
-            pit,
-            scp,
-            kbc,
-            keyboard,
-            mouse,
-            uart,
-            pm_timer,
-            acpi,
-            ..
-        } = self;
+        let Self { bus, wires, master, slave, pit, scp, kbc, keyboard, mouse, uart, pm_timer, acpi, .. } = self;
         let value = bus.read(access, |device, access| match device {
             Device::Master => master.read(access.port, wires).into(),
             Device::Slave => slave.read(access.port, wires).into(),
             Device::Pit => pit.read(now, access.port).into(),
-            Device::Scp => scp
-                .read(now, access.port, &mut ScpWires { wires, pit })
-                .into(),
-            Device::Kbc => kbc
-                .read(
-                    access.port,
-                    &mut Ps2Wires {
-                        wires,
-                        keyboard,
-                        mouse,
-                    },
-                )
-                .into(),
+            Device::Scp => scp.read(now, access.port, &mut ScpWires { wires, pit }).into(),
+            Device::Kbc => kbc.read(access.port, &mut Ps2Wires { wires, keyboard, mouse }).into(),
             Device::Uart => uart.read(now, access.port, wires).into(),
             Device::PmTimer => pm_timer.read(now, access),
             Device::AcpiPm => acpi.read(now, access, wires),
@@ -252,62 +227,27 @@ impl Board {
     pub fn outb(&mut self, port: u16, value: u8) {
         self.advance(self.access_cost);
         let now = self.now;
-        let Self {
-            bus,
-            wires,
-            master,
-            slave,
-            pit,
-            scp,
-            kbc,
-            keyboard,
-            mouse,
-            uart,
-            acpi,
-            ..
-        } = self;
-        bus.write(
-            PortAccess::byte(port),
-            value.into(),
-            |device, access, value| {
-                let byte = value as u8;
-                match device {
-                    Device::Master => master.write(access.port, byte, wires),
-                    Device::Slave => slave.write(access.port, byte, wires),
-                    Device::Pit => pit.write(now, access.port, byte, wires),
-                    Device::Scp => scp.write(now, access.port, byte, &mut ScpWires { wires, pit }),
-                    Device::Kbc => kbc.write(
-                        access.port,
-                        byte,
-                        &mut Ps2Wires {
-                            wires,
-                            keyboard,
-                            mouse,
-                        },
-                    ),
-                    Device::Uart => uart.write(now, access.port, byte, wires),
-                    Device::PmTimer => {}
-                    Device::AcpiPm => acpi.write(now, access, value, wires),
-                }
-            },
-        );
+        let Self { bus, wires, master, slave, pit, scp, kbc, keyboard, mouse, uart, acpi, .. } = self;
+        bus.write(PortAccess::byte(port), value.into(), |device, access, value| {
+            let byte = value as u8;
+            match device {
+                Device::Master => master.write(access.port, byte, wires),
+                Device::Slave => slave.write(access.port, byte, wires),
+                Device::Pit => pit.write(now, access.port, byte, wires),
+                Device::Scp => scp.write(now, access.port, byte, &mut ScpWires { wires, pit }),
+                Device::Kbc => kbc.write(access.port, byte, &mut Ps2Wires { wires, keyboard, mouse }),
+                Device::Uart => uart.write(now, access.port, byte, wires),
+                Device::PmTimer => {}
+                Device::AcpiPm => acpi.write(now, access, value, wires),
+            }
+        });
         self.settle();
     }
 
     /// A key or movement arrived at a PS/2 device.
     pub fn poll_kbc(&mut self) {
-        let Self {
-            wires,
-            kbc,
-            keyboard,
-            mouse,
-            ..
-        } = self;
-        kbc.poll(&mut Ps2Wires {
-            wires,
-            keyboard,
-            mouse,
-        });
+        let Self { wires, kbc, keyboard, mouse, .. } = self;
+        kbc.poll(&mut Ps2Wires { wires, keyboard, mouse });
         self.settle();
     }
 
@@ -317,29 +257,19 @@ impl Board {
     }
 
     pub fn lapic_write(&mut self, offset: u64, value: u32) {
-        let access = MmioAccess {
-            offset,
-            size: MmioSize::Dword,
-        };
-        self.lapic
-            .mmio_write(self.now, access, value.into(), &mut self.wires);
+        let access = MmioAccess { offset, size: MmioSize::Dword };
+        self.lapic.mmio_write(self.now, access, value.into(), &mut self.wires);
         self.settle();
     }
 
     pub fn lapic_read(&mut self, offset: u64) -> u32 {
-        let access = MmioAccess {
-            offset,
-            size: MmioSize::Dword,
-        };
+        let access = MmioAccess { offset, size: MmioSize::Dword };
         self.lapic.mmio_read(self.now, access, &mut self.wires) as u32
     }
 
     pub fn ioapic_write(&mut self, register: u8, value: u32) {
         for (offset, value) in [(0x00, u32::from(register)), (0x10, value)] {
-            let access = MmioAccess {
-                offset,
-                size: MmioSize::Dword,
-            };
+            let access = MmioAccess { offset, size: MmioSize::Dword };
             self.ioapic.write(access, value.into(), &mut self.wires);
         }
         self.settle();

@@ -73,9 +73,7 @@ fn decode([second, minute, hour, day, month, year, century]: Raw, format: u8) ->
         let twelve = number(hour & !PM, format)?;
         twelve % 12 + if hour & PM != 0 { 12 } else { 0 }
     };
-    let century = number(century, format)
-        .filter(|century| (19..30).contains(century))
-        .unwrap_or(20);
+    let century = number(century, format).filter(|century| (19..30).contains(century)).unwrap_or(20);
     Some(Date {
         year: century * 100 + number(year, format)?,
         month: number(month, format)?,
@@ -100,23 +98,14 @@ fn days_of(year: u64, month: u64) -> u64 {
 }
 
 fn seconds(date: Date) -> Option<u64> {
-    let Date {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        second,
-    } = date;
+    let Date { year, month, day, hour, minute, second } = date;
     let valid = (1970..3000).contains(&year)
         && (1..=12).contains(&month)
         && (1..=days_of(year, month)).contains(&day)
         && hour < 24
         && minute < 60
         && second < 60;
-    let years: u64 = (1970..year)
-        .map(|year| 365 + u64::from(is_leap(year)))
-        .sum();
+    let years: u64 = (1970..year).map(|year| 365 + u64::from(is_leap(year))).sum();
     let months: u64 = (1..month).map(|month| days_of(year, month)).sum();
     valid.then(|| (((years + months + day - 1) * 24 + hour) * 60 + minute) * 60 + second)
 }
@@ -149,10 +138,7 @@ mod tests {
             registers[usize::from(index)] = value;
         }
         registers[usize::from(STATUS_B)] = format;
-        Chip {
-            registers,
-            update_after,
-        }
+        Chip { registers, update_after }
     }
 
     #[test]
@@ -166,33 +152,20 @@ mod tests {
         let binary = [59, 24, 22, 20, 11, 26, 20];
         assert_eq!(read(&mut chip(binary, HOURS_24 | BINARY, 0)), expected);
         let leap_day = [0, 0, 0, 29, 2, 0, 20];
-        assert_eq!(
-            read(&mut chip(leap_day, HOURS_24 | BINARY, 0)),
-            Some(951_782_400)
-        );
+        assert_eq!(read(&mut chip(leap_day, HOURS_24 | BINARY, 0)), Some(951_782_400));
     }
 
     #[test]
     fn an_update_in_between_is_noticed() {
         for update_after in 1..30 {
-            let seen = read(&mut chip(
-                [59, 0, 0, 1, 1, 70, 19],
-                HOURS_24 | BINARY,
-                update_after,
-            ));
-            assert!(
-                matches!(seen, Some(59 | 60)),
-                "{seen:?} after {update_after}"
-            );
+            let seen = read(&mut chip([59, 0, 0, 1, 1, 70, 19], HOURS_24 | BINARY, update_after));
+            assert!(matches!(seen, Some(59 | 60)), "{seen:?} after {update_after}");
         }
     }
 
     #[test]
     fn no_date_and_a_clock_that_never_rests_are_none() {
-        assert_eq!(
-            read(&mut chip([0, 0, 0, 31, 2, 20, 20], HOURS_24 | BINARY, 0)),
-            None
-        );
+        assert_eq!(read(&mut chip([0, 0, 0, 31, 2, 20, 20], HOURS_24 | BINARY, 0)), None);
         let mut busy = chip([0; 7], 0, 0);
         busy.registers[usize::from(STATUS_A)] = UPDATING;
         assert_eq!(read(&mut busy), None);

@@ -1,14 +1,7 @@
 //! RTC driver: the wall clock of the machine, by the registers of the MC146818 at ports 0x70 and 0x71. Any number of clients.
 #![cfg_attr(kilonova, no_std, no_main)]
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        missing_docs,
-        reason = "tests state their expectations tersely"
-    )
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, missing_docs, reason = "tests state their expectations tersely"))]
 
 extern crate alloc;
 
@@ -71,13 +64,9 @@ impl Service<Rtc> for Driver {
 }
 
 fn construct(env: &'static Env) -> Result<(), Error> {
-    let range =
-        PortRange::new(BASE, PORTS).ok_or_else(|| Error::input("I/O ports out of range"))?;
+    let range = PortRange::new(BASE, PORTS).ok_or_else(|| Error::input("I/O ports out of range"))?;
     let session = env.connect::<IoPort>(&format!("io_port_base={BASE}, io_port_size={PORTS}"))?;
     session.bind(env.pd_cap())?;
-    let chip = Rc::new(RefCell::new(Chip {
-        range,
-        _session: session,
-    }));
+    let chip = Rc::new(RefCell::new(Chip { range, _session: session }));
     env.announce::<Rtc, _>(Driver(chip))
 }

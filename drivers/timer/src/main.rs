@@ -4,14 +4,7 @@
 //! entrypoint, which signals the clients. There is no device: the kernel's semaphores have deadlines.
 #![cfg_attr(kilonova, no_std, no_main)]
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        missing_docs,
-        reason = "tests state their expectations tersely"
-    )
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, missing_docs, reason = "tests state their expectations tersely"))]
 
 extern crate alloc;
 

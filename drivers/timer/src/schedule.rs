@@ -26,13 +26,7 @@ pub struct Schedule {
 impl Schedule {
     /// Plans one alarm `us` from now, in place of what was planned for the client.
     pub fn once(&mut self, client: ClientId, now: u64, us: u64) {
-        self.plan(
-            client,
-            Planned {
-                at: now.saturating_add(us.max(SHORTEST_US)),
-                period: 0,
-            },
-        );
+        self.plan(client, Planned { at: now.saturating_add(us.max(SHORTEST_US)), period: 0 });
     }
 
     /// Plans an alarm every `us` from now on, in place of what was planned for the client. 0 plans none.
@@ -41,13 +35,7 @@ impl Schedule {
             return self.cancel(client);
         }
         let period = us.max(SHORTEST_PERIOD_US);
-        self.plan(
-            client,
-            Planned {
-                at: now.saturating_add(period),
-                period,
-            },
-        );
+        self.plan(client, Planned { at: now.saturating_add(period), period });
     }
 
     /// Forgets a client.
@@ -68,10 +56,7 @@ impl Schedule {
         let mut due = Vec::new();
         while let Some((at, client)) = self.order.first().copied().filter(|(at, _)| *at <= now) {
             due.push(client);
-            let period = self
-                .planned
-                .get(&client)
-                .map_or(0, |planned| planned.period);
+            let period = self.planned.get(&client).map_or(0, |planned| planned.period);
             self.cancel(client);
             if let Some(passed) = (now - at).checked_div(period) {
                 let next = at.saturating_add((passed + 1).saturating_mul(period));

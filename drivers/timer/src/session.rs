@@ -130,11 +130,7 @@ impl Service<Timer> for TimerService {
 
     fn create(&mut self, _request: &NewSession<'_>) -> Result<Rc<RefCell<Session>>, Refused> {
         let id = self.driver.borrow_mut().clients.insert(RefCell::default());
-        let session = Session {
-            id,
-            created: now(),
-            driver: Rc::clone(&self.driver),
-        };
+        let session = Session { id, created: now(), driver: Rc::clone(&self.driver) };
         Ok(Rc::new(RefCell::new(session)))
     }
 
@@ -159,20 +155,13 @@ mod tests {
 
     fn request() -> NewSession<'static> {
         use abi::session::{affinity::Affinity, args::Args};
-        NewSession {
-            args: Args(""),
-            affinity: Affinity::default(),
-            guard: runtime::quota::Guard::default(),
-        }
+        NewSession { args: Args(""), affinity: Affinity::default(), guard: runtime::quota::Guard::default() }
     }
 
     #[test]
     fn clients_do_not_share_times_and_closing_forgets() {
         let (driver, mut service) = service();
-        let (a, b) = (
-            service.create(&request()).unwrap(),
-            service.create(&request()).unwrap(),
-        );
+        let (a, b) = (service.create(&request()).unwrap(), service.create(&request()).unwrap());
         a.borrow_mut().trigger_once(1_000_000);
         b.borrow_mut().trigger_periodic(2_000_000);
         a.borrow_mut().trigger_periodic(0);

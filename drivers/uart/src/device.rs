@@ -62,19 +62,11 @@ impl Device {
     /// Its ports or its interrupt are not to be had.
     pub fn open(env: &'static Env, uart: &Uart) -> Result<Self, Error> {
         let base = uart.io_port_base;
-        let range =
-            PortRange::new(base, PORTS).ok_or_else(|| Error::input("I/O ports out of range"))?;
-        let session =
-            env.connect::<IoPort>(&format!("io_port_base={base}, io_port_size={PORTS}"))?;
+        let range = PortRange::new(base, PORTS).ok_or_else(|| Error::input("I/O ports out of range"))?;
+        let session = env.connect::<IoPort>(&format!("io_port_base={base}, io_port_size={PORTS}"))?;
         session.bind(env.pd_cap())?;
-        let irq = env.connect::<Irq>(&format!(
-            "irq_number={}, irq_trigger=edge, irq_polarity=high",
-            uart.irq
-        ))?;
-        let ports = Ports {
-            range,
-            _session: session,
-        };
+        let irq = env.connect::<Irq>(&format!("irq_number={}, irq_trigger=edge, irq_polarity=high", uart.irq))?;
+        let ports = Ports { range, _session: session };
         Ok(Self {
             uart: Ns16550::new(ports, uart.divisor),
             irq,
@@ -107,18 +99,9 @@ impl Device {
 
     fn interrupted(&mut self) {
         let was_empty = self.input.is_empty();
-        let Self {
-            uart,
-            input,
-            output,
-            overflow,
-            ..
-        } = self;
+        let Self { uart, input, output, overflow, .. } = self;
         let mut lost = false;
-        uart.interrupt(
-            |byte| lost |= input.push(&[byte]) == 0,
-            |bytes| output.pop(bytes),
-        );
+        uart.interrupt(|byte| lost |= input.push(&[byte]) == 0, |bytes| output.pop(bytes));
         if lost && !core::mem::replace(overflow, true) {
             warning!("UART input lost: the client does not read");
         }

@@ -12,10 +12,7 @@ pub struct Fifo {
 impl Fifo {
     /// An empty queue for at most `capacity` bytes.
     pub fn new(capacity: usize) -> Self {
-        Self {
-            bytes: VecDeque::with_capacity(capacity),
-            capacity,
-        }
+        Self { bytes: VecDeque::with_capacity(capacity), capacity }
     }
 
     /// Appends the bytes that fit and says how many.

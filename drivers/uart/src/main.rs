@@ -11,14 +11,7 @@
 //! a second client of the same UART is denied. Policies are looked at when a session is made.
 #![cfg_attr(kilonova, no_std, no_main)]
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        missing_docs,
-        reason = "tests state their expectations tersely"
-    )
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, missing_docs, reason = "tests state their expectations tersely"))]
 
 extern crate alloc;
 

@@ -111,10 +111,7 @@ impl<R: Registers> Ns16550<R> {
     pub fn new(mut registers: R, divisor: Divisor) -> Self {
         let [low, high] = divisor.0.to_le_bytes();
         registers.write(Register::InterruptEnable, interrupt_enable::NONE);
-        registers.write(
-            Register::LineControl,
-            line_control::DIVISOR_LATCH | line_control::EIGHT_BITS_NO_PARITY,
-        );
+        registers.write(Register::LineControl, line_control::DIVISOR_LATCH | line_control::EIGHT_BITS_NO_PARITY);
         registers.write(Register::Data, low);
         registers.write(Register::InterruptEnable, high);
         registers.write(Register::LineControl, line_control::EIGHT_BITS_NO_PARITY);
@@ -123,9 +120,7 @@ impl<R: Registers> Ns16550<R> {
             | fifo_control::RESET_TRANSMITTER
             | fifo_control::TRIGGER_8;
         registers.write(Register::InterruptIdFifoControl, fifo);
-        let modem = modem_control::DATA_TERMINAL_READY
-            | modem_control::REQUEST_TO_SEND
-            | modem_control::OUT2;
+        let modem = modem_control::DATA_TERMINAL_READY | modem_control::REQUEST_TO_SEND | modem_control::OUT2;
         registers.write(Register::ModemControl, modem);
         registers.write(Register::InterruptEnable, interrupt_enable::RECEIVED);
         Self { registers }
@@ -142,8 +137,7 @@ impl<R: Registers> Ns16550<R> {
                 self.registers.write(Register::Data, *byte);
             }
             if count == 0 {
-                self.registers
-                    .write(Register::InterruptEnable, interrupt_enable::RECEIVED);
+                self.registers.write(Register::InterruptEnable, interrupt_enable::RECEIVED);
                 return;
             }
         }
@@ -153,28 +147,21 @@ impl<R: Registers> Ns16550<R> {
 
     /// Handles everything that the UART interrupts for: received bytes go to `received`, bytes to send come from
     /// `next`. The line is edge-triggered, so it must be quiet afterwards, or make a new edge.
-    pub fn interrupt(
-        &mut self,
-        mut received: impl FnMut(u8),
-        mut next: impl FnMut(&mut [u8]) -> usize,
-    ) {
+    pub fn interrupt(&mut self, mut received: impl FnMut(u8), mut next: impl FnMut(&mut [u8]) -> usize) {
         for _ in 0..MAX_ROUNDS {
             let id = self.registers.read(Register::InterruptIdFifoControl);
             if id & interrupt_id::NONE_PENDING != 0 {
                 return;
             }
             match id & interrupt_id::MASK {
-                interrupt_id::RECEIVED | interrupt_id::RECEIVE_TIMEOUT => {
-                    self.receive(&mut received)
-                }
+                interrupt_id::RECEIVED | interrupt_id::RECEIVE_TIMEOUT => self.receive(&mut received),
                 interrupt_id::TRANSMITTER_EMPTY => self.transmit(&mut next),
                 // Reading the status ends these.
                 interrupt_id::LINE_STATUS => drop(self.registers.read(Register::LineStatus)),
                 _ => drop(self.registers.read(Register::ModemStatus)),
             }
         }
-        self.registers
-            .write(Register::InterruptEnable, interrupt_enable::NONE);
+        self.registers.write(Register::InterruptEnable, interrupt_enable::NONE);
         let both = interrupt_enable::RECEIVED | interrupt_enable::TRANSMITTER_EMPTY;
         self.registers.write(Register::InterruptEnable, both);
     }
@@ -230,8 +217,7 @@ mod tests {
                 0
             } else if self.enabled & interrupt_enable::RECEIVED != 0 && !self.input.is_empty() {
                 interrupt_id::RECEIVED
-            } else if self.enabled & interrupt_enable::TRANSMITTER_EMPTY != 0 && self.empty_pending
-            {
+            } else if self.enabled & interrupt_enable::TRANSMITTER_EMPTY != 0 && self.empty_pending {
                 interrupt_id::TRANSMITTER_EMPTY
             } else {
                 interrupt_id::NONE_PENDING
@@ -251,18 +237,9 @@ mod tests {
                     id
                 }
                 Register::LineStatus => {
-                    let ready = if self.input.is_empty() {
-                        0
-                    } else {
-                        line_status::DATA_READY
-                    };
+                    let ready = if self.input.is_empty() { 0 } else { line_status::DATA_READY };
                     let empty = self.transmitter.is_empty();
-                    ready
-                        | if empty {
-                            line_status::TRANSMITTER_HOLDING_EMPTY
-                        } else {
-                            0
-                        }
+                    ready | if empty { line_status::TRANSMITTER_HOLDING_EMPTY } else { 0 }
                 }
                 _ => 0,
             }
@@ -307,13 +284,8 @@ mod tests {
 
     #[test]
     fn a_babbling_device_does_not_hang_the_driver() {
-        let mut model = Model {
-            babbling: true,
-            ..Model::default()
-        };
-        let mut uart = Ns16550 {
-            registers: &mut model,
-        };
+        let mut model = Model { babbling: true, ..Model::default() };
+        let mut uart = Ns16550 { registers: &mut model };
         uart.interrupt(|_| {}, |_| 0);
     }
 

@@ -35,11 +35,7 @@ impl Settings {
     /// It is no XML, or a `<uart>` lacks an attribute or has one out of range.
     pub fn read(config: &str) -> Result<Self, Error> {
         let uarts: Result<Vec<_>, Error> = config::read(config, |config| {
-            config
-                .children()
-                .filter(|node| node.has_tag_name("uart"))
-                .map(read_uart)
-                .collect()
+            config.children().filter(|node| node.has_tag_name("uart")).map(read_uart).collect()
         })?;
         uarts.map(|uarts| Self { uarts })
     }
@@ -52,36 +48,21 @@ impl Settings {
 
 fn read_uart(node: Node<'_, '_>) -> Result<Uart, Error> {
     const DEFAULT_BAUD: u64 = 115_200;
-    let name = node
-        .attribute("name")
-        .ok_or_else(|| Error::input("<uart> without name"))?;
-    let wrong = |attribute| {
-        Error::Input(format!(
-            "<uart name=\"{name}\">: {attribute} missing or wrong"
-        ))
-    };
-    let baud = if node.has_attribute("baud") {
-        number(node, "baud")
-    } else {
-        Some(DEFAULT_BAUD)
-    };
+    let name = node.attribute("name").ok_or_else(|| Error::input("<uart> without name"))?;
+    let wrong = |attribute| Error::Input(format!("<uart name=\"{name}\">: {attribute} missing or wrong"));
+    let baud = if node.has_attribute("baud") { number(node, "baud") } else { Some(DEFAULT_BAUD) };
     let narrow = |attribute| number(node, attribute).ok_or_else(|| wrong(attribute));
     Ok(Uart {
         name: name.into(),
         io_port_base: u16::try_from(narrow("io_port_base")?).map_err(|_| wrong("io_port_base"))?,
         irq: u32::try_from(narrow("irq")?).map_err(|_| wrong("irq"))?,
-        divisor: baud
-            .and_then(Divisor::for_baud)
-            .ok_or_else(|| wrong("baud"))?,
+        divisor: baud.and_then(Divisor::for_baud).ok_or_else(|| wrong("baud"))?,
     })
 }
 
 /// Name of the UART that the configuration gives to the client with this label.
 pub fn uart_for(config: &str, label: &str) -> Option<String> {
-    config::read(config, |config| {
-        Some(config::policy(config, label)?.attribute("uart")?.into())
-    })
-    .ok()?
+    config::read(config, |config| Some(config::policy(config, label)?.attribute("uart")?.into())).ok()?
 }
 
 #[cfg(test)]
@@ -97,13 +78,8 @@ mod tests {
     #[test]
     fn uarts_and_policies_are_read() {
         let settings = Settings::read(CONFIG).unwrap();
-        let [com1, com2] = settings.uarts() else {
-            unreachable!()
-        };
-        assert_eq!(
-            (com1.io_port_base, com1.irq, com1.divisor.value()),
-            (0x3f8, 4, 1)
-        );
+        let [com1, com2] = settings.uarts() else { unreachable!() };
+        assert_eq!((com1.io_port_base, com1.irq, com1.divisor.value()), (0x3f8, 4, 1));
         assert_eq!((com2.name.as_str(), com2.divisor.value()), ("com2", 12));
         assert_eq!(uart_for(CONFIG, "vmm -> serial").as_deref(), Some("com1"));
         assert_eq!(uart_for(CONFIG, "log").as_deref(), Some("com2"));
@@ -119,10 +95,7 @@ mod tests {
             r#"<uart name="a" io_port_base="0x3f8" irq="4" baud="0"/>"#,
             r#"<uart name="a" io_port_base="0x3f8" irq="4" baud="x"/>"#,
         ] {
-            assert!(
-                Settings::read(&format!("<config>{uart}</config>")).is_err(),
-                "{uart}"
-            );
+            assert!(Settings::read(&format!("<config>{uart}</config>")).is_err(), "{uart}");
         }
         assert!(Settings::read("<config>").is_err());
         assert_eq!(Settings::read("").unwrap().uarts(), []);

@@ -23,10 +23,7 @@ use crate::settings::uart_for;
 type SharedDevice = Rc<RefCell<Device>>;
 
 /// The buffer: its pages, and the capabilities of the dataspace and its attachment.
-const BUFFER_COST: Quota = Quota {
-    ram: BUFFER_SIZE,
-    caps: 2,
-};
+const BUFFER_COST: Quota = Quota { ram: BUFFER_SIZE, caps: 2 };
 
 /// A session: the client of one UART.
 #[derive(Debug)]
@@ -51,10 +48,7 @@ impl terminal::Server<Capability> for Session {
             return 0;
         };
         let count = self.device.borrow_mut().read(bytes);
-        match bytes
-            .get(..count)
-            .map(|bytes| self.buffer.memory().write(0, bytes))
-        {
+        match bytes.get(..count).map(|bytes| self.buffer.memory().write(0, bytes)) {
             Some(Ok(())) => count as u64,
             _ => 0,
         }
@@ -65,12 +59,7 @@ impl terminal::Server<Capability> for Session {
         let mut bytes = [0; BUFFER_SIZE as usize];
         let length = count.min(BUFFER_SIZE).min(device.room() as u64) as usize;
         // The client may be writing to the buffer: what counts is the copy.
-        match bytes.get_mut(..length).map(|bytes| {
-            self.buffer
-                .memory()
-                .read(0, bytes)
-                .map(|()| device.write(bytes))
-        }) {
+        match bytes.get_mut(..length).map(|bytes| self.buffer.memory().read(0, bytes).map(|()| device.write(bytes))) {
             Some(Ok(taken)) => taken as u64,
             _ => 0,
         }
@@ -104,16 +93,8 @@ pub struct TerminalService {
 
 impl TerminalService {
     /// Serves the devices by the policies of the configuration.
-    pub fn new(
-        env: &'static Env,
-        config: AttachedRom,
-        devices: BTreeMap<String, SharedDevice>,
-    ) -> Self {
-        Self {
-            env,
-            config,
-            devices,
-        }
+    pub fn new(env: &'static Env, config: AttachedRom, devices: BTreeMap<String, SharedDevice>) -> Self {
+        Self { env, config, devices }
     }
 
     fn device_for(&mut self, label: &str) -> Option<SharedDevice> {
@@ -131,21 +112,16 @@ impl Service<Terminal> for TerminalService {
 
     fn create(&mut self, request: &NewSession<'_>) -> Result<Rc<RefCell<Session>>, Refused> {
         let mut guard = request.guard;
-        guard
-            .withdraw(BUFFER_COST)
-            .map_err(|exceeded| match exceeded {
-                Exceeded::Ram => Refused::InsufficientRam,
-                Exceeded::Caps => Refused::InsufficientCaps,
-            })?;
+        guard.withdraw(BUFFER_COST).map_err(|exceeded| match exceeded {
+            Exceeded::Ram => Refused::InsufficientRam,
+            Exceeded::Caps => Refused::InsufficientCaps,
+        })?;
         let label = request.args.label();
         let Some(device) = self.device_for(label) else {
             warning!("no free UART for {label}");
             return Err(Refused::Denied);
         };
-        let buffer = self
-            .env
-            .alloc_ram(BUFFER_SIZE)
-            .map_err(|_| Refused::InsufficientRam)?;
+        let buffer = self.env.alloc_ram(BUFFER_SIZE).map_err(|_| Refused::InsufficientRam)?;
         device.borrow_mut().in_use = true;
         Ok(Rc::new(RefCell::new(Session { device, buffer })))
     }

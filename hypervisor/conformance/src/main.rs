@@ -30,13 +30,7 @@ fn begin(_information_page: u64) -> ! {
     if give_ports(u64::from(port), UART_PORTS) {
         report::open(port as u16);
     }
-    let never = CreateSm {
-        dst: sys::context::NEVER,
-        pd: root::PD,
-        count: 0,
-        receiver: Sel::NONE,
-        id: 0,
-    };
+    let never = CreateSm { dst: sys::context::NEVER, pd: root::PD, count: 0, receiver: Sel::NONE, id: 0 };
     object::must(never.encode());
     if memory::init() {
         kit::tables::fill();
@@ -63,14 +57,7 @@ fn run() {
 
 /// Gives ports to this program's threads.
 pub(crate) fn give_ports(first: u64, count: u64) -> bool {
-    let call = Delegate {
-        from: root::ALL_PIO,
-        to: root::PIO,
-        src: first,
-        dst: first,
-        count,
-        rights: 1,
-    };
+    let call = Delegate { from: root::ALL_PIO, to: root::PIO, src: first, dst: first, count, rights: 1 };
     object::try_call(call.encode()).is_ok()
 }
 

@@ -45,9 +45,7 @@ pub fn check<T: PartialEq + Debug>(name: &str, got: T, expected: T) {
         line(format_args!("ok {number} - {name}"));
     } else {
         FAILED.fetch_add(1, Relaxed);
-        line(format_args!(
-            "not ok {number} - {name}: got {got:x?}, expected {expected:x?}"
-        ));
+        line(format_args!("not ok {number} - {name}: got {got:x?}, expected {expected:x?}"));
     }
 }
 
@@ -66,8 +64,5 @@ pub fn skip(name: &str, why: &str) {
 pub fn finish() {
     let failed = FAILED.load(Relaxed);
     line(format_args!("1..{}", COUNT.load(Relaxed)));
-    line(format_args!(
-        "[core] system exit: {}",
-        u64::from(failed != 0)
-    ));
+    line(format_args!("[core] system exit: {}", u64::from(failed != 0)));
 }

@@ -48,10 +48,7 @@ const KBC_RESET: u8 = 0xfe;
 pub fn init(pm1a: u16, pm1b: u16, reset: Option<(u16, u8)>) {
     PM1_CONTROL[0].store(u64::from(pm1a), Relaxed);
     PM1_CONTROL[1].store(u64::from(pm1b), Relaxed);
-    RESET.store(
-        reset.map_or(0, |(port, value)| u64::from(value) << 16 | u64::from(port)),
-        Relaxed,
-    );
+    RESET.store(reset.map_or(0, |(port, value)| u64::from(value) << 16 | u64::from(port)), Relaxed);
 }
 
 /// Enters a sleep state. Returns if the machine does not.
@@ -60,10 +57,7 @@ pub fn sleep(type_a: u8, type_b: u8) {
         let port = port.load(Relaxed) as u16;
         if port != 0 {
             let value = x86::inw(port) & !SLEEP_MASK;
-            x86::outw(
-                port,
-                value | u16::from(sleep_type & 7) << SLEEP_TYPE_SHIFT | SLEEP_ENABLE,
-            );
+            x86::outw(port, value | u16::from(sleep_type & 7) << SLEEP_TYPE_SHIFT | SLEEP_ENABLE);
         }
     }
 }

@@ -85,11 +85,7 @@ pub fn choose() -> Result<bool, Status> {
 
 /// Enables the APIC of this CPU in the chosen mode.
 pub fn init() {
-    let mode = if WINDOW.load(Relaxed) == 0 {
-        BASE_ENABLE | BASE_X2
-    } else {
-        BASE_ENABLE
-    };
+    let mode = if WINDOW.load(Relaxed) == 0 { BASE_ENABLE | BASE_X2 } else { BASE_ENABLE };
     x86::wrmsr(Msr::ApicBase, x86::rdmsr(Msr::ApicBase) | mode);
     write(reg::TPR, 0);
     write(reg::LVT_LINT0, LVT_MASKED);
@@ -102,11 +98,7 @@ pub fn init() {
 /// Id of this CPU's APIC.
 pub fn id() -> u64 {
     let id = read(reg::ID);
-    u64::from(if WINDOW.load(Relaxed) == 0 {
-        id
-    } else {
-        id >> 24
-    })
+    u64::from(if WINDOW.load(Relaxed) == 0 { id } else { id >> 24 })
 }
 
 /// Acknowledges the interrupt in service.
@@ -117,10 +109,7 @@ pub fn eoi() {
 
 fn command(apic_id: u64, low: u32) {
     if WINDOW.load(Relaxed) == 0 {
-        x86::wrmsr_at(
-            Msr::X2Apic as u32 + (reg::ICR_LOW >> 4) as u32,
-            apic_id << 32 | u64::from(low),
-        );
+        x86::wrmsr_at(Msr::X2Apic as u32 + (reg::ICR_LOW >> 4) as u32, apic_id << 32 | u64::from(low));
         return;
     }
     while read(reg::ICR_LOW) & ICR_PENDING != 0 {
@@ -147,10 +136,7 @@ pub fn send_startup(apic_id: u64, page: u8) {
 
 /// Address and data of a message that interrupts a CPU.
 pub fn message(apic_id: u64, vector: u8) -> (u64, u64) {
-    (
-        MSI_BASE | (apic_id & 0xff) << MSI_DESTINATION_SHIFT,
-        u64::from(vector),
-    )
+    (MSI_BASE | (apic_id & 0xff) << MSI_DESTINATION_SHIFT, u64::from(vector))
 }
 
 /// Makes the timer one-shot, counting APIC ticks.

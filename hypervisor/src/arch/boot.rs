@@ -5,8 +5,7 @@
 //! until the kernel's own table is complete; other CPUs come up through it too.
 
 use super::{
-    acpi_pm, apic, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem,
-    timer, tsc, virt, x86,
+    acpi_pm, apic, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, tsc, virt, x86,
 };
 use crate::boot::{acpi, elf, info::BootInfo, multiboot};
 use crate::cpu;
@@ -238,18 +237,9 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
         fail("not started by a Multiboot loader");
     };
     log::init(command_line(&info));
-    log::line(format_args!(
-        "Kilonova {}, ABI {}",
-        env!("CARGO_PKG_VERSION"),
-        abi::VERSION
-    ));
+    log::line(format_args!("Kilonova {}, ABI {}", env!("CARGO_PKG_VERSION"), abi::VERSION));
     let image_start = symbol!(IMAGE_START);
-    info.add(
-        image_start,
-        symbol!(IMAGE_END) - kernel_map::IMAGE_BASE - image_start,
-        RangeKind::Hypervisor as u32,
-        0,
-    );
+    info.add(image_start, symbol!(IMAGE_END) - kernel_map::IMAGE_BASE - image_start, RangeKind::Hypervisor as u32, 0);
     info.add(TRAMPOLINE, PAGE, RangeKind::Hypervisor as u32, 0);
     let facts = acpi::parse(&BootMemory, info.rsdp).unwrap_or_default();
     let image = load_root(&mut info);
@@ -263,38 +253,22 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
     cpu::register(&area.cpu);
     start_others(&facts);
     report(&info, x2apic);
-    let machine = root::Machine {
-        rsdp: facts.rsdp,
-        gsi_count: ioapic::gsi_count(),
-        log_port: log::port(),
-        x2apic,
-    };
+    let machine = root::Machine { rsdp: facts.rsdp, gsi_count: ioapic::gsi_count(), log_port: log::port(), x2apic };
     protect(&info, &facts);
     let created = root::create(&area.cpu, quota, &image, &info, &machine);
-    or_fail(
-        created,
-        "the first module is no program, or kernel memory does not suffice",
-    );
+    or_fail(created, "the first module is no program, or kernel memory does not suffice");
     kernel_map::drop_boot_mapping();
     entry::start(&area.cpu)
 }
 
 fn command_line(info: &BootInfo) -> &'static str {
     let (at, len) = info.command_line;
-    physmem::bytes(Phys(at), len)
-        .and_then(|bytes| core::str::from_utf8(bytes).ok())
-        .unwrap_or("")
+    physmem::bytes(Phys(at), len).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("")
 }
 
 /// Copies the root task, the first module, to memory of its own.
 fn load_root(info: &mut BootInfo) -> root::Image {
-    let Some(module) = info
-        .ranges
-        .as_slice()
-        .iter()
-        .find(|r| root::is_module(r))
-        .copied()
-    else {
+    let Some(module) = info.ranges.as_slice().iter().find(|r| root::is_module(r)).copied() else {
         fail("no boot module: the first one must be the root task");
     };
     let file = physmem::bytes(Phys(module.base), module.size).unwrap_or(&[]);
@@ -302,9 +276,7 @@ fn load_root(info: &mut BootInfo) -> root::Image {
         fail("the first boot module is not an ELF program for x86-64");
     }
     let size = root::image_pages(file) * PAGE;
-    let Some(base) = info.find_free(size, PAGE, physmem::LIMIT) else {
-        fail("no memory for the root task")
-    };
+    let Some(base) = info.find_free(size, PAGE, physmem::LIMIT) else { fail("no memory for the root task") };
     info.add(base, size, RangeKind::Hypervisor as u32, 0);
     root::Image::load(file, Phys(base))
 }
@@ -328,10 +300,7 @@ fn make_pool(info: &mut BootInfo) -> u64 {
         data: symbol!(RODATA_END),
         end: symbol!(IMAGE_END),
     };
-    or_fail(
-        kernel_map::build(&image, Phys(base), size),
-        "no memory for the kernel's page table",
-    );
+    or_fail(kernel_map::build(&image, Phys(base), size), "no memory for the kernel's page table");
     // What the kernel itself takes before the root task has its account: tables and CPU blocks.
     pages - CPU_PAGES * (abi::hip::MAX_CPUS as u64).min(pages / 4 / CPU_PAGES) - KERNEL_TABLES
 }
@@ -348,10 +317,7 @@ fn devices(facts: &acpi::Facts) -> bool {
     kernel_map::load();
     let x2apic = or_fail(apic::choose(), "no memory for device mappings");
     for &(address, first) in facts.ioapics.as_slice() {
-        or_fail(
-            ioapic::add(Phys(u64::from(address)), first),
-            "too many I/O APICs",
-        );
+        or_fail(ioapic::add(Phys(u64::from(address)), first), "too many I/O APICs");
     }
     mask_pic();
     x2apic
@@ -371,9 +337,7 @@ fn apic_of_boot_cpu() -> u64 {
 }
 
 fn new_cpu(id: usize, apic_id: u64) -> &'static percpu::Area {
-    let Some(page) = pool::alloc(percpu::ORDER) else {
-        fail("no memory for a CPU")
-    };
+    let Some(page) = pool::alloc(percpu::ORDER) else { fail("no memory for a CPU") };
     page.zero(1 << percpu::ORDER);
     let area = percpu::Area::at(page);
     area.cpu.init(id, apic_id);
@@ -397,10 +361,7 @@ fn bring_up(area: &'static percpu::Area) {
     if boot {
         virt::detect();
     }
-    or_fail(
-        virt::enable(&area.cpu),
-        "no memory for the state of virtualisation",
-    );
+    or_fail(virt::enable(&area.cpu), "no memory for the state of virtualisation");
 }
 
 /// Starts all other CPUs, one after the other.
@@ -411,12 +372,7 @@ fn start_others(facts: &acpi::Facts) {
     }
     let own = apic::id();
     let mut id = 1;
-    for &apic_id in facts
-        .cpus
-        .as_slice()
-        .iter()
-        .filter(|&&apic_id| u64::from(apic_id) != own)
-    {
+    for &apic_id in facts.cpus.as_slice().iter().filter(|&&apic_id| u64::from(apic_id) != own) {
         if id >= cpu::MAX_CPUS {
             break;
         }
@@ -442,9 +398,7 @@ fn start_others(facts: &acpi::Facts) {
 /// First Rust code on another CPU.
 extern "sysv64" fn ap_main() -> ! {
     kernel_map::load();
-    let Some(cpu) = percpu::at(AP_AREA.load(Acquire)) else {
-        x86::halt()
-    };
+    let Some(cpu) = percpu::at(AP_AREA.load(Acquire)) else { x86::halt() };
     let area = percpu::Area::of(cpu);
     bring_up(area);
     timer::init();
@@ -467,14 +421,8 @@ fn report(info: &BootInfo, x2apic: bool) {
 
 /// Makes everything that is the hypervisor's unmappable.
 fn protect(info: &BootInfo, facts: &acpi::Facts) {
-    let own = info
-        .ranges
-        .as_slice()
-        .iter()
-        .filter(|r| r.kind == RangeKind::Hypervisor as u32);
-    let mut fits = own.fold(true, |fits, range| {
-        kernel::protect(range.base, range.size) && fits
-    });
+    let own = info.ranges.as_slice().iter().filter(|r| r.kind == RangeKind::Hypervisor as u32);
+    let mut fits = own.fold(true, |fits, range| kernel::protect(range.base, range.size) && fits);
     fits &= kernel::protect(MSI_RANGE.0, MSI_RANGE.1);
     for &(address, _) in facts.ioapics.as_slice() {
         fits &= kernel::protect(u64::from(address) & !(PAGE - 1), PAGE);

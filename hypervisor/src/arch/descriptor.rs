@@ -50,8 +50,7 @@ const IOMAP_SHIFT: u32 = 16;
 /// Offset of that word from [`Tables`].
 pub const IO_MAP: usize = core::mem::offset_of!(Tables, tss) + IOMAP * 8;
 /// Value of that word: the bitmap begins behind the words of `tss`.
-pub const PORTS_MAPPED: u64 =
-    (core::mem::offset_of!(Tables, bitmap) as u64 - TSS_SHIFT) << IOMAP_SHIFT;
+pub const PORTS_MAPPED: u64 = (core::mem::offset_of!(Tables, bitmap) as u64 - TSS_SHIFT) << IOMAP_SHIFT;
 /// Value of that word: no bitmap, because it would begin beyond the segment's limit. No port can be accessed.
 pub const PORTS_DENIED: u64 = 0xffff << IOMAP_SHIFT;
 
@@ -78,10 +77,7 @@ impl Tables {
             | (base >> 24 & 0xff) << 56;
         self.gdt[5].set(descriptor);
         self.gdt[6].set(base >> 32);
-        load_gdt(
-            (&raw const self.gdt).addr() as u64,
-            (size_of_val(&self.gdt) - 1) as u16,
-        );
+        load_gdt((&raw const self.gdt).addr() as u64, (size_of_val(&self.gdt) - 1) as u16);
         load_idt();
     }
 
@@ -103,10 +99,7 @@ impl Tables {
     /// Loads the register that holds address and limit of the segment descriptors.
     #[inline(always)]
     pub fn load_gdt_register(&'static self) {
-        let pointer = Pointer {
-            limit: (size_of_val(&self.gdt) - 1) as u16,
-            base: self.gdt_base(),
-        };
+        let pointer = Pointer { limit: (size_of_val(&self.gdt) - 1) as u16, base: self.gdt_base() };
         // SAFETY: the table is that of this CPU, with the segments in use.
         unsafe { asm!("lgdt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };
     }
@@ -171,20 +164,13 @@ static IDT: Idt = Idt(UnsafeCell::new([[0; 2]; 256]));
 pub fn build_idt() {
     for vector in 0..256 {
         let target = entry::interrupt_address(vector);
-        let ist = if vector == DOUBLE_FAULT
-            || vector == MACHINE_CHECK
-            || vector as u64 == entry::vector::NMI
-        {
+        let ist = if vector == DOUBLE_FAULT || vector == MACHINE_CHECK || vector as u64 == entry::vector::NMI {
             FAULT_IST
         } else {
             0
         };
         // Interrupt gate, DPL 0 (SDM vol. 3, 6.14.1): user mode cannot invoke any by INT n.
-        let low = target & 0xffff
-            | u64::from(KERNEL_CS) << 16
-            | ist << 32
-            | 0x8e << 40
-            | (target >> 16 & 0xffff) << 48;
+        let low = target & 0xffff | u64::from(KERNEL_CS) << 16 | ist << 32 | 0x8e << 40 | (target >> 16 & 0xffff) << 48;
         // SAFETY: only the boot CPU runs, and the table is not loaded yet.
         unsafe { (*IDT.0.get())[vector] = [low, target >> 32] };
     }
@@ -196,10 +182,7 @@ pub fn idt_base() -> u64 {
 }
 
 fn load_idt() {
-    let pointer = Pointer {
-        limit: (256 * 16 - 1) as u16,
-        base: idt_base(),
-    };
+    let pointer = Pointer { limit: (256 * 16 - 1) as u16, base: idt_base() };
     // SAFETY: the table is filled and lives for good.
     unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };
 }

@@ -432,21 +432,10 @@ extern "sysv64" fn user_interrupt(vector: u64, error: u64) -> Resume {
         if vector == vector::GENERAL_PROTECTION && switch::missing_ports(cpu, ec) {
             return Resume::of(ec);
         }
-        let cr2 = if vector == vector::PAGE_FAULT {
-            x86::read_cr2()
-        } else {
-            0
-        };
-        let event = Event {
-            number: vector,
-            reason: vector,
-            info1: error,
-            info2: cr2,
-        };
+        let cr2 = if vector == vector::PAGE_FAULT { x86::read_cr2() } else { 0 };
+        let event = Event { number: vector, reason: vector, info1: error, info2: cr2 };
         let frame = ec.frame();
-        return event::raise(cpu, ec, frame, event, |utcb, _| {
-            event::deliver_host(frame, utcb)
-        });
+        return event::raise(cpu, ec, frame, event, |utcb, _| event::deliver_host(frame, utcb));
     }
     handle(cpu, vector);
     if ec.frame().get(Reg::Recall) != 0 {

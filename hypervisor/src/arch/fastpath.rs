@@ -454,15 +454,7 @@ global_asm!(
 );
 
 unsafe extern "sysv64" {
-    fn enter_portal_with(
-        pt: &Pt,
-        tag: u64,
-        word0: u64,
-        handler: &Ec,
-        word1: u64,
-        word2: u64,
-        word3: u64,
-    ) -> !;
+    fn enter_portal_with(pt: &Pt, tag: u64, word0: u64, handler: &Ec, word1: u64, word2: u64, word3: u64) -> !;
 }
 
 /// Lets `handler`, which is current and has just been linked to its caller, enter its portal `pt`. Does not go through its frame

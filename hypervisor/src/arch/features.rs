@@ -22,11 +22,7 @@ pub fn init() {
     x86::write_cr0(x86::read_cr0() | CR0_WP | CR0_NE);
     let leaf7 = x86::cpuid(7, 0);
     let mut cr4 = x86::read_cr4() | CR4_PGE;
-    for (bit, word, flag) in [
-        (7, leaf7.ebx, CR4_SMEP),
-        (20, leaf7.ebx, CR4_SMAP),
-        (2, leaf7.ecx, CR4_UMIP),
-    ] {
+    for (bit, word, flag) in [(7, leaf7.ebx, CR4_SMEP), (20, leaf7.ebx, CR4_SMAP), (2, leaf7.ecx, CR4_UMIP)] {
         if word & 1 << bit != 0 {
             cr4 |= flag;
         }
@@ -34,10 +30,7 @@ pub fn init() {
     x86::write_cr4(cr4);
     x86::wrmsr(Msr::Pat, PAT);
     x86::wrmsr(Msr::Efer, x86::rdmsr(Msr::Efer) | EFER_SCE | EFER_NXE);
-    x86::wrmsr(
-        Msr::Star,
-        u64::from(descriptor::SYSRET_BASE | 3) << 48 | u64::from(descriptor::KERNEL_CS) << 32,
-    );
+    x86::wrmsr(Msr::Star, u64::from(descriptor::SYSRET_BASE | 3) << 48 | u64::from(descriptor::KERNEL_CS) << 32);
     x86::wrmsr(Msr::Lstar, entry::syscall_address());
     x86::wrmsr(Msr::Sfmask, SYSCALL_MASK);
     if x86::cpuid(0x8000_0001, 0).edx & 1 << 26 != 0 {

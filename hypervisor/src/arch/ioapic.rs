@@ -25,13 +25,8 @@ struct IoApic {
     count: AtomicU64,
 }
 
-static ALL: [IoApic; MAX] = [const {
-    IoApic {
-        window: AtomicU64::new(0),
-        first: AtomicU64::new(0),
-        count: AtomicU64::new(0),
-    }
-}; MAX];
+static ALL: [IoApic; MAX] =
+    [const { IoApic { window: AtomicU64::new(0), first: AtomicU64::new(0), count: AtomicU64::new(0) } }; MAX];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Register select and data are two accesses.
 static LOCK: Lock = Lock::new();
@@ -56,8 +51,7 @@ impl IoApic {
 /// `OutOfMemory` if there are too many or it cannot be mapped.
 pub fn add(phys: Phys, first: u32) -> Result<(), Status> {
     let apic = ALL.get(COUNT.load(Relaxed)).ok_or(Status::OutOfMemory)?;
-    apic.window
-        .store(Window::map(phys)?.addr() + (phys.0 & 0xfff), Relaxed);
+    apic.window.store(Window::map(phys)?.addr() + (phys.0 & 0xfff), Relaxed);
     apic.first.store(u64::from(first), Relaxed);
     let pins = (apic.read(VERSION) >> 16 & 0xff) + 1;
     apic.count.store(u64::from(pins), Relaxed);
@@ -83,11 +77,7 @@ pub fn exists(gsi: u32) -> bool {
 /// One more than the highest global system interrupt.
 pub fn gsi_count() -> u32 {
     let end = |apic: &IoApic| (apic.first.load(Relaxed) + apic.count.load(Relaxed)) as u32;
-    ALL[..COUNT.load(Relaxed)]
-        .iter()
-        .map(end)
-        .max()
-        .unwrap_or(0)
+    ALL[..COUNT.load(Relaxed)].iter().map(end).max().unwrap_or(0)
 }
 
 /// Routes a global system interrupt to a CPU, unmasked.
@@ -122,12 +112,5 @@ pub fn mask(gsi: u32, masked: bool) {
     };
     let _guard = LOCK.lock();
     let value = apic.read(entry);
-    apic.write(
-        entry,
-        if masked {
-            value | ENTRY_MASKED
-        } else {
-            value & !ENTRY_MASKED
-        },
-    );
+    apic.write(entry, if masked { value | ENTRY_MASKED } else { value & !ENTRY_MASKED });
 }

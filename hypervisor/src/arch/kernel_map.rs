@@ -125,13 +125,7 @@ pub fn build(image: &Image, pool_base: Phys, pool_size: u64) -> Result<Page, Sta
     for (start, end, rights) in sections {
         map(root, start, phys(start), end - start, rights)?;
     }
-    map(
-        root,
-        direct::BASE + pool_base.0,
-        pool_base.0,
-        pool_size,
-        MemRights::READ | MemRights::WRITE,
-    )?;
+    map(root, direct::BASE + pool_base.0, pool_base.0, pool_size, MemRights::READ | MemRights::WRITE)?;
     // The table for devices must exist before the first address space copies the kernel's entries.
     map(root, DEVICES, 0, PAGE, MemRights::READ)?;
     ptab::set::<Kernel>(root, DEVICES & 0xffff_ffff_ffff, 0, None, &Pool)?;
@@ -163,12 +157,6 @@ pub fn load() {
 pub fn map_device(phys: Phys) -> Result<u64, Status> {
     let virt = NEXT_DEVICE.fetch_add(PAGE, Relaxed);
     let rights = MemRights::READ | MemRights::WRITE | MemRights::UNCACHED;
-    map(
-        Page::at(Phys(cpu::kernel_root())),
-        virt,
-        phys.0 & !(PAGE - 1),
-        PAGE,
-        rights,
-    )?;
+    map(Page::at(Phys(cpu::kernel_root())), virt, phys.0 & !(PAGE - 1), PAGE, rights)?;
     Ok(virt)
 }

@@ -33,10 +33,7 @@ pub fn port() -> u16 {
 
 /// Chooses the line by the boot command line: `log=com1` (the default), `log=com2` or `log=none`.
 pub fn init(command_line: &str) {
-    let choice = command_line
-        .split_ascii_whitespace()
-        .rev()
-        .find_map(|word| word.strip_prefix("log="));
+    let choice = command_line.split_ascii_whitespace().rev().find_map(|word| word.strip_prefix("log="));
     let port = match choice {
         Some("none") => return,
         Some("com2") => COM2,

@@ -45,8 +45,7 @@ mod control {
 const OFFSETS: [usize; FIELDS] = {
     const BYTES: [usize; FIELDS] = [
         0x578, 0x570, // RIP, RFLAGS
-        0x400, 0x408, 0x410, 0x418, 0x420, 0x428, 0x430, 0x438, 0x440, 0x448, 0x450,
-        0x458, // ES CS SS DS FS GS
+        0x400, 0x408, 0x410, 0x418, 0x420, 0x428, 0x430, 0x438, 0x440, 0x448, 0x450, 0x458, // ES CS SS DS FS GS
         0x470, 0x478, 0x490, 0x498, 0x460, 0x468, 0x480, 0x488, // LDTR TR GDTR IDTR
         0x558, 0x640, 0x550, 0x548, // CR0 CR2 CR3 CR4
         0x568, 0x560, // DR6 DR7
@@ -149,8 +148,7 @@ static HAS: AtomicU64 = AtomicU64::new(0);
 /// What this CPU's SVM offers; empty if there is none with nested paging.
 pub fn detect() -> Features {
     let none = Features::empty();
-    if x86::cpuid(0x8000_0001, 0).ecx & CPUID_SVM == 0 || x86::rdmsr(Msr::VmCr) & VM_CR_SVMDIS != 0
-    {
+    if x86::cpuid(0x8000_0001, 0).ecx & CPUID_SVM == 0 || x86::rdmsr(Msr::VmCr) & VM_CR_SVMDIS != 0 {
         return none;
     }
     let leaf = x86::cpuid(0x8000_000a, 0);
@@ -160,10 +158,7 @@ pub fn detect() -> Features {
     ASIDS.store(u64::from(leaf.ebx), Relaxed);
     let mut features = Features::SVM;
     features.set(Features::NRIP, leaf.edx & CPUID_NRIPS != 0);
-    features.set(
-        Features::DECODE_ASSISTS,
-        leaf.edx & CPUID_DECODE_ASSISTS != 0,
-    );
+    features.set(Features::DECODE_ASSISTS, leaf.edx & CPUID_DECODE_ASSISTS != 0);
     HAS.store(features.bits(), Relaxed);
     features
 }
@@ -174,9 +169,7 @@ pub fn init(cpu: &'static Cpu, save: Page, host: Page) {
     x86::wrmsr(Msr::VmHsavePa, save.phys().0);
     cpu.host_control.set(host.phys().0);
     // SAFETY: SVM is enabled and the page is ours; VMSAVE writes FS, GS, TR, LDTR and system-call registers to it.
-    unsafe {
-        core::arch::asm!("vmsave rax", in("rax") host.phys().0, options(nostack, preserves_flags))
-    };
+    unsafe { core::arch::asm!("vmsave rax", in("rax") host.phys().0, options(nostack, preserves_flags)) };
 }
 
 /// A virtual machine control block.
@@ -200,10 +193,7 @@ impl Vmcb {
         let mut crs = CR8;
         let mut third = intercept3::ALWAYS;
         let mut fourth = INTERCEPT4_ALWAYS;
-        for (control, bits) in [
-            (Controls::CR3_WRITE, CR3_WRITE),
-            (Controls::CR0_CR4_WRITE, CR0_CR4_WRITE),
-        ] {
+        for (control, bits) in [(Controls::CR3_WRITE, CR3_WRITE), (Controls::CR0_CR4_WRITE, CR0_CR4_WRITE)] {
             if wish.contains(control) {
                 crs |= bits;
             }
@@ -231,12 +221,8 @@ impl Vmcb {
     }
 
     fn save_instruction(self, utcb: Page) {
-        let has =
-            Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::DECODE_ASSISTS);
-        let (low, high) = (
-            self.0.read(control::INST_BYTES),
-            self.0.read(control::INST_BYTES + 1),
-        );
+        let has = Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::DECODE_ASSISTS);
+        let (low, high) = (self.0.read(control::INST_BYTES), self.0.read(control::INST_BYTES + 1));
         utcb.write(word::INST_BYTES_LEN, if has { low & 0xf } else { 0 });
         utcb.write(word::INST_BYTES, low >> 8 | high << 56);
         utcb.write(word::INST_BYTES + 1, high >> 8);
@@ -248,16 +234,10 @@ impl Vmcb {
         ec.frame().set(Reg::Windows, injection & WINDOWS);
         let third = self.0.read(control::EXCEPTIONS_3) & !(intercept3::VINTR | intercept3::IRET);
         if injection & Injection::INTERRUPT_WINDOW != 0 {
-            self.0
-                .write(control::EXCEPTIONS_3, third | intercept3::VINTR);
-            self.0
-                .write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING | V_IRQ);
+            self.0.write(control::EXCEPTIONS_3, third | intercept3::VINTR);
+            self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING | V_IRQ);
         } else {
-            let iret = if injection & Injection::NMI_WINDOW != 0 {
-                intercept3::IRET
-            } else {
-                0
-            };
+            let iret = if injection & Injection::NMI_WINDOW != 0 { intercept3::IRET } else { 0 };
             self.0.write(control::EXCEPTIONS_3, third | iret);
             self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING);
         }
@@ -294,12 +274,7 @@ impl Vmcb {
 
     #[inline(always)]
     fn numbered(self, number: u64, reason: u64) -> Event {
-        Event {
-            number,
-            reason,
-            info1: self.0.read(control::EXITINFO1),
-            info2: self.0.read(control::EXITINFO2),
-        }
+        Event { number, reason, info1: self.0.read(control::EXITINFO1), info2: self.0.read(control::EXITINFO2) }
     }
 
     /// After an exit for an interrupt of the host, or because a window has opened, which is an event.
@@ -336,9 +311,7 @@ impl Vmcb {
 #[inline(always)]
 pub fn prepare(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) -> u64 {
     let generation = ec.guest.get().map_or(0, |space| space.generation());
-    if frame.get(Reg::AsidGeneration) == cpu.asid_generation.get()
-        && frame.get(Reg::SpaceGeneration) == generation
-    {
+    if frame.get(Reg::AsidGeneration) == cpu.asid_generation.get() && frame.get(Reg::SpaceGeneration) == generation {
         complete(frame, 0)
     } else {
         renew(cpu, frame, generation)
@@ -379,20 +352,12 @@ impl Backend for Vmcb {
     #[inline(always)]
     fn field(self, field: Field) -> u64 {
         let value = self.0.read(OFFSETS[field as usize]);
-        if field as usize == Field::Efer as usize {
-            value & !EFER_SVME
-        } else {
-            value
-        }
+        if field as usize == Field::Efer as usize { value & !EFER_SVME } else { value }
     }
 
     #[inline(always)]
     fn set_field(self, field: Field, value: u64) {
-        let value = if field as usize == Field::Efer as usize {
-            value | EFER_SVME
-        } else {
-            value
-        };
+        let value = if field as usize == Field::Efer as usize { value | EFER_SVME } else { value };
         self.0.write(OFFSETS[field as usize], value);
     }
 
@@ -410,10 +375,7 @@ impl Backend for Vmcb {
         }
         if mtd.contains(Mtd::INJ) {
             utcb.write(word::INTERRUPTED, self.0.read(control::EXITINTINFO));
-            utcb.write(
-                word::INJECTION,
-                self.0.read(control::EVENTINJ) | ec.frame().get(Reg::Windows),
-            );
+            utcb.write(word::INJECTION, self.0.read(control::EVENTINJ) | ec.frame().get(Reg::Windows));
         }
         if mtd.contains(Mtd::CR) {
             utcb.write(word::CR8, self.0.read(control::VIRTUAL_INTERRUPT) & 0xf);
@@ -433,21 +395,15 @@ impl Backend for Vmcb {
             self.inject(ec, utcb.read(word::INJECTION));
         }
         if mtd.contains(Mtd::STA) {
-            let state = Interruptibility::from_bits_truncate(
-                (utcb.read(word::INST_LEN_INTERRUPTIBILITY) >> 32) as u32,
-            );
-            self.0.write(
-                control::SHADOW,
-                u64::from(state.contains(Interruptibility::SHADOW)),
-            );
+            let state = Interruptibility::from_bits_truncate((utcb.read(word::INST_LEN_INTERRUPTIBILITY) >> 32) as u32);
+            self.0.write(control::SHADOW, u64::from(state.contains(Interruptibility::SHADOW)));
         }
         if mtd.contains(Mtd::CTRL) {
             let wish = (utcb.read(word::ACTIVITY_CONTROLS) >> 32) as u32;
             self.set_controls(Controls::from_bits_truncate(wish));
         }
         if mtd.contains(Mtd::TSC) {
-            self.0
-                .write(control::TSC_OFFSET, utcb.read(word::TSC_OFFSET));
+            self.0.write(control::TSC_OFFSET, utcb.read(word::TSC_OFFSET));
         }
         if mtd.contains(Mtd::CS_SS) {
             // The processor takes the privilege level from here, not from SS (APM vol. 2, 15.5.1).

@@ -122,9 +122,7 @@ pub fn set_fs(cpu: &'static Cpu, base: u64) {
 /// Lets the bitmap in the TSS be in force exactly if it is that of the EC that runs. Loading another one waits until the EC
 /// accesses a port ([`missing_ports`]): most never do.
 fn enable_ports(cpu: &'static Cpu) {
-    percpu::Area::of(cpu)
-        .tables
-        .enable_ports(cpu.pio.raw() == cpu.ports.raw());
+    percpu::Area::of(cpu).tables.enable_ports(cpu.pio.raw() == cpu.ports.raw());
 }
 
 /// A general-protection fault of `ec`, which runs: whether the reason may be that its ports are not loaded. They are now.

@@ -29,34 +29,18 @@ pub struct Next {
 #[inline(always)]
 pub fn next(held: Tag, last: Tag, count: u64) -> Next {
     if held.generation == last.generation {
-        return Next {
-            tag: held,
-            last,
-            flush_all: false,
-        };
+        return Next { tag: held, last, flush_all: false };
     }
     let is_last = last.number + 1 >= count;
-    let tag = Tag {
-        number: if is_last { 1 } else { last.number + 1 },
-        generation: last.generation + u64::from(is_last),
-    };
-    Next {
-        tag,
-        last: tag,
-        flush_all: is_last,
-    }
+    let tag =
+        Tag { number: if is_last { 1 } else { last.number + 1 }, generation: last.generation + u64::from(is_last) };
+    Next { tag, last: tag, flush_all: is_last }
 }
 
 /// Gives the vCPU with this frame the tag for its next entry on `cpu`.
 pub fn take(cpu: &'static Cpu, frame: Frame, count: u64) -> Next {
-    let held = Tag {
-        number: frame.get(Reg::Asid),
-        generation: frame.get(Reg::AsidGeneration),
-    };
-    let last = Tag {
-        number: cpu.asid.get(),
-        generation: cpu.asid_generation.get(),
-    };
+    let held = Tag { number: frame.get(Reg::Asid), generation: frame.get(Reg::AsidGeneration) };
+    let last = Tag { number: cpu.asid.get(), generation: cpu.asid_generation.get() };
     let next = next(held, last, count);
     cpu.asid.set(next.last.number);
     cpu.asid_generation.set(next.last.generation);
@@ -121,48 +105,12 @@ mod tests {
 
     #[test]
     fn a_vcpu_keeps_its_tag_and_flushes_are_rare() {
-        let held = Tag {
-            number: 3,
-            generation: 7,
-        };
-        let last = Tag {
-            number: 9,
-            generation: 7,
-        };
-        assert_eq!(
-            next(held, last, 16),
-            Next {
-                tag: held,
-                last,
-                flush_all: false
-            }
-        );
-        let new = next(
-            Tag {
-                number: 3,
-                generation: 6,
-            },
-            last,
-            16,
-        );
+        let held = Tag { number: 3, generation: 7 };
+        let last = Tag { number: 9, generation: 7 };
+        assert_eq!(next(held, last, 16), Next { tag: held, last, flush_all: false });
+        let new = next(Tag { number: 3, generation: 6 }, last, 16);
         assert_eq!((new.tag.number, new.flush_all), (10, false));
-        let wrapped = next(
-            Tag {
-                number: 3,
-                generation: 6,
-            },
-            last,
-            10,
-        );
-        assert_eq!(
-            (wrapped.tag, wrapped.flush_all),
-            (
-                Tag {
-                    number: 1,
-                    generation: 8
-                },
-                true
-            )
-        );
+        let wrapped = next(Tag { number: 3, generation: 6 }, last, 10);
+        assert_eq!((wrapped.tag, wrapped.flush_all), (Tag { number: 1, generation: 8 }, true));
     }
 }

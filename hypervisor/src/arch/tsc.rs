@@ -10,9 +10,7 @@ static HZ: AtomicU64 = AtomicU64::new(1_000_000_000);
 pub fn read() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: no effect.
-    unsafe {
-        asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
-    };
+    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
     u64::from(high) << 32 | u64::from(low)
 }
 

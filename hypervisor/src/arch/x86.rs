@@ -49,9 +49,7 @@ pub fn rdmsr(msr: Msr) -> u64 {
 pub fn rdmsr_at(msr: u32) -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: reading an MSR that exists has no effect on memory. Callers name registers that the checked features imply.
-    unsafe {
-        asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
-    };
+    unsafe { asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
     u64::from(high) << 32 | u64::from(low)
 }
 
@@ -85,29 +83,17 @@ pub struct Cpuid {
 pub fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
     let top = core::arch::x86_64::__cpuid(leaf & 0xffff_0000).eax;
     if leaf > top {
-        return Cpuid {
-            eax: 0,
-            ebx: 0,
-            ecx: 0,
-            edx: 0,
-        };
+        return Cpuid { eax: 0, ebx: 0, ecx: 0, edx: 0 };
     }
     let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
-    Cpuid {
-        eax: r.eax,
-        ebx: r.ebx,
-        ecx: r.ecx,
-        edx: r.edx,
-    }
+    Cpuid { eax: r.eax, ebx: r.ebx, ecx: r.ecx, edx: r.edx }
 }
 
 /// Reads a port.
 pub fn inb(port: u16) -> u8 {
     let value: u8;
     // SAFETY: the kernel accesses ports of its serial line, the PIC, the timer and the ACPI PM timer only; none affects memory.
-    unsafe {
-        asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags))
-    };
+    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) };
     value
 }
 
@@ -115,35 +101,27 @@ pub fn inb(port: u16) -> u8 {
 pub fn inl(port: u16) -> u32 {
     let value: u32;
     // SAFETY: as `inb`.
-    unsafe {
-        asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags))
-    };
+    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags)) };
     value
 }
 
 /// Writes a port.
 pub fn outb(port: u16, value: u8) {
     // SAFETY: as `inb`.
-    unsafe {
-        asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags))
-    };
+    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
 }
 
 /// Writes a 16-bit port.
 pub fn outw(port: u16, value: u16) {
     // SAFETY: as `inb`.
-    unsafe {
-        asm!("out dx, ax", in("dx") port, in("ax") value, options(nomem, nostack, preserves_flags))
-    };
+    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nomem, nostack, preserves_flags)) };
 }
 
 /// Reads a 16-bit port.
 pub fn inw(port: u16) -> u16 {
     let value: u16;
     // SAFETY: as `inb`.
-    unsafe {
-        asm!("in ax, dx", in("dx") port, out("ax") value, options(nomem, nostack, preserves_flags))
-    };
+    unsafe { asm!("in ax, dx", in("dx") port, out("ax") value, options(nomem, nostack, preserves_flags)) };
     value
 }
 

@@ -64,21 +64,13 @@ fn find_rsdp(memory: &impl Memory) -> Option<u64> {
 }
 
 fn sum(memory: &impl Memory, at: u64, len: u64) -> Option<u8> {
-    Some(
-        memory
-            .bytes(at, len)?
-            .iter()
-            .fold(0, |sum: u8, b| sum.wrapping_add(*b)),
-    )
+    Some(memory.bytes(at, len)?.iter().fold(0, |sum: u8, b| sum.wrapping_add(*b)))
 }
 
 /// Collects the facts. `rsdp` is the loader's copy of the root pointer, or 0. `None` if there are no tables.
 pub fn parse(memory: &impl Memory, rsdp: u64) -> Option<Facts> {
     let at = if rsdp == 0 { find_rsdp(memory)? } else { rsdp };
-    let mut facts = Facts {
-        rsdp: at,
-        ..Facts::default()
-    };
+    let mut facts = Facts { rsdp: at, ..Facts::default() };
     let extended = memory.bytes(at + rsdp::REVISION, 1)?[0] >= 2;
     let (root, entry) = match extended.then(|| memory.u64(at + rsdp::XSDT)).flatten() {
         Some(xsdt) if xsdt != 0 => (xsdt, 8),
@@ -86,12 +78,7 @@ pub fn parse(memory: &impl Memory, rsdp: u64) -> Option<Facts> {
     };
     let len = u64::from(memory.u32(root + LENGTH)?);
     for slot in (root + HEADER..root.checked_add(len)?).step_by(entry) {
-        let table = if entry == 8 {
-            memory.u64(slot)
-        } else {
-            memory.u32(slot).map(u64::from)
-        }
-        .unwrap_or(0);
+        let table = if entry == 8 { memory.u64(slot) } else { memory.u32(slot).map(u64::from) }.unwrap_or(0);
         match memory.bytes(table, 4) {
             Some(b"APIC") => parse_madt(memory, table, &mut facts).unwrap_or(()),
             Some(b"FACP") => parse_fadt(memory, table, &mut facts).unwrap_or(()),
@@ -118,9 +105,7 @@ fn parse_madt(memory: &impl Memory, table: u64, facts: &mut Facts) -> Option<()>
                 }
             }
             madt::IOAPIC => {
-                facts
-                    .ioapics
-                    .push((memory.u32(at + 4)?, memory.u32(at + 8)?));
+                facts.ioapics.push((memory.u32(at + 4)?, memory.u32(at + 8)?));
             }
             _ => {}
         }
@@ -131,20 +116,15 @@ fn parse_madt(memory: &impl Memory, table: u64, facts: &mut Facts) -> Option<()>
 
 fn parse_fadt(memory: &impl Memory, table: u64, facts: &mut Facts) -> Option<()> {
     let len = u64::from(memory.u32(table + LENGTH)?);
-    facts.pm1_control = [
-        memory.u32(table + fadt::PM1A_CONTROL)? as u16,
-        memory.u32(table + fadt::PM1B_CONTROL)? as u16,
-    ];
+    facts.pm1_control =
+        [memory.u32(table + fadt::PM1A_CONTROL)? as u16, memory.u32(table + fadt::PM1B_CONTROL)? as u16];
     facts.pm_timer = memory.u32(table + fadt::PM_TIMER)? as u16;
     // Old, short tables have no reset register.
     if len > fadt::RESET_VALUE && memory.u32(table + fadt::FLAGS)? & fadt::FLAG_RESET != 0 {
         let space = memory.bytes(table + fadt::RESET_REGISTER, 1)?[0];
         let port = memory.u64(table + fadt::RESET_REGISTER + 4)?;
         if space == fadt::SPACE_IO {
-            facts.reset = Some((
-                u16::try_from(port).ok()?,
-                memory.bytes(table + fadt::RESET_VALUE, 1)?[0],
-            ));
+            facts.reset = Some((u16::try_from(port).ok()?, memory.bytes(table + fadt::RESET_VALUE, 1)?[0]));
         }
     }
     Some(())
@@ -159,8 +139,7 @@ mod tests {
 
     impl Memory for Ram {
         fn bytes(&self, at: u64, len: u64) -> Option<&[u8]> {
-            self.0
-                .get(usize::try_from(at).ok()?..usize::try_from(at.checked_add(len)?).ok()?)
+            self.0.get(usize::try_from(at).ok()?..usize::try_from(at.checked_add(len)?).ok()?)
         }
     }
 
@@ -180,9 +159,7 @@ mod tests {
         let mut ram = Ram(vec![0; 0x10_0000]);
         ram.put(0xe_0010, b"RSD PTR ");
         ram.put(0xe_0010 + 16, &0x1000u32.to_le_bytes());
-        let sum = ram.0[0xe_0010..0xe_0024]
-            .iter()
-            .fold(0u8, |sum, b| sum.wrapping_add(*b));
+        let sum = ram.0[0xe_0010..0xe_0024].iter().fold(0u8, |sum, b| sum.wrapping_add(*b));
         ram.0[0xe_0010 + 8] = 0u8.wrapping_sub(sum);
         ram.table(0x1000, b"RSDT", 36 + 8);
         ram.put(0x1000 + 36, &0x2000u32.to_le_bytes());
@@ -204,10 +181,7 @@ mod tests {
         assert_eq!(facts.rsdp, 0xe_0010);
         assert_eq!(facts.cpus.as_slice(), [5]);
         assert_eq!(facts.ioapics.as_slice(), [(0xfec0_0000, 24)]);
-        assert_eq!(
-            (facts.pm1_control[0], facts.pm_timer, facts.reset),
-            (0x604, 0x608, None)
-        );
+        assert_eq!((facts.pm1_control[0], facts.pm_timer, facts.reset), (0x604, 0x608, None));
     }
 
     proptest! {

@@ -38,21 +38,15 @@ const PF_X: u32 = 1;
 const PF_W: u32 = 2;
 
 fn u16_at(image: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(
-        image.get(at..at.checked_add(2)?)?.try_into().ok()?,
-    ))
+    Some(u16::from_le_bytes(image.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }
 
 fn u32_at(image: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(
-        image.get(at..at.checked_add(4)?)?.try_into().ok()?,
-    ))
+    Some(u32::from_le_bytes(image.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 fn u64_at(image: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(
-        image.get(at..at.checked_add(8)?)?.try_into().ok()?,
-    ))
+    Some(u64::from_le_bytes(image.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
 /// Entry point, if this is an ELF image for x86-64.

@@ -11,10 +11,7 @@ pub struct List<T, const N: usize> {
 
 impl<T: Copy + Default, const N: usize> Default for List<T, N> {
     fn default() -> Self {
-        Self {
-            items: [T::default(); N],
-            len: 0,
-        }
+        Self { items: [T::default(); N], len: 0 }
     }
 }
 
@@ -53,13 +50,7 @@ pub struct BootInfo {
 impl BootInfo {
     /// Adds a range; beyond the capacity they are lost, which only means less memory.
     pub fn add(&mut self, base: u64, size: u64, kind: u32, aux: u64) {
-        self.ranges.push(Range {
-            base,
-            size,
-            kind,
-            reserved: 0,
-            aux,
-        });
+        self.ranges.push(Range { base, size, kind, reserved: 0, aux });
     }
 
     /// Finds `size` free bytes, aligned to `align`, below `limit`, as high as possible, clear of everything that is not free.
@@ -69,11 +60,7 @@ impl BootInfo {
         for range in ranges.iter().filter(|r| r.kind == RangeKind::Free as u32) {
             let mut end = range.base.saturating_add(range.size).min(limit);
             // Walk down past what is in the way.
-            while let Some(base) = end
-                .checked_sub(size)
-                .map(|b| b & !(align - 1))
-                .filter(|&b| b >= range.base)
-            {
+            while let Some(base) = end.checked_sub(size).map(|b| b & !(align - 1)).filter(|&b| b >= range.base) {
                 let blocked = ranges
                     .iter()
                     .filter(|r| r.kind != RangeKind::Free as u32 && r.size > 0)
@@ -93,12 +80,7 @@ impl BootInfo {
     /// Free memory in bytes, as reported.
     pub fn free_bytes(&self) -> u64 {
         let free = |r: &&Range| r.kind == RangeKind::Free as u32;
-        self.ranges
-            .as_slice()
-            .iter()
-            .filter(free)
-            .map(|r| r.size)
-            .sum()
+        self.ranges.as_slice().iter().filter(free).map(|r| r.size).sum()
     }
 }
 

@@ -25,9 +25,7 @@ pub trait Memory {
 
     /// Length of a NUL-terminated string of at most 4096 bytes.
     fn string(&self, at: u64) -> u64 {
-        (0..4096)
-            .find(|i| self.bytes(at + i, 1).is_none_or(|b| b[0] == 0))
-            .unwrap_or(4096)
+        (0..4096).find(|i| self.bytes(at + i, 1).is_none_or(|b| b[0] == 0)).unwrap_or(4096)
     }
 }
 
@@ -64,12 +62,7 @@ fn parse_1(memory: &impl Memory, info: u64) -> Option<BootInfo> {
         let mut at = u64::from(memory.u32(info + mb1::MAP)?);
         let end = at + u64::from(memory.u32(info + mb1::MAP_LENGTH)?);
         while at < end {
-            out.add(
-                memory.u64(at + 4)?,
-                memory.u64(at + 12)?,
-                memory.u32(at + 20)?,
-                0,
-            );
+            out.add(memory.u64(at + 4)?, memory.u64(at + 12)?, memory.u32(at + 20)?, 0);
             at += u64::from(memory.u32(at)?) + 4;
         }
     }
@@ -80,12 +73,7 @@ fn parse_1(memory: &impl Memory, info: u64) -> Option<BootInfo> {
             let at = first + i * mb1::MODULE_BYTES;
             let (start, end) = (u64::from(memory.u32(at)?), u64::from(memory.u32(at + 4)?));
             let name = u64::from(memory.u32(at + 8)?);
-            out.add(
-                start,
-                end.checked_sub(start)?,
-                RangeKind::Module as u32,
-                name,
-            );
+            out.add(start, end.checked_sub(start)?, RangeKind::Module as u32, name);
         }
     }
     Some(out)
@@ -112,16 +100,8 @@ fn parse_2(memory: &impl Memory, info: u64) -> Option<BootInfo> {
             tag::END => break,
             tag::COMMAND_LINE => out.command_line = (at + 8, memory.string(at + 8)),
             tag::MODULE => {
-                let (start, end) = (
-                    u64::from(memory.u32(at + 8)?),
-                    u64::from(memory.u32(at + 12)?),
-                );
-                out.add(
-                    start,
-                    end.checked_sub(start)?,
-                    RangeKind::Module as u32,
-                    at + 16,
-                );
+                let (start, end) = (u64::from(memory.u32(at + 8)?), u64::from(memory.u32(at + 12)?));
+                out.add(start, end.checked_sub(start)?, RangeKind::Module as u32, at + 16);
             }
             tag::MEMORY_MAP => {
                 let entry = u64::from(memory.u32(at + 8)?).max(24);
@@ -167,18 +147,7 @@ mod tests {
     #[test]
     fn multiboot_2_tags() {
         let mut ram = words(&[0, 0]);
-        ram.extend(words(&[
-            tag::MEMORY_MAP,
-            40,
-            24,
-            0,
-            0x10_0000,
-            0,
-            0x4000,
-            0,
-            1,
-            0,
-        ]));
+        ram.extend(words(&[tag::MEMORY_MAP, 40, 24, 0, 0x10_0000, 0, 0x4000, 0, 1, 0]));
         ram.extend(words(&[tag::MODULE, 16 + 8, 0x8000, 0x9000]));
         ram.extend(b"core\0\0\0\0");
         ram.extend(words(&[tag::COMMAND_LINE, 8 + 8]));
@@ -188,14 +157,8 @@ mod tests {
         ram[..4].copy_from_slice(&len.to_le_bytes());
         let info = parse(&Ram(ram), MAGIC_2, 0).unwrap();
         let ranges = info.ranges.as_slice();
-        assert_eq!(
-            (ranges[0].base, ranges[0].size, ranges[0].kind),
-            (0x10_0000, 0x4000, 1)
-        );
-        assert_eq!(
-            (ranges[1].base, ranges[1].size, ranges[1].kind),
-            (0x8000, 0x1000, RangeKind::Module as u32)
-        );
+        assert_eq!((ranges[0].base, ranges[0].size, ranges[0].kind), (0x10_0000, 0x4000, 1));
+        assert_eq!((ranges[1].base, ranges[1].size, ranges[1].kind), (0x8000, 0x1000, RangeKind::Module as u32));
         assert_eq!(info.command_line.1, 8);
     }
 

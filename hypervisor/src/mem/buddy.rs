@@ -22,11 +22,7 @@ pub struct Record {
 
 impl Record {
     /// A page that is in use.
-    pub const USED: Self = Self {
-        next: NIL,
-        prev: NIL,
-        order: USED,
-    };
+    pub const USED: Self = Self { next: NIL, prev: NIL, order: USED };
 }
 
 /// The allocator.
@@ -42,11 +38,7 @@ impl<'a> Buddy<'a> {
     pub fn new(records: &'a mut [Record]) -> Self {
         records.fill(Record::USED);
         let count = records.len();
-        let mut this = Self {
-            records,
-            head: [NIL; MAX_ORDER + 1],
-            free: 0,
-        };
+        let mut this = Self { records, head: [NIL; MAX_ORDER + 1], free: 0 };
         for page in 0..count {
             this.free(page, 0);
         }
@@ -77,11 +69,7 @@ impl<'a> Buddy<'a> {
         let (mut page, mut order) = (page, order);
         while order < MAX_ORDER {
             let buddy = page ^ (1 << order);
-            if self
-                .records
-                .get(buddy)
-                .is_none_or(|r| r.order != order as u32)
-            {
+            if self.records.get(buddy).is_none_or(|r| r.order != order as u32) {
                 break;
             }
             self.unlink(buddy);
@@ -93,11 +81,7 @@ impl<'a> Buddy<'a> {
 
     fn link(&mut self, page: usize, order: usize) {
         let next = self.head[order];
-        self.records[page] = Record {
-            next,
-            prev: NIL,
-            order: order as u32,
-        };
+        self.records[page] = Record { next, prev: NIL, order: order as u32 };
         if next != NIL {
             self.records[next as usize].prev = page as u32;
         }

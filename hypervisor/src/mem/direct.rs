@@ -32,21 +32,13 @@ pub fn word_at(at: u64) -> &'static AtomicU64 {
 /// Virtual address of a pool address.
 #[inline(always)]
 pub const fn virt(at: Phys) -> u64 {
-    if cfg!(target_os = "none") {
-        at.0 + BASE
-    } else {
-        at.0
-    }
+    if cfg!(target_os = "none") { at.0 + BASE } else { at.0 }
 }
 
 /// Physical address of a virtual one inside the direct map.
 #[inline(always)]
 pub const fn phys(at: u64) -> Phys {
-    if cfg!(target_os = "none") {
-        Phys(at - BASE)
-    } else {
-        Phys(at)
-    }
+    if cfg!(target_os = "none") { Phys(at - BASE) } else { Phys(at) }
 }
 
 /// Sets `words` words from the virtual address `at`.

@@ -435,9 +435,7 @@ impl CapSlot {
         let header = header_of(word);
         // The type is read after the identity: an object gets both before it lives, and no slot gets another object while
         // this CPU is in the kernel.
-        if header.id.observe() != self.identity().load(Relaxed)
-            || header.kind.get() != T::TYPE as u64
-        {
+        if header.id.observe() != self.identity().load(Relaxed) || header.kind.get() != T::TYPE as u64 {
             return None;
         }
         // SAFETY: the slot holds a live object of this type.
@@ -447,10 +445,7 @@ impl CapSlot {
     /// The capability, if its object lives.
     #[inline(always)]
     pub fn load(self) -> Option<RawCap> {
-        let raw = RawCap {
-            word: self.word().load(Relaxed),
-            id: self.identity().load(Relaxed),
-        };
+        let raw = RawCap { word: self.word().load(Relaxed), id: self.identity().load(Relaxed) };
         (raw.word != 0 && header_of(raw.word).id.observe() == raw.id).then_some(raw)
     }
 
@@ -470,10 +465,7 @@ impl CapSlot {
             0 => NO_ID,
             id => id,
         };
-        self.store(RawCap {
-            word: object.addr() | u64::from(perms.bits()),
-            id,
-        });
+        self.store(RawCap { word: object.addr() | u64::from(perms.bits()), id });
     }
 
     /// Empties the slot.

@@ -31,10 +31,7 @@ struct Global {
 // SAFETY: `pool` is accessed in `with` only, under the lock.
 unsafe impl Sync for Global {}
 
-static GLOBAL: Global = Global {
-    lock: Lock::new(),
-    pool: UnsafeCell::new(None),
-};
+static GLOBAL: Global = Global { lock: Lock::new(), pool: UnsafeCell::new(None) };
 
 #[inline(always)]
 fn with<R>(f: impl FnOnce(&mut Pool) -> Option<R>) -> Option<R> {
@@ -86,8 +83,7 @@ pub fn alloc(order: usize) -> Option<Page> {
 /// Returns a block.
 pub fn free(page: Page, order: usize) {
     with(|pool| {
-        pool.buddy
-            .free(((page.phys().0 - pool.data.0) / PAGE) as usize, order);
+        pool.buddy.free(((page.phys().0 - pool.data.0) / PAGE) as usize, order);
         Some(())
     });
 }

@@ -66,11 +66,7 @@ pub fn walk<F: Format>(root: Page, addr: u64) -> Option<Mapping> {
         if level == 0 || F::is_leaf(entry, level) {
             let offset = addr % span(level);
             let phys = F::phys(entry, level).offset(offset);
-            return Some(Mapping {
-                phys,
-                len: span(level) - offset,
-                rights: F::rights(entry),
-            });
+            return Some(Mapping { phys, len: span(level) - offset, rights: F::rights(entry) });
         }
         table = Page::at(F::phys(entry, level));
     }
@@ -139,10 +135,7 @@ fn reserve(supply: &impl Supply, count: usize) -> Result<[Option<Page>; LEVELS a
         match supply.alloc() {
             Ok(page) => pages[i] = Some(page),
             Err(status) => {
-                pages
-                    .into_iter()
-                    .flatten()
-                    .for_each(|page| supply.free(page));
+                pages.into_iter().flatten().for_each(|page| supply.free(page));
                 return Err(status);
             }
         }
@@ -171,16 +164,10 @@ pub fn set<F: Format>(
         let leaf = present && (at == 0 || F::is_leaf(entry, at));
         if at <= level && (at == 0 || leaf || !present) {
             write::<F>(table, slot, at, to);
-            return Ok(Done {
-                len: span(at),
-                flush: present,
-            });
+            return Ok(Done { len: span(at), flush: present });
         }
         if !present && to.is_none() {
-            return Ok(Done {
-                len: span(at) - addr % span(at),
-                flush: false,
-            });
+            return Ok(Done { len: span(at) - addr % span(at), flush: false });
         }
         if !present || leaf {
             return deepen::<F>(table, at, addr, level, to, supply);
@@ -192,10 +179,7 @@ pub fn set<F: Format>(
 
 #[inline(always)]
 fn write<F: Format>(table: Page, slot: usize, level: u32, to: Option<(Phys, MemRights)>) {
-    table.write(
-        slot,
-        to.map_or(0, |(phys, rights)| F::leaf(phys, rights, level)),
-    );
+    table.write(slot, to.map_or(0, |(phys, rights)| F::leaf(phys, rights, level)));
 }
 
 /// The rest of [`set`] from an entry of `table` at level `from` on that refers to no table: adds tables down to `level`.
@@ -221,20 +205,14 @@ fn deepen<F: Format>(
         table = next;
     }
     write::<F>(table, index(addr, level), level, to);
-    Ok(Done {
-        len: span(level),
-        flush: replaced,
-    })
+    Ok(Done { len: span(level), flush: replaced })
 }
 
 /// Fills `table` with what the leaf `entry` at `level` translates.
 fn split<F: Format>(table: Page, entry: u64, level: u32) {
     let (base, rights) = (F::phys(entry, level), F::rights(entry));
     for i in 0..ENTRIES {
-        table.write(
-            i,
-            F::leaf(base.offset(i as u64 * span(level - 1)), rights, level - 1),
-        );
+        table.write(i, F::leaf(base.offset(i as u64 * span(level - 1)), rights, level - 1));
     }
 }
 
@@ -266,12 +244,7 @@ mod tests {
         // Around a 2 MiB boundary, so that large leaves, splits and partial overwrites happen.
         let page = prop_oneof![0u64..8, 508u64..520, 1020u64..1030];
         let count = prop_oneof![1u64..8, Just(512u64), Just(513u64), Just(1024u64)];
-        (
-            page,
-            count,
-            proptest::option::of(prop_oneof![0u64..4, Just(512u64), Just(1024u64)]),
-            any::<bool>(),
-        )
+        (page, count, proptest::option::of(prop_oneof![0u64..4, Just(512u64), Just(1024u64)]), any::<bool>())
     }
 
     proptest! {

@@ -61,12 +61,7 @@ impl GuestSpace {
     ///
     /// # Errors
     /// `OutOfMemory`.
-    pub fn set(
-        &self,
-        addr: u64,
-        level: u32,
-        to: Option<(Phys, MemRights)>,
-    ) -> Result<ptab::Done, Status> {
+    pub fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
         let pd = self.owner().ok_or(Status::BadCapability)?;
         let _guard = self.lock.lock();
         match virt::nested() {

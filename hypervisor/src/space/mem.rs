@@ -90,10 +90,7 @@ impl Format for Host {
         rights.set(KERNEL, entry & bit::SOFTWARE != 0);
         let uncached = entry & bit::PCD != 0;
         rights.set(MemRights::UNCACHED, uncached);
-        rights.set(
-            MemRights::WRITE_COMBINED,
-            !uncached && entry & bit::PWT != 0,
-        );
+        rights.set(MemRights::WRITE_COMBINED, !uncached && entry & bit::PWT != 0);
         rights
     }
 }
@@ -148,12 +145,7 @@ impl MemSpace {
     /// # Errors
     /// `OutOfMemory`.
     #[inline(always)]
-    pub fn set(
-        &self,
-        addr: u64,
-        level: u32,
-        to: Option<(Phys, MemRights)>,
-    ) -> Result<ptab::Done, Status> {
+    pub fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
         let pd = self.owner().ok_or(Status::BadCapability)?;
         let _guard = self.lock.lock();
         ptab::set::<Host>(self.root(), addr, level, to, pd)
@@ -171,12 +163,7 @@ impl MemSpace {
         if self.walk(addr).is_some() {
             return Err(Status::Busy);
         }
-        self.set(
-            addr,
-            0,
-            Some((page.phys(), MemRights::READ | MemRights::WRITE | KERNEL)),
-        )
-        .map(|_| ())
+        self.set(addr, 0, Some((page.phys(), MemRights::READ | MemRights::WRITE | KERNEL))).map(|_| ())
     }
 
     /// Frees the tables; the space is dead and no CPU uses it any more.

@@ -16,9 +16,7 @@ const PAGES: u64 = 1 << ORDER;
 /// Numbers of the bits in the map that intercept reads and writes of `msr`.
 fn bits(format: Nested, msr: u64) -> Option<(u64, u64)> {
     let find = |blocks: &[u64]| {
-        let index = blocks
-            .iter()
-            .position(|&first| msr >= first && msr < first + BLOCK_MSRS)?;
+        let index = blocks.iter().position(|&first| msr >= first && msr < first + BLOCK_MSRS)?;
         Some((index as u64, msr - blocks.get(index)?))
     };
     match format {
@@ -39,18 +37,8 @@ fn bits(format: Nested, msr: u64) -> Option<(u64, u64)> {
 
 /// MSRs whose state the kernel switches with the vCPU, so that giving them away harms nobody: FS, GS and KERNEL_GS base,
 /// STAR, LSTAR, CSTAR, SFMASK, SYSENTER (APM vol. 2, 15.5.1: saved by VMSAVE).
-const SWITCHED: [u64; 10] = [
-    0x174,
-    0x175,
-    0x176,
-    0xc000_0081,
-    0xc000_0082,
-    0xc000_0083,
-    0xc000_0084,
-    0xc000_0100,
-    0xc000_0101,
-    0xc000_0102,
-];
+const SWITCHED: [u64; 10] =
+    [0x174, 0x175, 0x176, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0100, 0xc000_0101, 0xc000_0102];
 
 /// An MSR space.
 #[derive(Default)]
@@ -94,11 +82,7 @@ impl MsrSpace {
     pub fn rights(&self, msr: u64) -> MemRights {
         if self.all.get() != 0 {
             let given = SWITCHED.contains(&msr);
-            return if given {
-                MemRights::READ | MemRights::WRITE
-            } else {
-                MemRights::empty()
-            };
+            return if given { MemRights::READ | MemRights::WRITE } else { MemRights::empty() };
         }
         let Some((read, write)) = bits(virt::nested(), msr) else {
             return MemRights::empty();
@@ -163,10 +147,7 @@ mod tests {
             assert_eq!(space.rights(msr), MemRights::READ);
         }
         assert_eq!(space.rights(0xc000_0081), MemRights::empty());
-        assert_eq!(
-            space.set(0x2000, MemRights::READ),
-            Err(Status::BadParameter)
-        );
+        assert_eq!(space.set(0x2000, MemRights::READ), Err(Status::BadParameter));
     }
 
     #[test]

@@ -65,11 +65,7 @@ impl ObjSpace {
             return Err(Status::BadParameter);
         }
         let page = Page::at_virt(self.root().read(table));
-        let page = if page == empty_table() {
-            self.make(table)?
-        } else {
-            page
-        };
+        let page = if page == empty_table() { self.make(table)? } else { page };
         Ok(CapSlot::new(page, index))
     }
 
@@ -86,9 +82,7 @@ impl ObjSpace {
     /// `BadCapability`.
     #[inline(always)]
     pub fn lookup<T: Object>(&self, sel: Sel, need: Perms) -> Result<&'static T, Status> {
-        self.slot(sel)
-            .and_then(|slot| slot.lookup(need))
-            .ok_or(Status::BadCapability)
+        self.slot(sel).and_then(|slot| slot.lookup(need)).ok_or(Status::BadCapability)
     }
 
     /// The capability at `sel`, if its object lives.
@@ -105,11 +99,7 @@ impl ObjSpace {
     pub fn prepare(&self, sel: Sel) -> Result<CapSlot, Status> {
         let _guard = self.lock.lock();
         let slot = self.slot_or_make(sel)?;
-        if slot.load().is_some() {
-            Err(Status::Busy)
-        } else {
-            Ok(slot)
-        }
+        if slot.load().is_some() { Err(Status::Busy) } else { Ok(slot) }
     }
 
     /// Replaces the capability at `sel`.
@@ -204,10 +194,7 @@ mod tests {
     fn a_lookup_needs_type_and_permissions() {
         let pd = testing::pd(64);
         let (space, sm) = (space(pd), semaphore(pd));
-        space
-            .prepare(Sel(300))
-            .unwrap()
-            .store_object(sm, Perms::SM_UP);
+        space.prepare(Sel(300)).unwrap().store_object(sm, Perms::SM_UP);
         assert!(space.lookup::<Sm>(Sel(300), Perms::SM_UP).is_ok());
         assert!(space.lookup::<Sm>(Sel(300), Perms::SM_DOWN).is_err());
         assert!(space.lookup::<Pd>(Sel(300), Perms::empty()).is_err());
@@ -222,12 +209,7 @@ mod tests {
         let pd = testing::pd(64);
         let (space, sm) = (space(pd), semaphore(pd));
         space.prepare(Sel(1)).unwrap().store_object(sm, Perms::ALL);
-        space
-            .store(
-                Sel(2),
-                space.load(Sel(1)).map(|cap| cap.restrict(Perms::SM_UP)),
-            )
-            .unwrap();
+        space.store(Sel(2), space.load(Sel(1)).map(|cap| cap.restrict(Perms::SM_UP))).unwrap();
         assert!(retire(sm) && !retire(sm));
         pd.disown(sm);
         pd.free_object(sm);
@@ -243,14 +225,8 @@ mod tests {
     fn permissions_only_shrink() {
         let pd = testing::pd(64);
         let (space, sm) = (space(pd), semaphore(pd));
-        space
-            .prepare(Sel(1))
-            .unwrap()
-            .store_object(sm, Perms::SM_UP | Perms::DESTROY);
-        let cap = space
-            .load(Sel(1))
-            .unwrap()
-            .restrict(Perms::SM_UP | Perms::SM_DOWN);
+        space.prepare(Sel(1)).unwrap().store_object(sm, Perms::SM_UP | Perms::DESTROY);
+        let cap = space.load(Sel(1)).unwrap().restrict(Perms::SM_UP | Perms::SM_DOWN);
         assert_eq!(cap.perms(), Perms::SM_UP);
     }
 

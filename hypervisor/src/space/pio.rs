@@ -66,8 +66,7 @@ impl PioSpace {
 
     /// Whether `port` may be accessed.
     pub fn allows(&self, port: u64) -> bool {
-        self.all.get() != 0
-            || port < PORTS && self.word((port / 64) as usize) & 1 << (port % 64) == 0
+        self.all.get() != 0 || port < PORTS && self.word((port / 64) as usize) & 1 << (port % 64) == 0
     }
 
     /// Permits or forbids `port`, which is below [`PORTS`].
@@ -76,11 +75,7 @@ impl PioSpace {
         let index = (port / 64) as usize;
         let mask = 1 << (port % 64);
         let old = self.word(index);
-        Self::word_of(
-            self.map(),
-            index,
-            Some(if allow { old & !mask } else { old | mask }),
-        );
+        Self::word_of(self.map(), index, Some(if allow { old & !mask } else { old | mask }));
         if allow {
             self.low.set(self.low.get().min(index as u64));
             self.high.set(self.high.get().max(index as u64 + 1));

@@ -18,18 +18,12 @@ use crate::sched;
 use crate::sm::Sm;
 use crate::space::{guest::GuestSpace, mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use abi::cap::{Perms, Sel};
-use abi::hypercall::{
-    Args, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, EcBody, SpaceKind,
-};
+use abi::hypercall::{Args, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, EcBody, SpaceKind};
 use abi::status::Status;
 
 /// Takes a slot of `pd`, lets `init` set the object up, and makes it visible.
 #[inline(always)]
-fn make<T: Object>(
-    pd: &'static Pd,
-    slot: CapSlot,
-    init: impl FnOnce(&'static T) -> Result<(), Status>,
-) -> Outcome {
+fn make<T: Object>(pd: &'static Pd, slot: CapSlot, init: impl FnOnce(&'static T) -> Result<(), Status>) -> Outcome {
     make_if(pd, slot, init, || true)
 }
 
@@ -42,13 +36,8 @@ fn make_if<T: Object>(
     alive: impl FnOnce() -> bool,
 ) -> Outcome {
     let object: &'static T = pd.new_object()?;
-    let outcome = init(object).and_then(|()| {
-        if pd.adopt_if(object, alive) {
-            Ok(())
-        } else {
-            Err(Status::BadCapability)
-        }
-    });
+    let outcome =
+        init(object).and_then(|()| if pd.adopt_if(object, alive) { Ok(()) } else { Err(Status::BadCapability) });
     if let Err(status) = outcome {
         pd.free_object(object);
         return Err(status);
@@ -61,9 +50,7 @@ fn make_if<T: Object>(
 #[inline(always)]
 pub fn pd(caller: &Caller, args: &Args) -> Outcome {
     let args = CreatePd::decode(args);
-    let parent: &'static Pd = caller
-        .obj
-        .lookup(args.parent, Perms::PD_QUOTA.union(Perms::PD_CREATE))?;
+    let parent: &'static Pd = caller.obj.lookup(args.parent, Perms::PD_QUOTA.union(Perms::PD_CREATE))?;
     let slot = caller.obj.prepare(args.dst)?;
     parent.withdraw(args.quota)?;
     make(parent, slot, |pd: &'static Pd| {
@@ -146,11 +133,7 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
         pd.free(utcb, 0);
     };
     let set_up = |ec: &'static Ec| {
-        let state = if ip.is_some() {
-            State::Runnable
-        } else {
-            State::Idle
-        };
+        let state = if ip.is_some() { State::Runnable } else { State::Idle };
         ec.init(frame, Some(utcb), args.cpu.0, state, Kind::Sysret);
         ec.root.set(mem.root().phys().0);
         ec.obj.set(Some(obj));
@@ -223,11 +206,7 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
     };
     let alive = || {
         let maps = [(pio.addr(), pio.id()), (msr.addr(), msr.id())];
-        obj.id() != 0
-            && guest.id() != 0
-            && maps
-                .into_iter()
-                .all(|(addr, id)| id != 0 || kernel::is_denial(addr))
+        obj.id() != 0 && guest.id() != 0 && maps.into_iter().all(|(addr, id)| id != 0 || kernel::is_denial(addr))
     };
     make_if(pd, slot, set_up, alive).inspect_err(give_back)
 }
@@ -246,11 +225,7 @@ pub fn sc(caller: &Caller, args: &Args) -> Outcome {
     }
     let slot = caller.obj.prepare(args.dst)?;
     let outcome = make(pd, slot, |sc: &'static Sc| {
-        sc.init(
-            ec,
-            args.priority,
-            tsc::from_us(u64::from(args.budget_us)).max(1),
-        );
+        sc.init(ec, args.priority, tsc::from_us(u64::from(args.budget_us)).max(1));
         Ok(())
     });
     if let (Ok(_), Some(sc)) = (&outcome, slot.lookup::<Sc>(Perms::empty())) {

@@ -21,29 +21,16 @@ const MSR_COUNT: u64 = 1 << 32;
 pub fn decode(args: &Args) -> Result<Delegate, Status> {
     let args = Delegate::decode(args);
     // Byte addresses must not overflow either.
-    let fits = |first: u64| {
-        first
-            .checked_add(args.count)
-            .is_some_and(|end| end <= u64::MAX / PAGE)
-    };
-    if fits(args.src) && fits(args.dst) {
-        Ok(args)
-    } else {
-        Err(Status::BadParameter)
-    }
+    let fits = |first: u64| first.checked_add(args.count).is_some_and(|end| end <= u64::MAX / PAGE);
+    if fits(args.src) && fits(args.dst) { Ok(args) } else { Err(Status::BadParameter) }
 }
 
 /// `delegate` to a space of host memory, if it is one; and whether it has waited for other CPUs.
 #[inline(always)]
 pub fn to_memory(caller: &Caller, args: &Delegate) -> Option<(Outcome, bool)> {
     let to: &'static MemSpace = caller.obj.lookup(args.to, Perms::SPACE_TAKE).ok()?;
-    let source = check(args, abi::USER_TOP / PAGE).and_then(|()| {
-        if to.is_physical() {
-            Err(Status::BadCapability)
-        } else {
-            Source::find(caller, args)
-        }
-    });
+    let source = check(args, abi::USER_TOP / PAGE)
+        .and_then(|()| if to.is_physical() { Err(Status::BadCapability) } else { Source::find(caller, args) });
     Some(match source {
         Ok(source) => memory(caller, args, &source, to),
         Err(status) => (Err(status), false),
@@ -72,11 +59,7 @@ pub fn to_other(caller: &Caller, args: &Args) -> Outcome {
 
 #[inline(always)]
 fn check(args: &Delegate, limit: u64) -> Result<(), Status> {
-    if args.dst + args.count <= limit {
-        Ok(())
-    } else {
-        Err(Status::BadParameter)
-    }
+    if args.dst + args.count <= limit { Ok(()) } else { Err(Status::BadParameter) }
 }
 
 /// How far a step came: nothing done and out of memory is an error, otherwise the caller sees the count.
@@ -97,11 +80,8 @@ pub fn to_objects(caller: &Caller, args: &Delegate) -> Option<Outcome> {
 #[inline(always)]
 fn caps(caller: &Caller, args: &Delegate, to: &'static ObjSpace) -> Outcome {
     let perms = Perms::from_bits_truncate(args.rights as u8);
-    let from: Option<&'static ObjSpace> = if args.rights == 0 {
-        None
-    } else {
-        Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?)
-    };
+    let from: Option<&'static ObjSpace> =
+        if args.rights == 0 { None } else { Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?) };
     if let (1, Some(from)) = (args.count, from) {
         let cap = from.load(Sel(args.src)).map(|cap| cap.restrict(perms));
         return to.store(Sel(args.dst), cap).map(|()| [1, 0]);
@@ -147,11 +127,7 @@ impl Source {
             return Ok(Self::Nothing);
         }
         let space: &'static MemSpace = caller.obj.lookup(args.from, Perms::SPACE_GRANT)?;
-        Ok(if space.is_physical() {
-            Self::Physical
-        } else {
-            Self::Space(space)
-        })
+        Ok(if space.is_physical() { Self::Physical } else { Self::Space(space) })
     }
 
     /// What is at byte address `at`: of `len` bytes at most, with at most `rights`; or how many bytes are not mapped there.
@@ -159,11 +135,7 @@ impl Source {
     fn look(&self, at: u64, len: u64, rights: MemRights) -> Result<Result<Mapping, u64>, Status> {
         match self {
             Self::Nothing => Ok(Err(len)),
-            Self::Physical if kernel::is_mappable(Phys(at), len) => Ok(Ok(Mapping {
-                phys: Phys(at),
-                len,
-                rights,
-            })),
+            Self::Physical if kernel::is_mappable(Phys(at), len) => Ok(Ok(Mapping { phys: Phys(at), len, rights })),
             Self::Physical => Err(Status::BadParameter),
             Self::Space(space) => {
                 let Some(found) = space.walk(at) else {
@@ -176,11 +148,7 @@ impl Source {
                 // Rights shrink, cacheability is the source's.
                 let access = MemRights::READ | MemRights::WRITE | MemRights::EXEC;
                 let rights = found.rights & (rights | !access);
-                Ok(Ok(Mapping {
-                    rights,
-                    len: found.len.min(len),
-                    ..found
-                }))
+                Ok(Ok(Mapping { rights, len: found.len.min(len), ..found }))
             }
         }
     }
@@ -189,24 +157,14 @@ impl Source {
 /// Mappings that are delegated to.
 trait Target {
     /// Changes one entry; see [`ptab::set`].
-    fn set(
-        &self,
-        addr: u64,
-        level: u32,
-        to: Option<(Phys, MemRights)>,
-    ) -> Result<ptab::Done, Status>;
+    fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status>;
     /// Bytes from `addr` on that are not mapped anyway.
     fn hole(&self, addr: u64) -> u64;
 }
 
 impl Target for MemSpace {
     #[inline(always)]
-    fn set(
-        &self,
-        addr: u64,
-        level: u32,
-        to: Option<(Phys, MemRights)>,
-    ) -> Result<ptab::Done, Status> {
+    fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
         Self::set(self, addr, level, to)
     }
 
@@ -216,12 +174,7 @@ impl Target for MemSpace {
 }
 
 impl Target for GuestSpace {
-    fn set(
-        &self,
-        addr: u64,
-        level: u32,
-        to: Option<(Phys, MemRights)>,
-    ) -> Result<ptab::Done, Status> {
+    fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
         Self::set(self, addr, level, to)
     }
 
@@ -242,12 +195,7 @@ struct Progress {
 
 /// One step at `done` bytes from the beginning of the range: the largest leaf that fits, or a hole.
 #[inline(always)]
-fn step(
-    args: &Delegate,
-    source: &Source,
-    to: &impl Target,
-    done: u64,
-) -> Result<ptab::Done, Status> {
+fn step(args: &Delegate, source: &Source, to: &impl Target, done: u64) -> Result<ptab::Done, Status> {
     let rights = MemRights::from_bits_truncate(args.rights);
     let (at, left) = (args.dst * PAGE + done, args.count * PAGE - done);
     let (level, page, len) = match source.look(args.src * PAGE + done, left, rights)? {
@@ -258,56 +206,33 @@ fn step(
         Err(len) => {
             let skip = to.hole(at);
             if skip > 0 {
-                return Ok(ptab::Done {
-                    len: skip.min(len),
-                    flush: false,
-                });
+                return Ok(ptab::Done { len: skip.min(len), flush: false });
             }
             (ptab::leaf_level::<Host>(at, 0, len), None, len)
         }
     };
     let result = to.set(at, level, page)?;
-    Ok(ptab::Done {
-        len: result.len.min(len),
-        ..result
-    })
+    Ok(ptab::Done { len: result.len.min(len), ..result })
 }
 
 /// Walks the range in the largest leaves that fit. Most ranges are one.
 #[inline(always)]
 fn walk(args: &Delegate, source: &Source, to: &impl Target) -> Progress {
     let total = args.count * PAGE;
-    let nothing = Progress {
-        done: 0,
-        flush: false,
-        stopped: None,
-    };
+    let nothing = Progress { done: 0, flush: false, stopped: None };
     if total == 0 {
         return nothing;
     }
     match step(args, source, to, 0) {
-        Ok(ptab::Done { len, flush }) if len >= total => Progress {
-            done: total,
-            flush,
-            stopped: None,
-        },
+        Ok(ptab::Done { len, flush }) if len >= total => Progress { done: total, flush, stopped: None },
         Ok(ptab::Done { len, flush }) => rest(*args, source, to, len, flush),
-        Err(status) => Progress {
-            stopped: Some(status),
-            ..nothing
-        },
+        Err(status) => Progress { stopped: Some(status), ..nothing },
     }
 }
 
 /// All but the first step of a walk.
 #[inline(never)]
-fn rest(
-    args: Delegate,
-    source: &Source,
-    to: &impl Target,
-    mut done: u64,
-    mut flush: bool,
-) -> Progress {
+fn rest(args: Delegate, source: &Source, to: &impl Target, mut done: u64, mut flush: bool) -> Progress {
     let mut stopped = None;
     for _ in 1..STEP {
         if done >= args.count * PAGE {
@@ -324,20 +249,11 @@ fn rest(
             }
         }
     }
-    Progress {
-        done,
-        flush,
-        stopped,
-    }
+    Progress { done, flush, stopped }
 }
 
 #[inline(always)]
-fn memory(
-    caller: &Caller,
-    args: &Delegate,
-    source: &Source,
-    to: &'static MemSpace,
-) -> (Outcome, bool) {
+fn memory(caller: &Caller, args: &Delegate, source: &Source, to: &'static MemSpace) -> (Outcome, bool) {
     let progress = walk(args, source, to);
     if progress.flush {
         smp::everywhere(caller.cpu, Operation::Flush(to.root().phys()));
@@ -357,11 +273,8 @@ fn guest(caller: &Caller, args: &Delegate, to: &'static GuestSpace) -> Outcome {
 }
 
 fn ports(caller: &Caller, args: &Delegate, to: &'static PioSpace) -> Outcome {
-    let from: Option<&'static PioSpace> = if args.rights == 0 {
-        None
-    } else {
-        Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?)
-    };
+    let from: Option<&'static PioSpace> =
+        if args.rights == 0 { None } else { Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?) };
     if args.src != args.dst {
         return Err(Status::BadParameter);
     }
@@ -374,20 +287,15 @@ fn ports(caller: &Caller, args: &Delegate, to: &'static PioSpace) -> Outcome {
 }
 
 fn msrs(caller: &Caller, args: &Delegate, to: &'static MsrSpace) -> Outcome {
-    let from: Option<&'static MsrSpace> = if args.rights == 0 {
-        None
-    } else {
-        Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?)
-    };
+    let from: Option<&'static MsrSpace> =
+        if args.rights == 0 { None } else { Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?) };
     if args.src != args.dst {
         return Err(Status::BadParameter);
     }
     let rights = MemRights::from_bits_truncate(args.rights);
     let count = args.count.min(STEP);
     for i in 0..count {
-        let given = from.map_or(MemRights::empty(), |from| {
-            from.rights(args.src + i) & rights
-        });
+        let given = from.map_or(MemRights::empty(), |from| from.rights(args.src + i) & rights);
         if let Err(status) = to.set(args.dst + i, given) {
             return outcome(i, Some(status));
         }

@@ -18,14 +18,8 @@ const STEP: usize = 32;
 
 /// `destroy`. RDX: 1 if a PD still has objects and the call must be repeated.
 pub fn destroy(caller: &Caller, args: &Args) -> Outcome {
-    let cap = caller
-        .obj
-        .load(args.sel())
-        .filter(|cap| cap.perms().contains(Perms::DESTROY));
-    match cap
-        .and_then(|cap| cap.object())
-        .ok_or(Status::BadCapability)?
-    {
+    let cap = caller.obj.load(args.sel()).filter(|cap| cap.perms().contains(Perms::DESTROY));
+    match cap.and_then(|cap| cap.object()).ok_or(Status::BadCapability)? {
         AnyObject::Ec(ec) if ec.addr() == caller.ec.addr() => Err(Status::BadParameter),
         AnyObject::Pd(pd) if lives_in(caller.ec, pd) => Err(Status::BadParameter),
         AnyObject::Pd(pd) => domain(caller.cpu, pd),
@@ -85,9 +79,7 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
             space.release();
             bury(space);
         }
-        AnyObject::MemSpace(space)
-            if retire_unused(space, |ec| ec.root.get() == space.root().phys().0)? =>
-        {
+        AnyObject::MemSpace(space) if retire_unused(space, |ec| ec.root.get() == space.root().phys().0)? => {
             smp::everywhere(cpu, Operation::Leave(space.root().phys()));
             if let Some(pd) = space.owner() {
                 pd.mem.set(None);
@@ -109,8 +101,7 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
             bury(space);
         }
         AnyObject::MsrSpace(space) => {
-            let uses =
-                |ec: &'static Ec| ec.is_vcpu() && ec.frame().get(Reg::MsrMap) == space.phys().0;
+            let uses = |ec: &'static Ec| ec.is_vcpu() && ec.frame().get(Reg::MsrMap) == space.phys().0;
             if retire_unused(space, uses)? {
                 smp::everywhere(cpu, Operation::Grace);
                 space.release();
@@ -124,15 +115,9 @@ fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
 }
 
 /// Makes a space dead; `Busy` while an EC uses it. ECs only use spaces of their own PD. Whether this was what killed it.
-fn retire_unused<T: Object>(
-    space: &'static T,
-    uses: impl Fn(&'static Ec) -> bool,
-) -> Result<bool, Status> {
+fn retire_unused<T: Object>(space: &'static T, uses: impl Fn(&'static Ec) -> bool) -> Result<bool, Status> {
     let pd = space.owner().ok_or(Status::BadCapability)?;
-    pd.retire_unless(
-        space,
-        |object| matches!(object, AnyObject::Ec(ec) if uses(ec)),
-    )
+    pd.retire_unless(space, |object| matches!(object, AnyObject::Ec(ec) if uses(ec)))
 }
 
 fn context(cpu: &'static Cpu, ec: &'static Ec) {

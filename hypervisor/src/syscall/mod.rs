@@ -94,14 +94,7 @@ extern "sysv64" fn delegate(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9:
     let Some(caller) = Caller::get() else {
         return lost();
     };
-    let args = Args {
-        rdi,
-        rsi,
-        rdx,
-        r8,
-        r9,
-        r10,
-    };
+    let args = Args { rdi, rsi, rdx, r8, r9, r10 };
     match delegate::decode(&args).map(|args| delegate::to_objects(&caller, &args)) {
         Err(status) => finish(&caller, Err(status)),
         Ok(Some(outcome)) => finish(&caller, outcome),
@@ -111,25 +104,11 @@ extern "sysv64" fn delegate(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9:
 
 /// [`delegate`], which has checked the ranges, to something else than an object space.
 #[inline(never)]
-extern "sysv64" fn delegate_memory(
-    rdi: u64,
-    rsi: u64,
-    rdx: u64,
-    r10: u64,
-    r8: u64,
-    r9: u64,
-) -> Resume {
+extern "sysv64" fn delegate_memory(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
     let Some(caller) = Caller::get() else {
         return lost();
     };
-    let args = Delegate::decode(&Args {
-        rdi,
-        rsi,
-        rdx,
-        r8,
-        r9,
-        r10,
-    });
+    let args = Delegate::decode(&Args { rdi, rsi, rdx, r8, r9, r10 });
     match delegate::to_memory(&caller, &args) {
         // Without a flush it did not wait.
         Some((outcome, false)) => finish(&caller, outcome),
@@ -195,14 +174,7 @@ extern "sysv64" fn sm_down(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: 
     let Some(caller) = Caller::get() else {
         return lost();
     };
-    let args = SmDown::decode(&Args {
-        rdi,
-        rsi,
-        rdx,
-        r8,
-        r9,
-        r10,
-    });
+    let args = SmDown::decode(&Args { rdi, rsi, rdx, r8, r9, r10 });
     match caller.obj.lookup::<Sm>(args.sm, Perms::SM_DOWN) {
         Ok(sm) => sm.down(caller.cpu, caller.ec, args.zero, args.deadline),
         Err(status) => finish(&caller, Err(status)),

@@ -75,13 +75,7 @@ pub trait Backend {
     ///
     /// # Errors
     /// As the parent says.
-    fn open(
-        &self,
-        id: u64,
-        service: &str,
-        args: &str,
-        affinity: &Affinity,
-    ) -> Result<Option<Self::Cap>, SessionError>;
+    fn open(&self, id: u64, service: &str, args: &str, affinity: &Affinity) -> Result<Option<Self::Cap>, SessionError>;
     /// The capability of a session at the parent.
     ///
     /// # Errors

@@ -12,10 +12,7 @@ use abi::session::parent::{NoSession, Progress, Quota, SessionError, UpgradeErro
 use alloc::collections::BTreeMap;
 
 /// What a child pays for the memory that the sandbox needs to remember a session.
-const SESSION_COST: Quota = Quota {
-    ram: 1 << 10,
-    caps: 0,
-};
+const SESSION_COST: Quota = Quota { ram: 1 << 10, caps: 0 };
 
 impl<B: Backend> Sandbox<B> {
     /// A child asks for a session. `None`: pending.
@@ -38,9 +35,7 @@ impl<B: Backend> Sandbox<B> {
         let account = known.account.as_ref().ok_or(SessionError::Denied)?;
         let donation = args.quota();
         let price = add(donation, SESSION_COST);
-        self.backend
-            .take(account, price)
-            .map_err(|shortage| shortage.own())?;
+        self.backend.take(account, price).map_err(|shortage| shortage.own())?;
         let label = label::prefixed(&known.start.name, args.label());
         let opened = self.open_session(client, service, &label, args, affinity, donation);
         if opened.is_err() {
@@ -59,24 +54,16 @@ impl<B: Backend> Sandbox<B> {
         affinity: &Affinity,
         donated: Quota,
     ) -> Result<Option<B::Cap>, SessionError> {
-        let child = self
-            .children
-            .get(&client.child)
-            .ok_or(SessionError::Denied)?;
+        let child = self.children.get(&client.child).ok_or(SessionError::Denied)?;
         let name = &child.start.name;
         let (goal, label) = self.goal(child, service, label).map_err(|denial| {
-            self.backend.log(format_args!(
-                "child \"{name}\": {denial} \"{service}\" (label=\"{label}\")"
-            ));
+            self.backend.log(format_args!("child \"{name}\": {denial} \"{service}\" (label=\"{label}\")"));
             SessionError::Denied
         })?;
-        let args = filter::args(&self.config, &child.start, service, args, &label, donated)
-            .map_err(|_| {
-                self.backend.log(format_args!(
-                    "child \"{name}\": arguments of {service} session \"{label}\" too long"
-                ));
-                SessionError::Denied
-            })?;
+        let args = filter::args(&self.config, &child.start, service, args, &label, donated).map_err(|_| {
+            self.backend.log(format_args!("child \"{name}\": arguments of {service} session \"{label}\" too long"));
+            SessionError::Denied
+        })?;
         let affinity = filter::affinity(self.config.affinity_space, child.start.affinity, affinity);
         let mut session = Session {
             client: Some(client),
@@ -91,8 +78,7 @@ impl<B: Backend> Sandbox<B> {
             cap: None,
         };
         let publish = self.find_server(goal, &mut session)?;
-        let is_requests =
-            matches!(session.server, Server::Own(_)) && label::last_element(&label) == REQUESTS;
+        let is_requests = matches!(session.server, Server::Own(_)) && label::last_element(&label) == REQUESTS;
         let (cap, id) = (session.cap.clone(), SessionId(self.next_id()));
         self.sessions.insert(id, session);
         if let Some(child) = self.children.get_mut(&client.child) {
@@ -115,18 +101,13 @@ impl<B: Backend> Sandbox<B> {
     /// As [`SessionError`] says.
     pub fn session_cap(&mut self, child: ChildId, id: u64) -> Result<B::Cap, SessionError> {
         let session = self.find(child, id).ok_or(SessionError::Denied)?;
-        let entry = self
-            .sessions
-            .get_mut(&session)
-            .ok_or(SessionError::Denied)?;
+        let entry = self.sessions.get_mut(&session).ok_or(SessionError::Denied)?;
         match entry.state {
             State::Available | State::HandedOut => {
                 entry.state = State::HandedOut;
                 entry.cap.clone().ok_or(SessionError::Denied)
             }
-            State::CreateRequested | State::UpgradeRequested | State::CloseRequested => {
-                Err(SessionError::StillPending)
-            }
+            State::CreateRequested | State::UpgradeRequested | State::CloseRequested => Err(SessionError::StillPending),
             State::Failed(error) => {
                 self.end(session);
                 Err(error)
@@ -139,22 +120,11 @@ impl<B: Backend> Sandbox<B> {
     ///
     /// # Errors
     /// As [`UpgradeError`] says; nothing has changed then.
-    pub fn upgrade_session(
-        &mut self,
-        child: ChildId,
-        id: u64,
-        amount: Quota,
-    ) -> Result<Progress, UpgradeError> {
+    pub fn upgrade_session(&mut self, child: ChildId, id: u64, amount: Quota) -> Result<Progress, UpgradeError> {
         let session = self.find(child, id).ok_or(UpgradeError::NoSession)?;
-        let account = self
-            .children
-            .get(&child)
-            .and_then(|child| child.account.as_ref())
-            .ok_or(UpgradeError::NoSession)?;
-        let entry = self
-            .sessions
-            .get_mut(&session)
-            .filter(|entry| entry.state == State::HandedOut);
+        let account =
+            self.children.get(&child).and_then(|child| child.account.as_ref()).ok_or(UpgradeError::NoSession)?;
+        let entry = self.sessions.get_mut(&session).filter(|entry| entry.state == State::HandedOut);
         let entry = entry.ok_or(UpgradeError::NoSession)?;
         let own = |shortage: crate::backend::Shortage| match shortage {
             crate::backend::Shortage::Ram => UpgradeError::OutOfRam,
@@ -163,15 +133,8 @@ impl<B: Backend> Sandbox<B> {
         self.backend.take(account, amount).map_err(own)?;
         let progress = match entry.server {
             Server::Parent(parent) => self.backend.upgrade(parent, amount),
-            Server::Child(server) => match self
-                .children
-                .get(&server)
-                .and_then(|server| server.account.as_ref())
-            {
-                Some(account) => self
-                    .backend
-                    .give(account, amount)
-                    .map(|()| Progress::Pending),
+            Server::Child(server) => match self.children.get(&server).and_then(|server| server.account.as_ref()) {
+                Some(account) => self.backend.give(account, amount).map(|()| Progress::Pending),
                 None => Ok(Progress::Done),
             },
             Server::Own(_) => Ok(Progress::Done),
@@ -199,14 +162,8 @@ impl<B: Backend> Sandbox<B> {
     /// # Errors
     /// It has no such session.
     pub fn close_session(&mut self, child: ChildId, id: u64) -> Result<Progress, NoSession> {
-        let session = self
-            .find(child, id)
-            .filter(|_| id >= session_id::FREE)
-            .ok_or(NoSession::NoSession)?;
-        let entry = self
-            .sessions
-            .get_mut(&session)
-            .ok_or(NoSession::NoSession)?;
+        let session = self.find(child, id).filter(|_| id >= session_id::FREE).ok_or(NoSession::NoSession)?;
+        let entry = self.sessions.get_mut(&session).ok_or(NoSession::NoSession)?;
         match (&entry.server, entry.state) {
             (_, State::Dead | State::Failed(_)) | (Server::Own(_), _) => {}
             (&Server::Parent(parent), _) => {
@@ -219,10 +176,7 @@ impl<B: Backend> Sandbox<B> {
                 entry.close_wanted = true;
                 return Ok(Progress::Pending);
             }
-            (
-                &Server::Child(server),
-                State::Available | State::HandedOut | State::UpgradeRequested,
-            ) => {
+            (&Server::Child(server), State::Available | State::HandedOut | State::UpgradeRequested) => {
                 entry.state = State::CloseRequested;
                 self.publish(server);
                 return Ok(Progress::Pending);
@@ -258,10 +212,7 @@ impl<B: Backend> Sandbox<B> {
             && let Some(account) = &child.account
             && self.backend.give(account, amount).is_err()
         {
-            self.backend.log(format_args!(
-                "child \"{}\": donation cannot be returned",
-                child.start.name
-            ));
+            self.backend.log(format_args!("child \"{}\": donation cannot be returned", child.start.name));
         }
     }
 
@@ -314,23 +265,16 @@ impl<B: Backend> Sandbox<B> {
     }
 
     fn name(&self, child: ChildId) -> &str {
-        self.children
-            .get(&child)
-            .map_or("", |child| child.start.name.as_str())
+        self.children.get(&child).map_or("", |child| child.start.name.as_str())
     }
 
     /// A child asks for more. Only a new configuration can give it.
     pub fn resource_request(&self, child: ChildId, wish: Quota) {
         let name = self.name(child);
-        self.backend.log(format_args!(
-            "child \"{name}\" requests resources: ram={}, caps={}",
-            wish.ram, wish.caps
-        ));
+        self.backend.log(format_args!("child \"{name}\" requests resources: ram={}, caps={}", wish.ram, wish.caps));
     }
 }
 
 fn session_service<B: Backend>(sessions: &BTreeMap<SessionId, Session<B>>, id: SessionId) -> &str {
-    sessions
-        .get(&id)
-        .map_or("", |session| session.service.as_str())
+    sessions.get(&id).map_or("", |session| session.service.as_str())
 }

@@ -64,16 +64,8 @@ pub fn launch(env: &'static Env, config: Config) -> Result<(), Error> {
     let reaper = calls(Sandbox::reap)?;
     let answers = calls(Sandbox::parent_answered)?;
     env.session_sigh(answers.cap())?;
-    let sandbox = Rc::new_cyclic(|weak| {
-        RefCell::new(Sandbox::new(
-            Component {
-                env,
-                sandbox: weak.clone(),
-                reaper,
-            },
-            config,
-        ))
-    });
+    let sandbox =
+        Rc::new_cyclic(|weak| RefCell::new(Sandbox::new(Component { env, sandbox: weak.clone(), reaper }, config)));
     *slot.borrow_mut() = Rc::downgrade(&sandbox);
     sandbox.borrow_mut().start();
     // Both live as long as the component.
@@ -82,12 +74,7 @@ pub fn launch(env: &'static Env, config: Config) -> Result<(), Error> {
 }
 
 /// Moves RAM, then capabilities; moves the RAM back if the capabilities are missing.
-fn transfer(
-    from: &Client<Pd>,
-    to: &Cap<Pd>,
-    back: (&Client<Pd>, &Cap<Pd>),
-    amount: Quota,
-) -> Result<(), Shortage> {
+fn transfer(from: &Client<Pd>, to: &Cap<Pd>, back: (&Client<Pd>, &Cap<Pd>), amount: Quota) -> Result<(), Shortage> {
     let done = |result: Result<(), CallError<TransferError>>| result.is_ok();
     if amount.ram > 0 && !done(from.transfer_ram(to, amount.ram)) {
         return Err(Shortage::Ram);
@@ -117,13 +104,10 @@ impl Backend for Component {
     type Rom = rom::Served;
 
     fn available(&self) -> Quota {
-        self.env
-            .pd()
-            .account()
-            .map_or(Quota::default(), |account| Quota {
-                ram: account.ram_quota.saturating_sub(account.ram_used),
-                caps: account.cap_quota.saturating_sub(account.cap_used),
-            })
+        self.env.pd().account().map_or(Quota::default(), |account| Quota {
+            ram: account.ram_quota.saturating_sub(account.ram_used),
+            caps: account.cap_quota.saturating_sub(account.cap_used),
+        })
     }
 
     fn adopt(&self, pd: &Self::Cap) -> Option<ChildAccount> {
@@ -134,12 +118,7 @@ impl Backend for Component {
     }
 
     fn take(&self, from: &ChildAccount, amount: Quota) -> Result<(), Shortage> {
-        transfer(
-            &from.pd,
-            self.env.pd_cap(),
-            (self.env.pd(), &from.cap),
-            amount,
-        )
+        transfer(&from.pd, self.env.pd_cap(), (self.env.pd(), &from.cap), amount)
     }
 
     fn give(&self, to: &ChildAccount, amount: Quota) -> Result<(), Shortage> {
@@ -150,17 +129,8 @@ impl Backend for Component {
         self.env.new_session_id()
     }
 
-    fn open(
-        &self,
-        id: u64,
-        service: &str,
-        args: &str,
-        affinity: &Affinity,
-    ) -> Result<Option<Self::Cap>, SessionError> {
-        self.env
-            .parent()
-            .session(id, service, args, *affinity)
-            .map_err(denial)
+    fn open(&self, id: u64, service: &str, args: &str, affinity: &Affinity) -> Result<Option<Self::Cap>, SessionError> {
+        self.env.parent().session(id, service, args, *affinity).map_err(denial)
     }
 
     fn session_cap(&self, id: u64) -> Result<Self::Cap, SessionError> {
@@ -168,13 +138,10 @@ impl Backend for Component {
     }
 
     fn upgrade(&self, id: u64, amount: Quota) -> Result<Progress, Shortage> {
-        self.env
-            .parent()
-            .upgrade(id, amount)
-            .map_err(|error| match error {
-                CallError::Server(UpgradeError::OutOfCaps) => Shortage::Caps,
-                _ => Shortage::Ram,
-            })
+        self.env.parent().upgrade(id, amount).map_err(|error| match error {
+            CallError::Server(UpgradeError::OutOfCaps) => Shortage::Caps,
+            _ => Shortage::Ram,
+        })
     }
 
     fn close(&self, id: u64) -> Progress {
@@ -198,25 +165,14 @@ impl Backend for Component {
         rom.update(requests::write(requests));
     }
 
-    fn start(
-        &self,
-        child: ChildId,
-        name: &str,
-        environment: &Environment<'_, Self::Cap>,
-    ) -> Result<Program, String> {
+    fn start(&self, child: ChildId, name: &str, environment: &Environment<'_, Self::Cap>) -> Result<Program, String> {
         let words = |error: Error| error.to_string();
         let faults = self.fault_handler(child).map_err(words)?;
         let parent = parent::ChildParent::new(self.sandbox.clone(), child);
-        let parent = self
-            .env
-            .entrypoint()
-            .manage(Rc::new(RefCell::new(parent)))
-            .map_err(|status| words(status.into()))?;
+        let parent =
+            self.env.entrypoint().manage(Rc::new(RefCell::new(parent))).map_err(|status| words(status.into()))?;
         loader::start(self.env, name, environment, parent.cap(), faults.cap())?;
-        Ok(Program {
-            _parent: parent,
-            _faults: faults,
-        })
+        Ok(Program { _parent: parent, _faults: faults })
     }
 
     fn exit(&self, value: i64) {

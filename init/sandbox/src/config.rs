@@ -109,21 +109,13 @@ impl Config {
     /// # Errors
     /// The text is not well-formed XML, or is something else than a configuration.
     pub fn parse(text: &[u8]) -> Result<Self, ConfigError> {
-        let end = text
-            .iter()
-            .position(|&byte| byte == 0)
-            .unwrap_or(text.len());
+        let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
         let text = text.get(..end).unwrap_or(&[]);
-        let text =
-            str::from_utf8(text).map_err(|error| ConfigError(format!("not UTF-8: {error}")))?;
-        let document = Document::parse(text)
-            .map_err(|error| ConfigError(format!("malformed XML: {error}")))?;
+        let text = str::from_utf8(text).map_err(|error| ConfigError(format!("not UTF-8: {error}")))?;
+        let document = Document::parse(text).map_err(|error| ConfigError(format!("malformed XML: {error}")))?;
         let root = document.root_element();
         if !root.has_tag_name("config") {
-            return Err(ConfigError(format!(
-                "<{}> instead of <config>",
-                root.tag_name().name()
-            )));
+            return Err(ConfigError(format!("<{}> instead of <config>", root.tag_name().name())));
         }
         let mut warnings = Vec::new();
         let defaults = Defaults::of(root, &mut warnings);
@@ -132,25 +124,17 @@ impl Config {
         for node in elements(root, "start") {
             match start(node, &defaults) {
                 Ok(start) if starts.iter().any(|other| other.name == start.name) => {
-                    warnings.push(format!(
-                        "child \"{}\" is already there, second one ignored",
-                        start.name
-                    ));
+                    warnings.push(format!("child \"{}\" is already there, second one ignored", start.name));
                 }
                 Ok(start) => starts.push(start),
                 Err(warning) => warnings.push(warning),
             }
         }
         let aliases = elements(root, "alias").map(|node| {
-            Some(Alias {
-                name: node.attribute("name")?.to_owned(),
-                child: node.attribute("child")?.to_owned(),
-            })
+            Some(Alias { name: node.attribute("name")?.to_owned(), child: node.attribute("child")?.to_owned() })
         });
         Ok(Self {
-            parent_provides: elements(root, "parent-provides")
-                .flat_map(services)
-                .collect(),
+            parent_provides: elements(root, "parent-provides").flat_map(services).collect(),
             default_route: elements(root, "default-route").flat_map(rules).collect(),
             prio_levels,
             affinity_space: affinity_space(root),
@@ -178,19 +162,12 @@ impl Defaults {
             }
             parsed
         };
-        Self {
-            caps: parse("caps").unwrap_or(DEFAULT_CAPS),
-            ram: parse("ram"),
-        }
+        Self { caps: parse("caps").unwrap_or(DEFAULT_CAPS), ram: parse("ram") }
     }
 }
 
-fn elements<'a, 'input>(
-    node: Node<'a, 'input>,
-    name: &'static str,
-) -> impl Iterator<Item = Node<'a, 'input>> {
-    node.children()
-        .filter(move |child| child.has_tag_name(name))
+fn elements<'a, 'input>(node: Node<'a, 'input>, name: &'static str) -> impl Iterator<Item = Node<'a, 'input>> {
+    node.children().filter(move |child| child.has_tag_name(name))
 }
 
 /// Today's name of a service: RAM, capabilities and signals have become part of the PD session.
@@ -220,18 +197,13 @@ fn prio_levels(root: Node<'_, '_>, warnings: &mut Vec<String>) -> u64 {
 }
 
 fn number<T: core::str::FromStr>(node: Node<'_, '_>, name: &str, default: T) -> T {
-    node.attribute(name)
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(default)
+    node.attribute(name).and_then(|text| text.trim().parse().ok()).unwrap_or(default)
 }
 
 fn affinity_space(root: Node<'_, '_>) -> AffinitySpace {
     let node = elements(root, "affinity-space").next();
     let extent = |name| node.map_or(1, |node| number(node, name, 1)).max(1);
-    AffinitySpace {
-        width: extent("width"),
-        height: extent("height"),
-    }
+    AffinitySpace { width: extent("width"), height: extent("height") }
 }
 
 fn start(node: Node<'_, '_>, defaults: &Defaults) -> Result<Start, String> {
@@ -244,15 +216,10 @@ fn start(node: Node<'_, '_>, defaults: &Defaults) -> Result<Start, String> {
     };
     let amount = |attribute, old_name| {
         let text = node.attribute(attribute).or_else(|| resource(old_name));
-        text.map(|text| {
-            parse_number(text)
-                .ok_or_else(|| bad(&format!("{attribute} quota \"{text}\" is not a number")))
-        })
-        .transpose()
+        text.map(|text| parse_number(text).ok_or_else(|| bad(&format!("{attribute} quota \"{text}\" is not a number"))))
+            .transpose()
     };
-    let ram = amount("ram", "RAM")?
-        .or(defaults.ram)
-        .ok_or_else(|| bad("no RAM quota"))?;
+    let ram = amount("ram", "RAM")?.or(defaults.ram).ok_or_else(|| bad("no RAM quota"))?;
     let caps = amount("caps", "CAP")?.unwrap_or(defaults.caps);
     let priority = number(node, "priority", 0);
     if priority > 0 {
@@ -264,13 +231,9 @@ fn start(node: Node<'_, '_>, defaults: &Defaults) -> Result<Start, String> {
         width: number(node, "width", 1).max(1),
         height: number(node, "height", 1).max(1),
     });
-    let binary = elements(node, "binary")
-        .next()
-        .and_then(|node| node.attribute("name"));
+    let binary = elements(node, "binary").next().and_then(|node| node.attribute("name"));
     let route = elements(node, "route").next();
-    let is_yes = |node: Node<'_, '_>, name| {
-        matches!(node.attribute(name), Some("yes" | "true" | "on" | "1"))
-    };
+    let is_yes = |node: Node<'_, '_>, name| matches!(node.attribute(name), Some("yes" | "true" | "on" | "1"));
     Ok(Start {
         name: name.to_owned(),
         binary: binary.unwrap_or(name).to_owned(),
@@ -288,11 +251,7 @@ fn start(node: Node<'_, '_>, defaults: &Defaults) -> Result<Start, String> {
 
 /// The node as it stands in the document.
 fn inline_text(node: Node<'_, '_>) -> String {
-    node.document()
-        .input_text()
-        .get(node.range())
-        .unwrap_or("")
-        .to_string()
+    node.document().input_text().get(node.range()).unwrap_or("").to_string()
 }
 
 fn rules(route: Node<'_, '_>) -> Vec<Rule> {
@@ -310,11 +269,7 @@ fn rules(route: Node<'_, '_>) -> Vec<Rule> {
             last: value("label_last"),
             unscoped: value("unscoped_label"),
         };
-        Some(Rule {
-            service,
-            pattern,
-            targets: node.children().filter_map(target).collect(),
-        })
+        Some(Rule { service, pattern, targets: node.children().filter_map(target).collect() })
     };
     route.children().filter_map(rule).collect()
 }

@@ -26,27 +26,17 @@ struct Known<'a, B: Backend> {
 
 impl<B: Backend> Providers for Known<'_, B> {
     fn parent(&self, service: &str) -> bool {
-        self.config
-            .parent_provides
-            .iter()
-            .any(|provided| provided == service)
+        self.config.parent_provides.iter().any(|provided| provided == service)
     }
     fn children<'a>(&'a self, service: &str) -> impl Iterator<Item = Provider<'a>> {
         let service = String::from(service);
         self.children
             .values()
             .filter(move |child| child.start.provides.contains(&service))
-            .map(|child| Provider {
-                child: &child.start.name,
-                abandoned: child.phase == Phase::Ended,
-            })
+            .map(|child| Provider { child: &child.start.name, abandoned: child.phase == Phase::Ended })
     }
     fn alias(&self, name: &str) -> Option<&str> {
-        self.config
-            .aliases
-            .iter()
-            .find(|alias| alias.name == name)
-            .map(|alias| alias.child.as_str())
+        self.config.aliases.iter().find(|alias| alias.name == name).map(|alias| alias.child.as_str())
     }
 }
 
@@ -59,12 +49,7 @@ pub(crate) enum Goal {
 }
 
 impl<B: Backend> Sandbox<B> {
-    pub(crate) fn goal(
-        &self,
-        child: &Child<B>,
-        service: &str,
-        label: &str,
-    ) -> Result<(Goal, String), Denial> {
+    pub(crate) fn goal(&self, child: &Child<B>, service: &str, label: &str) -> Result<(Goal, String), Denial> {
         if service == Rom::NAME {
             match (label::last_element(label), &child.start.config) {
                 (CONFIG, Some(config)) => return Ok((Goal::Config(config.clone()), label.into())),
@@ -72,31 +57,15 @@ impl<B: Backend> Sandbox<B> {
                 _ => {}
             }
         }
-        let rules = child
-            .start
-            .route
-            .as_ref()
-            .unwrap_or(&self.config.default_route);
-        let request = Request {
-            child: &child.start.name,
-            service,
-            label,
-        };
-        let known = Known {
-            config: &self.config,
-            children: &self.children,
-        };
+        let rules = child.start.route.as_ref().unwrap_or(&self.config.default_route);
+        let request = Request { child: &child.start.name, service, label };
+        let known = Known { config: &self.config, children: &self.children };
         let (server, label) = route::resolve(rules, request, &known)?;
         let goal = match server {
             route::Server::Parent => Goal::Parent,
             route::Server::Child(name) => {
-                let live =
-                    |child: &Child<B>| child.start.name == name && child.phase != Phase::Ended;
-                let server = self
-                    .children
-                    .iter()
-                    .find(|(_, child)| live(child))
-                    .map(|(&id, _)| id);
+                let live = |child: &Child<B>| child.start.name == name && child.phase != Phase::Ended;
+                let server = self.children.iter().find(|(_, child)| live(child)).map(|(&id, _)| id);
                 Goal::Child(server.ok_or(Denial::Abandoned)?)
             }
         };
@@ -113,9 +82,7 @@ impl<B: Backend> Sandbox<B> {
             Goal::Parent => {
                 let id = self.backend.new_session_id();
                 session.server = Server::Parent(id);
-                session.cap =
-                    self.backend
-                        .open(id, &session.service, &session.args, &session.affinity)?;
+                session.cap = self.backend.open(id, &session.service, &session.args, &session.affinity)?;
                 if session.cap.is_some() {
                     session.state = State::HandedOut;
                 }
@@ -124,26 +91,16 @@ impl<B: Backend> Sandbox<B> {
             Goal::Child(server) => {
                 session.server = Server::Child(server);
                 // A server whose account is still to come gets the donation with it.
-                if let Some(account) = self
-                    .children
-                    .get(&server)
-                    .and_then(|child| child.account.as_ref())
-                {
-                    self.backend
-                        .give(account, session.donated)
-                        .map_err(|shortage| shortage.own())?;
+                if let Some(account) = self.children.get(&server).and_then(|child| child.account.as_ref()) {
+                    self.backend.give(account, session.donated).map_err(|shortage| shortage.own())?;
                 }
                 return Ok(Some(server));
             }
             Goal::Config(text) => text,
             Goal::Requests => NO_REQUESTS.into(),
         };
-        let (rom, cap) = self
-            .backend
-            .serve_text(&text)
-            .map_err(|shortage| shortage.own())?;
-        (session.server, session.cap, session.state) =
-            (Server::Own(rom), Some(cap), State::HandedOut);
+        let (rom, cap) = self.backend.serve_text(&text).map_err(|shortage| shortage.own())?;
+        (session.server, session.cap, session.state) = (Server::Own(rom), Some(cap), State::HandedOut);
         Ok(None)
     }
 }

@@ -13,9 +13,7 @@ pub fn prefixed(child: &str, label: &str) -> String {
 /// All elements but the last; empty if there is only one.
 #[must_use]
 pub fn prefix(label: &str) -> &str {
-    label
-        .rsplit_once(SEPARATOR)
-        .map_or("", |(prefix, _)| prefix)
+    label.rsplit_once(SEPARATOR).map_or("", |(prefix, _)| prefix)
 }
 
 /// What the child itself gave as label; `None` if the request was made on its behalf.

@@ -32,19 +32,11 @@ impl LabelPattern {
         if self.label.is_none() && self.prefix.is_none() && self.suffix.is_none() {
             return true;
         }
-        label::scoped(child, full_label)
-            .map(str::trim)
-            .is_some_and(|scoped| {
-                self.label.as_ref().is_none_or(|label| scoped == label)
-                    && self
-                        .prefix
-                        .as_ref()
-                        .is_none_or(|prefix| scoped.starts_with(prefix.as_str()))
-                    && self
-                        .suffix
-                        .as_ref()
-                        .is_none_or(|suffix| scoped.ends_with(suffix.as_str()))
-            })
+        label::scoped(child, full_label).map(str::trim).is_some_and(|scoped| {
+            self.label.as_ref().is_none_or(|label| scoped == label)
+                && self.prefix.as_ref().is_none_or(|prefix| scoped.starts_with(prefix.as_str()))
+                && self.suffix.as_ref().is_none_or(|suffix| scoped.ends_with(suffix.as_str()))
+        })
     }
 }
 
@@ -78,13 +70,7 @@ impl Target {
     /// A target that leaves the label alone.
     #[must_use]
     pub const fn new(destination: Destination) -> Self {
-        Self {
-            destination,
-            label: None,
-            identity: None,
-            resource: None,
-            prepend_resource: None,
-        }
+        Self { destination, label: None, identity: None, resource: None, prepend_resource: None }
     }
 
     /// The label that the server sees.
@@ -95,20 +81,10 @@ impl Target {
         if self.identity.is_none() && self.resource.is_none() && self.prepend_resource.is_none() {
             return full_label.to_owned();
         }
-        let identity = self
-            .identity
-            .as_deref()
-            .unwrap_or_else(|| label::prefix(full_label));
-        let resource = self
-            .resource
-            .as_deref()
-            .unwrap_or_else(|| label::last_element(full_label));
+        let identity = self.identity.as_deref().unwrap_or_else(|| label::prefix(full_label));
+        let resource = self.resource.as_deref().unwrap_or_else(|| label::last_element(full_label));
         let resource = [self.prepend_resource.as_deref().unwrap_or(""), resource].concat();
-        if identity.is_empty() {
-            resource
-        } else {
-            label::prefixed(identity, &resource)
-        }
+        if identity.is_empty() { resource } else { label::prefixed(identity, &resource) }
     }
 }
 
@@ -196,10 +172,7 @@ pub fn resolve<'p, P: Providers>(
     providers: &'p P,
 ) -> Result<(Server<'p>, String), Denial> {
     for rule in rules {
-        let for_service = rule
-            .service
-            .as_ref()
-            .is_none_or(|service| service == request.service);
+        let for_service = rule.service.as_ref().is_none_or(|service| service == request.service);
         if !for_service || !rule.pattern.matches(request.child, request.label) {
             continue;
         }
@@ -224,21 +197,13 @@ fn serve<'p, P: Providers>(
         Destination::Parent => Ok(providers.parent(service).then_some(Server::Parent)),
         Destination::Child(name) => {
             let name = providers.alias(name).unwrap_or(name);
-            match providers
-                .children(service)
-                .find(|provider| provider.child == name)
-            {
+            match providers.children(service).find(|provider| provider.child == name) {
                 Some(provider) if provider.abandoned => Err(Denial::Abandoned),
                 found => Ok(found.map(|provider| Server::Child(provider.child))),
             }
         }
         Destination::AnyChild => {
-            if providers
-                .children(service)
-                .filter(|provider| !provider.abandoned)
-                .nth(1)
-                .is_some()
-            {
+            if providers.children(service).filter(|provider| !provider.abandoned).nth(1).is_some() {
                 return Err(Denial::Ambiguous);
             }
             match providers.children(service).next() {

@@ -16,29 +16,17 @@ use core::fmt;
 /// Donations of the sessions that every child has, with room for some threads, and what the sandbox keeps of a
 /// child's budget for the objects that it makes for the child itself.
 const PD: Quota = least::<pd::Pd>();
-const CPU: Quota = Quota {
-    caps: 16,
-    ..least::<cpu::Cpu>()
-};
+const CPU: Quota = Quota { caps: 16, ..least::<cpu::Cpu>() };
 const LOG: Quota = least::<log::Log>();
 const BINARY: Quota = least::<rom::Rom>();
-const CHILD: Quota = Quota {
-    ram: 16 << 10,
-    caps: 4,
-};
+const CHILD: Quota = Quota { ram: 16 << 10, caps: 4 };
 /// What a child's budget must at least be.
 pub const CHILD_COST: Quota = add(add(PD, CPU), add(add(LOG, BINARY), CHILD));
 /// What the sandbox keeps of its own budget in any case.
-const RESERVE: Quota = Quota {
-    ram: 256 << 10,
-    caps: 16,
-};
+const RESERVE: Quota = Quota { ram: 256 << 10, caps: 16 };
 
 const fn least<I: Interface>() -> Quota {
-    Quota {
-        ram: I::RAM_QUOTA,
-        caps: I::CAP_QUOTA,
-    }
+    Quota { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA }
 }
 
 /// Exit value of a parent on behalf of a child that could not say one itself: it was never started, or was stopped by a
@@ -89,13 +77,7 @@ pub struct Sandbox<B: Backend> {
 impl<B: Backend> Sandbox<B> {
     /// A sandbox without children.
     pub fn new(backend: B, config: Config) -> Self {
-        Self {
-            backend,
-            config,
-            children: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            next: 0,
-        }
+        Self { backend, config, children: BTreeMap::new(), sessions: BTreeMap::new(), next: 0 }
     }
 
     /// Starts the children of the configuration. What is wrong with one is logged and does not concern the others.
@@ -149,23 +131,10 @@ impl<B: Backend> Sandbox<B> {
             (session_id::BINARY, rom::Rom::NAME, &binary, BINARY),
         ];
         for (session, service, label, donation) in environment {
-            let client = ClientEnd {
-                child: id,
-                id: session,
-            };
-            let opened = self.open_session(
-                client,
-                service,
-                label,
-                Args(""),
-                &Affinity::default(),
-                donation,
-            );
+            let client = ClientEnd { child: id, id: session };
+            let opened = self.open_session(client, service, label, Args(""), &Affinity::default(), donation);
             if let Err(error) = opened {
-                self.not_started(
-                    id,
-                    format_args!("no {service} session \"{label}\" ({error})"),
-                );
+                self.not_started(id, format_args!("no {service} session \"{label}\" ({error})"));
                 self.destroy(id);
                 return;
             }
@@ -179,8 +148,7 @@ impl<B: Backend> Sandbox<B> {
             return;
         };
         let name = &child.start.name;
-        self.backend
-            .log(format_args!("child \"{name}\" not started: {reason}"));
+        self.backend.log(format_args!("child \"{name}\" not started: {reason}"));
         self.fail_with(&child.start);
     }
 
@@ -197,9 +165,8 @@ impl<B: Backend> Sandbox<B> {
         let available = subtract(self.backend.available(), RESERVE);
         let clamp = |what: &str, wanted: u64, available: u64| {
             if wanted > available {
-                self.backend.log(format_args!(
-                    "child \"{name}\": {what} quota {wanted} exceeds what is left, {available}"
-                ));
+                self.backend
+                    .log(format_args!("child \"{name}\": {what} quota {wanted} exceeds what is left, {available}"));
             }
             wanted.min(available)
         };
@@ -219,25 +186,15 @@ impl<B: Backend> Sandbox<B> {
     /// Goes on with the start of a child whose sessions may have become available.
     pub(crate) fn advance(&mut self, id: ChildId) {
         self.endow(id);
-        let Some(child) = self
-            .children
-            .get(&id)
-            .filter(|child| child.phase == Phase::Starting && child.account.is_some())
+        let Some(child) =
+            self.children.get(&id).filter(|child| child.phase == Phase::Starting && child.account.is_some())
         else {
             return;
         };
-        let cap = |session| {
-            self.sessions
-                .get(child.sessions.get(&session)?)?
-                .cap
-                .as_ref()
-        };
-        let (Some(pd), Some(cpu), Some(_), Some(binary)) = (
-            cap(session_id::PD),
-            cap(session_id::CPU),
-            cap(session_id::LOG),
-            cap(session_id::BINARY),
-        ) else {
+        let cap = |session| self.sessions.get(child.sessions.get(&session)?)?.cap.as_ref();
+        let (Some(pd), Some(cpu), Some(_), Some(binary)) =
+            (cap(session_id::PD), cap(session_id::CPU), cap(session_id::LOG), cap(session_id::BINARY))
+        else {
             return;
         };
         let environment = Environment { pd, cpu, binary };
@@ -257,33 +214,17 @@ impl<B: Backend> Sandbox<B> {
 
     /// Gives a child its budget as soon as it has an account, and what its clients have donated so far.
     fn endow(&mut self, id: ChildId) {
-        let Some(child) = self
-            .children
-            .get_mut(&id)
-            .filter(|child| child.account.is_none())
-        else {
+        let Some(child) = self.children.get_mut(&id).filter(|child| child.account.is_none()) else {
             return;
         };
-        let pd = child
-            .sessions
-            .get(&session_id::PD)
-            .and_then(|session| self.sessions.get(session));
-        let Some(account) = pd
-            .and_then(|session| session.cap.as_ref())
-            .and_then(|cap| self.backend.adopt(cap))
-        else {
+        let pd = child.sessions.get(&session_id::PD).and_then(|session| self.sessions.get(session));
+        let Some(account) = pd.and_then(|session| session.cap.as_ref()).and_then(|cap| self.backend.adopt(cap)) else {
             return;
         };
-        let clients = self
-            .sessions
-            .values()
-            .filter(|session| session.is_served_by(id));
+        let clients = self.sessions.values().filter(|session| session.is_served_by(id));
         let total = clients.fold(child.endowment, |sum, session| add(sum, session.donated));
         if self.backend.give(&account, total).is_err() {
-            self.backend.log(format_args!(
-                "child \"{}\": its budget cannot be paid",
-                child.start.name
-            ));
+            self.backend.log(format_args!("child \"{}\": its budget cannot be paid", child.start.name));
         }
         child.account = Some(account);
         self.publish(id);
@@ -291,18 +232,11 @@ impl<B: Backend> Sandbox<B> {
 
     /// A child says that it has finished.
     pub fn child_exited(&mut self, id: ChildId, value: i64) {
-        let Some(child) = self
-            .children
-            .get_mut(&id)
-            .filter(|child| child.phase != Phase::Ended)
-        else {
+        let Some(child) = self.children.get_mut(&id).filter(|child| child.phase != Phase::Ended) else {
             return;
         };
         child.phase = Phase::Ended;
-        self.backend.log(format_args!(
-            "child \"{}\" exited with exit value {value}",
-            child.start.name
-        ));
+        self.backend.log(format_args!("child \"{}\" exited with exit value {value}", child.start.name));
         if child.start.propagate_exit {
             self.backend.exit(value);
         }
@@ -311,16 +245,11 @@ impl<B: Backend> Sandbox<B> {
 
     /// A thread of a child was stopped by a fault.
     pub fn child_faulted(&mut self, id: ChildId) {
-        let Some(child) = self
-            .children
-            .get_mut(&id)
-            .filter(|child| child.phase != Phase::Ended)
-        else {
+        let Some(child) = self.children.get_mut(&id).filter(|child| child.phase != Phase::Ended) else {
             return;
         };
         child.phase = Phase::Ended;
-        self.backend
-            .log(format_args!("child \"{}\" faulted", child.start.name));
+        self.backend.log(format_args!("child \"{}\" faulted", child.start.name));
         let start = child.start.clone();
         if !start.restart {
             self.fail_with(&start);
@@ -331,18 +260,10 @@ impl<B: Backend> Sandbox<B> {
     /// Destroys the children that have ended, and starts those anew that are to be. Not called on behalf of a child,
     /// because its capability to its parent goes, too.
     pub fn reap(&mut self) {
-        let ended: Vec<ChildId> = self
-            .children
-            .iter()
-            .filter(|(_, child)| child.phase == Phase::Ended)
-            .map(|(&id, _)| id)
-            .collect();
+        let ended: Vec<ChildId> =
+            self.children.iter().filter(|(_, child)| child.phase == Phase::Ended).map(|(&id, _)| id).collect();
         for id in ended {
-            let start = self
-                .children
-                .get(&id)
-                .map(|child| child.start.clone())
-                .filter(|start| start.restart);
+            let start = self.children.get(&id).map(|child| child.start.clone()).filter(|start| start.restart);
             self.destroy(id);
             if let Some(start) = start {
                 self.start_child(start);
@@ -361,21 +282,13 @@ impl<B: Backend> Sandbox<B> {
         if let Some(&cpu) = own.get(&session_id::CPU) {
             self.abandon(cpu);
         }
-        let served: Vec<SessionId> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.is_served_by(id))
-            .map(|(&session, _)| session)
-            .collect();
+        let served: Vec<SessionId> =
+            self.sessions.iter().filter(|(_, session)| session.is_served_by(id)).map(|(&session, _)| session).collect();
         for session in served {
             self.lose_server(session);
         }
         let pd = own.get(&session_id::PD);
-        let mut rest: Vec<SessionId> = own
-            .values()
-            .copied()
-            .filter(|session| Some(session) != pd)
-            .collect();
+        let mut rest: Vec<SessionId> = own.values().copied().filter(|session| Some(session) != pd).collect();
         rest.sort_unstable();
         for session in rest.into_iter().rev().chain(pd.copied()) {
             self.abandon(session);
@@ -421,17 +334,12 @@ impl<B: Backend> Sandbox<B> {
                 self.backend.close(parent);
                 self.sessions.remove(&id);
             }
-            (
-                &Server::Child(server),
-                State::HandedOut | State::Available | State::UpgradeRequested,
-            ) => {
+            (&Server::Child(server), State::HandedOut | State::Available | State::UpgradeRequested) => {
                 session.state = State::CloseRequested;
                 self.publish(server);
             }
             // The answer is still to come.
-            (Server::Child(_), State::CreateRequested | State::CloseRequested) => {
-                session.close_wanted = true
-            }
+            (Server::Child(_), State::CreateRequested | State::CloseRequested) => session.close_wanted = true,
             (Server::Child(_) | Server::Own(_), _) => drop(self.sessions.remove(&id)),
         }
     }

@@ -12,33 +12,18 @@ impl<B: Backend> Sandbox<B> {
     /// # Errors
     /// The configuration does not say that it provides the service.
     pub fn announce(&self, child: ChildId, service: &str) -> Result<(), AnnounceError> {
-        let child = self
-            .children
-            .get(&child)
-            .ok_or(AnnounceError::NotProvided)?;
-        if child
-            .start
-            .provides
-            .iter()
-            .any(|provided| provided == service)
-        {
+        let child = self.children.get(&child).ok_or(AnnounceError::NotProvided)?;
+        if child.start.provides.iter().any(|provided| provided == service) {
             return Ok(());
         }
-        self.backend.log(format_args!(
-            "child \"{}\": illegal announcement of service \"{service}\"",
-            child.start.name
-        ));
+        self.backend.log(format_args!("child \"{}\": illegal announcement of service \"{service}\"", child.start.name));
         Err(AnnounceError::NotProvided)
     }
 
     /// A server answers a request by a session. The answer to anything else is ignored.
     pub fn deliver_session_cap(&mut self, server: ChildId, id: u64, cap: B::Cap) {
         let id = SessionId(id);
-        let Some(session) = self
-            .sessions
-            .get_mut(&id)
-            .filter(|session| session.is_served_by(server))
-        else {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.is_served_by(server)) else {
             return;
         };
         if session.state != State::CreateRequested {
@@ -70,11 +55,7 @@ impl<B: Backend> Sandbox<B> {
     /// A server answers a request otherwise. Answers that fit no request are ignored.
     pub fn session_response(&mut self, server: ChildId, id: u64, response: Response) {
         let id = SessionId(id);
-        let Some(session) = self
-            .sessions
-            .get_mut(&id)
-            .filter(|session| session.is_served_by(server))
-        else {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.is_served_by(server)) else {
             return;
         };
         let error = match response {
@@ -100,10 +81,7 @@ impl<B: Backend> Sandbox<B> {
                     self.notify(client.child);
                 }
             }
-            (
-                State::CreateRequested,
-                Response::Denied | Response::InsufficientRam | Response::InsufficientCaps,
-            ) => {
+            (State::CreateRequested, Response::Denied | Response::InsufficientRam | Response::InsufficientCaps) => {
                 let closing = session.client.filter(|_| session.close_wanted);
                 self.take_back(server, id);
                 match closing {
@@ -121,54 +99,35 @@ impl<B: Backend> Sandbox<B> {
 
     /// Takes the donation of a session back from its server. One that cannot give it cheats its client.
     fn take_back(&mut self, server: ChildId, id: SessionId) {
-        let (Some(child), Some(session)) = (self.children.get(&server), self.sessions.get_mut(&id))
-        else {
+        let (Some(child), Some(session)) = (self.children.get(&server), self.sessions.get_mut(&id)) else {
             return;
         };
         if let Some(account) = &child.account
             && self.backend.take(account, session.donated).is_err()
         {
             let (name, service) = (&child.start.name, &session.service);
-            self.backend.log(format_args!(
-                "child \"{name}\" does not return the donation of a {service} session"
-            ));
+            self.backend.log(format_args!("child \"{name}\" does not return the donation of a {service} session"));
             session.donated = Quota::default();
         }
     }
 
     /// Renews the session requests of a server.
     pub(crate) fn publish(&self, server: ChildId) {
-        let Some(child) = self
-            .children
-            .get(&server)
-            .filter(|child| child.account.is_some())
-        else {
+        let Some(child) = self.children.get(&server).filter(|child| child.account.is_some()) else {
             return;
         };
-        let rom = child
-            .requests
-            .and_then(|requests| self.sessions.get(&requests));
+        let rom = child.requests.and_then(|requests| self.sessions.get(&requests));
         let Some(Server::Own(rom)) = rom.map(|session| &session.server) else {
             return;
         };
-        let served = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.is_served_by(server));
-        let requests: Vec<_> = served
-            .filter_map(|(&id, session)| session.request(id))
-            .collect();
+        let served = self.sessions.iter().filter(|(_, session)| session.is_served_by(server));
+        let requests: Vec<_> = served.filter_map(|(&id, session)| session.request(id)).collect();
         self.backend.update_requests(rom, &requests);
     }
 
     /// The parent has finished some session operation: looks which.
     pub fn parent_answered(&mut self) {
-        let waiting = |state| {
-            matches!(
-                state,
-                State::CreateRequested | State::UpgradeRequested | State::CloseRequested
-            )
-        };
+        let waiting = |state| matches!(state, State::CreateRequested | State::UpgradeRequested | State::CloseRequested);
         let pending: Vec<(SessionId, u64)> = self
             .sessions
             .iter()
@@ -202,15 +161,11 @@ impl<B: Backend> Sandbox<B> {
             (State::CreateRequested, Err(error)) => self.fail(id, error),
             (State::UpgradeRequested, _) => {
                 session.state = State::HandedOut;
-                client
-                    .into_iter()
-                    .for_each(|client| self.notify(client.child));
+                client.into_iter().for_each(|client| self.notify(client.child));
             }
             (State::CloseRequested, _) => {
                 self.end(id);
-                client
-                    .into_iter()
-                    .for_each(|client| self.notify(client.child));
+                client.into_iter().for_each(|client| self.notify(client.child));
             }
             _ => {}
         }

@@ -85,10 +85,7 @@ impl<B: Backend> Session<B> {
                 args: self.args.as_str().into(),
                 affinity: self.affinity,
             }),
-            State::UpgradeRequested => Some(Request::Upgrade {
-                id,
-                quota: self.upgrade,
-            }),
+            State::UpgradeRequested => Some(Request::Upgrade { id, quota: self.upgrade }),
             State::CloseRequested => Some(Request::Close { id }),
             State::Available | State::HandedOut | State::Failed(_) | State::Dead => None,
         }
@@ -103,17 +100,11 @@ impl<B: Backend> Session<B> {
 /// Both sums.
 #[must_use]
 pub const fn add(a: Quota, b: Quota) -> Quota {
-    Quota {
-        ram: a.ram.saturating_add(b.ram),
-        caps: a.caps.saturating_add(b.caps),
-    }
+    Quota { ram: a.ram.saturating_add(b.ram), caps: a.caps.saturating_add(b.caps) }
 }
 
 /// Both differences, not below zero.
 #[must_use]
 pub const fn subtract(a: Quota, b: Quota) -> Quota {
-    Quota {
-        ram: a.ram.saturating_sub(b.ram),
-        caps: a.caps.saturating_sub(b.caps),
-    }
+    Quota { ram: a.ram.saturating_sub(b.ram), caps: a.caps.saturating_sub(b.caps) }
 }

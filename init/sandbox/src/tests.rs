@@ -16,10 +16,7 @@ use core::fmt;
 use proptest::prelude::*;
 use runtime::requests::Request;
 
-const TOTAL: Quota = Quota {
-    ram: 64 << 20,
-    caps: 2000,
-};
+const TOTAL: Quota = Quota { ram: 64 << 20, caps: 2000 };
 
 #[derive(Default)]
 struct State {
@@ -48,37 +45,24 @@ struct Model {
 
 fn fits(amount: Quota, available: Quota) -> Result<Quota, Shortage> {
     let ram = available.ram.checked_sub(amount.ram).ok_or(Shortage::Ram)?;
-    let caps = available
-        .caps
-        .checked_sub(amount.caps)
-        .ok_or(Shortage::Caps)?;
+    let caps = available.caps.checked_sub(amount.caps).ok_or(Shortage::Caps)?;
     Ok(Quota { ram, caps })
 }
 
 fn sum(a: Quota, b: Quota) -> Quota {
-    Quota {
-        ram: a.ram + b.ram,
-        caps: a.caps + b.caps,
-    }
+    Quota { ram: a.ram + b.ram, caps: a.caps + b.caps }
 }
 
 impl Model {
     fn new() -> Self {
-        let model = Self {
-            next: Cell::new(100),
-            ..Self::default()
-        };
+        let model = Self { next: Cell::new(100), ..Self::default() };
         model.state.borrow_mut().own = TOTAL;
         model
     }
 
     fn total(&self) -> Quota {
         let state = self.state.borrow();
-        state
-            .accounts
-            .values()
-            .chain(state.held.values())
-            .fold(state.own, |total, &quota| sum(total, quota))
+        state.accounts.values().chain(state.held.values()).fold(state.own, |total, &quota| sum(total, quota))
     }
 }
 
@@ -93,10 +77,7 @@ impl Backend for Model {
         self.state.borrow().own
     }
     fn adopt(&self, &pd: &u64) -> Option<u64> {
-        self.state
-            .borrow_mut()
-            .accounts
-            .insert(pd, Quota::default());
+        self.state.borrow_mut().accounts.insert(pd, Quota::default());
         Some(pd)
     }
     fn take(&self, from: &u64, amount: Quota) -> Result<(), Shortage> {
@@ -117,13 +98,7 @@ impl Backend for Model {
         self.next.set(self.next.get() + 1);
         self.next.get()
     }
-    fn open(
-        &self,
-        id: u64,
-        service: &str,
-        args: &str,
-        _: &Affinity,
-    ) -> Result<Option<u64>, SessionError> {
+    fn open(&self, id: u64, service: &str, args: &str, _: &Affinity) -> Result<Option<u64>, SessionError> {
         if service == "ROM" && last_element(Args(args).label()) == "missing" {
             return Err(SessionError::Denied);
         }
@@ -139,11 +114,7 @@ impl Backend for Model {
         Ok(Some(id))
     }
     fn session_cap(&self, id: u64) -> Result<u64, SessionError> {
-        if self.state.borrow().pending.contains(&id) {
-            Err(SessionError::StillPending)
-        } else {
-            Ok(id)
-        }
+        if self.state.borrow().pending.contains(&id) { Err(SessionError::StillPending) } else { Ok(id) }
     }
     fn upgrade(&self, id: u64, amount: Quota) -> Result<Progress, Shortage> {
         let mut state = self.state.borrow_mut();
@@ -171,12 +142,7 @@ impl Backend for Model {
         assert!(is_requests);
         self.state.borrow_mut().requests = requests.to_vec();
     }
-    fn start(
-        &self,
-        _: ChildId,
-        name: &str,
-        environment: &Environment<'_, u64>,
-    ) -> Result<(), String> {
+    fn start(&self, _: ChildId, name: &str, environment: &Environment<'_, u64>) -> Result<(), String> {
         let mut state = self.state.borrow_mut();
         if state.args[environment.binary].contains("garbage") {
             return Err("binary: not an ELF file".into());
@@ -211,11 +177,7 @@ fn sandbox(starts: &str) -> Sandbox<Model> {
 }
 
 fn id_of(sandbox: &Sandbox<Model>, name: &str) -> ChildId {
-    sandbox
-        .children()
-        .find(|(_, child)| child.start.name == name)
-        .unwrap()
-        .0
+    sandbox.children().find(|(_, child)| child.start.name == name).unwrap().0
 }
 
 fn log(sandbox: &Sandbox<Model>) -> Vec<String> {
@@ -223,13 +185,7 @@ fn log(sandbox: &Sandbox<Model>) -> Vec<String> {
 }
 
 fn account(sandbox: &Sandbox<Model>, child: ChildId) -> Quota {
-    let account = sandbox
-        .children()
-        .find(|&(id, _)| id == child)
-        .unwrap()
-        .1
-        .account
-        .unwrap();
+    let account = sandbox.children().find(|&(id, _)| id == child).unwrap().1.account.unwrap();
     sandbox.backend().state.borrow().accounts[&account]
 }
 
@@ -237,13 +193,7 @@ fn account(sandbox: &Sandbox<Model>, child: ChildId) -> Quota {
 fn pair() -> (Sandbox<Model>, ChildId, ChildId) {
     let mut sandbox = sandbox(CLIENT_AND_SERVER);
     let (client, server) = (id_of(&sandbox, "client"), id_of(&sandbox, "server"));
-    let rom = request(
-        &mut sandbox,
-        server,
-        20,
-        "ROM",
-        r#"label="session_requests""#,
-    );
+    let rom = request(&mut sandbox, server, 20, "ROM", r#"label="session_requests""#);
     assert!(matches!(rom, Ok(Some(_))));
     (sandbox, client, server)
 }
@@ -269,10 +219,7 @@ fn published(sandbox: &Sandbox<Model>) -> (u64, &'static str) {
 }
 
 const TIMER: &str = r#"label="a", ram_quota=8K, cap_quota=3"#;
-const GIFT: Quota = Quota {
-    ram: 8 << 10,
-    caps: 3,
-};
+const GIFT: Quota = Quota { ram: 8 << 10, caps: 3 };
 
 #[test]
 fn a_client_waits_for_a_server_that_starts_later() {
@@ -280,10 +227,7 @@ fn a_client_waits_for_a_server_that_starts_later() {
     let (before, server_before) = (account(&sandbox, client), account(&sandbox, server));
     sandbox.set_session_sigh(client, 7);
     assert_eq!(request(&mut sandbox, client, 16, "Timer", TIMER), Ok(None));
-    assert_eq!(
-        sandbox.session_cap(client, 16),
-        Err(SessionError::StillPending)
-    );
+    assert_eq!(sandbox.session_cap(client, 16), Err(SessionError::StillPending));
     assert_eq!(account(&sandbox, server), sum(server_before, GIFT));
     let (id, what) = published(&sandbox);
     assert_eq!(what, "create");
@@ -295,34 +239,18 @@ fn a_client_waits_for_a_server_that_starts_later() {
     assert_eq!(sandbox.backend().state.borrow().signals, [7]);
     assert_eq!(sandbox.session_cap(client, 16), Ok(1234));
     sandbox.deliver_session_cap(server, id, 5);
-    assert_eq!(
-        sandbox.session_cap(client, 16),
-        Ok(1234),
-        "a second answer is ignored"
-    );
+    assert_eq!(sandbox.session_cap(client, 16), Ok(1234), "a second answer is ignored");
 
-    assert_eq!(
-        sandbox.upgrade_session(client, 16, GIFT),
-        Ok(Progress::Pending)
-    );
-    assert_eq!(
-        sandbox.session_cap(client, 16),
-        Err(SessionError::StillPending)
-    );
+    assert_eq!(sandbox.upgrade_session(client, 16, GIFT), Ok(Progress::Pending));
+    assert_eq!(sandbox.session_cap(client, 16), Err(SessionError::StillPending));
     assert_eq!(published(&sandbox), (id, "upgrade"));
     sandbox.session_response(server, id, Response::Ok);
-    assert_eq!(
-        account(&sandbox, server),
-        sum(server_before, sum(GIFT, GIFT))
-    );
+    assert_eq!(account(&sandbox, server), sum(server_before, sum(GIFT, GIFT)));
 
     assert_eq!(sandbox.close_session(client, 16), Ok(Progress::Pending));
     assert_eq!(published(&sandbox), (id, "close"));
     sandbox.session_response(server, id, Response::Closed);
-    assert_eq!(
-        (account(&sandbox, client), account(&sandbox, server)),
-        (before, server_before)
-    );
+    assert_eq!((account(&sandbox, client), account(&sandbox, server)), (before, server_before));
     assert_eq!(sandbox.close_session(client, 16), Err(NoSession::NoSession));
     assert!(sandbox.backend().state.borrow().requests.is_empty());
     assert_eq!(sandbox.backend().state.borrow().signals, [7, 7, 7]);
@@ -351,68 +279,25 @@ fn a_refusal_returns_the_donation_and_frees_the_id() {
 fn requests_that_cannot_be_served_cost_nothing() {
     let (mut sandbox, client, _) = pair();
     let before = account(&sandbox, client);
-    assert_eq!(
-        request(&mut sandbox, client, 3, "LOG", ""),
-        Err(SessionError::Denied),
-        "reserved id"
-    );
-    assert_eq!(
-        request(&mut sandbox, client, 16, "Gui", TIMER),
-        Err(SessionError::Denied)
-    );
-    assert_eq!(
-        request(&mut sandbox, client, 16, "LOG", "ram_quota=1G"),
-        Err(SessionError::OutOfRam)
-    );
-    assert_eq!(
-        request(&mut sandbox, client, 16, "LOG", "cap_quota=1000"),
-        Err(SessionError::OutOfCaps)
-    );
-    assert_eq!(
-        request(
-            &mut sandbox,
-            client,
-            16,
-            "ROM",
-            r#"label="missing", ram_quota=8K"#
-        ),
-        Err(SessionError::Denied)
-    );
+    assert_eq!(request(&mut sandbox, client, 3, "LOG", ""), Err(SessionError::Denied), "reserved id");
+    assert_eq!(request(&mut sandbox, client, 16, "Gui", TIMER), Err(SessionError::Denied));
+    assert_eq!(request(&mut sandbox, client, 16, "LOG", "ram_quota=1G"), Err(SessionError::OutOfRam));
+    assert_eq!(request(&mut sandbox, client, 16, "LOG", "cap_quota=1000"), Err(SessionError::OutOfCaps));
+    assert_eq!(request(&mut sandbox, client, 16, "ROM", r#"label="missing", ram_quota=8K"#), Err(SessionError::Denied));
     assert_eq!(account(&sandbox, client), before);
-    assert_eq!(
-        log(&sandbox),
-        ["child \"client\": no route to service \"Gui\" (label=\"client -> a\")"]
-    );
-    assert_eq!(
-        sandbox.upgrade_session(client, 16, GIFT),
-        Err(UpgradeError::NoSession)
-    );
-    assert_eq!(
-        sandbox.close_session(client, session_id::LOG),
-        Err(NoSession::NoSession)
-    );
+    assert_eq!(log(&sandbox), ["child \"client\": no route to service \"Gui\" (label=\"client -> a\")"]);
+    assert_eq!(sandbox.upgrade_session(client, 16, GIFT), Err(UpgradeError::NoSession));
+    assert_eq!(sandbox.close_session(client, session_id::LOG), Err(NoSession::NoSession));
 }
 
 #[test]
 fn the_parent_serves_under_the_prefixed_label() {
     let (mut sandbox, client, _) = pair();
     let before = account(&sandbox, client);
-    let cap = request(&mut sandbox, client, 16, "LOG", TIMER)
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        Args(&sandbox.backend().state.borrow().args[&cap]).label(),
-        "client -> a"
-    );
-    assert_eq!(
-        request(&mut sandbox, client, 16, "LOG", TIMER),
-        Err(SessionError::Denied),
-        "id in use"
-    );
-    assert_eq!(
-        sandbox.upgrade_session(client, 16, GIFT),
-        Ok(Progress::Done)
-    );
+    let cap = request(&mut sandbox, client, 16, "LOG", TIMER).unwrap().unwrap();
+    assert_eq!(Args(&sandbox.backend().state.borrow().args[&cap]).label(), "client -> a");
+    assert_eq!(request(&mut sandbox, client, 16, "LOG", TIMER), Err(SessionError::Denied), "id in use");
+    assert_eq!(sandbox.upgrade_session(client, 16, GIFT), Ok(Progress::Done));
     assert_eq!(sandbox.close_session(client, 16), Ok(Progress::Done));
     assert_eq!(account(&sandbox, client), before);
 }
@@ -421,15 +306,9 @@ fn the_parent_serves_under_the_prefixed_label() {
 fn the_inline_configuration_is_served_and_others_are_routed() {
     let (mut sandbox, client, server) = pair();
     let held = sandbox.backend().state.borrow().held.len();
-    assert!(matches!(
-        request(&mut sandbox, client, 16, "ROM", r#"label="config""#),
-        Ok(Some(_))
-    ));
+    assert!(matches!(request(&mut sandbox, client, 16, "ROM", r#"label="config""#), Ok(Some(_))));
     assert_eq!(sandbox.backend().state.borrow().held.len(), held);
-    assert!(matches!(
-        request(&mut sandbox, server, 16, "ROM", r#"label="config""#),
-        Ok(Some(_))
-    ));
+    assert!(matches!(request(&mut sandbox, server, 16, "ROM", r#"label="config""#), Ok(Some(_))));
     assert_eq!(sandbox.backend().state.borrow().held.len(), held + 1);
     assert_eq!(sandbox.close_session(client, 16), Ok(Progress::Done));
 }
@@ -439,10 +318,7 @@ fn what_is_pending_at_the_parent_is_pending_here() {
     let (mut sandbox, client, _) = pair();
     assert_eq!(request(&mut sandbox, client, 16, "Slow", TIMER), Ok(None));
     sandbox.parent_answered();
-    assert_eq!(
-        sandbox.session_cap(client, 16),
-        Err(SessionError::StillPending)
-    );
+    assert_eq!(sandbox.session_cap(client, 16), Err(SessionError::StillPending));
     let parent = sandbox.backend().state.borrow_mut().pending.pop().unwrap();
     sandbox.parent_answered();
     assert_eq!(sandbox.session_cap(client, 16), Ok(parent));
@@ -470,10 +346,7 @@ fn clients_of_a_dead_server_keep_their_id_and_lose_their_donation() {
     let before = account(&sandbox, client);
     request(&mut sandbox, client, 16, "Timer", TIMER).unwrap();
     sandbox.child_exited(server, 3);
-    assert_eq!(
-        request(&mut sandbox, client, 17, "Timer", TIMER),
-        Err(SessionError::Denied)
-    );
+    assert_eq!(request(&mut sandbox, client, 17, "Timer", TIMER), Err(SessionError::Denied));
     sandbox.reap();
     assert_eq!(sandbox.backend().state.borrow().signals, [7]);
     assert_eq!(sandbox.session_cap(client, 16), Err(SessionError::Denied));
@@ -493,10 +366,7 @@ fn a_server_that_keeps_a_donation_is_named() {
     request(&mut sandbox, server, 30, "LOG", &hoard).unwrap();
     sandbox.close_session(client, 16).unwrap();
     sandbox.session_response(server, id, Response::Closed);
-    assert_eq!(
-        log(&sandbox),
-        ["child \"server\" does not return the donation of a Timer session"]
-    );
+    assert_eq!(log(&sandbox), ["child \"server\" does not return the donation of a Timer session"]);
     assert_eq!(sandbox.backend().total(), TOTAL);
 }
 
@@ -507,10 +377,7 @@ fn strangers_cannot_answer() {
     let (id, _) = published(&sandbox);
     sandbox.deliver_session_cap(client, id, 666);
     sandbox.session_response(client, id, Response::Denied);
-    assert_eq!(
-        sandbox.session_cap(client, 16),
-        Err(SessionError::StillPending)
-    );
+    assert_eq!(sandbox.session_cap(client, 16), Err(SessionError::StillPending));
     assert!(sandbox.announce(client, "Timer").is_err());
     assert!(sandbox.announce(server, "LOG").is_err());
 }
@@ -553,13 +420,7 @@ fn exits_propagate_and_restarts_happen_where_configured() {
     let state = sandbox.backend().state.borrow();
     assert_eq!(state.started, ["again", "last", "again"]);
     assert_eq!(state.exits, [-5]);
-    assert_eq!(
-        state.log,
-        [
-            "child \"again\" faulted",
-            "child \"last\" exited with exit value -5"
-        ]
-    );
+    assert_eq!(state.log, ["child \"again\" faulted", "child \"last\" exited with exit value -5"]);
     assert_eq!(sandbox.children().count(), 1);
 }
 
@@ -595,14 +456,7 @@ fn the_environment_may_come_from_a_sibling() {
     );
     assert_eq!(sandbox.backend().state.borrow().started, ["logger"]);
     let logger = id_of(&sandbox, "logger");
-    request(
-        &mut sandbox,
-        logger,
-        20,
-        "ROM",
-        r#"label="session_requests""#,
-    )
-    .unwrap();
+    request(&mut sandbox, logger, 20, "ROM", r#"label="session_requests""#).unwrap();
     sandbox.deliver_session_cap(logger, published(&sandbox).0, 77);
     assert_eq!(sandbox.backend().state.borrow().started, ["logger", "app"]);
     let app = id_of(&sandbox, "app");

@@ -31,27 +31,22 @@ pub fn bars(results: &Results) -> String {
         let mut all = vec![("", row.median, if above { ABOVE } else { OWN })];
         // Others are known in instructions; beside cycles they would say nothing.
         if results.limit(row).is_some() {
-            let anchors = [
-                ("NOVA", &row.known.nova, NOVA),
-                ("KVM", &row.known.kvm, KVM),
-            ];
-            all.extend(anchors.iter().filter_map(|(whose, anchor, colour)| {
-                Some((*whose, anchor.as_ref()?.insn, *colour))
-            }));
+            let anchors = [("NOVA", &row.known.nova, NOVA), ("KVM", &row.known.kvm, KVM)];
+            all.extend(
+                anchors.iter().filter_map(|(whose, anchor, colour)| Some((*whose, anchor.as_ref()?.insn, *colour))),
+            );
         }
         document = document.add(label(&row.known.title, LABELS - GAP, y + BAR, "end"));
         let longest = all.iter().map(|bar| bar.1).max().unwrap_or(1).max(1);
         for (whose, value, colour) in all {
             let length = (WIDTH - LABELS - FIGURES) * value / longest;
             let text = format!("{value} {whose}");
-            document = document
-                .add(bar(LABELS, y, length.max(1), BAR, colour))
-                .add(label(
-                    text.trim(),
-                    LABELS + length + GAP / 2,
-                    y + BAR - 1,
-                    "start",
-                ));
+            document = document.add(bar(LABELS, y, length.max(1), BAR, colour)).add(label(
+                text.trim(),
+                LABELS + length + GAP / 2,
+                y + BAR - 1,
+                "start",
+            ));
             y += BAR + 2;
         }
         y += GAP;
@@ -61,13 +56,7 @@ pub fn bars(results: &Results) -> String {
 
 /// Distribution of a row.
 pub fn histogram(row: &Row) -> String {
-    let most = row
-        .buckets
-        .iter()
-        .map(|bucket| bucket.1)
-        .max()
-        .unwrap_or(1)
-        .max(1);
+    let most = row.buckets.iter().map(|bucket| bucket.1).max().unwrap_or(1).max(1);
     let mut document = Document::new().add(label(&row.known.title, 0, FONT, "start"));
     let bottom = FONT + GAP + HISTOGRAM_HEIGHT;
     let mut x = 0;
@@ -87,19 +76,11 @@ pub fn histogram(row: &Row) -> String {
 }
 
 fn bar(x: u64, y: u64, width: u64, height: u64, colour: &str) -> Rectangle {
-    Rectangle::new()
-        .set("x", x)
-        .set("y", y)
-        .set("width", width)
-        .set("height", height)
-        .set("fill", colour)
+    Rectangle::new().set("x", x).set("y", y).set("width", width).set("height", height).set("fill", colour)
 }
 
 fn label(text: &str, x: u64, y: u64, anchor: &str) -> Text {
-    Text::new(text)
-        .set("x", x)
-        .set("y", y)
-        .set("text-anchor", anchor)
+    Text::new(text).set("x", x).set("y", y).set("text-anchor", anchor)
 }
 
 fn finish(document: Document, width: u64, height: u64) -> String {

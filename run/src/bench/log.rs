@@ -95,10 +95,9 @@ impl fmt::Display for Malformed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoHeader => formatter.write_str("there is no line that begins with `bench-log`"),
-            Self::Version(version) => write!(
-                formatter,
-                "the log is of version {version}, this tool reads version {FORMAT}"
-            ),
+            Self::Version(version) => {
+                write!(formatter, "the log is of version {version}, this tool reads version {FORMAT}")
+            }
             Self::Incomplete => write!(formatter, "the log ends before `{END}`"),
             Self::Line(line) => write!(formatter, "cannot read the line `{line}`"),
         }
@@ -107,27 +106,21 @@ impl fmt::Display for Malformed {
 
 /// Name of the row that a line holds.
 pub fn row_name(line: &str) -> Option<&str> {
-    line.strip_prefix(ROW)?
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("name="))
+    line.strip_prefix(ROW)?.split_whitespace().find_map(|word| word.strip_prefix("name="))
 }
 
 impl Log {
     /// Reads a log: that of the last measurement in it.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let lines: Vec<_> = text.lines().map(str::trim).collect();
-        let start = lines
-            .iter()
-            .rposition(|line| line.starts_with(HEADER))
-            .ok_or(Malformed::NoHeader)?;
+        let start = lines.iter().rposition(|line| line.starts_with(HEADER)).ok_or(Malformed::NoHeader)?;
         let mut lines = lines.into_iter().skip(start);
         let mut log = Self::header(lines.next().unwrap_or_default())?;
         for line in lines {
             if line == END {
                 return Ok(log);
             }
-            log.line(line)
-                .ok_or_else(|| Malformed::Line(line.to_owned()))?;
+            log.line(line).ok_or_else(|| Malformed::Line(line.to_owned()))?;
         }
         Err(Malformed::Incomplete)
     }
@@ -235,30 +228,18 @@ bench-end\r
     fn what_is_no_log_is_named() {
         let error = |text: &str| Log::parse(text).unwrap_err();
         assert_eq!(error("hello"), Malformed::NoHeader);
-        assert_eq!(
-            error(&GOOD.replace("version=1", "version=7")),
-            Malformed::Version("7".into())
-        );
+        assert_eq!(error(&GOOD.replace("version=1", "version=7")), Malformed::Version("7".into()));
         assert_eq!(error(&GOOD.replace("bench-end", "")), Malformed::Incomplete);
-        for (from, to) in [
-            ("median=2", "median=x"),
-            ("unit=insn user", "unit=cycle user"),
-            ("3:3", "3"),
-        ] {
-            assert!(
-                matches!(error(&GOOD.replace(from, to)), Malformed::Line(_)),
-                "{to}"
-            );
+        for (from, to) in [("median=2", "median=x"), ("unit=insn user", "unit=cycle user"), ("3:3", "3")] {
+            assert!(matches!(error(&GOOD.replace(from, to)), Malformed::Line(_)), "{to}");
         }
     }
 
     #[test]
     fn another_log_fills_gaps_only() {
         let first = Log::parse(GOOD).unwrap();
-        let text = GOOD.replace(
-            "skipped name=b reason=one CPU",
-            "bench name=b unit=insn user=1 min=9 median=9 p99=9 max=9 n=9",
-        );
+        let text = GOOD
+            .replace("skipped name=b reason=one CPU", "bench name=b unit=insn user=1 min=9 median=9 p99=9 max=9 n=9");
         let second = Log::parse(&text.replace("median=2", "median=77")).unwrap();
         let joined = first.with_missing_of(second);
         let medians: Vec<_> = joined.rows.iter().map(|row| row.median).collect();

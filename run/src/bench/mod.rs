@@ -68,10 +68,7 @@ pub fn execute(options: &BenchOptions) -> Result<i32> {
         None => measure()?,
     };
     if options.check && log.unit != Unit::Instructions {
-        return Err(
-            Error::new("limits are in instructions, the log is in cycles")
-                .remedy("check without --from-log"),
-        );
+        return Err(Error::new("limits are in instructions, the log is in cycles").remedy("check without --from-log"));
     }
     let results = Results::new(&log, &limits, options.part)?;
     table::print(&results);
@@ -95,11 +92,7 @@ fn measure() -> Result<Log> {
     let products = Products::build(&[&scenario])?;
     let mut joined: Option<Log> = None;
     for (index, cpus) in (1..).zip(MACHINES) {
-        eprintln!(
-            "bench: {cpus} CPU(s) in {}, machine {index} of {}",
-            scenario.machine,
-            MACHINES.len()
-        );
+        eprintln!("bench: {cpus} CPU(s) in {}, machine {index} of {}", scenario.machine, MACHINES.len());
         let folder = repository::target().join(format!("run/{SCENARIO}@{cpus}"));
         let log = boot(&scenario, cpus, &products, &folder)?;
         joined = Some(match joined {
@@ -126,13 +119,10 @@ fn boot(scenario: &Scenario, cpus: u32, products: &Products, folder: &Path) -> R
     let end = session.run(&mut progress, Some(Instant::now() + limit))?;
     let file = folder.join(LOG);
     if end != End::SystemExit(0) {
-        return Err(
-            Error::new(format!("the measurement did not end well: {end:?}"))
-                .remedy(format!("see the log in {}", file.display())),
-        );
+        return Err(Error::new(format!("the measurement did not end well: {end:?}"))
+            .remedy(format!("see the log in {}", file.display())));
     }
-    Log::parse(&repository::read_text(&file)?)
-        .map_err(|error| Error::new(format!("{}: {error}", file.display())))
+    Log::parse(&repository::read_text(&file)?).map_err(|error| Error::new(format!("{}: {error}", file.display())))
 }
 
 /// Tells the user how far the measurement is.

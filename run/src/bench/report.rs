@@ -39,26 +39,8 @@ pub struct Row {
 
 impl Row {
     fn new(known: &Limit, sample: &Sample) -> Self {
-        let Sample {
-            min,
-            median,
-            p99,
-            max,
-            count,
-            user,
-            buckets,
-            ..
-        } = sample.clone();
-        Self {
-            known: known.clone(),
-            min,
-            median,
-            p99,
-            max,
-            count,
-            user,
-            buckets,
-        }
+        let Sample { min, median, p99, max, count, user, buckets, .. } = sample.clone();
+        Self { known: known.clone(), min, median, p99, max, count, user, buckets }
     }
 
     /// Whether it costs more than it may.
@@ -92,8 +74,7 @@ impl Results {
         let known = |name: &str| limits.row.iter().any(|limit| limit.name == name);
         let unknown = log.rows.iter().find(|row| !known(&row.name));
         if let Some(row) = unknown {
-            return Err(Error::new(format!("unknown row `{}`", row.name))
-                .remedy("add it to benches/limits.toml"));
+            return Err(Error::new(format!("unknown row `{}`", row.name)).remedy("add it to benches/limits.toml"));
         }
         let mut rows = Vec::new();
         for limit in &limits.row {
@@ -107,20 +88,12 @@ impl Results {
             }
         }
         rows.retain(|row| part.is_none_or(|part| row.known.part == part));
-        Ok(Self {
-            unit: log.unit,
-            machine: log.machine.clone(),
-            rows,
-            skipped: log.skipped.clone(),
-        })
+        Ok(Self { unit: log.unit, machine: log.machine.clone(), rows, skipped: log.skipped.clone() })
     }
 
     /// Rows that cost more than they may.
     pub fn above_limit(&self) -> Vec<&Row> {
-        self.rows
-            .iter()
-            .filter(|row| row.is_above_limit())
-            .collect()
+        self.rows.iter().filter(|row| row.is_above_limit()).collect()
     }
 
     /// The limit of a row, where it is in the unit of the figures.
@@ -132,8 +105,8 @@ impl Results {
 /// Writes the files of the report.
 pub fn write(results: &Results, folder: &Path) -> Result<()> {
     repository::create_folder(folder)?;
-    let json = serde_json::to_string_pretty(results)
-        .map_err(|error| Error::new(format!("cannot write {JSON}: {error}")))?;
+    let json =
+        serde_json::to_string_pretty(results).map_err(|error| Error::new(format!("cannot write {JSON}: {error}")))?;
     repository::write(&folder.join(JSON), json)?;
     repository::write(&folder.join(HTML), html(results))
 }
@@ -147,39 +120,22 @@ fn html(results: &Results) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Kilonova: measured cost</title>\
          <style>{STYLE}</style>\n<h1>Measured cost, in {}</h1>\n<p><small>{}</small></p>\n",
         results.unit,
-        escape(
-            &results
-                .machine
-                .iter()
-                .map(|(key, value)| format!("{key} {value}"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+        escape(&results.machine.iter().map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", ")),
     );
     page += &chart::bars(results);
     page += "<h2>Figures</h2>\n<table><tr><th>operation<th>min<th>median<th>99 %<th>max<th>outside<th>limit<th>NOVA<th>KVM\
              <th>CR3<th>serialising</tr>\n";
-    results
-        .rows
-        .iter()
-        .for_each(|row| page += &table_row(results, row));
+    results.rows.iter().for_each(|row| page += &table_row(results, row));
     page += "</table>\n<p><small>outside: instructions of user mode and guest among the median. CR3: loads of the page-table \
              root; serialising: further serialising instructions and world switches.</small></p>\n";
     page += "<h2>Distributions</h2>\n";
-    results
-        .rows
-        .iter()
-        .for_each(|row| page += &chart::histogram(row));
+    results.rows.iter().for_each(|row| page += &chart::histogram(row));
     page += "<h2>Sources and notes</h2>\n<ul>\n";
     for row in &results.rows {
         let known = &row.known;
         for (whose, anchor) in [("NOVA", &known.nova), ("KVM", &known.kvm)] {
             if let Some(anchor) = anchor {
-                page += &format!(
-                    "<li>{}, {whose}: {}</li>\n",
-                    escape(&known.title),
-                    escape(&anchor.source)
-                );
+                page += &format!("<li>{}, {whose}: {}</li>\n", escape(&known.title), escape(&anchor.source));
             }
         }
         if let Some(note) = &known.note {
@@ -212,9 +168,7 @@ fn table_row(results: &Results, row: &Row) -> String {
 
 /// Text in HTML.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -248,44 +202,27 @@ pub mod tests {
     #[test]
     fn rows_above_their_limit_are_found() {
         let results = results("insn");
-        let above: Vec<_> = results
-            .above_limit()
-            .iter()
-            .map(|row| row.excess())
-            .collect();
+        let above: Vec<_> = results.above_limit().iter().map(|row| row.excess()).collect();
         assert_eq!(above, ["b: 20 instructions, at most 19"]);
     }
 
     #[test]
     fn a_log_and_limits_that_do_not_fit_are_refused() {
-        let log = "bench-log version=1 unit=insn\nbench name=z unit=insn user=0 min=1 median=1 p99=1 max=1 n=1\nbench-end";
+        let log =
+            "bench-log version=1 unit=insn\nbench name=z unit=insn user=0 min=1 median=1 p99=1 max=1 n=1\nbench-end";
         let error = Results::new(&Log::parse(log).unwrap(), &limits(), None);
         assert!(error.unwrap_err().to_string().contains("`z`"));
         let empty = Log::parse("bench-log version=1 unit=insn\nbench-end").unwrap();
         let error = Results::new(&empty, &limits(), None);
-        assert!(
-            error
-                .unwrap_err()
-                .to_string()
-                .contains("`a` was not measured")
-        );
+        assert!(error.unwrap_err().to_string().contains("`a` was not measured"));
     }
 
     #[test]
     fn the_page_names_everything() {
         let page = html(&results("insn"));
-        for expected in [
-            "A &lt;call&gt;",
-            "class=\"above\">20",
-            "<svg",
-            "NOVA: x",
-            "B: n",
-        ] {
+        for expected in ["A &lt;call&gt;", "class=\"above\">20", "<svg", "NOVA: x", "B: n"] {
             assert!(page.contains(expected), "{expected}: {page}");
         }
-        assert!(
-            !html(&results("cycle")).contains("class=\"above\""),
-            "cycles have no limits"
-        );
+        assert!(!html(&results("cycle")).contains("class=\"above\""), "cycles have no limits");
     }
 }

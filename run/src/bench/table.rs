@@ -27,11 +27,7 @@ fn render(results: &Results) -> String {
             known.title.clone(),
             row.median.to_string(),
             row.p99.to_string(),
-            format!(
-                "{}{}",
-                if above { "! " } else { "" },
-                number(results.limit(row))
-            ),
+            format!("{}{}", if above { "! " } else { "" }, number(results.limit(row))),
             number(known.nova.as_ref().map(|anchor| anchor.insn)),
             number(known.kvm.as_ref().map(|anchor| anchor.insn)),
             known.cr3.to_string(),
@@ -71,10 +67,7 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 4);
         assert_eq!(lines[0].len(), lines[1].len());
-        assert!(
-            !lines[1].contains('!') && lines[2].contains("! 19"),
-            "{text}"
-        );
+        assert!(!lines[1].contains('!') && lines[2].contains("! 19"), "{text}");
         assert!(lines[3].starts_with("c: not measured"));
         assert!(!render(&results("cycle")).contains('!'));
     }

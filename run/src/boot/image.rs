@@ -29,26 +29,14 @@ pub fn write(stage: &Stage, file: &Path) -> Result<()> {
 }
 
 fn menu(stage: &Stage) -> Result<String> {
-    let append = stage
-        .append
-        .split_whitespace()
-        .map(quote)
-        .collect::<Result<Vec<_>>>()?
-        .join(" ");
+    let append = stage.append.split_whitespace().map(quote).collect::<Result<Vec<_>>>()?.join(" ");
     let (load_kernel, load_module) = match stage.boot {
         Boot::Hypervisor => ("multiboot2", "module2"),
         Boot::Linux => ("linux", "initrd"),
     };
-    let mut text = format!(
-        "set timeout=0\nmenuentry Kilonova {{\n  {load_kernel} /boot/{} {append}\n",
-        stage.kernel
-    );
+    let mut text = format!("set timeout=0\nmenuentry Kilonova {{\n  {load_kernel} /boot/{} {append}\n", stage.kernel);
     for module in &stage.modules {
-        let name = if stage.boot == Boot::Hypervisor {
-            module.as_str()
-        } else {
-            ""
-        };
+        let name = if stage.boot == Boot::Hypervisor { module.as_str() } else { "" };
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {load_module} /boot/{module} {name}");
     }
@@ -59,8 +47,7 @@ fn menu(stage: &Stage) -> Result<String> {
 /// A word in GRUB's shell syntax, where nothing is special between single quotes.
 fn quote(word: &str) -> Result<String> {
     if word.contains('\'') {
-        return Err(Error::new(format!("GRUB cannot pass `{word}` on"))
-            .remedy("leave out the single quote"));
+        return Err(Error::new(format!("GRUB cannot pass `{word}` on")).remedy("leave out the single quote"));
     }
     Ok(format!("'{word}'"))
 }
@@ -82,23 +69,14 @@ mod tests {
     #[test]
     fn modules_carry_their_names() {
         let text = menu(&stage(Boot::Hypervisor)).unwrap();
-        assert!(
-            text.contains("multiboot2 /boot/kernel 'log=com2' 'a;b'\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("module2 /boot/core core\n  module2 /boot/config config\n"),
-            "{text}"
-        );
+        assert!(text.contains("multiboot2 /boot/kernel 'log=com2' 'a;b'\n"), "{text}");
+        assert!(text.contains("module2 /boot/core core\n  module2 /boot/config config\n"), "{text}");
         assert!(text.starts_with("set timeout=0\n"), "{text}");
     }
 
     #[test]
     fn quotes_are_refused() {
-        let stage = Stage {
-            append: "a'b".into(),
-            ..stage(Boot::Linux)
-        };
+        let stage = Stage { append: "a'b".into(), ..stage(Boot::Linux) };
         assert!(menu(&stage).unwrap_err().to_string().contains("`a'b`"));
     }
 }

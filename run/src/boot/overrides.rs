@@ -55,17 +55,13 @@ pub struct Overrides {
 impl Overrides {
     /// Changes a scenario, or says which option does not fit it.
     pub fn apply(&self, scenario: &mut Scenario) -> Result<()> {
-        for (option, rom, file) in [
-            ("--kernel", KERNEL_ROM, &self.kernel),
-            ("--initrd", INITRD_ROM, &self.initrd),
-        ] {
+        for (option, rom, file) in [("--kernel", KERNEL_ROM, &self.kernel), ("--initrd", INITRD_ROM, &self.initrd)] {
             let Some(file) = file else { continue };
             check_file(option, file)?;
             let Some(replaced) = scenario.roms.get_mut(rom) else {
                 return Err(does_not_fit(option, scenario));
             };
-            let absolute =
-                std::path::absolute(file).map_err(|cause| Error::io("find", file, &cause))?;
+            let absolute = std::path::absolute(file).map_err(|cause| Error::io("find", file, &cause))?;
             *replaced = Rom::whole(Source::File(absolute));
         }
         if let Some(append) = &self.append {
@@ -73,22 +69,15 @@ impl Overrides {
         }
         if let Some(memory) = self.memory {
             if memory < LEAST_GUEST_MEMORY {
-                return Err(
-                    Error::new(format!("--memory {memory} is too little for a guest"))
-                        .remedy(format!("give at least {LEAST_GUEST_MEMORY}")),
-                );
+                return Err(Error::new(format!("--memory {memory} is too little for a guest"))
+                    .remedy(format!("give at least {LEAST_GUEST_MEMORY}")));
             }
             *option_of(scenario, "--memory", MEMORY)? = memory.to_string();
-            let too_much =
-                || Error::new(format!("--memory {memory} is more than a machine can have"));
-            scenario.memory = scenario
-                .memory
-                .max(memory.checked_add(SYSTEM_MEMORY).ok_or_else(too_much)?);
+            let too_much = || Error::new(format!("--memory {memory} is more than a machine can have"));
+            scenario.memory = scenario.memory.max(memory.checked_add(SYSTEM_MEMORY).ok_or_else(too_much)?);
         }
         let exit_stats = if self.exit_stats { "yes" } else { "no" };
-        scenario
-            .options
-            .insert(EXIT_STATS.to_owned(), exit_stats.to_owned());
+        scenario.options.insert(EXIT_STATS.to_owned(), exit_stats.to_owned());
         scenario.cpus = self.cpus.unwrap_or(scenario.cpus);
         scenario.machine = self.machine.unwrap_or(scenario.machine);
         Ok(())
@@ -101,16 +90,12 @@ fn option_of<'a>(scenario: &'a mut Scenario, option: &str, name: &str) -> Result
 }
 
 fn does_not_fit(option: &str, scenario: &Scenario) -> Error {
-    Error::new(format!(
-        "scenario `{}` has no use for {option}",
-        scenario.name
-    ))
+    Error::new(format!("scenario `{}` has no use for {option}", scenario.name))
 }
 
 fn check_file(option: &str, path: &Path) -> Result<()> {
     let problem = |what: String| {
-        Err(Error::new(format!("{option} {}: {what}", path.display()))
-            .remedy(format!("give {option} a readable file")))
+        Err(Error::new(format!("{option} {}: {what}", path.display())).remedy(format!("give {option} a readable file")))
     };
     match std::fs::File::open(path).and_then(|file| file.metadata()) {
         Err(cause) => problem(cause.to_string()),
@@ -126,16 +111,11 @@ mod tests {
 
     fn scenario(text: &str) -> Scenario {
         let scenario: Scenario = toml::from_str(&format!("summary = 'a'\n{text}")).unwrap();
-        Scenario {
-            name: "sample".into(),
-            ..scenario
-        }
+        Scenario { name: "sample".into(), ..scenario }
     }
 
     fn linux() -> Scenario {
-        scenario(
-            "roms = { bzImage = 'text:a', initrd = 'text:b' }\noptions = { append = 'quiet', memory = '256M' }",
-        )
+        scenario("roms = { bzImage = 'text:a', initrd = 'text:b' }\noptions = { append = 'quiet', memory = '256M' }")
     }
 
     #[test]
@@ -151,18 +131,9 @@ mod tests {
             ..Overrides::default()
         };
         overrides.apply(&mut scenario).unwrap();
-        assert_eq!(
-            scenario.roms.get(KERNEL_ROM),
-            Some(&Rom::whole(Source::File(file.path().into())))
-        );
-        assert_eq!(
-            scenario.roms.get(INITRD_ROM),
-            Some(&Rom::whole(Source::Text("b".into())))
-        );
-        assert_eq!(
-            scenario.options.get(APPEND).map(String::as_str),
-            Some("debug")
-        );
+        assert_eq!(scenario.roms.get(KERNEL_ROM), Some(&Rom::whole(Source::File(file.path().into()))));
+        assert_eq!(scenario.roms.get(INITRD_ROM), Some(&Rom::whole(Source::Text("b".into()))));
+        assert_eq!(scenario.options.get(APPEND).map(String::as_str), Some("debug"));
         assert_eq!(scenario.options.get(MEMORY).map(String::as_str), Some("4G"));
         assert_eq!((scenario.cpus, scenario.memory), (4, Size::mib(4096 + 256)));
     }
@@ -172,33 +143,12 @@ mod tests {
         let empty = tempfile::NamedTempFile::new().unwrap();
         for (overrides, expected) in [
             (
-                Overrides {
-                    kernel: Some("/no/such/file".into()),
-                    ..Overrides::default()
-                },
+                Overrides { kernel: Some("/no/such/file".into()), ..Overrides::default() },
                 "--kernel /no/such/file: No such file",
             ),
-            (
-                Overrides {
-                    initrd: Some("/".into()),
-                    ..Overrides::default()
-                },
-                "--initrd /: not a file",
-            ),
-            (
-                Overrides {
-                    initrd: Some(empty.path().into()),
-                    ..Overrides::default()
-                },
-                "the file is empty",
-            ),
-            (
-                Overrides {
-                    memory: Some(Size::mib(1)),
-                    ..Overrides::default()
-                },
-                "at least 64M",
-            ),
+            (Overrides { initrd: Some("/".into()), ..Overrides::default() }, "--initrd /: not a file"),
+            (Overrides { initrd: Some(empty.path().into()), ..Overrides::default() }, "the file is empty"),
+            (Overrides { memory: Some(Size::mib(1)), ..Overrides::default() }, "at least 64M"),
         ] {
             let error = overrides.apply(&mut linux()).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
@@ -210,18 +160,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "x").unwrap();
         for overrides in [
-            Overrides {
-                kernel: Some(file.path().into()),
-                ..Overrides::default()
-            },
-            Overrides {
-                append: Some("x".into()),
-                ..Overrides::default()
-            },
-            Overrides {
-                memory: Some(Size::mib(128)),
-                ..Overrides::default()
-            },
+            Overrides { kernel: Some(file.path().into()), ..Overrides::default() },
+            Overrides { append: Some("x".into()), ..Overrides::default() },
+            Overrides { memory: Some(Size::mib(128)), ..Overrides::default() },
         ] {
             let error = overrides.apply(&mut scenario("")).unwrap_err().to_string();
             assert!(error.contains("`sample` has no use for --"), "{error}");

@@ -51,14 +51,8 @@ impl Stage {
     }
 
     fn linux(scenario: &Scenario, folder: &Path) -> Result<Self> {
-        if let Some(missing) = [KERNEL_ROM, INITRD_ROM]
-            .into_iter()
-            .find(|name| !scenario.roms.contains_key(*name))
-        {
-            return Err(Error::new(format!(
-                "scenario `{}` boots Linux without a ROM `{missing}`",
-                scenario.name
-            )));
+        if let Some(missing) = [KERNEL_ROM, INITRD_ROM].into_iter().find(|name| !scenario.roms.contains_key(*name)) {
+            return Err(Error::new(format!("scenario `{}` boots Linux without a ROM `{missing}`", scenario.name)));
         }
         Ok(Self {
             folder: folder.to_path_buf(),
@@ -77,11 +71,7 @@ impl Stage {
             // Debug information would only have to be copied and mapped; gdb reads the original.
             let destination = folder.join(name);
             checked(
-                Command::new("strip")
-                    .arg("--strip-debug")
-                    .arg("-o")
-                    .arg(&destination)
-                    .arg(products.component(name)?),
+                Command::new("strip").arg("--strip-debug").arg("-o").arg(&destination).arg(products.component(name)?),
             )?;
             modules.push(name.to_owned());
         }
@@ -105,21 +95,10 @@ impl Stage {
     /// What a machine boots: the files themselves, or an image of them written for this firmware.
     pub fn medium(&self, image: Option<Firmware>) -> Result<Medium> {
         let Some(firmware) = image else {
-            let (kernel, append, modules) = (
-                self.kernel.clone(),
-                self.append.clone(),
-                self.modules.clone(),
-            );
-            return Ok(Medium::Direct {
-                kernel,
-                append,
-                modules,
-            });
+            let (kernel, append, modules) = (self.kernel.clone(), self.append.clone(), self.modules.clone());
+            return Ok(Medium::Direct { kernel, append, modules });
         };
         image::write(self, &self.folder.join(IMAGE))?;
-        Ok(Medium::Image {
-            file: IMAGE.to_owned(),
-            firmware,
-        })
+        Ok(Medium::Image { file: IMAGE.to_owned(), firmware })
     }
 }

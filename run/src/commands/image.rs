@@ -39,16 +39,11 @@ pub fn execute(options: &ImageOptions) -> Result<()> {
     let default = folder.join(format!("{}.iso", scenario.name));
     let file = options.output.as_deref().unwrap_or(&default);
     image::write(&stage, file)?;
-    eprintln!(
-        "image: {} ({} MiB, boots from BIOS and UEFI)",
-        file.display(),
-        size_in_mib(file)
-    );
+    eprintln!("image: {} ({} MiB, boots from BIOS and UEFI)", file.display(), size_in_mib(file));
     Ok(())
 }
 
 fn size_in_mib(file: &Path) -> u64 {
     const MIB: u64 = 1 << 20;
-    file.metadata()
-        .map_or(0, |metadata| metadata.len().div_ceil(MIB))
+    file.metadata().map_or(0, |metadata| metadata.len().div_ceil(MIB))
 }

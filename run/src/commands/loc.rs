@@ -25,13 +25,8 @@ pub fn execute() -> Result<()> {
     for package in workspace.packages() {
         let lines = count_package(&repository::root().join(folder(package)))?;
         total += lines;
-        let limit = LIMITS
-            .iter()
-            .find(|(name, _)| *name == package.name.as_str())
-            .map(|(_, limit)| *limit);
-        let note = limit
-            .map(|limit| format!("  (limit {limit})"))
-            .unwrap_or_default();
+        let limit = LIMITS.iter().find(|(name, _)| *name == package.name.as_str()).map(|(_, limit)| *limit);
+        let note = limit.map(|limit| format!("  (limit {limit})")).unwrap_or_default();
         println!("{:<24}{lines:>8}{note}", package.name.as_str());
         if limit.is_some_and(|limit| lines > limit) {
             exceeded.push(package.name.to_string());
@@ -41,10 +36,8 @@ pub fn execute() -> Result<()> {
     if exceeded.is_empty() {
         return Ok(());
     }
-    Err(
-        Error::new(format!("{} is above its limit", exceeded.join(", ")))
-            .remedy("simplify it, or move policy out of it"),
-    )
+    Err(Error::new(format!("{} is above its limit", exceeded.join(", ")))
+        .remedy("simplify it, or move policy out of it"))
 }
 
 /// Lines of code below `src` of a package, and of its build script.
@@ -61,8 +54,8 @@ fn count_package(folder: &Path) -> Result<usize> {
         let text = repository::read_text(&path)?;
         let count = match path.extension().and_then(|extension| extension.to_str()) {
             Some("rs") => {
-                let (lines, modules) = count_rust(&text)
-                    .map_err(|error| Error::new(format!("{}: {error}", path.display())))?;
+                let (lines, modules) =
+                    count_rust(&text).map_err(|error| Error::new(format!("{}: {error}", path.display())))?;
                 skipped.extend(modules.iter().flat_map(|name| module_paths(&path, name)));
                 lines
             }
@@ -77,11 +70,7 @@ fn count_package(folder: &Path) -> Result<usize> {
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for path in repository::list(folder)? {
-        if path.is_dir() {
-            collect(&path, files)?
-        } else {
-            files.push(path)
-        }
+        if path.is_dir() { collect(&path, files)? } else { files.push(path) }
     }
     Ok(())
 }
@@ -91,11 +80,7 @@ fn module_paths(file: &Path, name: &str) -> [PathBuf; 2] {
     let stem = file.file_stem().unwrap_or_default();
     let is_root = ["mod", "lib", "main"].iter().any(|root| stem == *root);
     let folder = file.parent().unwrap_or(Path::new(""));
-    let base = if is_root {
-        folder.to_path_buf()
-    } else {
-        folder.join(stem)
-    };
+    let base = if is_root { folder.to_path_buf() } else { folder.join(stem) };
     [base.join(format!("{name}.rs")), base.join(name)]
 }
 
@@ -124,10 +109,7 @@ fn add_lines(tokens: TokenStream, lines: &mut BTreeSet<usize>) {
         // A documentation comment arrives as the tokens `#[doc = "..."]`, all at the comment's place.
         if is_punctuation(&token, '#') {
             if tokens.peek().is_some_and(|next| is_punctuation(next, '!'))
-                && tokens
-                    .clone()
-                    .nth(1)
-                    .is_some_and(|next| is_documentation(&next))
+                && tokens.clone().nth(1).is_some_and(|next| is_documentation(&next))
             {
                 tokens.next();
             }
@@ -187,18 +169,13 @@ fn attributes(item: &Item) -> &[Attribute] {
 }
 
 fn is_test_only(attribute: &Attribute) -> bool {
-    attribute.path().is_ident("cfg")
-        && attribute
-            .parse_args::<syn::Ident>()
-            .is_ok_and(|condition| condition == "test")
+    attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Ident>().is_ok_and(|condition| condition == "test")
 }
 
 /// Lines of an assembler file that are neither blank nor comments.
 fn count_assembler(text: &str) -> usize {
     let lines = text.lines().map(str::trim);
-    lines
-        .filter(|line| !line.is_empty() && !line.starts_with("//") && !line.starts_with('#'))
-        .count()
+    lines.filter(|line| !line.is_empty() && !line.starts_with("//") && !line.starts_with('#')).count()
 }
 
 #[cfg(test)]
@@ -250,14 +227,8 @@ mod inner {
 
     #[test]
     fn modules_are_found_where_rust_finds_them() {
-        assert_eq!(
-            module_paths(Path::new("src/lib.rs"), "tests"),
-            ["src/tests.rs", "src/tests"].map(PathBuf::from)
-        );
-        assert_eq!(
-            module_paths(Path::new("src/a.rs"), "tests"),
-            ["src/a/tests.rs", "src/a/tests"].map(PathBuf::from)
-        );
+        assert_eq!(module_paths(Path::new("src/lib.rs"), "tests"), ["src/tests.rs", "src/tests"].map(PathBuf::from));
+        assert_eq!(module_paths(Path::new("src/a.rs"), "tests"), ["src/a/tests.rs", "src/a/tests"].map(PathBuf::from));
     }
 
     #[test]
@@ -265,11 +236,7 @@ mod inner {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("src");
         std::fs::create_dir(&source).unwrap();
-        std::fs::write(
-            source.join("lib.rs"),
-            "#[cfg(test)]\nmod tests;\nfn a() {}\n",
-        )
-        .unwrap();
+        std::fs::write(source.join("lib.rs"), "#[cfg(test)]\nmod tests;\nfn a() {}\n").unwrap();
         std::fs::write(source.join("tests.rs"), "fn b() {}\n").unwrap();
         std::fs::write(source.join("entry.S"), "// comment\n\n    ret\n").unwrap();
         assert_eq!(count_package(folder.path()).unwrap(), 2);

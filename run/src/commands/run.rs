@@ -53,9 +53,7 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
     let products = Products::build(&[&scenario])?;
     let folder = repository::target().join("run").join(&scenario.name);
     let stage = Stage::prepare(&scenario, &products, &folder)?;
-    let image = options
-        .iso
-        .or(scenario.machine.needs_image().then_some(Firmware::Bios));
+    let image = options.iso.or(scenario.machine.needs_image().then_some(Firmware::Bios));
     let medium = stage.medium(image)?;
     let machine = Machine {
         platform: scenario.machine,
@@ -70,14 +68,8 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
     let session = Session::start(&machine, &medium, &folder)?;
     tty::listen(session.event_source())?;
     let raw = RawTerminal::enter()?;
-    let mut user = User {
-        escape: raw.is_some().then(Escape::default),
-        screen: Screen::new(scenario.terminals),
-        log,
-    };
-    let deadline = options
-        .timeout
-        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let mut user = User { escape: raw.is_some().then(Escape::default), screen: Screen::new(scenario.terminals), log };
+    let deadline = options.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let end = session.run(&mut user, deadline);
     drop(raw);
     report(&end?, &scenario, &folder)
@@ -99,27 +91,15 @@ fn list() -> Result<()> {
     Ok(())
 }
 
-fn announce(
-    machine: &Machine,
-    products: &Products,
-    scenario: &Scenario,
-    folder: &Path,
-    debugger: bool,
-) {
-    let Scenario {
-        name, cpus, memory, ..
-    } = scenario;
+fn announce(machine: &Machine, products: &Products, scenario: &Scenario, folder: &Path, debugger: bool) {
+    let Scenario { name, cpus, memory, .. } = scenario;
     eprintln!(
         "run: {name} on {} with {cpus} CPUs and {memory}; log in {}",
         machine.platform,
         folder.join(LOG).display()
     );
     if let (true, Ok(hypervisor)) = (debugger, products.hypervisor()) {
-        eprintln!(
-            "run: waiting for gdb: gdb {} -ex 'target remote {}'",
-            hypervisor.display(),
-            qemu::DEBUGGER
-        );
+        eprintln!("run: waiting for gdb: gdb {} -ex 'target remote {}'", hypervisor.display(), qemu::DEBUGGER);
     }
     if stdin().is_terminal() {
         let switch = match scenario.terminals {
@@ -140,15 +120,12 @@ fn report(end: &End, scenario: &Scenario, folder: &Path) -> Result<i32> {
         End::Stopped => Ok(0),
         End::Signal(number) => Ok(ENDED_BY_SIGNAL + number),
         End::EmulatorEnded { success: true, .. } if scenario.boot == Boot::Linux => Ok(0),
-        End::EmulatorEnded { message, .. } if message.is_empty() => Err(Error::new(
-            "the machine was switched off or reset before the system ended",
-        )
-        .remedy(log())),
-        End::EmulatorEnded { message, .. } => Err(Error::new(format!(
-            "the emulator ended: {}",
-            message.replace('\n', " ")
-        ))
-        .remedy(log())),
+        End::EmulatorEnded { message, .. } if message.is_empty() => {
+            Err(Error::new("the machine was switched off or reset before the system ended").remedy(log()))
+        }
+        End::EmulatorEnded { message, .. } => {
+            Err(Error::new(format!("the emulator ended: {}", message.replace('\n', " "))).remedy(log()))
+        }
         End::Panic(line) => Err(Error::new(line.clone()).remedy(log())),
         End::Timeout => Err(Error::new("the time is up").remedy(log())),
     }
@@ -166,9 +143,9 @@ impl LogCopy {
         match option {
             None => Ok(Self::Nowhere),
             Some(None) => Ok(Self::StandardError),
-            Some(Some(path)) => std::fs::File::create(path)
-                .map(Self::File)
-                .map_err(|cause| Error::io("create", path, &cause)),
+            Some(Some(path)) => {
+                std::fs::File::create(path).map(Self::File).map_err(|cause| Error::io("create", path, &cause))
+            }
         }
     }
 }
@@ -184,20 +161,13 @@ struct User {
 /// Writes to the user's terminal; false if nobody reads that any more.
 fn display(bytes: &[u8]) -> bool {
     let mut terminal = stdout().lock();
-    terminal
-        .write_all(bytes)
-        .and_then(|()| terminal.flush())
-        .is_ok()
+    terminal.write_all(bytes).and_then(|()| terminal.flush()).is_ok()
 }
 
 impl Observer for User {
     fn terminal(&mut self, terminal: Terminal, output: &[u8]) -> Wish {
         // Without a reader of the output there is no point in going on.
-        if display(self.screen.output(terminal, output)) {
-            Wish::NOTHING
-        } else {
-            Wish::Stop
-        }
+        if display(self.screen.output(terminal, output)) { Wish::NOTHING } else { Wish::Stop }
     }
 
     fn log_line(&mut self, line: &str) -> Wish {
@@ -208,11 +178,7 @@ impl Observer for User {
             LogCopy::StandardError => writeln!(stderr(), "{line}"),
             LogCopy::File(file) => writeln!(file, "{line}"),
         };
-        if written.is_err() {
-            Wish::Stop
-        } else {
-            Wish::NOTHING
-        }
+        if written.is_err() { Wish::Stop } else { Wish::NOTHING }
     }
 
     fn input(&mut self, input: &[u8]) -> Wish {
@@ -240,10 +206,7 @@ mod tests {
     }
 
     fn ended(message: &str) -> End {
-        End::EmulatorEnded {
-            success: true,
-            message: message.into(),
-        }
+        End::EmulatorEnded { success: true, message: message.into() }
     }
 
     #[test]
@@ -259,15 +222,8 @@ mod tests {
     #[test]
     fn failures_say_where_to_look() {
         let system = scenario("hypervisor");
-        for end in [
-            ended(""),
-            ended("no such machine"),
-            End::Timeout,
-            End::Panic("[kernel] panic: x".into()),
-        ] {
-            let text = report(&end, &system, Path::new("/run"))
-                .unwrap_err()
-                .to_string();
+        for end in [ended(""), ended("no such machine"), End::Timeout, End::Panic("[kernel] panic: x".into())] {
+            let text = report(&end, &system, Path::new("/run")).unwrap_err().to_string();
             assert!(text.ends_with("/run/log.txt"), "{text}");
         }
     }

@@ -90,16 +90,8 @@ impl Tally {
 
 /// Runs the tests; the last line of output is the summary. Returns the exit status.
 pub fn execute(options: &TestOptions) -> Result<i32> {
-    let selected = |name: &str| {
-        options
-            .filter
-            .as_ref()
-            .is_none_or(|filter| filter.is_match(name))
-    };
-    let checks: Vec<_> = [FORMAT, LINTS, UNIT_TESTS, LINES]
-        .into_iter()
-        .filter(|name| selected(name))
-        .collect();
+    let selected = |name: &str| options.filter.as_ref().is_none_or(|filter| filter.is_match(name));
+    let checks: Vec<_> = [FORMAT, LINTS, UNIT_TESTS, LINES].into_iter().filter(|name| selected(name)).collect();
     let mut booted = all_booted(options.long)?;
     booted.retain(|test| selected(&test.name()));
     if options.list {
@@ -125,21 +117,12 @@ pub fn execute(options: &TestOptions) -> Result<i32> {
 
 fn all_booted(long: bool) -> Result<Vec<Booted>> {
     let mut tests = Vec::new();
-    for mut scenario in scenario::all()?
-        .into_iter()
-        .filter(|scenario| scenario.test)
-    {
+    for mut scenario in scenario::all()?.into_iter().filter(|scenario| scenario.test) {
         Overrides::default().apply(&mut scenario)?;
         for variant in &scenario.variants {
-            tests.push(Booted {
-                scenario: variant.apply(&scenario)?,
-                image: variant.iso,
-            });
+            tests.push(Booted { scenario: variant.apply(&scenario)?, image: variant.iso });
         }
-        tests.push(Booted {
-            scenario,
-            image: None,
-        });
+        tests.push(Booted { scenario, image: None });
     }
     tests.retain(|test| long || !test.scenario.long);
     tests.sort_by_key(Booted::name);
@@ -157,25 +140,12 @@ fn check(name: &str, tally: &mut Tally) {
 
 fn check_source(name: &str) -> Result<()> {
     // Freestanding binaries have no test harness, so not `--all-targets`.
-    const LINTED: [&str; 8] = [
-        "--workspace",
-        "--lib",
-        "--bins",
-        "--examples",
-        "--tests",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    const LINTED: [&str; 8] = ["--workspace", "--lib", "--bins", "--examples", "--tests", "--", "-D", "warnings"];
     packages::ensure(&[Purpose::Lint])?;
-    let (subcommand, arguments): (_, &[&str]) = if name == FORMAT {
-        ("fmt", &["--all", "--check"])
-    } else {
-        ("clippy", &LINTED)
-    };
-    output(cargo().args([subcommand, "--version"])).map_err(|error| {
-        Error::new(error.to_string()).remedy("run `rustup component add rustfmt clippy`")
-    })?;
+    let (subcommand, arguments): (_, &[&str]) =
+        if name == FORMAT { ("fmt", &["--all", "--check"]) } else { ("clippy", &LINTED) };
+    output(cargo().args([subcommand, "--version"]))
+        .map_err(|error| Error::new(error.to_string()).remedy("run `rustup component add rustfmt clippy`"))?;
     checked(cargo().arg(subcommand).args(arguments))
 }
 
@@ -195,10 +165,7 @@ fn unit_tests(tally: &mut Tally) {
     }
     let mut counted = Tally::default();
     let run = |command: &mut Command, counted: &mut Tally| -> Result<bool> {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|cause| not_started(command, &cause))?;
+        let mut child = command.stdout(Stdio::piped()).spawn().map_err(|cause| not_started(command, &cause))?;
         for line in child
             .stdout
             .take()
@@ -212,28 +179,19 @@ fn unit_tests(tally: &mut Tally) {
                 counted.failed += failed;
             }
         }
-        child
-            .wait()
-            .map(|status| status.success())
-            .map_err(|cause| not_started(command, &cause))
+        child.wait().map(|status| status.success()).map_err(|cause| not_started(command, &cause))
     };
     let succeeded = run(&mut command, &mut counted);
     tally.passed += counted.passed;
     tally.failed += counted.failed;
     match succeeded {
-        Ok(true) => println!(
-            "test {UNIT_TESTS} ... ok ({} tests, {:.1} s)",
-            counted.passed,
-            started.elapsed().as_secs_f32()
-        ),
+        Ok(true) => {
+            println!("test {UNIT_TESTS} ... ok ({} tests, {:.1} s)", counted.passed, started.elapsed().as_secs_f32())
+        }
         Ok(false) if counted.failed > 0 => {
             println!("test {UNIT_TESTS} ... FAILED: {} tests", counted.failed)
         }
-        Ok(false) => tally.count(
-            UNIT_TESTS,
-            started,
-            &Err(Error::new("`cargo test` failed, see above")),
-        ),
+        Ok(false) => tally.count(UNIT_TESTS, started, &Err(Error::new("`cargo test` failed, see above"))),
         Err(error) => tally.count(UNIT_TESTS, started, &Err(error)),
     }
 }
@@ -243,8 +201,7 @@ fn parse_result(line: &str) -> Option<(usize, usize)> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let mut numbers = counts.split("; ").map(|count| count.split_once(' '));
     let (passed, failed) = (numbers.next()??, numbers.next()??);
-    (passed.1 == "passed" && failed.1 == "failed")
-        .then_some((passed.0.parse().ok()?, failed.0.parse().ok()?))
+    (passed.1 == "passed" && failed.1 == "failed").then_some((passed.0.parse().ok()?, failed.0.parse().ok()?))
 }
 
 /// Does everything that booted tests share, so that they can run side by side.
@@ -274,11 +231,7 @@ fn boot_all(tests: Vec<Booted>, products: &Products, tally: &mut Tally) {
                     let next = queue.lock().map_or(None, |mut queue| queue.pop_front());
                     let Some(test) = next else { return };
                     let started = Instant::now();
-                    println!(
-                        "test {} ... (at most {} s)",
-                        test.name(),
-                        test.scenario.limit().as_secs()
-                    );
+                    println!("test {} ... (at most {} s)", test.name(), test.scenario.limit().as_secs());
                     let folder = repository::target().join("test").join(&test.scenario.name);
                     let result = run_trial(&test.scenario, test.image, products, &folder);
                     // The receiver outlives this scope's threads.
@@ -291,11 +244,7 @@ fn boot_all(tests: Vec<Booted>, products: &Products, tally: &mut Tally) {
             if result.is_err() {
                 show(&folder);
             }
-            tally.count(
-                &name,
-                started,
-                &result.map_err(|Failure(reason)| Error::new(reason)),
-            );
+            tally.count(&name, started, &result.map_err(|Failure(reason)| Error::new(reason)));
         }
     });
 }
@@ -323,14 +272,8 @@ mod tests {
 
     #[test]
     fn cargos_results_are_understood() {
-        assert_eq!(
-            parse_result("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured"),
-            Some((12, 0))
-        );
-        assert_eq!(
-            parse_result("test result: FAILED. 1 passed; 2 failed; 0 ignored"),
-            Some((1, 2))
-        );
+        assert_eq!(parse_result("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured"), Some((12, 0)));
+        assert_eq!(parse_result("test result: FAILED. 1 passed; 2 failed; 0 ignored"), Some((1, 2)));
         assert_eq!(parse_result("test a::b ... ok"), None);
         assert_eq!(parse_result("test result: ok. many passed"), None);
     }
@@ -340,12 +283,6 @@ mod tests {
         let mut tally = Tally::default();
         tally.count("a", Instant::now(), &Ok(()));
         tally.count("b", Instant::now(), &Err(Error::new("x")));
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 1,
-                failed: 1
-            }
-        );
+        assert_eq!(tally, Tally { passed: 1, failed: 1 });
     }
 }

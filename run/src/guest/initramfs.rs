@@ -32,25 +32,14 @@ const CONSOLE: (&str, Entry) = ("dev/console", Entry::CharacterDevice { major: 5
 /// (one path per line, as `busybox --list-full` prints them). A file of `root` replaces an applet.
 pub fn build(root: &Path, busybox: &[u8], applets: &str) -> Result<Vec<u8>> {
     let mut entries = BTreeMap::new();
-    for applet in applets
-        .lines()
-        .map(str::trim)
-        .filter(|applet| !applet.is_empty() && *applet != BUSYBOX)
-    {
+    for applet in applets.lines().map(str::trim).filter(|applet| !applet.is_empty() && *applet != BUSYBOX) {
         insert(&mut entries, applet, Entry::Link(format!("/{BUSYBOX}")));
     }
     for folder in FOLDERS {
         insert(&mut entries, folder, Entry::Folder);
     }
     insert(&mut entries, CONSOLE.0, CONSOLE.1);
-    insert(
-        &mut entries,
-        BUSYBOX,
-        Entry::File {
-            content: busybox.to_vec(),
-            executable: true,
-        },
-    );
+    insert(&mut entries, BUSYBOX, Entry::File { content: busybox.to_vec(), executable: true });
     add_folder(&mut entries, root, "")?;
     write(&entries).map_err(|cause| Error::new(format!("cannot write the initramfs: {cause}")))
 }
@@ -67,35 +56,18 @@ fn insert(entries: &mut BTreeMap<String, Entry>, path: &str, entry: Entry) {
 
 fn add_folder(entries: &mut BTreeMap<String, Entry>, folder: &Path, prefix: &str) -> Result<()> {
     for path in repository::list(folder)? {
-        let name = format!(
-            "{prefix}{}",
-            path.file_name().unwrap_or_default().to_string_lossy()
-        );
-        let metadata = path
-            .symlink_metadata()
-            .map_err(|cause| Error::io("read", &path, &cause))?;
+        let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
+        let metadata = path.symlink_metadata().map_err(|cause| Error::io("read", &path, &cause))?;
         if metadata.is_symlink() {
-            let target =
-                std::fs::read_link(&path).map_err(|cause| Error::io("read", &path, &cause))?;
-            insert(
-                entries,
-                &name,
-                Entry::Link(target.to_string_lossy().into_owned()),
-            );
+            let target = std::fs::read_link(&path).map_err(|cause| Error::io("read", &path, &cause))?;
+            insert(entries, &name, Entry::Link(target.to_string_lossy().into_owned()));
         } else if metadata.is_dir() {
             insert(entries, &name, Entry::Folder);
             add_folder(entries, &path, &format!("{name}/"))?;
         } else {
             const OWNER_MAY_EXECUTE: u32 = 0o100;
             let executable = metadata.permissions().mode() & OWNER_MAY_EXECUTE != 0;
-            insert(
-                entries,
-                &name,
-                Entry::File {
-                    content: repository::read(&path)?,
-                    executable,
-                },
-            );
+            insert(entries, &name, Entry::File { content: repository::read(&path)?, executable });
         }
     }
     Ok(())
@@ -106,35 +78,15 @@ fn write(entries: &BTreeMap<String, Entry>) -> std::io::Result<Vec<u8>> {
     for (number, (path, entry)) in (1..).zip(entries) {
         let builder = Builder::new(path).ino(number).uid(0).gid(0).mtime(0);
         let (builder, content): (_, &[u8]) = match entry {
-            Entry::Folder => (
-                builder
-                    .nlink(2)
-                    .mode(0o755)
-                    .set_mode_file_type(ModeFileType::Directory),
-                &[],
-            ),
-            Entry::Link(target) => (
-                builder
-                    .mode(0o777)
-                    .set_mode_file_type(ModeFileType::Symlink),
-                target.as_bytes(),
-            ),
+            Entry::Folder => (builder.nlink(2).mode(0o755).set_mode_file_type(ModeFileType::Directory), &[]),
+            Entry::Link(target) => (builder.mode(0o777).set_mode_file_type(ModeFileType::Symlink), target.as_bytes()),
             Entry::CharacterDevice { major, minor } => {
                 let device = builder.rdev_major(*major).rdev_minor(*minor);
-                (
-                    device.mode(0o600).set_mode_file_type(ModeFileType::Char),
-                    &[],
-                )
+                (device.mode(0o600).set_mode_file_type(ModeFileType::Char), &[])
             }
-            Entry::File {
-                content,
-                executable,
-            } => {
+            Entry::File { content, executable } => {
                 let mode = if *executable { 0o755 } else { 0o644 };
-                (
-                    builder.mode(mode).set_mode_file_type(ModeFileType::Regular),
-                    content,
-                )
+                (builder.mode(mode).set_mode_file_type(ModeFileType::Regular), content)
             }
         };
         let size = u32::try_from(content.len()).map_err(std::io::Error::other)?;
@@ -182,12 +134,7 @@ mod tests {
     fn entries_are_what_linux_needs() {
         let archive = build(sample().path(), b"ELF", "bin/busybox\nbin/sh\nusr/bin/id\n").unwrap();
         let entries = read(&archive);
-        let get = |name: &str| {
-            entries
-                .iter()
-                .find(|entry| entry.0 == name)
-                .map(|entry| (entry.1, entry.2.as_slice()))
-        };
+        let get = |name: &str| entries.iter().find(|entry| entry.0 == name).map(|entry| (entry.1, entry.2.as_slice()));
         assert_eq!(get("bin/busybox"), Some((0o100_755, &b"ELF"[..])));
         assert_eq!(get("bin/sh"), Some((0o120_777, &b"/bin/busybox"[..])));
         assert_eq!(get("init"), Some((0o120_777, &b"bin/busybox"[..])));
@@ -198,10 +145,8 @@ mod tests {
 
     #[test]
     fn a_folder_comes_before_its_content() {
-        let names: Vec<_> = read(&build(sample().path(), b"", "usr/bin/id").unwrap())
-            .into_iter()
-            .map(|entry| entry.0)
-            .collect();
+        let names: Vec<_> =
+            read(&build(sample().path(), b"", "usr/bin/id").unwrap()).into_iter().map(|entry| entry.0).collect();
         for (index, name) in names.iter().enumerate() {
             if let Some((folder, _)) = name.rsplit_once('/') {
                 let position = names.iter().position(|other| other == folder);
@@ -212,9 +157,6 @@ mod tests {
 
     #[test]
     fn equal_inputs_give_equal_bytes() {
-        assert_eq!(
-            build(sample().path(), b"x", "bin/sh"),
-            build(sample().path(), b"x", "bin/sh")
-        );
+        assert_eq!(build(sample().path(), b"x", "bin/sh"), build(sample().path(), b"x", "bin/sh"));
     }
 }

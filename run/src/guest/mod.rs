@@ -28,10 +28,8 @@ impl Guest {
         if self.files.iter().any(|file| file == name) {
             return Ok(self.folder.join(name));
         }
-        Err(
-            Error::new(format!("guest `{}` has no file `{name}`", self.name))
-                .remedy(format!("there are: {}", self.files.join(", "))),
-        )
+        Err(Error::new(format!("guest `{}` has no file `{name}`", self.name))
+            .remedy(format!("there are: {}", self.files.join(", "))))
     }
 }
 
@@ -47,28 +45,17 @@ pub fn provide(name: &str) -> Result<Guest> {
     }
     let mut files = Vec::new();
     for extract in &recipe.files {
-        replace(
-            &cache.join(&extract.name),
-            &repository::read(&find(extract, &packages)?)?,
-        )?;
+        replace(&cache.join(&extract.name), &repository::read(&find(extract, &packages)?)?)?;
         files.push(extract.name.clone());
     }
     if let Some(initramfs) = &recipe.initramfs {
         let busybox = packages.join(&initramfs.busybox);
         let applets = output(Command::new(&busybox).arg("--list-full"))?;
-        let archive = initramfs::build(
-            &source.join(&initramfs.root),
-            &repository::read(&busybox)?,
-            &applets,
-        )?;
+        let archive = initramfs::build(&source.join(&initramfs.root), &repository::read(&busybox)?, &applets)?;
         replace(&cache.join(&initramfs.name), &archive)?;
         files.push(initramfs.name.clone());
     }
-    Ok(Guest {
-        name: name.to_owned(),
-        folder: cache,
-        files,
-    })
+    Ok(Guest { name: name.to_owned(), folder: cache, files })
 }
 
 /// Fetches and unpacks a package into `packages/<name>`, unless it is there. The folder appears
@@ -85,10 +72,7 @@ fn fetch(package: &Package, packages: &Path) -> Result<()> {
         wanted = apt::dependencies(&package.name)?;
         wanted.retain(|name| name.starts_with(prefix));
         if wanted.is_empty() {
-            return Err(Error::new(format!(
-                "Debian package {} depends on no `{prefix}…`",
-                package.name
-            )));
+            return Err(Error::new(format!("Debian package {} depends on no `{prefix}…`", package.name)));
         }
     }
     let content = work.join("content");
@@ -103,10 +87,7 @@ fn fetch(package: &Package, packages: &Path) -> Result<()> {
 fn find(extract: &Extract, packages: &Path) -> Result<PathBuf> {
     let folder = packages.join(&extract.folder);
     let mut found = repository::list(&folder)?;
-    found.retain(|path| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(&extract.prefix))
-    });
+    found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&extract.prefix)));
     match <[PathBuf; 1]>::try_from(found) {
         Ok([file]) => Ok(file),
         Err(found) => Err(Error::new(format!(
@@ -129,11 +110,8 @@ fn replace(path: &Path, content: &[u8]) -> Result<()> {
         .permissions(Permissions::from_mode(READABLE_BY_ALL))
         .tempfile_in(folder)
         .map_err(|cause| Error::io("create a file in", folder, &cause))?;
-    std::io::Write::write_all(&mut file, content)
-        .map_err(|cause| Error::io("write", path, &cause))?;
-    file.persist(path)
-        .map(|_| ())
-        .map_err(|error| Error::io("write", path, &error.error))
+    std::io::Write::write_all(&mut file, content).map_err(|cause| Error::io("write", path, &cause))?;
+    file.persist(path).map(|_| ()).map_err(|error| Error::io("write", path, &error.error))
 }
 
 #[cfg(test)]
@@ -144,32 +122,16 @@ mod tests {
     fn exactly_one_file_must_fit() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("vmlinuz-1"), "").unwrap();
-        let extract = Extract {
-            name: "vmlinuz".into(),
-            folder: ".".into(),
-            prefix: "vmlinuz-".into(),
-        };
-        assert!(
-            find(&extract, folder.path())
-                .unwrap()
-                .ends_with("vmlinuz-1")
-        );
+        let extract = Extract { name: "vmlinuz".into(), folder: ".".into(), prefix: "vmlinuz-".into() };
+        assert!(find(&extract, folder.path()).unwrap().ends_with("vmlinuz-1"));
         std::fs::write(folder.path().join("vmlinuz-2"), "").unwrap();
-        assert!(
-            find(&extract, folder.path())
-                .unwrap_err()
-                .to_string()
-                .starts_with("2 files")
-        );
+        assert!(find(&extract, folder.path()).unwrap_err().to_string().starts_with("2 files"));
     }
 
     #[test]
     fn every_recipe_of_the_repository_is_well_formed() {
         let folders = repository::list(&repository::guests()).unwrap();
-        let recipes: Vec<_> = folders
-            .iter()
-            .filter(|folder| folder.join(recipe::FILE).is_file())
-            .collect();
+        let recipes: Vec<_> = folders.iter().filter(|folder| folder.join(recipe::FILE).is_file()).collect();
         assert!(!recipes.is_empty());
         for folder in recipes {
             Recipe::load(folder).unwrap();
@@ -178,24 +140,9 @@ mod tests {
 
     #[test]
     fn an_unknown_guest_or_file_is_named() {
-        assert!(
-            provide("no-such-guest")
-                .unwrap_err()
-                .to_string()
-                .contains("no-such-guest")
-        );
-        let guest = Guest {
-            name: "linux".into(),
-            folder: "/x".into(),
-            files: vec!["vmlinuz".into()],
-        };
-        assert!(
-            guest
-                .file("../secret")
-                .unwrap_err()
-                .to_string()
-                .contains("there are: vmlinuz")
-        );
+        assert!(provide("no-such-guest").unwrap_err().to_string().contains("no-such-guest"));
+        let guest = Guest { name: "linux".into(), folder: "/x".into(), files: vec!["vmlinuz".into()] };
+        assert!(guest.file("../secret").unwrap_err().to_string().contains("there are: vmlinuz"));
         assert_eq!(guest.file("vmlinuz").unwrap(), Path::new("/x/vmlinuz"));
     }
 }

@@ -62,7 +62,6 @@ impl Recipe {
     pub fn load(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let text = repository::read_text(&path)?;
-        toml::from_str(&text)
-            .map_err(|error| Error::new(format!("{}: {}", path.display(), error.message())))
+        toml::from_str(&text).map_err(|error| Error::new(format!("{}: {}", path.display(), error.message())))
     }
 }

@@ -25,13 +25,7 @@ pub fn install(packages: &[&str]) -> Result<()> {
         fresh = true;
     }
     eprintln!("setup: installing {list}");
-    let attempt = || {
-        checked(
-            as_root()?
-                .args(["install", "-y", "--no-install-recommends"])
-                .args(packages),
-        )
-    };
+    let attempt = || checked(as_root()?.args(["install", "-y", "--no-install-recommends"]).args(packages));
     let mut result = attempt();
     if result.is_err() && !fresh {
         // Package lists that have gone stale name files the servers no longer have.
@@ -39,9 +33,8 @@ pub fn install(packages: &[&str]) -> Result<()> {
         result = attempt();
     }
     result.map_err(|error| {
-        Error::new(error.to_string()).remedy(format!(
-            "see apt's message above, or install by hand: apt-get install {list}"
-        ))
+        Error::new(error.to_string())
+            .remedy(format!("see apt's message above, or install by hand: apt-get install {list}"))
     })
 }
 
@@ -73,9 +66,7 @@ pub fn download(packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
         match repository::list(&own)?.pop() {
             Some(file) => files.push(file),
             None => {
-                return Err(Error::new(format!(
-                    "apt-get fetched no file for package {package}"
-                )));
+                return Err(Error::new(format!("apt-get fetched no file for package {package}")));
             }
         }
     }
@@ -94,25 +85,20 @@ pub fn dependencies(package: &str) -> Result<Vec<String>> {
 /// The names in the `Depends` field of a package's record (Debian Policy 7.1); of alternatives,
 /// the first.
 fn parse_dependencies(record: &str) -> Vec<String> {
-    let field = record
-        .lines()
-        .find_map(|line| line.strip_prefix("Depends:"))
-        .unwrap_or_default();
+    let field = record.lines().find_map(|line| line.strip_prefix("Depends:")).unwrap_or_default();
     let first_word = |relation: &str| relation.split_whitespace().next().map(str::to_owned);
     field.split(',').filter_map(first_word).collect()
 }
 
 /// Whether the package lists contain a package.
 fn is_known(package: &str) -> bool {
-    output(Command::new("apt-cache").args(["show", package]))
-        .is_ok_and(|text| !text.trim().is_empty())
+    output(Command::new("apt-cache").args(["show", package])).is_ok_and(|text| !text.trim().is_empty())
 }
 
 fn update() -> Result<()> {
     eprintln!("setup: updating the package lists");
-    checked(as_root()?.arg("update")).map_err(|error| {
-        Error::new(error.to_string()).remedy("check the network and /etc/apt/sources.list")
-    })
+    checked(as_root()?.arg("update"))
+        .map_err(|error| Error::new(error.to_string()).remedy("check the network and /etc/apt/sources.list"))
 }
 
 fn is_root() -> bool {
@@ -130,13 +116,10 @@ fn as_root() -> Result<Command> {
         sudo
     } else {
         return Err(
-            Error::new("installing packages needs root, and there is no sudo")
-                .remedy("run `./x setup` as root"),
+            Error::new("installing packages needs root, and there is no sudo").remedy("run `./x setup` as root")
         );
     };
-    command
-        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])
-        .args(BOUNDED);
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(BOUNDED);
     Ok(command)
 }
 
@@ -147,10 +130,7 @@ mod tests {
     #[test]
     fn dependencies_are_names() {
         let record = "Package: a\nDepends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), b | c (>= 1), d\nSize: 1\n";
-        assert_eq!(
-            parse_dependencies(record),
-            ["linux-image-6.1.0-56-cloud-amd64", "b", "d"]
-        );
+        assert_eq!(parse_dependencies(record), ["linux-image-6.1.0-56-cloud-amd64", "b", "d"]);
         assert!(parse_dependencies("Package: a\n").is_empty());
     }
 }

@@ -29,14 +29,8 @@ pub enum Purpose {
 
 impl Purpose {
     /// All purposes that an explicit set-up prepares for.
-    pub const EVERYDAY: [Purpose; 6] = [
-        Purpose::Build,
-        Purpose::Qemu,
-        Purpose::Bochs,
-        Purpose::Image,
-        Purpose::Guest,
-        Purpose::Lint,
-    ];
+    pub const EVERYDAY: [Purpose; 6] =
+        [Purpose::Build, Purpose::Qemu, Purpose::Bochs, Purpose::Image, Purpose::Guest, Purpose::Lint];
 
     fn describe(self) -> &'static str {
         match self {
@@ -71,19 +65,11 @@ pub struct Package {
 
 impl Package {
     const fn program(purpose: Purpose, name: &'static str, program: &'static str) -> Self {
-        Self {
-            name,
-            purpose,
-            evidence: Evidence::Program(program),
-        }
+        Self { name, purpose, evidence: Evidence::Program(program) }
     }
 
     const fn file(purpose: Purpose, name: &'static str, path: &'static str) -> Self {
-        Self {
-            name,
-            purpose,
-            evidence: Evidence::File(path),
-        }
+        Self { name, purpose, evidence: Evidence::File(path) }
     }
 
     /// The file that proves the package's presence, for messages.
@@ -109,41 +95,21 @@ pub const BOCHS_VGA_BIOS: &str = "/usr/share/vgabios/vgabios.bin";
 
 const PACKAGES: &[Package] = &[
     Package::program(Purpose::Build, "gcc", "cc"),
-    Package::file(
-        Purpose::Build,
-        "libc6-dev",
-        "/usr/lib/x86_64-linux-gnu/crt1.o",
-    ),
+    Package::file(Purpose::Build, "libc6-dev", "/usr/lib/x86_64-linux-gnu/crt1.o"),
     Package::program(Purpose::Build, "lld", "ld.lld"),
     Package::program(Purpose::Build, "binutils", "strip"),
     Package::file(Purpose::BuildCore, "rustc-web", DEBIAN_RUSTC),
     Package::file(Purpose::BuildCore, "cargo-web", DEBIAN_CARGO),
-    Package::file(
-        Purpose::BuildCore,
-        "rust-web-src",
-        "/usr/lib/rustlib/src/rust/library/Cargo.lock",
-    ),
+    Package::file(Purpose::BuildCore, "rust-web-src", "/usr/lib/rustlib/src/rust/library/Cargo.lock"),
     Package::program(Purpose::Qemu, "qemu-system-x86", "qemu-system-x86_64"),
     Package::program(Purpose::Bochs, "bochs", "bochs"),
-    Package::file(
-        Purpose::Bochs,
-        "bochs-term",
-        "/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so",
-    ),
+    Package::file(Purpose::Bochs, "bochs-term", "/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so"),
     Package::file(Purpose::Bochs, "bochsbios", BOCHS_BIOS),
     Package::file(Purpose::Bochs, "vgabios", BOCHS_VGA_BIOS),
     Package::program(Purpose::Bochs, "bsdutils", "script"),
     Package::program(Purpose::Image, "grub-common", "grub-mkrescue"),
-    Package::file(
-        Purpose::Image,
-        "grub-pc-bin",
-        "/usr/lib/grub/i386-pc/multiboot2.mod",
-    ),
-    Package::file(
-        Purpose::Image,
-        "grub-efi-amd64-bin",
-        "/usr/lib/grub/x86_64-efi/multiboot2.mod",
-    ),
+    Package::file(Purpose::Image, "grub-pc-bin", "/usr/lib/grub/i386-pc/multiboot2.mod"),
+    Package::file(Purpose::Image, "grub-efi-amd64-bin", "/usr/lib/grub/x86_64-efi/multiboot2.mod"),
     Package::program(Purpose::Image, "xorriso", "xorriso"),
     Package::program(Purpose::Image, "mtools", "mformat"),
     Package::file(Purpose::Image, "ovmf", OVMF_CODE),
@@ -167,17 +133,12 @@ impl Host {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut search_path: Vec<_> = std::env::split_paths(&path).collect();
         search_path.push(PathBuf::from("/usr/sbin"));
-        Self {
-            root: PathBuf::from("/"),
-            search_path,
-        }
+        Self { root: PathBuf::from("/"), search_path }
     }
 
     /// Whether a program is in the search path.
     pub fn has_program(&self, name: &str) -> bool {
-        self.search_path
-            .iter()
-            .any(|folder| is_executable(&self.locate(&folder.join(name))))
+        self.search_path.iter().any(|folder| is_executable(&self.locate(&folder.join(name))))
     }
 
     fn has(&self, package: &Package) -> bool {
@@ -188,15 +149,12 @@ impl Host {
     }
 
     fn locate(&self, absolute: &Path) -> PathBuf {
-        self.root
-            .join(absolute.strip_prefix("/").unwrap_or(absolute))
+        self.root.join(absolute.strip_prefix("/").unwrap_or(absolute))
     }
 
     /// The packages that the given purposes need and this machine has not.
     pub fn missing(&self, purposes: &[Purpose]) -> Vec<&'static Package> {
-        let needed = PACKAGES
-            .iter()
-            .filter(|package| purposes.contains(&package.purpose));
+        let needed = PACKAGES.iter().filter(|package| purposes.contains(&package.purpose));
         needed.filter(|package| !self.has(package)).collect()
     }
 }
@@ -204,9 +162,7 @@ impl Host {
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     const ANYONE_MAY_EXECUTE: u32 = 0o111;
-    path.metadata().is_ok_and(|metadata| {
-        metadata.is_file() && metadata.permissions().mode() & ANYONE_MAY_EXECUTE != 0
-    })
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & ANYONE_MAY_EXECUTE != 0)
 }
 
 /// Installs what is missing for the given purposes, saying what and why. Says nothing when
@@ -238,18 +194,10 @@ pub fn ensure(purposes: &[Purpose]) -> Result<()> {
 
 fn cannot_install(missing: &[&Package]) -> Error {
     let list = missing.iter().map(|package| {
-        format!(
-            "{} (Debian package {}, {})",
-            package.evidence(),
-            package.name,
-            package.purpose.describe()
-        )
+        format!("{} (Debian package {}, {})", package.evidence(), package.name, package.purpose.describe())
     });
-    Error::new(format!(
-        "missing on this system: {}",
-        list.collect::<Vec<_>>().join(", ")
-    ))
-    .remedy("install them and try again")
+    Error::new(format!("missing on this system: {}", list.collect::<Vec<_>>().join(", ")))
+        .remedy("install them and try again")
 }
 
 #[cfg(test)]
@@ -270,31 +218,18 @@ mod tests {
     }
 
     fn fresh(root: &Path) -> Host {
-        Host {
-            root: root.to_path_buf(),
-            search_path: vec!["/usr/bin".into(), "/bin".into()],
-        }
+        Host { root: root.to_path_buf(), search_path: vec!["/usr/bin".into(), "/bin".into()] }
     }
 
     #[test]
     fn a_fresh_machine_lacks_everything() {
         let root = tempfile::tempdir().unwrap();
         let host = fresh(root.path());
-        assert_eq!(
-            names(&host.missing(&[Purpose::Build])),
-            ["gcc", "libc6-dev", "lld", "binutils"]
-        );
-        assert_eq!(
-            names(&host.missing(&[Purpose::BuildCore])),
-            ["rustc-web", "cargo-web", "rust-web-src"]
-        );
+        assert_eq!(names(&host.missing(&[Purpose::Build])), ["gcc", "libc6-dev", "lld", "binutils"]);
+        assert_eq!(names(&host.missing(&[Purpose::BuildCore])), ["rustc-web", "cargo-web", "rust-web-src"]);
         assert_eq!(names(&host.missing(&[Purpose::Qemu])), ["qemu-system-x86"]);
         let all = host.missing(&[&Purpose::EVERYDAY[..], &[Purpose::BuildCore]].concat());
-        assert_eq!(
-            all.len(),
-            PACKAGES.len(),
-            "every package belongs to a purpose that set-up knows"
-        );
+        assert_eq!(all.len(), PACKAGES.len(), "every package belongs to a purpose that set-up knows");
     }
 
     #[test]
@@ -315,19 +250,13 @@ mod tests {
     fn a_program_that_cannot_be_executed_is_missing() {
         let root = tempfile::tempdir().unwrap();
         put(root.path(), "/usr/bin/qemu-system-x86_64", 0o644);
-        assert_eq!(
-            names(&fresh(root.path()).missing(&[Purpose::Qemu])),
-            ["qemu-system-x86"]
-        );
+        assert_eq!(names(&fresh(root.path()).missing(&[Purpose::Qemu])), ["qemu-system-x86"]);
     }
 
     #[test]
     fn without_apt_the_message_names_file_and_package() {
         let root = tempfile::tempdir().unwrap();
         let text = cannot_install(&fresh(root.path()).missing(&[Purpose::Qemu])).to_string();
-        assert!(
-            text.contains("qemu-system-x86_64 (Debian package qemu-system-x86, to run in QEMU)"),
-            "{text}"
-        );
+        assert!(text.contains("qemu-system-x86_64 (Debian package qemu-system-x86, to run in QEMU)"), "{text}");
     }
 }

@@ -13,17 +13,8 @@ const CONFIGURATION: &str = "bochsrc";
 const DEBUGGER_COMMANDS: &str = "bochs-debugger";
 
 /// The command that starts a machine in `folder`, whose configuration is written there.
-pub fn command(
-    machine: &Machine,
-    medium: &Medium,
-    lines: &SerialLines,
-    folder: &Path,
-) -> Result<Command> {
-    let Medium::Image {
-        file,
-        firmware: Firmware::Bios,
-    } = medium
-    else {
+pub fn command(machine: &Machine, medium: &Medium, lines: &SerialLines, folder: &Path) -> Result<Command> {
+    let Medium::Image { file, firmware: Firmware::Bios } = medium else {
         return Err(Error::new("Bochs boots images from BIOS only").remedy("use a QEMU machine"));
     };
     if machine.terminals > 1 {
@@ -32,28 +23,20 @@ pub fn command(
     if machine.debugger {
         return Err(Error::new("Bochs has no debugger connection").remedy("use a QEMU machine"));
     }
-    repository::write(
-        &folder.join(CONFIGURATION),
-        configuration(machine, file, lines)?,
-    )?;
+    repository::write(&folder.join(CONFIGURATION), configuration(machine, file, lines)?)?;
     // Debian's Bochs has its debugger built in, which waits for this command.
     repository::write(&folder.join(DEBUGGER_COMMANDS), "continue\n")?;
     // Its text display insists on a terminal; `script` gives it one that nobody looks at.
     let mut command = tied_command(folder, "script");
     let bochs = format!("exec bochs -q -rc {DEBUGGER_COMMANDS} -f {CONFIGURATION}");
-    command
-        .args(["--quiet", "--return", "--command", &bochs, "/dev/null"])
-        .env("TERM", "xterm");
+    command.args(["--quiet", "--return", "--command", &bochs, "/dev/null"]).env("TERM", "xterm");
     Ok(command)
 }
 
 fn configuration(machine: &Machine, image: &str, lines: &SerialLines) -> Result<String> {
     // Unknown MSRs fault, as on hardware. But `ryzen` lacks VM_CR, which every CPU with SVM has (APM vol. 2, 15.30.1).
-    let (model, ignore_bad_msrs) = if machine.platform == Platform::BochsSvm {
-        ("ryzen", 1)
-    } else {
-        ("corei7_skylake_x", 0)
-    };
+    let (model, ignore_bad_msrs) =
+        if machine.platform == Platform::BochsSvm { ("ryzen", 1) } else { ("corei7_skylake_x", 0) };
     let (cpus, memory) = (machine.cpus, machine.memory.in_mib());
     let mut text = format!(
         "display_library: term\n\
@@ -76,10 +59,7 @@ fn configuration(machine: &Machine, image: &str, lines: &SerialLines) -> Result<
             return Err(Error::new("Bochs connects serial lines by TCP only"));
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "{name}: enabled=1, mode=socket-client, dev=127.0.0.1:{port}"
-        );
+        let _ = writeln!(text, "{name}: enabled=1, mode=socket-client, dev=127.0.0.1:{port}");
     }
     Ok(text)
 }
@@ -99,44 +79,29 @@ mod tests {
     };
 
     fn lines() -> SerialLines {
-        SerialLines {
-            terminals: vec![Endpoint::Tcp(1)],
-            log: Endpoint::Tcp(2),
-        }
+        SerialLines { terminals: vec![Endpoint::Tcp(1)], log: Endpoint::Tcp(2) }
     }
 
     #[test]
     fn the_model_has_the_wanted_extension() {
         let text = |platform| {
-            let machine = Machine {
-                platform,
-                ..MACHINE
-            };
+            let machine = Machine { platform, ..MACHINE };
             configuration(&machine, "image.iso", &lines()).unwrap()
         };
         assert!(text(Platform::BochsVmx).contains("model=corei7_skylake_x, count=2"));
         assert!(text(Platform::BochsSvm).contains("model=ryzen"));
-        assert!(
-            text(Platform::BochsSvm)
-                .contains("com2: enabled=1, mode=socket-client, dev=127.0.0.1:2")
-        );
+        assert!(text(Platform::BochsSvm).contains("com2: enabled=1, mode=socket-client, dev=127.0.0.1:2"));
     }
 
     #[test]
     fn what_bochs_cannot_do_is_said() {
-        let medium = |firmware| Medium::Image {
-            file: "image.iso".into(),
-            firmware,
-        };
+        let medium = |firmware| Medium::Image { file: "image.iso".into(), firmware };
         let refusal = |machine, firmware| {
             let error = command(&machine, &medium(firmware), &lines(), Path::new("/nowhere"));
             error.unwrap_err().to_string()
         };
         assert!(refusal(MACHINE, Firmware::Uefi).contains("BIOS only"));
-        let terminals = Machine {
-            terminals: 2,
-            ..MACHINE
-        };
+        let terminals = Machine { terminals: 2, ..MACHINE };
         assert!(refusal(terminals, Firmware::Bios).contains("one terminal only"));
     }
 }

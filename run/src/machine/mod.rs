@@ -41,11 +41,7 @@ impl Platform {
 
     /// What the host must have.
     pub fn needs(self) -> &'static [Purpose] {
-        if self.needs_image() {
-            &[Purpose::Bochs, Purpose::Image]
-        } else {
-            &[Purpose::Qemu]
-        }
+        if self.needs_image() { &[Purpose::Bochs, Purpose::Image] } else { &[Purpose::Qemu] }
     }
 }
 
@@ -148,8 +144,6 @@ pub struct SerialLines {
 /// A command that runs in `folder` and dies with this tool, however that ends.
 fn tied_command(folder: &Path, program: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", "--", program])
-        .current_dir(folder);
+    command.args(["--pdeathsig", "KILL", "--", program]).current_dir(folder);
     command
 }

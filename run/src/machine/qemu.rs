@@ -6,9 +6,7 @@ use std::process::Command;
 use crate::error::Result;
 use crate::host::packages::{OVMF_CODE, OVMF_VARIABLES};
 use crate::machine::terminal::Terminal;
-use crate::machine::{
-    Endpoint, Firmware, Machine, Medium, Platform, SerialLines, Time, tied_command,
-};
+use crate::machine::{Endpoint, Firmware, Machine, Medium, Platform, SerialLines, Time, tied_command};
 use crate::repository;
 
 const VARIABLES: &str = "uefi-variables.fd";
@@ -16,29 +14,14 @@ const VARIABLES: &str = "uefi-variables.fd";
 pub const DEBUGGER: &str = "localhost:1234";
 
 /// The command that starts a machine in `folder`.
-pub fn command(
-    machine: &Machine,
-    medium: &Medium,
-    lines: &SerialLines,
-    folder: &Path,
-) -> Result<Command> {
+pub fn command(machine: &Machine, medium: &Medium, lines: &SerialLines, folder: &Path) -> Result<Command> {
     let mut command = tied_command(folder, "qemu-system-x86_64");
     command.args(match machine.time {
         Time::Host => ["-accel", "tcg,thread=multi"].as_slice(),
-        Time::Instructions => &[
-            "-accel",
-            "tcg,thread=single",
-            "-icount",
-            "shift=0,sleep=off",
-        ],
+        Time::Instructions => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
     });
     command.args(["-machine", "q35", "-cpu", cpu(machine.platform)]);
-    command.args([
-        "-smp",
-        &machine.cpus.to_string(),
-        "-m",
-        &machine.memory.in_mib().to_string(),
-    ]);
+    command.args(["-smp", &machine.cpus.to_string(), "-m", &machine.memory.in_mib().to_string()]);
     command.args([
         "-display",
         "none",
@@ -53,9 +36,7 @@ pub fn command(
     match machine.platform {
         Platform::QemuSvmIntelIommu => command.args(["-device", "intel-iommu,intremap=on"]),
         Platform::QemuSvmAmdIommu => command.args(["-device", "amd-iommu,intremap=on"]),
-        Platform::QemuSvm | Platform::QemuNoSvm | Platform::BochsVmx | Platform::BochsSvm => {
-            &mut command
-        }
+        Platform::QemuSvm | Platform::QemuNoSvm | Platform::BochsVmx | Platform::BochsSvm => &mut command,
     };
     add_serial_lines(&mut command, lines);
     if machine.debugger {
@@ -79,9 +60,7 @@ const MORE_UARTS: [&str; 2] = ["iobase=0x3e8,irq=5", "iobase=0x2e8,irq=7"];
 
 fn add_serial_lines(command: &mut Command, lines: &SerialLines) {
     let mut terminals = Terminal::ALL.iter().zip(&lines.terminals);
-    let first = terminals
-        .next()
-        .map(|(terminal, endpoint)| (terminal.name(), endpoint));
+    let first = terminals.next().map(|(terminal, endpoint)| (terminal.name(), endpoint));
     // The order decides: the first line is COM1, the second COM2.
     for (name, endpoint) in first.into_iter().chain([("log", &lines.log)]) {
         command.args(["-chardev", &character_device(name, endpoint)]);
@@ -96,21 +75,14 @@ fn add_serial_lines(command: &mut Command, lines: &SerialLines) {
 
 fn character_device(name: &str, endpoint: &Endpoint) -> String {
     match endpoint {
-        Endpoint::Unix(path) => format!(
-            "socket,id={name},server=off,path={}",
-            escape(&path.to_string_lossy())
-        ),
+        Endpoint::Unix(path) => format!("socket,id={name},server=off,path={}", escape(&path.to_string_lossy())),
         Endpoint::Tcp(port) => format!("socket,id={name},server=off,host=127.0.0.1,port={port}"),
     }
 }
 
 fn add_medium(command: &mut Command, medium: &Medium, folder: &Path) -> Result<()> {
     match medium {
-        Medium::Direct {
-            kernel,
-            append,
-            modules,
-        } => {
+        Medium::Direct { kernel, append, modules } => {
             command.args(["-kernel", kernel, "-append", append]);
             if !modules.is_empty() {
                 command.args(["-initrd", &modules.join(",")]);
@@ -125,10 +97,7 @@ fn add_medium(command: &mut Command, medium: &Medium, folder: &Path) -> Result<(
             ]);
             if *firmware == Firmware::Uefi {
                 repository::copy(Path::new(OVMF_VARIABLES), &folder.join(VARIABLES))?;
-                command.args([
-                    "-drive",
-                    &format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}"),
-                ]);
+                command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}")]);
                 command.args(["-drive", &format!("if=pflash,format=raw,file={VARIABLES}")]);
             }
         }
@@ -147,61 +116,33 @@ mod tests {
     use crate::scenario::size::Size;
 
     fn arguments(platform: Platform, medium: &Medium) -> String {
-        let machine = Machine {
-            platform,
-            cpus: 4,
-            memory: Size::mib(512),
-            terminals: 2,
-            time: Time::Host,
-            debugger: false,
-        };
+        let machine =
+            Machine { platform, cpus: 4, memory: Size::mib(512), terminals: 2, time: Time::Host, debugger: false };
         let lines = SerialLines {
             terminals: vec![Endpoint::Unix("/tmp/a,b".into()), Endpoint::Tcp(98)],
             log: Endpoint::Tcp(99),
         };
         let command = command(&machine, medium, &lines, Path::new("/stage")).unwrap();
-        command
-            .get_args()
-            .map(|word| word.to_string_lossy())
-            .collect::<Vec<_>>()
-            .join(" ")
+        command.get_args().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
     fn direct() -> Medium {
         let modules = ["core", "init", "config"].map(str::to_owned).to_vec();
-        Medium::Direct {
-            kernel: "hypervisor".into(),
-            append: "log=com2".into(),
-            modules,
-        }
+        Medium::Direct { kernel: "hypervisor".into(), append: "log=com2".into(), modules }
     }
 
     #[test]
     fn modules_are_one_argument() {
         let text = arguments(Platform::QemuSvm, &direct());
-        assert!(
-            text.contains("-kernel hypervisor -append log=com2 -initrd core,init,config"),
-            "{text}"
-        );
-        assert!(
-            text.contains("-smp 4 -m 512")
-                && text.contains("-accel tcg")
-                && !text.contains("iommu"),
-            "{text}"
-        );
+        assert!(text.contains("-kernel hypervisor -append log=com2 -initrd core,init,config"), "{text}");
+        assert!(text.contains("-smp 4 -m 512") && text.contains("-accel tcg") && !text.contains("iommu"), "{text}");
     }
 
     #[test]
     fn the_terminal_is_the_first_serial_line() {
         let text = arguments(Platform::QemuSvm, &direct());
-        assert!(
-            text.contains("path=/tmp/a,,b -serial chardev:terminal"),
-            "{text}"
-        );
-        assert!(
-            text.find("chardev:terminal") < text.find("chardev:log"),
-            "{text}"
-        );
+        assert!(text.contains("path=/tmp/a,,b -serial chardev:terminal"), "{text}");
+        assert!(text.find("chardev:terminal") < text.find("chardev:log"), "{text}");
     }
 
     #[test]

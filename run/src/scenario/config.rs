@@ -10,9 +10,8 @@ pub fn substitute(text: &str, options: &BTreeMap<String, String>) -> Result<Stri
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
-        let (placeholder, after) = after
-            .split_once('}')
-            .ok_or_else(|| Error::new("a placeholder `${` has no closing `}`"))?;
+        let (placeholder, after) =
+            after.split_once('}').ok_or_else(|| Error::new("a placeholder `${` has no closing `}`"))?;
         result.push_str(before);
         result.push_str(&escape(&value(placeholder, options)?));
         rest = after;
@@ -28,25 +27,19 @@ fn value(placeholder: &str, options: &BTreeMap<String, String>) -> Result<String
     };
     let value = options.get(name).ok_or_else(|| {
         let known: Vec<_> = options.keys().map(String::as_str).collect();
-        Error::new(format!("nothing gives `${{{name}}}` a value"))
-            .remedy(format!("there are: {}", known.join(", ")))
+        Error::new(format!("nothing gives `${{{name}}}` a value")).remedy(format!("there are: {}", known.join(", ")))
     })?;
     let Some(addend) = addend else {
         return Ok(value.clone());
     };
     let size = |text: &str| text.parse::<Size>().map_err(Error::new);
     let sum = size(value)?.checked_add(size(addend)?);
-    sum.map(|sum| sum.to_string())
-        .ok_or_else(|| Error::new(format!("`${{{placeholder}}}` is too large")))
+    sum.map(|sum| sum.to_string()).ok_or_else(|| Error::new(format!("`${{{placeholder}}}` is too large")))
 }
 
 /// The characters that XML 1.0 section 2.4 reserves in attribute values and text.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&apos;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;")
 }
 
 #[cfg(test)]
@@ -61,10 +54,7 @@ mod tests {
 
     #[test]
     fn values_are_put_in() {
-        assert_eq!(
-            substitute("<mem end=\"${memory}\"/>$ {}", &options()).unwrap(),
-            "<mem end=\"256M\"/>$ {}"
-        );
+        assert_eq!(substitute("<mem end=\"${memory}\"/>$ {}", &options()).unwrap(), "<mem end=\"256M\"/>$ {}");
         assert_eq!(substitute("${memory+64M}", &options()).unwrap(), "320M");
     }
 

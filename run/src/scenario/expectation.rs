@@ -21,9 +21,7 @@ impl TryFrom<String> for Pattern {
 
     fn try_from(text: String) -> Result<Self, String> {
         let regex = RegexBuilder::new(&text).multi_line(true).build();
-        regex
-            .map(Self)
-            .map_err(|_| format!("`{text}` is not a regular expression"))
+        regex.map(Self).map_err(|_| format!("`{text}` is not a regular expression"))
     }
 }
 
@@ -97,10 +95,7 @@ impl Notation {
             Self::Send(text) => Step::Send(First, text.clone()),
             Self::Send2(text) => Step::Send(Second, text.clone()),
             Self::Send3(text) => Step::Send(Third, text.clone()),
-            Self::Repeat {
-                times,
-                steps: repeated,
-            } => {
+            Self::Repeat { times, steps: repeated } => {
                 for step in std::iter::repeat_n(repeated, *times).flatten() {
                     step.append_to(steps);
                 }
@@ -118,9 +113,7 @@ pub struct Steps(Vec<Step>);
 impl From<Vec<Notation>> for Steps {
     fn from(notations: Vec<Notation>) -> Self {
         let mut steps = Vec::new();
-        notations
-            .iter()
-            .for_each(|notation| notation.append_to(&mut steps));
+        notations.iter().for_each(|notation| notation.append_to(&mut steps));
         Self(steps)
     }
 }
@@ -185,8 +178,7 @@ impl Matcher {
     /// Takes a log line, without its line end.
     pub fn log_line(&mut self, line: &str) {
         self.check_failure(line.as_bytes(), "log");
-        self.any_order
-            .retain(|pattern| !pattern.0.is_match(line.as_bytes()));
+        self.any_order.retain(|pattern| !pattern.0.is_match(line.as_bytes()));
         self.log.push_back(line.to_owned());
         if self.log.len() > WAITING_LINES {
             self.log.pop_front();
@@ -235,14 +227,8 @@ impl Matcher {
     /// What the run is waiting for.
     pub fn awaited(&self) -> String {
         let next = self.steps.front().map(Step::to_string);
-        let others = self
-            .any_order
-            .iter()
-            .map(|pattern| format!("log {pattern}"));
-        next.into_iter()
-            .chain(others)
-            .collect::<Vec<_>>()
-            .join(", ")
+        let others = self.any_order.iter().map(|pattern| format!("log {pattern}"));
+        next.into_iter().chain(others).collect::<Vec<_>>().join(", ")
     }
 
     fn check_failure(&mut self, line: &[u8], stream: &str) {
@@ -255,11 +241,7 @@ impl Matcher {
         while let Some(step) = self.steps.front() {
             match step {
                 Step::Log(pattern) => {
-                    let Some(index) = self
-                        .log
-                        .iter()
-                        .position(|line| pattern.0.is_match(line.as_bytes()))
-                    else {
+                    let Some(index) = self.log.iter().position(|line| pattern.0.is_match(line.as_bytes())) else {
                         // Lines that do not match the awaited step are passed for good.
                         self.log.clear();
                         return;
@@ -270,8 +252,7 @@ impl Matcher {
                     let Some(stream) = self.terminals.get_mut(terminal.index()) else {
                         return;
                     };
-                    let Some(found) = pattern.0.find(&stream.unmatched).map(|found| found.end())
-                    else {
+                    let Some(found) = pattern.0.find(&stream.unmatched).map(|found| found.end()) else {
                         return;
                     };
                     stream.unmatched.drain(..found);
@@ -323,26 +304,16 @@ mod tests {
 
     #[test]
     fn log_lines_wait_for_a_terminal_step() {
-        let mut matcher = matcher(&[
-            Step::Terminal(First, pattern("login")),
-            Step::Log(pattern("up")),
-        ]);
+        let mut matcher = matcher(&[Step::Terminal(First, pattern("login")), Step::Log(pattern("up"))]);
         matcher.log_line("up");
         matcher.terminal(First, b"login");
-        assert!(
-            matcher.is_complete(),
-            "the streams are not synchronised: {}",
-            matcher.awaited()
-        );
+        assert!(matcher.is_complete(), "the streams are not synchronised: {}", matcher.awaited());
     }
 
     #[test]
     fn any_order_lines_count_from_the_start() {
-        let mut matcher = matcher(&[
-            Step::Log(pattern("last")),
-            Step::AlsoLog(pattern("early")),
-            Step::AlsoLog(pattern("late")),
-        ]);
+        let mut matcher =
+            matcher(&[Step::Log(pattern("last")), Step::AlsoLog(pattern("early")), Step::AlsoLog(pattern("late"))]);
         matcher.log_line("early");
         matcher.log_line("last");
         assert_eq!(matcher.awaited(), "log `late`");
@@ -368,10 +339,7 @@ mod tests {
 
     #[test]
     fn terminal_steps_do_not_match_twice() {
-        let mut matcher = matcher(&[
-            Step::Terminal(First, pattern("a")),
-            Step::Terminal(First, pattern("a")),
-        ]);
+        let mut matcher = matcher(&[Step::Terminal(First, pattern("a")), Step::Terminal(First, pattern("a"))]);
         matcher.terminal(First, b"a");
         assert!(!matcher.is_complete());
     }
@@ -401,13 +369,9 @@ mod tests {
         struct File {
             expect: Steps,
         }
-        let text = "expect = [{ repeat = { times = 2, steps = [{ send2 = 'a' }, { log = 'b' }] } }, { terminal3 = 'c' }]";
-        let steps: Vec<_> = toml::from_str::<File>(text)
-            .unwrap()
-            .expect
-            .iter()
-            .map(Step::to_string)
-            .collect();
+        let text =
+            "expect = [{ repeat = { times = 2, steps = [{ send2 = 'a' }, { log = 'b' }] } }, { terminal3 = 'c' }]";
+        let steps: Vec<_> = toml::from_str::<File>(text).unwrap().expect.iter().map(Step::to_string).collect();
         let twice = ["sending \"a\"", "log `b`"].repeat(2);
         assert_eq!(steps, [twice, vec!["terminal3 `c`"]].concat());
     }
@@ -418,10 +382,7 @@ mod tests {
         matcher.terminal(First, b"kernel pan");
         assert_eq!(matcher.failure(), None);
         matcher.terminal(First, b"ic - not syncing\n");
-        assert_eq!(
-            matcher.failure(),
-            Some("terminal: kernel panic - not syncing")
-        );
+        assert_eq!(matcher.failure(), Some("terminal: kernel panic - not syncing"));
     }
 
     #[test]

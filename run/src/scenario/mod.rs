@@ -125,21 +125,13 @@ impl Scenario {
     /// Reads the scenario of a given name.
     pub fn load(name: &str) -> Result<Self> {
         let unknown = || {
-            let names = all().map(|scenarios| {
-                scenarios
-                    .into_iter()
-                    .map(|scenario| scenario.name)
-                    .collect::<Vec<_>>()
-            });
-            Error::new(format!("there is no scenario `{name}`")).remedy(format!(
-                "there are: {}",
-                names.unwrap_or_default().join(", ")
-            ))
+            let names = all().map(|scenarios| scenarios.into_iter().map(|scenario| scenario.name).collect::<Vec<_>>());
+            Error::new(format!("there is no scenario `{name}`"))
+                .remedy(format!("there are: {}", names.unwrap_or_default().join(", ")))
         };
         let folder = repository::scenarios().join(name);
         // A name is one component of a path: `..` and the like name no scenario.
-        if Path::new(name).file_name() != Some(name.as_ref()) || !folder.join(DESCRIPTION).is_file()
-        {
+        if Path::new(name).file_name() != Some(name.as_ref()) || !folder.join(DESCRIPTION).is_file() {
             return Err(unknown());
         }
         Self::load_from(&folder)
@@ -149,31 +141,21 @@ impl Scenario {
         let path = folder.join(DESCRIPTION);
         let mut scenario = Self::parse(&repository::read_text(&path)?)
             .map_err(|error| Error::new(format!("{}: {error}", path.display())))?;
-        scenario.name = folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        scenario.name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         scenario.folder = folder.to_path_buf();
         Ok(scenario)
     }
 
     /// Reads a description and checks what its types do not.
     fn parse(text: &str) -> Result<Self> {
-        let scenario: Self =
-            toml::from_str(text).map_err(|error| Error::new(one_line(&error, text)))?;
+        let scenario: Self = toml::from_str(text).map_err(|error| Error::new(one_line(&error, text)))?;
         scenario.check()?;
         let mut names = BTreeSet::new();
         for variant in &scenario.variants {
             let variant = variant.apply(&scenario)?;
-            variant
-                .check()
-                .map_err(|error| Error::new(format!("variant `{}`: {error}", variant.name)))?;
+            variant.check().map_err(|error| Error::new(format!("variant `{}`: {error}", variant.name)))?;
             if !names.insert(variant.name.clone()) {
-                return Err(Error::new(format!(
-                    "two variants are called `{}`",
-                    variant.name
-                )));
+                return Err(Error::new(format!("two variants are called `{}`", variant.name)));
             }
         }
         Ok(scenario)
@@ -181,22 +163,14 @@ impl Scenario {
 
     fn check(&self) -> Result<()> {
         let modules = self.modules();
-        for name in modules
-            .iter()
-            .copied()
-            .chain(self.roms.keys().map(String::as_str))
-        {
+        for name in modules.iter().copied().chain(self.roms.keys().map(String::as_str)) {
             rom::check_name(name)?;
         }
         if let Some(name) = modules.iter().find(|name| self.roms.contains_key(**name)) {
-            return Err(Error::new(format!(
-                "`{name}` is both a component and a ROM"
-            )));
+            return Err(Error::new(format!("`{name}` is both a component and a ROM")));
         }
         if self.test && self.expect.is_empty() && self.exit.is_none() {
-            return Err(Error::new(
-                "a test that expects nothing cannot fail; give `expect` or `exit`",
-            ));
+            return Err(Error::new("a test that expects nothing cannot fail; give `expect` or `exit`"));
         }
         if self.cpus == 0 {
             return Err(Error::new("a machine has at least one CPU"));
@@ -209,16 +183,12 @@ impl Scenario {
         if !(1..=most).contains(&self.terminals) {
             return Err(Error::new(format!("a machine has 1 to {most} terminals")));
         }
-        let missing = self
-            .expect
-            .iter()
-            .filter_map(|step| step.terminal())
-            .find(|terminal| terminal.index() >= self.terminals);
+        let missing =
+            self.expect.iter().filter_map(|step| step.terminal()).find(|terminal| terminal.index() >= self.terminals);
         match missing {
-            Some(terminal) => Err(Error::new(format!(
-                "`expect` is about {terminal}, but `terminals` is {}",
-                self.terminals
-            ))),
+            Some(terminal) => {
+                Err(Error::new(format!("`expect` is about {terminal}, but `terminals` is {}", self.terminals)))
+            }
             None => Ok(()),
         }
     }
@@ -229,10 +199,7 @@ impl Scenario {
             return Vec::new();
         }
         let others = self.components.iter().filter(|name| **name != self.root);
-        std::iter::once(&self.root)
-            .chain(others)
-            .map(String::as_str)
-            .collect()
+        std::iter::once(&self.root).chain(others).map(String::as_str).collect()
     }
 
     /// Time limit of a test run.
@@ -253,15 +220,8 @@ pub fn all() -> Result<Vec<Scenario>> {
 
 /// A TOML error with its line instead of the drawing.
 fn one_line(error: &toml::de::Error, text: &str) -> String {
-    let before = error
-        .span()
-        .and_then(|span| text.get(..span.start))
-        .unwrap_or_default();
-    format!(
-        "line {}: {}",
-        before.matches('\n').count() + 1,
-        error.message()
-    )
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
 #[cfg(test)]
@@ -290,10 +250,7 @@ mod tests {
         let scenario = Scenario::parse(FULL).unwrap();
         assert_eq!(scenario.modules(), ["conformance", "init", "tick"]);
         assert_eq!((scenario.cpus, scenario.memory), (4, Size::mib(1024)));
-        assert_eq!(
-            (scenario.machine, scenario.terminals),
-            (Platform::BochsVmx, 2)
-        );
+        assert_eq!((scenario.machine, scenario.terminals), (Platform::BochsVmx, 2));
         assert_eq!((scenario.expect.len(), scenario.exit), (4, Some(3)));
     }
 
@@ -328,17 +285,11 @@ mod tests {
             ("summary = 'a'\nterminals = 4", "1 to 3"),
             ("summary = 'a'\nexpect = [ { send2 = 'x' } ]", "terminal2"),
             ("summary = 'a'\nvariants = [ { long = true } ]", "name"),
-            (
-                "summary = 'a'\nvariants = [ { cpus = 1 }, { cpus = 1 } ]",
-                "two variants",
-            ),
+            ("summary = 'a'\nvariants = [ { cpus = 1 }, { cpus = 1 } ]", "two variants"),
             ("summary = 'a'\nvariants = [ { cpus = 0 } ]", "0-cpus"),
         ] {
             let error = Scenario::parse(text).unwrap_err().to_string();
-            assert!(
-                error.contains(expected) && !error.contains('\n'),
-                "{text}: {error}"
-            );
+            assert!(error.contains(expected) && !error.contains('\n'), "{text}: {error}");
         }
     }
 
@@ -350,13 +301,7 @@ mod tests {
     #[test]
     fn paths_are_not_scenario_names() {
         for name in ["..", ".", "", "a/b", "/etc"] {
-            assert!(
-                Scenario::load(name)
-                    .unwrap_err()
-                    .to_string()
-                    .contains("no scenario"),
-                "{name}"
-            );
+            assert!(Scenario::load(name).unwrap_err().to_string().contains("no scenario"), "{name}");
         }
     }
 }

@@ -55,8 +55,7 @@ impl Rom {
             return Ok(());
         };
         let file = File::options().write(true).open(destination);
-        file.and_then(|file| file.set_len(size.in_bytes()))
-            .map_err(|cause| Error::io("resize", destination, &cause))
+        file.and_then(|file| file.set_len(size.in_bytes())).map_err(|cause| Error::io("resize", destination, &cause))
     }
 }
 
@@ -80,16 +79,12 @@ impl TryFrom<String> for Source {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
-        let problem =
-            || format!("`{text}` is no ROM source: write guest:NAME/FILE, file:PATH or text:TEXT");
+        let problem = || format!("`{text}` is no ROM source: write guest:NAME/FILE, file:PATH or text:TEXT");
         let (kind, value) = text.split_once(':').ok_or_else(problem)?;
         match kind {
             "guest" => {
                 let (guest, file) = value.split_once('/').ok_or_else(problem)?;
-                Ok(Self::Guest {
-                    guest: guest.to_owned(),
-                    file: file.to_owned(),
-                })
+                Ok(Self::Guest { guest: guest.to_owned(), file: file.to_owned() })
             }
             "file" => Ok(Self::File(PathBuf::from(value))),
             "text" => Ok(Self::Text(value.to_owned())),
@@ -106,9 +101,7 @@ impl Source {
 
     fn stage(&self, folder: &Path, destination: &Path) -> Result<()> {
         match self {
-            Self::Guest { guest, file } => {
-                repository::copy(&guest::provide(guest)?.file(file)?, destination)
-            }
+            Self::Guest { guest, file } => repository::copy(&guest::provide(guest)?.file(file)?, destination),
             Self::File(path) => repository::copy(&folder.join(path), destination),
             Self::Text(text) => repository::write(destination, text),
         }
@@ -122,9 +115,7 @@ pub fn check_name(name: &str) -> Result<()> {
     if !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed) {
         Ok(())
     } else {
-        Err(Error::new(format!(
-            "`{name}` is no module name: use letters, digits, `.`, `_` and `-`"
-        )))
+        Err(Error::new(format!("`{name}` is no module name: use letters, digits, `.`, `_` and `-`")))
     }
 }
 
@@ -135,10 +126,7 @@ mod tests {
     #[test]
     fn sources_are_told_apart() {
         let source = |text: &str| Source::try_from(text.to_owned());
-        let guest = Source::Guest {
-            guest: "linux".into(),
-            file: "vmlinuz".into(),
-        };
+        let guest = Source::Guest { guest: "linux".into(), file: "vmlinuz".into() };
         assert_eq!(source("guest:linux/vmlinuz"), Ok(guest));
         assert_eq!(source("file:a:b"), Ok(Source::File("a:b".into())));
         assert_eq!(source("text:"), Ok(Source::Text(String::new())));
@@ -162,10 +150,7 @@ mod tests {
         };
         assert_eq!(staged("rom = 'text:hello'"), b"hello");
         assert_eq!(staged("rom = { from = 'text:hello', size = '2' }"), b"he");
-        assert_eq!(
-            staged("rom = { from = 'text:hello', size = '7' }"),
-            b"hello\0\0"
-        );
+        assert_eq!(staged("rom = { from = 'text:hello', size = '7' }"), b"hello\0\0");
     }
 
     #[test]

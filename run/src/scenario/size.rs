@@ -42,12 +42,7 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Self, String> {
         let problem = || format!("`{text}` is not a memory size; write for example 512M or 2G");
         let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-        let unit = match text
-            .strip_prefix(digits)
-            .unwrap_or_default()
-            .to_ascii_uppercase()
-            .as_str()
-        {
+        let unit = match text.strip_prefix(digits).unwrap_or_default().to_ascii_uppercase().as_str() {
             "" => 1,
             "K" => KIB,
             "M" => MIB,

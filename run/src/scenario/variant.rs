@@ -47,9 +47,7 @@ impl Variant {
         let mut changed = scenario.clone();
         let mark = self.name.clone().unwrap_or_else(|| self.marks().join("+"));
         if mark.is_empty() {
-            return Err(Error::new(
-                "a variant that changes nothing of the machine needs a `name`",
-            ));
+            return Err(Error::new("a variant that changes nothing of the machine needs a `name`"));
         }
         changed.name = format!("{}@{mark}", scenario.name);
         changed.variants.clear();
@@ -86,10 +84,7 @@ mod tests {
 
     fn scenario(text: &str) -> Scenario {
         let scenario: Scenario = toml::from_str(&format!("summary = 'a'\n{text}")).unwrap();
-        Scenario {
-            name: "sample".into(),
-            ..scenario
-        }
+        Scenario { name: "sample".into(), ..scenario }
     }
 
     fn only_variant(scenario: &Scenario) -> Result<Scenario> {
@@ -98,19 +93,10 @@ mod tests {
 
     #[test]
     fn names_say_what_is_changed() {
-        let scenario = scenario(
-            "variants = [{ cpus = 1 }, { iso = 'uefi', memory = '2G' }, { cpus = 1, name = 'b' }]",
-        );
-        let names: Vec<_> = scenario
-            .variants
-            .iter()
-            .map(|variant| variant.apply(&scenario).unwrap().name)
-            .collect();
+        let scenario = scenario("variants = [{ cpus = 1 }, { iso = 'uefi', memory = '2G' }, { cpus = 1, name = 'b' }]");
+        let names: Vec<_> = scenario.variants.iter().map(|variant| variant.apply(&scenario).unwrap().name).collect();
         assert_eq!(names, ["sample@1-cpus", "sample@2G+uefi", "sample@b"]);
-        let nothing = only_variant(&Scenario {
-            variants: vec![Variant::default()],
-            ..scenario
-        });
+        let nothing = only_variant(&Scenario { variants: vec![Variant::default()], ..scenario });
         assert!(nothing.unwrap_err().to_string().contains("`name`"));
     }
 

@@ -32,11 +32,7 @@ impl End {
         if PANICS.iter().any(|panic| line.starts_with(panic)) {
             return Some(Self::Panic(line.to_owned()));
         }
-        line.strip_prefix(SYSTEM_EXIT)?
-            .trim()
-            .parse()
-            .ok()
-            .map(Self::SystemExit)
+        line.strip_prefix(SYSTEM_EXIT)?.trim().parse().ok().map(Self::SystemExit)
     }
 
     /// Whether the system itself reported this end.
@@ -64,11 +60,7 @@ impl LineSplitter {
             }
             if *byte == b'\n' || self.partial.len() >= LINE_LIMIT {
                 let line = std::mem::take(&mut self.partial);
-                lines.push(
-                    String::from_utf8_lossy(&line)
-                        .trim_end_matches('\r')
-                        .to_owned(),
-                );
+                lines.push(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned());
             }
         }
         lines
@@ -87,24 +79,10 @@ mod tests {
 
     #[test]
     fn only_the_agreed_lines_end_a_run() {
-        assert_eq!(
-            End::reported_by("[core] system exit: 0"),
-            Some(End::SystemExit(0))
-        );
-        assert_eq!(
-            End::reported_by("[core] system exit: -3\r"),
-            Some(End::SystemExit(-3))
-        );
-        assert_eq!(
-            End::reported_by("[hypervisor] panic at 'x'"),
-            Some(End::Panic("[hypervisor] panic at 'x'".into()))
-        );
-        for line in [
-            "[core] system exit: soon",
-            "[init -> x] [core] system exit: 0",
-            "[init] [kernel] panic",
-            "",
-        ] {
+        assert_eq!(End::reported_by("[core] system exit: 0"), Some(End::SystemExit(0)));
+        assert_eq!(End::reported_by("[core] system exit: -3\r"), Some(End::SystemExit(-3)));
+        assert_eq!(End::reported_by("[hypervisor] panic at 'x'"), Some(End::Panic("[hypervisor] panic at 'x'".into())));
+        for line in ["[core] system exit: soon", "[init -> x] [core] system exit: 0", "[init] [kernel] panic", ""] {
             assert_eq!(End::reported_by(line), None, "{line}");
         }
     }

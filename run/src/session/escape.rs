@@ -48,9 +48,7 @@ impl Escape {
 /// The terminal that a digit names.
 fn terminal(key: u8) -> Option<Terminal> {
     let number = usize::from(key.checked_sub(b'0')?);
-    Terminal::ALL
-        .into_iter()
-        .find(|terminal| terminal.number() == number)
+    Terminal::ALL.into_iter().find(|terminal| terminal.number() == number)
 }
 
 fn add(intents: &mut Vec<Intent>, byte: u8) {
@@ -77,22 +75,14 @@ mod tests {
 
     #[test]
     fn ctrl_a_can_be_typed() {
-        assert_eq!(
-            Escape::default().typed(b"\x01a\x01\x01x\x01b"),
-            [text(b"\x01\x01xb")]
-        );
+        assert_eq!(Escape::default().typed(b"\x01a\x01\x01x\x01b"), [text(b"\x01\x01xb")]);
     }
 
     #[test]
     fn ctrl_a_and_a_digit_shows_a_terminal() {
         assert_eq!(
             Escape::default().typed(b"one\x012two\x011"),
-            [
-                text(b"one"),
-                Intent::Show(Terminal::Second),
-                text(b"two"),
-                Intent::Show(Terminal::First)
-            ]
+            [text(b"one"), Intent::Show(Terminal::Second), text(b"two"), Intent::Show(Terminal::First)]
         );
         assert_eq!(Escape::default().typed(b"2\x0109"), [text(b"209")]);
     }

@@ -95,8 +95,8 @@ pub struct Session {
 impl Session {
     /// Starts a machine in `folder`, where its output files are written too.
     pub fn start(machine: &Machine, medium: &Medium, folder: &Path) -> Result<Self> {
-        let sockets = tempfile::tempdir()
-            .map_err(|cause| Error::new(format!("cannot create a temporary folder: {cause}")))?;
+        let sockets =
+            tempfile::tempdir().map_err(|cause| Error::new(format!("cannot create a temporary folder: {cause}")))?;
         let tcp = machine.platform.needs_image();
         let listen = |channel| Line::listen(channel, sockets.path(), tcp);
         let log = listen(Channel::Log)?;
@@ -146,13 +146,8 @@ impl Session {
     pub fn run(mut self, observer: &mut dyn Observer, deadline: Option<Instant>) -> Result<End> {
         let end = loop {
             let event = match deadline {
-                None => self
-                    .events
-                    .recv()
-                    .map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => self
-                    .events
-                    .recv_timeout(deadline.saturating_duration_since(Instant::now())),
+                None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(deadline) => self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             };
             match event {
                 Err(_) => break End::Timeout,
@@ -169,25 +164,17 @@ impl Session {
     fn finish(mut self, end: End, observer: &mut dyn Observer) -> Result<End> {
         // Killing fails only if it has ended already.
         let _ = self.emulator.kill();
-        let status = self
-            .emulator
-            .wait()
-            .map_err(|cause| Error::new(format!("cannot wait for the emulator: {cause}")))?;
+        let status =
+            self.emulator.wait().map_err(|cause| Error::new(format!("cannot wait for the emulator: {cause}")))?;
         // An emulator that never opened its lines leaves their threads waiting for it.
         self.endpoints.iter().for_each(serial::poke);
         let deadline = Instant::now() + DRAIN_LIMIT;
         let mut late_end = None;
         while self.open_streams > 0 {
-            let Ok(event) = self
-                .events
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            else {
+            let Ok(event) = self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) else {
                 break;
             };
-            late_end = self
-                .handle(event, observer)?
-                .filter(End::is_reported)
-                .or(late_end);
+            late_end = self.handle(event, observer)?.filter(End::is_reported).or(late_end);
         }
         if let Some(line) = self.lines.rest() {
             self.log_line(&line, observer)?;
@@ -215,9 +202,7 @@ impl Session {
                 observer.terminal(terminal, &output)
             }
             Event::Output(Channel::Log, output) => {
-                self.log_file
-                    .write_all(&output)
-                    .map_err(|cause| Error::new(format!("cannot write {LOG}: {cause}")))?;
+                self.log_file.write_all(&output).map_err(|cause| Error::new(format!("cannot write {LOG}: {cause}")))?;
                 for line in self.lines.push(&output) {
                     if let Some(end) = self.log_line(&line, observer)? {
                         return Ok(Some(end));
@@ -233,10 +218,7 @@ impl Session {
             }
             Event::EmulatorEnded => {
                 self.open_streams -= 1;
-                return Ok(Some(End::EmulatorEnded {
-                    success: true,
-                    message: String::new(),
-                }));
+                return Ok(Some(End::EmulatorEnded { success: true, message: String::new() }));
             }
             Event::Closed => {
                 self.open_streams -= 1;
@@ -269,13 +251,8 @@ impl Session {
 
 /// Starts an emulator without input, and a thread that hears what it has to say.
 fn spawn(command: &mut Command, events: SyncSender<Event>) -> Result<Child> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut emulator = command
-        .spawn()
-        .map_err(|cause| not_started(command, &cause))?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut emulator = command.spawn().map_err(|cause| not_started(command, &cause))?;
     let diagnostics = emulator.stderr.take();
     std::thread::spawn(move || {
         if let Some(stream) = diagnostics {
@@ -288,11 +265,7 @@ fn spawn(command: &mut Command, events: SyncSender<Event>) -> Result<Child> {
 }
 
 /// Sends what a stream has to say until it ends or nobody listens.
-pub fn forward(
-    mut stream: impl Read,
-    events: &SyncSender<Event>,
-    event: impl Fn(Vec<u8>) -> Event,
-) {
+pub fn forward(mut stream: impl Read, events: &SyncSender<Event>, event: impl Fn(Vec<u8>) -> Event) {
     let mut chunk = [0; CHUNK];
     loop {
         match stream.read(&mut chunk) {

@@ -17,10 +17,7 @@ pub struct Screen {
 impl Screen {
     /// The screen of a machine with `count` terminals, at the first.
     pub fn new(count: usize) -> Self {
-        Self {
-            shown: Terminal::First,
-            recent: vec![VecDeque::new(); count],
-        }
+        Self { shown: Terminal::First, recent: vec![VecDeque::new(); count] }
     }
 
     /// The terminal that is shown: input is for this one.
@@ -81,10 +78,7 @@ mod tests {
     #[test]
     fn a_terminal_that_is_not_there_is_not_shown() {
         let mut screen = Screen::new(1);
-        assert_eq!(
-            screen.show(Terminal::Third),
-            b"\r\n[there is no terminal 3]\r\n"
-        );
+        assert_eq!(screen.show(Terminal::Third), b"\r\n[there is no terminal 3]\r\n");
         assert_eq!(screen.shown(), Terminal::First);
     }
 
@@ -94,9 +88,6 @@ mod tests {
         let mut long = vec![b'x'; RECENT];
         long.extend_from_slice(b"\nlast\n# ");
         screen.output(Terminal::First, &long);
-        assert_eq!(
-            screen.show(Terminal::First),
-            b"\r\n[terminal 1]\r\nlast\n# "
-        );
+        assert_eq!(screen.show(Terminal::First), b"\r\n[terminal 1]\r\nlast\n# ");
     }
 }

@@ -41,27 +41,18 @@ impl Line {
     /// Listens on a socket in a folder that only this user can enter, or, for emulators that
     /// cannot do that, on a TCP port of this machine.
     pub fn listen(channel: Channel, folder: &Path, tcp: bool) -> Result<Self> {
-        let failed =
-            |cause: std::io::Error| Error::new(format!("cannot listen for the emulator: {cause}"));
+        let failed = |cause: std::io::Error| Error::new(format!("cannot listen for the emulator: {cause}"));
         if tcp {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
             let endpoint = Endpoint::Tcp(listener.local_addr().map_err(failed)?.port());
-            return Ok(Self {
-                channel,
-                listener: Listener::Tcp(listener),
-                endpoint,
-            });
+            return Ok(Self { channel, listener: Listener::Tcp(listener), endpoint });
         }
         let path = folder.join(match channel {
             Channel::Terminal(terminal) => terminal.name(),
             Channel::Log => "log",
         });
         let listener = UnixListener::bind(&path).map_err(failed)?;
-        Ok(Self {
-            channel,
-            listener: Listener::Unix(listener),
-            endpoint: Endpoint::Unix(path),
-        })
+        Ok(Self { channel, listener: Listener::Unix(listener), endpoint: Endpoint::Unix(path) })
     }
 
     fn accept(&self) -> std::io::Result<Halves> {

@@ -24,16 +24,9 @@ impl Terminals {
         let end = |terminal: Terminal| {
             let path = folder.join(terminal.file());
             let file = File::create(&path).map_err(|cause| Error::io("create", &path, &cause))?;
-            Ok(TerminalEnd {
-                file,
-                input: None,
-                unsent: Vec::new(),
-            })
+            Ok(TerminalEnd { file, input: None, unsent: Vec::new() })
         };
-        Terminal::first(count)
-            .map(end)
-            .collect::<Result<_>>()
-            .map(Self)
+        Terminal::first(count).map(end).collect::<Result<_>>().map(Self)
     }
 
     /// The emulator has opened a terminal's line: types what has been waiting for that.
@@ -49,9 +42,7 @@ impl Terminals {
         let Some(end) = self.0.get_mut(terminal.index()) else {
             return Ok(());
         };
-        end.file
-            .write_all(output)
-            .map_err(|cause| Error::new(format!("cannot write {}: {cause}", terminal.file())))
+        end.file.write_all(output).map_err(|cause| Error::new(format!("cannot write {}: {cause}", terminal.file())))
     }
 
     /// Types at a terminal; at one that the machine does not have, nothing happens.

@@ -3,14 +3,7 @@
 //! The guest changes this memory at any time, so nobody ever gets a reference into it: accesses are volatile, through
 //! [`VolatileSlice`].
 #![deny(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        missing_docs,
-        reason = "tests state their expectations tersely"
-    )
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, missing_docs, reason = "tests state their expectations tersely"))]
 
 use std::sync::Arc;
 
@@ -18,8 +11,8 @@ use runtime::dataspace::Attached;
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::Result;
 use vm_memory::{
-    GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
-    GuestUsize, MemoryRegionAddress, VolatileSlice,
+    GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes, GuestUsize,
+    MemoryRegionAddress, VolatileSlice,
 };
 
 /// A range of guest RAM.
@@ -43,9 +36,7 @@ impl Block {
     #[inline]
     fn slice(&self, offset: u64, count: usize) -> Option<VolatileSlice<'_>> {
         let last = self.size.checked_sub(count)?;
-        let offset = usize::try_from(offset)
-            .ok()
-            .filter(|offset| *offset <= last)?;
+        let offset = usize::try_from(offset).ok().filter(|offset| *offset <= last)?;
         let address = (self.address + offset) as *mut u8;
         #[allow(unsafe_code, reason = "this is what the crate is for")]
         // SAFETY: `count` bytes from there are in the block, which `new` has checked to be in the attached
@@ -90,19 +81,14 @@ impl Region {
         if size == 0 || end > memory.size() as u64 {
             return Err(out_of_dataspace);
         }
-        start
-            .checked_add(size - 1)
-            .ok_or(RegionError::TooHigh(start))?;
+        start.checked_add(size - 1).ok_or(RegionError::TooHigh(start))?;
         // 64-bit addresses and sizes are as wide as pointers.
         let block = Block {
             address: (memory.address() + offset) as usize,
             size: size as usize,
             _attached: Some(Arc::clone(attached)),
         };
-        Ok(Self {
-            start: GuestAddress(start),
-            memory: block,
-        })
+        Ok(Self { start: GuestAddress(start), memory: block })
     }
 }
 
@@ -120,9 +106,7 @@ impl GuestMemoryRegion for Region {
     fn bitmap(&self) -> BS<'_, Self::B> {}
 
     fn get_slice(&self, offset: MemoryRegionAddress, count: usize) -> Result<VolatileSlice<'_>> {
-        self.memory
-            .slice(offset.0, count)
-            .ok_or(GuestMemoryError::InvalidBackendAddress)
+        self.memory.slice(offset.0, count).ok_or(GuestMemoryError::InvalidBackendAddress)
     }
 }
 
@@ -185,15 +169,8 @@ mod tests {
 
     /// A region over memory of the test.
     fn region(start: u64, backing: &mut [u8]) -> Region {
-        let block = Block {
-            address: backing.as_mut_ptr() as usize,
-            size: backing.len(),
-            _attached: None,
-        };
-        Region {
-            start: GuestAddress(start),
-            memory: block,
-        }
+        let block = Block { address: backing.as_mut_ptr() as usize, size: backing.len(), _attached: None };
+        Region { start: GuestAddress(start), memory: block }
     }
 
     #[test]
@@ -201,10 +178,7 @@ mod tests {
         let (mut low, mut high) = (vec![1; 0x1000], vec![2; 0x3000]);
         let ram = GuestRam::new(vec![region(0, &mut low), region(0x10_0000, &mut high)]).unwrap();
         assert_eq!(ram.read_obj::<u8>(GuestAddress(0xfff)).unwrap(), 1);
-        assert_eq!(
-            ram.read_obj::<u16>(GuestAddress(0x10_2ffe)).unwrap(),
-            0x0202
-        );
+        assert_eq!(ram.read_obj::<u16>(GuestAddress(0x10_2ffe)).unwrap(), 0x0202);
         ram.write_obj(7_u8, GuestAddress(0x10_0000)).unwrap();
         assert_eq!(high[0], 7);
     }
@@ -213,23 +187,11 @@ mod tests {
     fn nothing_leaves_a_region() {
         let mut backing = vec![0; 0x1000];
         let ram = GuestRam::new(vec![region(0x1000, &mut backing)]).unwrap();
-        for (address, count) in [
-            (0xfff, 1),
-            (0x2000, 1),
-            (0x1fff, 2),
-            (0x1000, 0x1001),
-            (u64::MAX, 1),
-        ] {
-            assert!(
-                ram.get_slice(GuestAddress(address), count).is_err(),
-                "{address:#x}"
-            );
+        for (address, count) in [(0xfff, 1), (0x2000, 1), (0x1fff, 2), (0x1000, 0x1001), (u64::MAX, 1)] {
+            assert!(ram.get_slice(GuestAddress(address), count).is_err(), "{address:#x}");
         }
         assert!(ram.get_slice(GuestAddress(0x1000), usize::MAX).is_err());
-        assert_eq!(
-            ram.get_slice(GuestAddress(0x1000), 0x1000).unwrap().len(),
-            0x1000
-        );
+        assert_eq!(ram.get_slice(GuestAddress(0x1000), 0x1000).unwrap().len(), 0x1000);
     }
 
     #[test]

@@ -100,9 +100,7 @@ mod tests {
 
     fn lines(parts: &[&[u8]]) -> Vec<String> {
         let (mut line, mut lines) = (Line::new(), Vec::new());
-        parts
-            .iter()
-            .for_each(|part| line.append(part, |line| lines.push(line.into())));
+        parts.iter().for_each(|part| line.append(part, |line| lines.push(line.into())));
         line.flush(|line| lines.push(line.into()));
         lines
     }

@@ -8,10 +8,7 @@ use crate::errno::fail;
 use crate::time;
 
 const fn is_open(descriptor: c_int) -> bool {
-    matches!(
-        descriptor,
-        libc::STDIN_FILENO | libc::STDOUT_FILENO | libc::STDERR_FILENO
-    )
+    matches!(descriptor, libc::STDIN_FILENO | libc::STDOUT_FILENO | libc::STDERR_FILENO)
 }
 
 #[unsafe(no_mangle)]
@@ -55,11 +52,7 @@ unsafe fn bytes<'a>(buffer: *const c_void, size: usize) -> &'a [u8] {
 }
 
 fn read_nothing(descriptor: c_int) -> isize {
-    if descriptor == libc::STDIN_FILENO {
-        0
-    } else {
-        fail(libc::EBADF)
-    }
+    if descriptor == libc::STDIN_FILENO { 0 } else { fail(libc::EBADF) }
 }
 
 #[unsafe(no_mangle)]
@@ -74,11 +67,7 @@ extern "C" fn readv(descriptor: c_int, _parts: *const libc::iovec, _count: c_int
 
 #[unsafe(no_mangle)]
 extern "C" fn lseek64(descriptor: c_int, _offset: i64, _whence: c_int) -> i64 {
-    fail(if is_open(descriptor) {
-        libc::ESPIPE
-    } else {
-        libc::EBADF
-    })
+    fail(if is_open(descriptor) { libc::ESPIPE } else { libc::EBADF })
 }
 
 #[unsafe(no_mangle)]
@@ -97,11 +86,7 @@ unsafe extern "C" fn fstat64(descriptor: c_int, status: *mut libc::stat64) -> c_
 /// The standard descriptors stay open.
 #[unsafe(no_mangle)]
 extern "C" fn close(descriptor: c_int) -> c_int {
-    if is_open(descriptor) {
-        0
-    } else {
-        fail(libc::EBADF)
-    }
+    if is_open(descriptor) { 0 } else { fail(libc::EBADF) }
 }
 
 /// Only the queries, which take no third argument.
@@ -127,11 +112,7 @@ core::arch::global_asm!(
 );
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn poll(
-    entries: *mut libc::pollfd,
-    count: libc::nfds_t,
-    timeout_ms: c_int,
-) -> c_int {
+unsafe extern "C" fn poll(entries: *mut libc::pollfd, count: libc::nfds_t, timeout_ms: c_int) -> c_int {
     let mut ready = 0;
     for index in 0..count as usize {
         // SAFETY: the caller's array has so many entries.

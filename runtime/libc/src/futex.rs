@@ -9,9 +9,7 @@ struct Queue<S> {
 
 impl<S: Copy + PartialEq> Queue<S> {
     const fn new() -> Self {
-        Self {
-            waiters: VecDeque::new(),
-        }
+        Self { waiters: VecDeque::new() }
     }
 
     fn push(&mut self, address: usize, semaphore: S) {
@@ -26,10 +24,7 @@ impl<S: Copy + PartialEq> Queue<S> {
 
     /// Takes out one who gives up; false if it was taken out before.
     fn cancel(&mut self, semaphore: S) -> bool {
-        let index = self
-            .waiters
-            .iter()
-            .position(|(_, waiter)| *waiter == semaphore);
+        let index = self.waiters.iter().position(|(_, waiter)| *waiter == semaphore);
         index.is_some_and(|index| self.waiters.remove(index).is_some())
     }
 }
@@ -74,18 +69,14 @@ mod waiting {
             libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET if kind == libc::FUTEX_WAIT || all => {
                 // SAFETY: the caller says so.
                 let (word, timeout) = unsafe { (&*word, timeout.as_ref()) };
-                let deadline = match timeout
-                    .map(|timeout| time::deadline(timeout, kind == libc::FUTEX_WAIT_BITSET))
-                {
+                let deadline = match timeout.map(|timeout| time::deadline(timeout, kind == libc::FUTEX_WAIT_BITSET)) {
                     Some(None) => return fail(libc::EINVAL),
                     Some(deadline) => deadline,
                     None => None,
                 };
                 wait(word, value, deadline).map_or_else(fail, |()| 0)
             }
-            libc::FUTEX_WAKE | libc::FUTEX_WAKE_BITSET if kind == libc::FUTEX_WAKE || all => {
-                wake(word, value)
-            }
+            libc::FUTEX_WAKE | libc::FUTEX_WAKE_BITSET if kind == libc::FUTEX_WAKE || all => wake(word, value),
             _ => fail(libc::ENOSYS),
         }
     }
@@ -157,10 +148,7 @@ mod tests {
             queue.push(address, waiter);
         }
         assert!(queue.cancel('c'));
-        assert_eq!(
-            [queue.take(8), queue.take(8), queue.take(8)],
-            [Some('a'), Some('d'), None]
-        );
+        assert_eq!([queue.take(8), queue.take(8), queue.take(8)], [Some('a'), Some('d'), None]);
         assert!(!queue.cancel('a'), "taken before");
         assert_eq!(queue.take(16), Some('b'));
     }

@@ -14,9 +14,7 @@ struct Keys {
 
 impl Keys {
     const fn new() -> Self {
-        Self {
-            destructors: Vec::new(),
-        }
+        Self { destructors: Vec::new() }
     }
 
     fn create(&mut self, destructor: Option<Destructor>) -> usize {
@@ -32,14 +30,10 @@ impl Keys {
 
     /// Takes out a value that has to be destroyed, and how.
     fn take(&self, values: &mut Values) -> Option<(Destructor, *mut c_void)> {
-        values
-            .0
-            .iter_mut()
-            .zip(&self.destructors)
-            .find_map(|(value, destructor)| {
-                let destructor = destructor.filter(|_| !value.is_null())?;
-                Some((destructor, core::mem::replace(value, null_mut())))
-            })
+        values.0.iter_mut().zip(&self.destructors).find_map(|(value, destructor)| {
+            let destructor = destructor.filter(|_| !value.is_null())?;
+            Some((destructor, core::mem::replace(value, null_mut())))
+        })
     }
 }
 
@@ -87,10 +81,7 @@ mod threads {
     }
 
     #[unsafe(no_mangle)]
-    unsafe extern "C" fn pthread_key_create(
-        out: *mut pthread_key_t,
-        destructor: Option<Destructor>,
-    ) -> c_int {
+    unsafe extern "C" fn pthread_key_create(out: *mut pthread_key_t, destructor: Option<Destructor>) -> c_int {
         let key = KEYS.lock().create(destructor);
         // SAFETY: the caller's pointer is valid.
         unsafe { *out = key as pthread_key_t };
@@ -167,9 +158,6 @@ mod tests {
         assert_ne!(keys.create(None), deleted);
         assert_eq!(keys.take(&mut values).map(|(_, taken)| taken), Some(value));
         assert!(keys.take(&mut values).is_none());
-        assert_eq!(
-            [values.get(with), values.get(without), values.get(9)],
-            [null_mut(), value, null_mut()]
-        );
+        assert_eq!([values.get(with), values.get(without), values.get(9)], [null_mut(), value, null_mut()]);
     }
 }

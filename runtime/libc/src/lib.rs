@@ -49,12 +49,7 @@
 #![allow(unsafe_code, reason = "the interface is that of C")]
 #![cfg_attr(
     test,
-    allow(
-        clippy::unwrap_used,
-        clippy::panic,
-        missing_docs,
-        reason = "tests state their expectations tersely"
-    )
+    allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests state their expectations tersely")
 )]
 
 extern crate alloc;

@@ -77,8 +77,7 @@ unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void {
         // SAFETY: the caller got the block from here, so it has a header and as many bytes as that says.
         unsafe {
             let old = (*block.cast::<Header>().sub(1)).size;
-            new.cast::<u8>()
-                .copy_from_nonoverlapping(block.cast(), old.min(size));
+            new.cast::<u8>().copy_from_nonoverlapping(block.cast(), old.min(size));
             free(block);
         }
     }

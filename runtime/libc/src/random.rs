@@ -16,9 +16,7 @@ const ATTEMPTS: u32 = 10;
 #[target_feature(enable = "rdrand")]
 fn rdrand() -> Option<u64> {
     let mut value = 0;
-    (0..ATTEMPTS)
-        .any(|_| _rdrand64_step(&mut value) == 1)
-        .then_some(value)
+    (0..ATTEMPTS).any(|_| _rdrand64_step(&mut value) == 1).then_some(value)
 }
 
 fn hardware() -> Option<u64> {
@@ -40,11 +38,7 @@ fn guessable() -> u64 {
 
 /// Fills the buffer. Only with `GRND_INSECURE`, which `std` passes for hash maps, is a guessable number good enough.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn getrandom(
-    buffer: *mut c_void,
-    size: usize,
-    flags: c_uint,
-) -> isize {
+pub(crate) unsafe extern "C" fn getrandom(buffer: *mut c_void, size: usize, flags: c_uint) -> isize {
     let mut done = 0;
     while done < size {
         let value = match hardware() {
@@ -55,12 +49,7 @@ pub(crate) unsafe extern "C" fn getrandom(
         let bytes = value.to_ne_bytes();
         let length = bytes.len().min(size - done);
         // SAFETY: the caller's buffer has `size` bytes.
-        unsafe {
-            buffer
-                .cast::<u8>()
-                .add(done)
-                .copy_from_nonoverlapping(bytes.as_ptr(), length)
-        };
+        unsafe { buffer.cast::<u8>().add(done).copy_from_nonoverlapping(bytes.as_ptr(), length) };
         done += length;
     }
     size as isize

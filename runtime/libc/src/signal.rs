@@ -14,11 +14,7 @@ extern "C" fn signal(_number: c_int, handler: libc::sighandler_t) -> libc::sigha
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sigaction(
-    _number: c_int,
-    new: *const libc::sigaction,
-    old: *mut libc::sigaction,
-) -> c_int {
+unsafe extern "C" fn sigaction(_number: c_int, new: *const libc::sigaction, old: *mut libc::sigaction) -> c_int {
     // SAFETY: the caller's pointers are null or valid, and zero is valid for every field of the structure.
     unsafe {
         if !new.is_null() && is_handler((*new).sa_sigaction) {

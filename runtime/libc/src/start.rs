@@ -40,11 +40,9 @@ fn start_main(env: &'static Env) -> Result<(), Error> {
         // SAFETY: the compiler made it for the program's `main`; the list of no arguments ends with a null pointer.
         process::exit(unsafe { main(0, arguments.as_ptr()) })
     });
-    started.map(|_running| ()).ok_or_else(|| {
-        Error::input(format!(
-            "cannot start main with {MAIN_STACK} bytes of stack"
-        ))
-    })
+    started
+        .map(|_running| ())
+        .ok_or_else(|| Error::input(format!("cannot start main with {MAIN_STACK} bytes of stack")))
 }
 
 /// Prepares what `std` needs, before anything of it is used: what [`component!`](crate::component!) does before

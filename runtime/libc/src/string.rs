@@ -48,26 +48,17 @@ const MESSAGES: &[(c_int, &[u8])] = &[
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __xpg_strerror_r(error: c_int, buffer: *mut c_char, size: usize) -> c_int {
-    let message = MESSAGES
-        .iter()
-        .find(|(number, _)| *number == error)
-        .map_or(&b"Unknown error"[..], |(_, text)| text);
+    let message = MESSAGES.iter().find(|(number, _)| *number == error).map_or(&b"Unknown error"[..], |(_, text)| text);
     let Some(room) = size.checked_sub(1) else {
         return libc::ERANGE;
     };
     let length = message.len().min(room);
     // SAFETY: the caller's buffer has `size` bytes, which is more than `length`.
     unsafe {
-        buffer
-            .cast::<u8>()
-            .copy_from_nonoverlapping(message.as_ptr(), length);
+        buffer.cast::<u8>().copy_from_nonoverlapping(message.as_ptr(), length);
         *buffer.add(length) = 0;
     }
-    if length < message.len() {
-        libc::ERANGE
-    } else {
-        0
-    }
+    if length < message.len() { libc::ERANGE } else { 0 }
 }
 
 /// Reasons of `getaddrinfo`, which has one.

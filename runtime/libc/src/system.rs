@@ -23,11 +23,7 @@ extern "C" fn sysconf(name: c_int) -> c_long {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sched_getaffinity(
-    _thread: libc::pid_t,
-    size: usize,
-    set: *mut libc::cpu_set_t,
-) -> c_int {
+unsafe extern "C" fn sched_getaffinity(_thread: libc::pid_t, size: usize, set: *mut libc::cpu_set_t) -> c_int {
     // SAFETY: the caller's set has so many bytes.
     let bytes = unsafe { slice::from_raw_parts_mut(set.cast::<u8>(), size) };
     bytes.fill(0);
@@ -64,13 +60,7 @@ unsafe extern "C" fn syscall_of_fixed_arguments(
     match number {
         // SAFETY: the caller passes what futex(2) says.
         libc::SYS_futex => unsafe {
-            futex::futex(
-                a as *const _,
-                b as c_int,
-                c as u32,
-                d as *const libc::timespec,
-                f as u32,
-            )
+            futex::futex(a as *const _, b as c_int, c as u32, d as *const libc::timespec, f as u32)
         },
         // SAFETY: the caller passes what getrandom(2) says.
         libc::SYS_getrandom => unsafe { random::getrandom(a as *mut _, b, c as c_uint) as c_long },

@@ -53,24 +53,10 @@ pub(crate) fn cpus() -> u32 {
 }
 
 /// Starts a thread; `None` if the account cannot pay for it.
-pub(crate) fn spawn(
-    name: &str,
-    stack_size: usize,
-    body: impl FnOnce() + Send + 'static,
-) -> Option<Thread> {
+pub(crate) fn spawn(name: &str, stack_size: usize, body: impl FnOnce() + Send + 'static) -> Option<Thread> {
     let spawner = SPAWNER.lock().clone()?;
     let cpu = NEXT_CPU.fetch_add(1, Ordering::Relaxed) % cpus();
-    spawner
-        .spawn(
-            ThreadOptions {
-                name,
-                cpu,
-                below: 0,
-                stack_size: stack_size as u64,
-            },
-            body,
-        )
-        .ok()
+    spawner.spawn(ThreadOptions { name, cpu, below: 0, stack_size: stack_size as u64 }, body).ok()
 }
 
 impl Control {
@@ -84,11 +70,7 @@ impl Control {
     }
 
     /// What a thread does.
-    fn run(
-        self: Arc<Self>,
-        start: extern "C" fn(*mut c_void) -> *mut c_void,
-        argument: *mut c_void,
-    ) {
+    fn run(self: Arc<Self>, start: extern "C" fn(*mut c_void) -> *mut c_void, argument: *mut c_void) {
         // SAFETY: the word is this context's own.
         unsafe { (*library_words())[WORD] = Arc::as_ptr(&self) as u64 };
         self.result.store(start(argument), Ordering::Relaxed);
@@ -111,9 +93,7 @@ unsafe extern "C" fn pthread_create(
         zombie.join();
     }
     // SAFETY: the caller's pointer is null or leads to attributes from `pthread_attr_init`.
-    let stack_size = unsafe { attributes.cast::<usize>().as_ref() }
-        .copied()
-        .unwrap_or(DEFAULT_STACK);
+    let stack_size = unsafe { attributes.cast::<usize>().as_ref() }.copied().unwrap_or(DEFAULT_STACK);
     let control = Arc::new(Control {
         state: AtomicU8::new(RUNNING),
         result: AtomicPtr::new(null_mut()),
@@ -122,9 +102,7 @@ unsafe extern "C" fn pthread_create(
     let argument = AtomicPtr::new(argument);
     let mut thread = control.thread.lock();
     let runner = Arc::clone(&control);
-    *thread = spawn("thread", stack_size, move || {
-        runner.run(start, argument.into_inner())
-    });
+    *thread = spawn("thread", stack_size, move || runner.run(start, argument.into_inner()));
     if thread.is_none() {
         return libc::EAGAIN;
     }
@@ -150,11 +128,7 @@ unsafe extern "C" fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -
 unsafe extern "C" fn pthread_detach(thread: pthread_t) -> c_int {
     // SAFETY: as above.
     let control = unsafe { Arc::from_raw(thread as *const Control) };
-    if control
-        .state
-        .compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire)
-        .is_err()
-    {
+    if control.state.compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire).is_err() {
         control.join();
     }
     0
@@ -184,10 +158,7 @@ extern "C" fn pthread_attr_destroy(_attributes: *mut pthread_attr_t) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pthread_attr_setstacksize(
-    attributes: *mut pthread_attr_t,
-    size: usize,
-) -> c_int {
+unsafe extern "C" fn pthread_attr_setstacksize(attributes: *mut pthread_attr_t, size: usize) -> c_int {
     if !(libc::PTHREAD_STACK_MIN..=MAX_STACK as usize).contains(&size) {
         return libc::EINVAL;
     }

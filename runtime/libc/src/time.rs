@@ -21,17 +21,12 @@ fn saturate(value: u128) -> u64 {
 /// Nanoseconds of a point in time or a duration, the largest value if that is more; `None` if it is none.
 fn ns_of_timespec(time: &timespec) -> Option<u64> {
     let seconds = u64::try_from(time.tv_sec).ok()?;
-    let ns = u64::try_from(time.tv_nsec)
-        .ok()
-        .filter(|ns| *ns < NS_PER_SECOND)?;
+    let ns = u64::try_from(time.tv_nsec).ok().filter(|ns| *ns < NS_PER_SECOND)?;
     Some(seconds.saturating_mul(NS_PER_SECOND).saturating_add(ns))
 }
 
 fn timespec_of(ns: u64) -> timespec {
-    timespec {
-        tv_sec: (ns / NS_PER_SECOND) as i64,
-        tv_nsec: (ns % NS_PER_SECOND) as i64,
-    }
+    timespec { tv_sec: (ns / NS_PER_SECOND) as i64, tv_nsec: (ns % NS_PER_SECOND) as i64 }
 }
 
 #[cfg(kilonova)]
@@ -53,11 +48,7 @@ mod clocks {
     /// The deadline for a point in time, or for a duration from now; `None` if it is neither.
     pub(crate) fn deadline(time: &timespec, absolute: bool) -> Option<u64> {
         let ticks = ticks_of(ns_of_timespec(time)?, tsc::hz());
-        let deadline = if absolute {
-            ticks
-        } else {
-            tsc::now().saturating_add(ticks)
-        };
+        let deadline = if absolute { ticks } else { tsc::now().saturating_add(ticks) };
         // 0 would be no deadline.
         Some(deadline.max(1))
     }
@@ -68,10 +59,7 @@ mod clocks {
     }
 
     fn is_clock(clock: libc::clockid_t) -> bool {
-        matches!(
-            clock,
-            libc::CLOCK_REALTIME | libc::CLOCK_MONOTONIC | libc::CLOCK_BOOTTIME
-        )
+        matches!(clock, libc::CLOCK_REALTIME | libc::CLOCK_MONOTONIC | libc::CLOCK_BOOTTIME)
     }
 
     #[unsafe(no_mangle)]
@@ -126,13 +114,7 @@ mod tests {
         for (tv_sec, tv_nsec) in [(-1, 0), (0, -1), (0, 1_000_000_000)] {
             assert_eq!(ns_of_timespec(&timespec { tv_sec, tv_nsec }), None);
         }
-        assert_eq!(
-            ns_of_timespec(&timespec {
-                tv_sec: i64::MAX,
-                tv_nsec: 0
-            }),
-            Some(u64::MAX)
-        );
+        assert_eq!(ns_of_timespec(&timespec { tv_sec: i64::MAX, tv_nsec: 0 }), Some(u64::MAX));
     }
 
     proptest! {

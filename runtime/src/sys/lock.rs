@@ -34,11 +34,7 @@ pub struct RawLock<P> {
 impl<P: Parking> RawLock<P> {
     /// A free lock.
     pub const fn new() -> Self {
-        Self {
-            state: AtomicU32::new(FREE),
-            parking: AtomicU64::new(Sel::NONE.0),
-            kind: core::marker::PhantomData,
-        }
+        Self { state: AtomicU32::new(FREE), parking: AtomicU64::new(Sel::NONE.0), kind: core::marker::PhantomData }
     }
 
     /// Takes the lock.
@@ -53,9 +49,7 @@ impl<P: Parking> RawLock<P> {
     #[inline]
     pub fn try_acquire(&self) -> bool {
         // Acquire pairs with the release in `release`.
-        self.state
-            .compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
+        self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Gives the lock back.
@@ -89,12 +83,7 @@ impl<P: Parking> RawLock<P> {
             return Some(present);
         }
         let made = P::create()?;
-        match self.parking.compare_exchange(
-            Sel::NONE.0,
-            made.0,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        ) {
+        match self.parking.compare_exchange(Sel::NONE.0, made.0, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => Some(made),
             Err(theirs) => {
                 P::discard(made);
@@ -121,10 +110,7 @@ impl<P> Drop for RawLock<P> {
 
 // SAFETY: only one context gets from `FREE` to another state at a time, and only the holder goes back.
 unsafe impl<P: Parking> lock_api::RawMutex for RawLock<P> {
-    #[allow(
-        clippy::declare_interior_mutable_const,
-        reason = "the trait wants a constant"
-    )]
+    #[allow(clippy::declare_interior_mutable_const, reason = "the trait wants a constant")]
     const INIT: Self = Self::new();
     type GuardMarker = lock_api::GuardSend;
 

@@ -21,10 +21,7 @@ unsafe impl Sync for SharedMemory {}
 impl SharedMemory {
     /// The memory that `attach` of the own address space has put at `address`.
     pub(crate) const fn attached(address: u64, size: u64) -> Self {
-        Self {
-            base: address as *const AtomicU8,
-            size: size as usize,
-        }
+        Self { base: address as *const AtomicU8, size: size as usize }
     }
 
     /// Bytes.
@@ -115,8 +112,6 @@ mod tests {
         assert_eq!(memory.read(13, &mut bytes), Ok(()));
         assert_eq!(bytes, [0, 1, 2]);
         assert!(memory.word32(12).is_ok());
-        assert!(
-            memory.word32(13).is_err() && memory.word64(12).is_err() && memory.word64(16).is_err()
-        );
+        assert!(memory.word32(13).is_err() && memory.word64(12).is_err() && memory.word64(16).is_err());
     }
 }

@@ -37,19 +37,13 @@ impl<T: Word> Register<'_, T> {
 ///
 /// # Errors
 /// It leaves the memory or is not aligned.
-pub fn register<T: Word>(
-    memory: &SharedMemory,
-    offset: usize,
-) -> Result<Register<'_, T>, OutOfRange> {
+pub fn register<T: Word>(memory: &SharedMemory, offset: usize) -> Result<Register<'_, T>, OutOfRange> {
     let end = offset.checked_add(size_of::<T>()).ok_or(OutOfRange)?;
     if end > memory.size() || !offset.is_multiple_of(size_of::<T>()) {
         return Err(OutOfRange);
     }
     let address = (memory.address() as usize + offset) as *mut T;
-    Ok(Register {
-        address,
-        memory: PhantomData,
-    })
+    Ok(Register { address, memory: PhantomData })
 }
 
 #[cfg(test)]

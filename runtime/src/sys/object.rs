@@ -62,19 +62,11 @@ impl ObjectId {
 impl Objects {
     /// For the entrypoint of the running context.
     pub(crate) fn new() -> Self {
-        Self {
-            owner: NEXT_OWNER.fetch_add(1, Ordering::Relaxed),
-            free: RefCell::new(Vec::new()),
-        }
+        Self { owner: NEXT_OWNER.fetch_add(1, Ordering::Relaxed), free: RefCell::new(Vec::new()) }
     }
 
     /// Makes a portal at `sel` for an object.
-    pub(crate) fn insert<I, S>(
-        &self,
-        ec: &LocalEc,
-        sel: Sel,
-        server: Rc<RefCell<S>>,
-    ) -> Result<ObjectId, Status>
+    pub(crate) fn insert<I, S>(&self, ec: &LocalEc, sel: Sel, server: Rc<RefCell<S>>) -> Result<ObjectId, Status>
     where
         I: ServedBy<S, OwnUtcb>,
         S: 'static,
@@ -111,8 +103,7 @@ impl Objects {
 
     fn place(&self, id: u64) -> Option<&'static Place> {
         // SAFETY: ids come from `put`, and places live forever.
-        let place =
-            unsafe { &*core::ptr::with_exposed_provenance::<Place>((id & ADDRESS_MASK) as usize) };
+        let place = unsafe { &*core::ptr::with_exposed_provenance::<Place>((id & ADDRESS_MASK) as usize) };
         (place.owner == self.owner && place.id.get() == id).then_some(place)
     }
 
@@ -136,11 +127,7 @@ impl Objects {
 
 /// The id of an object, if a portal's id is one.
 pub(crate) const fn object_id(raw: u64) -> Option<ObjectId> {
-    if raw & OBJECT_ID != 0 {
-        Some(ObjectId(raw))
-    } else {
-        None
-    }
+    if raw & OBJECT_ID != 0 { Some(ObjectId(raw)) } else { None }
 }
 
 /// The object for a message to the portal with this id; `None` if it has been dissolved.
@@ -150,8 +137,7 @@ pub(crate) const fn object_id(raw: u64) -> Option<ObjectId> {
 #[inline(always)]
 unsafe fn object<S>(id: u64) -> Option<Rc<RefCell<S>>> {
     // SAFETY: places live forever.
-    let place =
-        unsafe { &*core::ptr::with_exposed_provenance::<Place>((id & ADDRESS_MASK) as usize) };
+    let place = unsafe { &*core::ptr::with_exposed_provenance::<Place>((id & ADDRESS_MASK) as usize) };
     if place.id.get() != id {
         return None;
     }
@@ -170,22 +156,12 @@ unsafe extern "sysv64" fn trampoline<I: ServedBy<S, OwnUtcb>, S: 'static>() -> !
     core::arch::naked_asm!("mov rcx, r10", "jmp {enter}", enter = sym enter::<I, S>)
 }
 
-extern "sysv64" fn enter<I, S>(
-    id: u64,
-    tag: u64,
-    word0: u64,
-    word3: u64,
-    word1: u64,
-    word2: u64,
-) -> !
+extern "sysv64" fn enter<I, S>(id: u64, tag: u64, word0: u64, word3: u64, word1: u64, word2: u64) -> !
 where
     I: ServedBy<S, OwnUtcb>,
     S: 'static,
 {
-    let message = Message {
-        tag: Tag(tag),
-        words: [word0, word1, word2, word3],
-    };
+    let message = Message { tag: Tag(tag), words: [word0, word1, word2, word3] };
     // SAFETY: `insert` pairs this entry with ids of places that hold an `S`, on their own context.
     let reply = match unsafe { object::<S>(id) } {
         Some(server) => serve::<I, S>(&server, message),
@@ -217,10 +193,7 @@ mod tests {
     #[test]
     fn ids_lead_to_their_objects_until_removed() {
         let objects = Objects::new();
-        let (first, second) = (
-            objects.put(Rc::new(RefCell::new(1_u32))),
-            objects.put(Rc::new(RefCell::new(2_u32))),
-        );
+        let (first, second) = (objects.put(Rc::new(RefCell::new(1_u32))), objects.put(Rc::new(RefCell::new(2_u32))));
         assert_eq!((look(first), look(second)), (Some(1), Some(2)));
         assert!(objects.remove(first).is_some());
         assert!(objects.remove(first).is_none());

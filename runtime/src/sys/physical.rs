@@ -21,10 +21,7 @@ const LARGE_PAGE: u64 = 1 << 21;
 /// Bytes that are seen through a window at a time.
 const VIEW: u64 = 64 << 20;
 /// The windows: a view and the alignment of what is seen fit into each.
-const WINDOWS: [u64; 2] = [
-    initial::ATTACH_BASE,
-    initial::ATTACH_BASE + VIEW + LARGE_PAGE,
-];
+const WINDOWS: [u64; 2] = [initial::ATTACH_BASE, initial::ATTACH_BASE + VIEW + LARGE_PAGE];
 /// Where core's heap is mapped.
 const HEAP_BASE: u64 = initial::ATTACH_BASE + (1 << 32);
 
@@ -45,14 +42,7 @@ pub fn information_page() -> &'static Hip {
 fn map(base: u64, size: u64, at: u64, rights: MemRights) -> Result<(), Status> {
     let (mut src, mut dst, mut count) = (base / PAGE_SIZE, at / PAGE_SIZE, size / PAGE_SIZE);
     while count > 0 {
-        let delegate = Delegate {
-            from: root::PHYS,
-            to: root::MEM,
-            src,
-            dst,
-            count,
-            rights: rights.bits(),
-        };
+        let delegate = Delegate { from: root::PHYS, to: root::MEM, src, dst, count, rights: rights.bits() };
         let done = syscall::delegate(delegate)?.min(count);
         if done == 0 {
             return Err(Status::BadParameter);
@@ -75,18 +65,12 @@ impl View {
         // It ends at a large page, so that the next one begins there.
         let size = size.min(VIEW - base % LARGE_PAGE);
         let first = base - base % PAGE_SIZE;
-        let end = base
-            .checked_add(size)
-            .and_then(|end| end.checked_next_multiple_of(PAGE_SIZE));
+        let end = base.checked_add(size).and_then(|end| end.checked_next_multiple_of(PAGE_SIZE));
         let pages = end.ok_or(Status::BadParameter)? - first;
         let window = WINDOWS.get(window).copied().ok_or(Status::BadParameter)?;
         let at = window + first % LARGE_PAGE;
         // On an error a part may be mapped, which the view's end removes.
-        let view = Self {
-            first: at,
-            size: pages,
-            at: at + base % PAGE_SIZE,
-        };
+        let view = Self { first: at, size: pages, at: at + base % PAGE_SIZE };
         map(first, pages, at, rights)?;
         Ok(view)
     }
@@ -105,10 +89,7 @@ impl Drop for View {
 }
 
 /// Calls `step` with the offset and size of each part of `size` bytes that fits into a view.
-fn in_views(
-    size: u64,
-    mut step: impl FnMut(u64, u64) -> Result<u64, Status>,
-) -> Result<(), Status> {
+fn in_views(size: u64, mut step: impl FnMut(u64, u64) -> Result<u64, Status>) -> Result<(), Status> {
     let mut offset = 0;
     while offset < size {
         offset += step(offset, size - offset)?.max(1);
@@ -143,13 +124,7 @@ pub fn copy(from: u64, to: u64, size: u64) -> Result<(), Status> {
         let step = source.usable().min(target.usable()).min(rest);
         // SAFETY: both views are mapped and distinct, nobody else uses the windows, the source is not written by
         // anybody and the target is core's to overwrite.
-        unsafe {
-            core::ptr::copy_nonoverlapping(
-                source.at as *const u8,
-                target.at as *mut u8,
-                step as usize,
-            )
-        };
+        unsafe { core::ptr::copy_nonoverlapping(source.at as *const u8, target.at as *mut u8, step as usize) };
         Ok(step)
     })
 }
@@ -162,12 +137,7 @@ pub fn read(base: u64, into: &mut [u8]) -> Result<(), Status> {
     let _in_use = IN_USE.lock();
     let size = into.len() as u64;
     in_views(size, |offset, rest| {
-        let view = View::open(
-            0,
-            base.checked_add(offset).ok_or(Status::BadParameter)?,
-            rest,
-            MemRights::READ,
-        )?;
+        let view = View::open(0, base.checked_add(offset).ok_or(Status::BadParameter)?, rest, MemRights::READ)?;
         let step = view.usable().min(rest);
         let part = into.iter_mut().skip(offset as usize).take(step as usize);
         for (address, byte) in (view.at..).zip(part) {
@@ -194,12 +164,7 @@ pub fn heap_memory(base: u64, size: u64) -> Option<FreshMemory> {
 /// # Errors
 /// It is not core's, or core's account cannot pay for page tables.
 pub fn stack_memory(slot: &Slot, base: u64, size: u64) -> Result<(), Status> {
-    map(
-        base,
-        size,
-        slot.stack(size),
-        MemRights::READ | MemRights::WRITE,
-    )
+    map(base, size, slot.stack(size), MemRights::READ | MemRights::WRITE)
 }
 
 #[cfg(test)]

@@ -15,19 +15,11 @@ impl PortRange {
     /// `size` ports from `base`; `None` if that leaves the port space.
     #[must_use]
     pub const fn new(base: u16, size: u16) -> Option<Self> {
-        if base as u32 + size as u32 > 1 << 16 {
-            None
-        } else {
-            Some(Self { base, size })
-        }
+        if base as u32 + size as u32 > 1 << 16 { None } else { Some(Self { base, size }) }
     }
 
     const fn port(self, offset: u16, width: u16) -> Result<u16, OutOfRange> {
-        if offset as u32 + width as u32 > self.size as u32 {
-            Err(OutOfRange)
-        } else {
-            Ok(self.base + offset)
-        }
+        if offset as u32 + width as u32 > self.size as u32 { Err(OutOfRange) } else { Ok(self.base + offset) }
     }
 }
 

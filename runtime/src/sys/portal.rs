@@ -55,31 +55,15 @@ impl LocalEc {
         make: impl FnOnce(LocalEc) -> H + Send + 'static,
     ) -> Result<Self, Status> {
         let ec = selector::allocate().ok_or(Status::OutOfMemory)?;
-        let body = EcBody::Local {
-            utcb: slot.utcb(),
-            sp: slot.stack_pointer(),
-        };
-        let create = CreateEc {
-            dst: ec,
-            pd: initial::PD,
-            cpu,
-            event_base: initial::EVENT_BASE,
-            body,
-        };
+        let body = EcBody::Local { utcb: slot.utcb(), sp: slot.stack_pointer() };
+        let create = CreateEc { dst: ec, pd: initial::PD, cpu, event_base: initial::EVENT_BASE, body };
         // SAFETY: the slot is this context's alone from now on.
         unsafe { syscall::create_own_ec(create) }?;
         // The context is never destroyed, so neither is the slot given back.
         core::mem::forget(slot);
         let entry = trampoline::<H> as *const () as u64;
-        let first = Box::new(FirstCall {
-            make: Box::new(make),
-            ec: Self { ec, entry },
-        });
-        Self {
-            ec,
-            entry: first_trampoline::<H> as *const () as u64,
-        }
-        .first_call(Box::into_raw(first) as u64)?;
+        let first = Box::new(FirstCall { make: Box::new(make), ec: Self { ec, entry } });
+        Self { ec, entry: first_trampoline::<H> as *const () as u64 }.first_call(Box::into_raw(first) as u64)?;
         Ok(Self { ec, entry })
     }
 
@@ -99,21 +83,8 @@ impl LocalEc {
     ///
     /// # Safety
     /// `entry` is a portal entry that can handle this id on this context.
-    pub(super) unsafe fn portal(
-        &self,
-        sel: Sel,
-        entry: u64,
-        id: u64,
-        mtd: Mtd,
-    ) -> Result<(), Status> {
-        let create = CreatePt {
-            dst: sel,
-            pd: initial::PD,
-            ec: self.ec,
-            ip: entry,
-            id,
-            mtd,
-        };
+    pub(super) unsafe fn portal(&self, sel: Sel, entry: u64, id: u64, mtd: Mtd) -> Result<(), Status> {
+        let create = CreatePt { dst: sel, pd: initial::PD, ec: self.ec, ip: entry, id, mtd };
         // SAFETY: passed on to the caller.
         unsafe { syscall::create_pt(create) }
     }
@@ -149,18 +120,8 @@ unsafe extern "sysv64" fn first_trampoline<H: Handler>() -> ! {
     core::arch::naked_asm!("jmp {enter}", enter = sym enter_first::<H>)
 }
 
-extern "sysv64" fn enter<H: Handler>(
-    id: u64,
-    tag: u64,
-    word0: u64,
-    word3: u64,
-    word1: u64,
-    word2: u64,
-) -> ! {
-    let message = Message {
-        tag: Tag(tag),
-        words: [word0, word1, word2, word3],
-    };
+extern "sysv64" fn enter<H: Handler>(id: u64, tag: u64, word0: u64, word3: u64, word1: u64, word2: u64) -> ! {
+    let message = Message { tag: Tag(tag), words: [word0, word1, word2, word3] };
     // SAFETY: `enter_first` put a handler of this type there, which lives forever, before the first portal with
     // this entry could be entered. Only this context uses it, one entry at a time.
     let handler = unsafe { &*((*current()).user[USER_CONTEXT] as *const H) };

@@ -5,8 +5,7 @@ use abi::session::initial::{STACK_BASE, STACK_SLOT_SIZE, STACK_SLOTS};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Slots in use, one bit each.
-static USED: [AtomicU64; (STACK_SLOTS / 64) as usize] =
-    [const { AtomicU64::new(0) }; (STACK_SLOTS / 64) as usize];
+static USED: [AtomicU64; (STACK_SLOTS / 64) as usize] = [const { AtomicU64::new(0) }; (STACK_SLOTS / 64) as usize];
 
 /// A slot that nobody else uses. Its owner attaches memory at [`Slot::stack`] before something runs on it.
 #[derive(PartialEq, Eq, Debug)]
@@ -23,16 +22,9 @@ impl Slot {
             while used != u64::MAX {
                 let bit = used.trailing_ones();
                 // A slot carries no data from owner to owner, so the order of other accesses does not matter.
-                match word.compare_exchange_weak(
-                    used,
-                    used | 1 << bit,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                ) {
+                match word.compare_exchange_weak(used, used | 1 << bit, Ordering::Relaxed, Ordering::Relaxed) {
                     Ok(_) => {
-                        return Some(Self {
-                            index: index * 64 + u64::from(bit),
-                        });
+                        return Some(Self { index: index * 64 + u64::from(bit) });
                     }
                     Err(now) => used = now,
                 }
@@ -79,17 +71,8 @@ mod tests {
     fn slots_are_distinct_and_come_back() {
         let slots: Vec<_> = (0..100).map(|_| Slot::allocate().unwrap()).collect();
         for (index, slot) in slots.iter().enumerate() {
-            assert!(
-                slots
-                    .iter()
-                    .skip(index + 1)
-                    .all(|other| other.utcb() != slot.utcb())
-            );
-            assert_eq!(
-                (slot.stack_pointer() + 8) % 16,
-                0,
-                "alignment at function entry"
-            );
+            assert!(slots.iter().skip(index + 1).all(|other| other.utcb() != slot.utcb()));
+            assert_eq!((slot.stack_pointer() + 8) % 16, 0, "alignment at function entry");
         }
         let first = slots[0].utcb();
         drop(slots);

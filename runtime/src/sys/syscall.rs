@@ -6,8 +6,8 @@
 
 use abi::cap::Sel;
 use abi::hypercall::{
-    Args, AssignInt, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, CtrlHw, CtrlPd,
-    CtrlPt, Delegate, Number, SmDown, rdi,
+    Args, AssignInt, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, CtrlHw, CtrlPd, CtrlPt, Delegate,
+    Number, SmDown, rdi,
 };
 use abi::message::Tag;
 use abi::session::initial;
@@ -58,14 +58,7 @@ unsafe fn enter(args: Args) -> Registers {
             options(nostack),
         );
     }
-    Registers {
-        rax,
-        rsi,
-        rdx,
-        r8,
-        r9,
-        r10,
-    }
+    Registers { rax, rsi, rdx, r8, r9, r10 }
 }
 
 /// There is no kernel of ours below.
@@ -102,10 +95,7 @@ unsafe fn invoke(args: Args) -> Result<Values, Status> {
     // SAFETY: passed on to the caller.
     let registers = unsafe { enter(args) };
     check(registers.rax)?;
-    Ok(Values {
-        rdx: registers.rdx,
-        r8: registers.r8,
-    })
+    Ok(Values { rdx: registers.rdx, r8: registers.r8 })
 }
 
 /// Sends a message to a portal and waits for the reply.
@@ -115,22 +105,12 @@ unsafe fn invoke(args: Args) -> Result<Values, Status> {
 #[inline(always)]
 pub fn call(portal: Sel, message: Message) -> Result<Message, Status> {
     let [rdx, r8, r9, r10] = message.words;
-    let args = Args {
-        rdi: rdi(Number::Call, 0, portal),
-        rsi: message.tag.0,
-        rdx,
-        r8,
-        r9,
-        r10,
-    };
+    let args = Args { rdi: rdi(Number::Call, 0, portal), rsi: message.tag.0, rdx, r8, r9, r10 };
     // SAFETY: the kernel writes nothing but the UTCB.
     let registers = unsafe { enter(args) };
     check(registers.rax)?;
     let words = [registers.rdx, registers.r8, registers.r9, registers.r10];
-    Ok(Message {
-        tag: Tag(registers.rsi),
-        words,
-    })
+    Ok(Message { tag: Tag(registers.rsi), words })
 }
 
 /// Replies to the caller of the current portal entry and ends the entry.
@@ -162,10 +142,7 @@ pub unsafe fn reply(message: Message) -> ! {
 /// See [`Status`].
 #[inline]
 pub fn sm_up(sm: Sel) -> Result<(), Status> {
-    let args = Args {
-        rdi: rdi(Number::SmUp, 0, sm),
-        ..Args::default()
-    };
+    let args = Args { rdi: rdi(Number::SmUp, 0, sm), ..Args::default() };
     // SAFETY: no memory is involved.
     unsafe { invoke(args) }.map(|_| ())
 }
@@ -185,10 +162,7 @@ pub fn sm_down(down: SmDown) -> Result<Values, Status> {
 /// # Errors
 /// See [`Status`].
 pub fn destroy(object: Sel) -> Result<(), Status> {
-    let args = Args {
-        rdi: rdi(Number::Destroy, 0, object),
-        ..Args::default()
-    };
+    let args = Args { rdi: rdi(Number::Destroy, 0, object), ..Args::default() };
     // A protection domain with many objects goes in steps: RDX says whether there are more.
     // SAFETY: objects whose destruction would take memory away from this program are not reachable for a component;
     // core, which reaches them, owns their lifetimes.
@@ -207,14 +181,7 @@ pub fn delegate(delegate: Delegate) -> Result<u64, Status> {
 
 /// Removes the capability at a selector of the own object space.
 pub fn remove(sel: Sel) {
-    let removal = Delegate {
-        from: initial::OBJ,
-        to: initial::OBJ,
-        src: sel.0,
-        dst: sel.0,
-        count: 1,
-        rights: 0,
-    };
+    let removal = Delegate { from: initial::OBJ, to: initial::OBJ, src: sel.0, dst: sel.0, count: 1, rights: 0 };
     // The only failure is that nothing is there.
     let _nothing_there = delegate(removal);
 }
@@ -308,10 +275,7 @@ pub(super) unsafe fn set_fs_base(base: u64) -> Result<(), Status> {
 /// # Errors
 /// See [`Status`].
 pub fn recall(ec: Sel) -> Result<(), Status> {
-    let args = Args {
-        rdi: rdi(Number::CtrlEc, 0, ec),
-        ..Args::default()
-    };
+    let args = Args { rdi: rdi(Number::CtrlEc, 0, ec), ..Args::default() };
     // SAFETY: no memory is involved.
     unsafe { invoke(args) }.map(|_| ())
 }
@@ -321,10 +285,7 @@ pub fn recall(ec: Sel) -> Result<(), Status> {
 /// # Errors
 /// See [`Status`].
 pub fn consumed(sc: Sel) -> Result<u64, Status> {
-    let args = Args {
-        rdi: rdi(Number::CtrlSc, 0, sc),
-        ..Args::default()
-    };
+    let args = Args { rdi: rdi(Number::CtrlSc, 0, sc), ..Args::default() };
     // SAFETY: no memory is involved.
     unsafe { invoke(args) }.map(|values| values.rdx)
 }

@@ -32,10 +32,7 @@ struct State {
 // SAFETY: the pointers inside lead to memory that is nobody's but the heap's.
 unsafe impl Send for State {}
 
-static HEAP: Mutex<State> = Mutex::new(State {
-    talc: Talc::new(Manual),
-    size: 0,
-});
+static HEAP: Mutex<State> = Mutex::new(State { talc: Talc::new(Manual), size: 0 });
 
 /// Gets a range of at least so many bytes: address and size. It is mapped, zeroed and nobody's. It is called with no lock of
 /// the heap held but must not allocate.
@@ -75,10 +72,7 @@ impl Heap {
             return false;
         };
         let quarter = HEAP.lock().size / 4;
-        let least = layout
-            .size()
-            .saturating_add(layout.align())
-            .saturating_add(OVERHEAD);
+        let least = layout.size().saturating_add(layout.align()).saturating_add(OVERHEAD);
         let Some(fresh) = source(least.max(GROWTH).max(quarter)).or_else(|| source(least)) else {
             return false;
         };
@@ -121,11 +115,7 @@ unsafe impl GlobalAlloc for Heap {
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the caller got it from `alloc` with this layout.
-        if unsafe {
-            HEAP.lock()
-                .talc
-                .try_realloc_in_place(memory, layout, new_size)
-        } {
+        if unsafe { HEAP.lock().talc.try_realloc_in_place(memory, layout, new_size) } {
             return memory;
         }
         // SAFETY: the caller's `new_size` makes a valid layout; both ranges hold what is copied and are distinct.
@@ -155,10 +145,7 @@ mod tests {
         let layout = Layout::from_size_align(ARENA_SIZE, 64).unwrap();
         // SAFETY: used as the trait says.
         unsafe {
-            assert!(
-                Heap.alloc(layout).is_null(),
-                "the arena is too small and there is no source"
-            );
+            assert!(Heap.alloc(layout).is_null(), "the arena is too small and there is no source");
             set_source(host_memory);
             let first = Heap.alloc(layout);
             assert!(!first.is_null() && first.align_offset(64) == 0);

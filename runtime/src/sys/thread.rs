@@ -25,11 +25,7 @@ impl Prepared {
 
     /// What the CPU session needs.
     pub(crate) const fn place(&self, cpu: u32, below: u32) -> ThreadPlace {
-        ThreadPlace {
-            cpu,
-            below,
-            utcb: self.slot.utcb(),
-        }
+        ThreadPlace { cpu, below, utcb: self.slot.utcb() }
     }
 
     /// Hands over what to run. Returns the slot, to be kept until the thread is gone, and the initial instruction and

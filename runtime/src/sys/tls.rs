@@ -27,12 +27,7 @@ impl BlockLayout {
     const fn new(template_size: usize, align: usize) -> Self {
         let align = if align < 16 { 16 } else { align };
         let thread_pointer = template_size.next_multiple_of(align);
-        Self {
-            size: thread_pointer + CONTROL_SIZE,
-            align,
-            template: thread_pointer - template_size,
-            thread_pointer,
-        }
+        Self { size: thread_pointer + CONTROL_SIZE, align, template: thread_pointer - template_size, thread_pointer }
     }
 }
 
@@ -60,10 +55,7 @@ impl TlsLayout {
             return None;
         }
         let block = BlockLayout::new(self.size.next_multiple_of(self.align), self.align);
-        Some((
-            block,
-            Layout::from_size_align(block.size, block.align).ok()?,
-        ))
+        Some((block, Layout::from_size_align(block.size, block.align).ok()?))
     }
 }
 
@@ -87,11 +79,7 @@ pub(super) fn install() {
         if base.is_null() {
             handle_alloc_error(layout);
         }
-        core::ptr::copy_nonoverlapping(
-            template.start,
-            base.add(block.template),
-            template.data_size,
-        );
+        core::ptr::copy_nonoverlapping(template.start, base.add(block.template), template.data_size);
         let thread_pointer = base.add(block.thread_pointer);
         thread_pointer.cast::<*mut u8>().write(thread_pointer);
         // An address of this program is one that the kernel accepts.

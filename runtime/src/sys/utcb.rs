@@ -56,10 +56,7 @@ pub fn with<R>(access: impl FnOnce(&mut Utcb) -> R) -> R {
     // SAFETY: the page is mapped as long as the context lives, and no other context looks for it here. The flag makes
     // this the only reference in this context.
     let utcb = unsafe { &mut *utcb };
-    assert!(
-        core::mem::replace(&mut utcb.user[USER_BUSY], 1) == 0,
-        "nested access to the UTCB"
-    );
+    assert!(core::mem::replace(&mut utcb.user[USER_BUSY], 1) == 0, "nested access to the UTCB");
     let result = access(utcb);
     utcb.user[USER_BUSY] = 0;
     result
@@ -86,12 +83,7 @@ pub fn with_state<R>(access: impl FnOnce(&mut ArchState) -> R) -> R {
 pub fn library_words() -> *mut [u64; LIBRARY_WORDS] {
     let utcb = current();
     // SAFETY: the page is mapped as long as the context lives. No reference is made.
-    unsafe {
-        (&raw mut (*utcb).user)
-            .cast::<u64>()
-            .add(USER_LIBRARY)
-            .cast()
-    }
+    unsafe { (&raw mut (*utcb).user).cast::<u64>().add(USER_LIBRARY).cast() }
 }
 
 /// A UTCB without content.

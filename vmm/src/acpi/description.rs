@@ -140,11 +140,7 @@ impl MachineDescription {
         for node in config.nodes() {
             match *node {
                 MachineNode::Ioapic => {
-                    machine.io_apic = Some(IoApicDescription {
-                        id: 0,
-                        address: IO_APIC,
-                        gsi_base: 0,
-                    });
+                    machine.io_apic = Some(IoApicDescription { id: 0, address: IO_APIC, gsi_base: 0 });
                 }
                 MachineNode::Pic { .. } => machine.has_8259 = true,
                 MachineNode::Vga { .. } => machine.no_vga = false,
@@ -153,16 +149,8 @@ impl MachineDescription {
                 MachineNode::Serial(SerialConfig { io_base, irq, .. }) => {
                     machine.serial.push(SerialDescription { io_base, irq });
                 }
-                MachineNode::Kbc {
-                    io_base,
-                    irq_kbd,
-                    irq_aux,
-                } => {
-                    machine.ps2 = Some(Ps2Description {
-                        io_base,
-                        keyboard_irq: irq_kbd,
-                        mouse_irq: irq_aux,
-                    });
+                MachineNode::Kbc { io_base, irq_kbd, irq_aux } => {
+                    machine.ps2 = Some(Ps2Description { io_base, keyboard_irq: irq_kbd, mouse_irq: irq_aux });
                 }
                 MachineNode::Rtc { io_base, irq } => {
                     machine.rtc = Some(RtcDescription { io_base, irq });
@@ -177,18 +165,12 @@ impl MachineDescription {
 fn pci(bridge: &PciHostBridgeConfig) -> PciDescription {
     /// End of the window where no ECAM bounds it: 512 MiB.
     const WINDOW_END: u64 = 0xe000_0000;
-    let below_ecam = bridge
-        .mem_base
-        .filter(|ecam| *ecam > DEVICE_HOLE)
-        .unwrap_or(WINDOW_END);
+    let below_ecam = bridge.mem_base.filter(|ecam| *ecam > DEVICE_HOLE).unwrap_or(WINDOW_END);
     PciDescription {
         first_bus: bridge.bus_num,
         last_bus: (u16::from(bridge.bus_num) + bridge.bus_count - 1).min(0xff) as u8,
         ecam: bridge.mem_base,
-        memory_window: MemoryRange {
-            start: DEVICE_HOLE,
-            end: below_ecam.min(WINDOW_END),
-        },
+        memory_window: MemoryRange { start: DEVICE_HOLE, end: below_ecam.min(WINDOW_END) },
         high_memory_window: None,
         interrupts: [16, 17, 18, 19],
     }

@@ -2,14 +2,12 @@
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Interrupt, Memory32Fixed, Name, ONE,
-    Package, PackageBuilder, ResourceTemplate, Scope, ZERO,
+    AddressSpace, AddressSpaceCacheable, Device, EISAName, IO, Interrupt, Memory32Fixed, Name, ONE, Package,
+    PackageBuilder, ResourceTemplate, Scope, ZERO,
 };
 use acpi_tables::sdt::Sdt;
 
-use super::{
-    FixedHardware, MachineDescription, OEM_ID, OEM_REVISION, OEM_TABLE_ID, PciDescription, encode,
-};
+use super::{FixedHardware, MachineDescription, OEM_ID, OEM_REVISION, OEM_TABLE_ID, PciDescription, encode};
 use crate::memory::MemoryRange;
 
 const HEADER_BYTES: u32 = 36;
@@ -25,14 +23,7 @@ const PCI_PINS: u32 = 4;
 
 /// The table.
 pub(super) fn table(machine: &MachineDescription) -> Vec<u8> {
-    let mut table = Sdt::new(
-        *b"DSDT",
-        HEADER_BYTES,
-        REVISION,
-        OEM_ID,
-        OEM_TABLE_ID,
-        OEM_REVISION,
-    );
+    let mut table = Sdt::new(*b"DSDT", HEADER_BYTES, REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     table.append_slice(&soft_off(&machine.fixed));
     table.append_slice(&processors(machine));
     table.append_slice(&motherboard(machine));
@@ -98,10 +89,7 @@ fn host_bridge(pci: &PciDescription) -> Vec<u8> {
     let coherent = Name::new("_CCA".into(), &ONE);
     let crs = bridge_windows(pci);
     let prt = interrupt_routing(pci);
-    let device = Device::new(
-        "PCI0".into(),
-        vec![&hid, &cid, &bus, &uid, &coherent, &crs, &prt],
-    );
+    let device = Device::new("PCI0".into(), vec![&hid, &cid, &bus, &uid, &coherent, &crs, &prt]);
     encode(&Scope::new("_SB_".into(), vec![&device]))
 }
 
@@ -121,9 +109,7 @@ fn bridge_windows(pci: &PciDescription) -> Name {
 fn memory_window(range: MemoryRange) -> Option<AddressSpace<u32>> {
     let first = u32::try_from(range.start).ok()?;
     let last = u32::try_from(range.end.checked_sub(1)?).ok()?;
-    (first < last).then(|| {
-        AddressSpace::new_memory(AddressSpaceCacheable::NotCacheable, true, first, last, None)
-    })
+    (first < last).then(|| AddressSpace::new_memory(AddressSpaceCacheable::NotCacheable, true, first, last, None))
 }
 
 fn high_memory_window(range: MemoryRange) -> Option<AddressSpace<u64>> {
@@ -160,21 +146,12 @@ fn legacy_devices(machine: &MachineDescription) -> Vec<u8> {
     }
     if let Some(ps2) = &machine.ps2 {
         // The command port is 4 behind the data port.
-        let ports = [
-            port_range(ps2.io_base, 1),
-            port_range(ps2.io_base.wrapping_add(4), 1),
-        ];
+        let ports = [port_range(ps2.io_base, 1), port_range(ps2.io_base.wrapping_add(4), 1)];
         devices.extend(isa_device("KBD_", "PNP0303", 0, &ports, ps2.keyboard_irq));
         devices.extend(isa_device("MOU_", "PNP0F13", 0, &[], ps2.mouse_irq));
     }
     if let Some(rtc) = &machine.rtc {
-        devices.extend(isa_device(
-            "RTC_",
-            "PNP0B00",
-            0,
-            &[port_range(rtc.io_base, 2)],
-            rtc.irq,
-        ));
+        devices.extend(isa_device("RTC_", "PNP0B00", 0, &[port_range(rtc.io_base, 2)], rtc.irq));
     }
     Scope::raw("_SB_".into(), devices)
 }

@@ -39,11 +39,7 @@ pub(super) fn table(machine: &MachineDescription, facs: u64, dsdt: u64) -> FADT 
     fadt.x_pm1a_evt_blk = ports(fixed.pm1a_event, PM1_EVENT_BYTES, AccessSize::WordAccess);
     fadt.pm1_evt_len = PM1_EVENT_BYTES;
     fadt.pm1a_cnt_blk = u32::from(fixed.pm1a_control).into();
-    fadt.x_pm1a_cnt_blk = ports(
-        fixed.pm1a_control,
-        PM1_CONTROL_BYTES,
-        AccessSize::WordAccess,
-    );
+    fadt.x_pm1a_cnt_blk = ports(fixed.pm1a_control, PM1_CONTROL_BYTES, AccessSize::WordAccess);
     fadt.pm1_cnt_len = PM1_CONTROL_BYTES;
     if let Some(port) = fixed.pm_timer {
         fadt = fadt.flag(Flags::TmrValExt);

@@ -41,14 +41,7 @@ const ALL_X2APIC: u32 = u32::MAX;
 
 /// The table.
 pub(super) fn table(machine: &MachineDescription) -> Vec<u8> {
-    let mut table = Sdt::new(
-        *b"APIC",
-        HEADER_BYTES,
-        REVISION,
-        OEM_ID,
-        OEM_TABLE_ID,
-        OEM_REVISION,
-    );
+    let mut table = Sdt::new(*b"APIC", HEADER_BYTES, REVISION, OEM_ID, OEM_TABLE_ID, OEM_REVISION);
     table.append_slice(&machine.local_apic_address.to_le_bytes());
     table.append_slice(&if machine.has_8259 { PCAT_COMPAT } else { 0 }.to_le_bytes());
     for (uid, id) in (0u32..).zip(&machine.apic_ids) {
@@ -61,17 +54,10 @@ pub(super) fn table(machine: &MachineDescription) -> Vec<u8> {
         table.append_slice(&structure(kind::IO_APIC, &fields));
         table.append_slice(&interrupt_override(TIMER_IRQ, TIMER_GSI, inti::AS_BUS));
         let sci = machine.fixed.sci;
-        table.append_slice(&interrupt_override(
-            sci,
-            sci.into(),
-            inti::ACTIVE_HIGH_LEVEL,
-        ));
+        table.append_slice(&interrupt_override(sci, sci.into(), inti::ACTIVE_HIGH_LEVEL));
     }
     let [low, high] = inti::AS_BUS.to_le_bytes();
-    table.append_slice(&structure(
-        kind::LOCAL_APIC_NMI,
-        &[ALL_XAPIC, low, high, NMI_LINT],
-    ));
+    table.append_slice(&structure(kind::LOCAL_APIC_NMI, &[ALL_XAPIC, low, high, NMI_LINT]));
     if machine.apic_ids.iter().any(|id| *id > MAX_XAPIC_ID) {
         let mut fields = vec![low, high];
         fields.extend(ALL_X2APIC.to_le_bytes());

@@ -74,13 +74,9 @@ fn every_table_is_found_and_sums_to_zero() {
     assert_eq!(&tables.bytes[..8], b"RSD PTR ");
     assert_eq!(checksum(&tables.bytes[..20]), 0);
     assert_eq!(checksum(&tables.bytes[..36]), 0);
-    for table in [
-        tables.xsdt(),
-        tables.fadt(),
-        tables.dsdt(),
-        tables.table(b"APIC").unwrap(),
-        tables.table(b"MCFG").unwrap(),
-    ] {
+    for table in
+        [tables.xsdt(), tables.fadt(), tables.dsdt(), tables.table(b"APIC").unwrap(), tables.table(b"MCFG").unwrap()]
+    {
         assert_eq!(checksum(table), 0, "{:?}", &table[..4]);
     }
     assert!(tables.dsdt().starts_with(b"DSDT"));
@@ -94,27 +90,15 @@ fn the_fadt_names_the_fixed_hardware() {
     let tables = generate(&full());
     let fadt = tables.fadt();
     assert_eq!(fadt[8], 6, "revision");
-    assert_eq!(
-        number::<4>(fadt, 40),
-        number::<8>(fadt, 140),
-        "both DSDT pointers"
-    );
+    assert_eq!(number::<4>(fadt, 40), number::<8>(fadt, 140), "both DSDT pointers");
     assert_eq!(number::<2>(fadt, 46), 9, "SCI");
     assert_eq!(number::<4>(fadt, 48), 0, "no SMI command port");
     assert_eq!(number::<4>(fadt, 56), 0x600, "PM1a event");
     assert_eq!(number::<4>(fadt, 64), 0x604, "PM1a control");
     assert_eq!(number::<4>(fadt, 76), 0x8000, "PM timer");
     assert_eq!(fadt[88..92], [4, 2, 0, 4], "block lengths");
-    assert_eq!(
-        number::<2>(fadt, 109),
-        0b111,
-        "legacy devices, 8042, no VGA; RTC present"
-    );
-    assert_eq!(
-        fadt[116..120],
-        [1, 8, 0, 1],
-        "reset register: 8-bit I/O port"
-    );
+    assert_eq!(number::<2>(fadt, 109), 0b111, "legacy devices, 8042, no VGA; RTC present");
+    assert_eq!(fadt[116..120], [1, 8, 0, 1], "reset register: 8-bit I/O port");
     assert_eq!((number::<8>(fadt, 120), fadt[128]), (0xcf9, 0x06));
     let hardware_reduced = 1 << 20;
     assert_eq!(number::<4>(fadt, 112) & hardware_reduced, 0);
@@ -124,10 +108,7 @@ fn the_fadt_names_the_fixed_hardware() {
 fn the_madt_lists_processors_and_overrides() {
     let tables = generate(&full());
     let madt = tables.table(b"APIC").unwrap();
-    assert_eq!(
-        (number::<4>(madt, 36), number::<4>(madt, 40)),
-        (0xfee0_0000, 1)
-    );
+    assert_eq!((number::<4>(madt, 36), number::<4>(madt, 40)), (0xfee0_0000, 1));
     let expected: &[&[u8]] = &[
         &[0, 8, 0, 0, 1, 0, 0, 0],
         &[0, 8, 1, 1, 1, 0, 0, 0],
@@ -145,14 +126,8 @@ fn large_apic_ids_have_x2apic_entries() {
     machine.apic_ids = vec![0, 255];
     let tables = generate(&machine);
     let madt = tables.table(b"APIC").unwrap();
-    assert!(contains(
-        madt,
-        &[9, 16, 0, 0, 255, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]
-    ));
-    assert!(contains(
-        madt,
-        &[10, 12, 0, 0, 255, 255, 255, 255, 1, 0, 0, 0]
-    ));
+    assert!(contains(madt, &[9, 16, 0, 0, 255, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]));
+    assert!(contains(madt, &[10, 12, 0, 0, 255, 255, 255, 255, 1, 0, 0, 0]));
 }
 
 #[test]
@@ -170,16 +145,11 @@ fn the_mcfg_is_there_with_an_ecam() {
 fn the_dsdt_has_the_devices_of_the_machine() {
     let tables = generate(&full());
     let dsdt = tables.dsdt();
-    let names: &[&[u8; 4]] = &[
-        b"PCI0", b"_PRT", b"_CRS", b"COM1", b"KBD_", b"MOU_", b"RTC_", b"C001", b"MBRD",
-    ];
+    let names: &[&[u8; 4]] = &[b"PCI0", b"_PRT", b"_CRS", b"COM1", b"KBD_", b"MOU_", b"RTC_", b"C001", b"MBRD"];
     for name in names {
         assert!(contains(dsdt, *name), "{name:?}");
     }
-    assert!(contains(
-        dsdt,
-        &[b'_', b'S', b'5', b'_', 0x12, 8, 4, 0x0a, 5, 0x0a, 5, 0, 0]
-    ));
+    assert!(contains(dsdt, &[b'_', b'S', b'5', b'_', 0x12, 8, 4, 0x0a, 5, 0x0a, 5, 0, 0]));
     let bare = generate(&MachineDescription::bare());
     for name in [b"PCI0", b"COM1", b"KBD_", b"RTC_", b"C001"] {
         assert!(!contains(bare.dsdt(), name), "{name:?}");
@@ -189,25 +159,13 @@ fn the_dsdt_has_the_devices_of_the_machine() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let machine = full();
-    assert_eq!(
-        AcpiTables::generate(&machine, BASE + 8, ROOM),
-        Err(AcpiError::BadBase(BASE + 8))
-    );
+    assert_eq!(AcpiTables::generate(&machine, BASE + 8, ROOM), Err(AcpiError::BadBase(BASE + 8)));
     let high = 1 << 32;
-    assert_eq!(
-        AcpiTables::generate(&machine, high, ROOM),
-        Err(AcpiError::BadBase(high))
-    );
+    assert_eq!(AcpiTables::generate(&machine, high, ROOM), Err(AcpiError::BadBase(high)));
     let need = generate(&machine).bytes.len();
     assert!(AcpiTables::generate(&machine, BASE, need).is_ok());
     let error = AcpiTables::generate(&machine, BASE, need - 1);
-    assert_eq!(
-        error,
-        Err(AcpiError::TooLarge {
-            need,
-            room: need - 1
-        })
-    );
+    assert_eq!(error, Err(AcpiError::TooLarge { need, room: need - 1 }));
 }
 
 /// Disassembles all tables with ACPICA's `iasl`, which must be installed.
@@ -216,10 +174,7 @@ fn what_does_not_fit_is_refused() {
 fn iasl_accepts_the_tables() {
     let mut machine = full();
     if let Some(pci) = &mut machine.pci {
-        pci.high_memory_window = Some(MemoryRange {
-            start: 1 << 40,
-            end: 1 << 41,
-        });
+        pci.high_memory_window = Some(MemoryRange { start: 1 << 40, end: 1 << 41 });
     }
     let tables = generate(&machine);
     let directory = std::env::temp_dir().join(format!("acpi-tables-{}", std::process::id()));
@@ -232,15 +187,11 @@ fn iasl_accepts_the_tables() {
     ] {
         std::fs::write(directory.join(name).with_extension("aml"), table).unwrap();
         let iasl = |argument: &str, file: &str| {
-            let run = std::process::Command::new("iasl")
-                .args([argument, file])
-                .current_dir(&directory)
-                .output()
-                .unwrap();
+            let run =
+                std::process::Command::new("iasl").args([argument, file]).current_dir(&directory).output().unwrap();
             (
                 run.status.success(),
-                String::from_utf8_lossy(&run.stderr).into_owned()
-                    + &String::from_utf8_lossy(&run.stdout),
+                String::from_utf8_lossy(&run.stderr).into_owned() + &String::from_utf8_lossy(&run.stdout),
             )
         };
         let (success, output) = iasl("-d", &format!("{name}.aml"));

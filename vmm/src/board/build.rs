@@ -43,9 +43,7 @@ pub enum BoardError {
     #[error("{0}")]
     Overlap(String),
     /// A slave 8259 without a master, or more than one of either.
-    #[error(
-        "nodes <pic>: there must be a master without irq, followed by at most one slave with irq"
-    )]
+    #[error("nodes <pic>: there must be a master without irq, followed by at most one slave with irq")]
     Pics,
     /// No virtual CPU, or not one local APIC for each.
     #[error("there must be one node <lapic> for each node <vcpu>, and at least one <vcpu>")]
@@ -69,18 +67,11 @@ impl Board {
     ///
     /// # Errors
     /// See [`BoardError`].
-    pub fn new(
-        config: &MachineConfig,
-        fixed: &FixedHardware,
-        environment: Environment,
-    ) -> Result<Self, BoardError> {
+    pub fn new(config: &MachineConfig, fixed: &FixedHardware, environment: Environment) -> Result<Self, BoardError> {
         let mut board = Board {
             ports: PortBus::new(),
             memory: MmioBus::new(),
-            models: Models {
-                deadline_stale: true,
-                ..Models::default()
-            },
+            models: Models { deadline_stale: true, ..Models::default() },
             wires: Wires::default(),
             news: vec![VcpuNews::default(); config.vcpu_count()],
             marked: VcpuSet::default(),
@@ -98,18 +89,11 @@ impl Board {
 
     /// What every machine has beside its nodes, as the ACPI tables describe it.
     fn add_fixed(&mut self, fixed: &FixedHardware, clock: Clock) -> Result<(), BoardError> {
-        let acpi_pm = AcpiPm::new(
-            fixed.pm1a_event,
-            fixed.pm1a_control,
-            IrqLine(fixed.sci),
-            clock,
-        );
+        let acpi_pm = AcpiPm::new(fixed.pm1a_event, fixed.pm1a_control, IrqLine(fixed.sci), clock);
         self.claim(PortDevice::AcpiPm, &acpi_pm)?;
         self.models.acpi_pm = Some(acpi_pm);
         let Self { ports, models, .. } = self;
-        ports
-            .claim(PortDevice::Reset, &models.reset)
-            .map_err(overlap)
+        ports.claim(PortDevice::Reset, &models.reset).map_err(overlap)
     }
 
     fn add(
@@ -119,34 +103,19 @@ impl Board {
         Environment { clock, wall_clock }: Environment,
     ) -> Result<(), BoardError> {
         match *node {
-            MachineNode::Nullio {
-                io_base,
-                size,
-                value,
-            } => self.add_nullio(io_base, size, value),
-            MachineNode::Pic {
-                io_base,
-                irq,
-                elcr_base,
-            } => self.add_pic(io_base, irq, elcr_base),
+            MachineNode::Nullio { io_base, size, value } => self.add_nullio(io_base, size, value),
+            MachineNode::Pic { io_base, irq, elcr_base } => self.add_pic(io_base, irq, elcr_base),
             MachineNode::Pit { io_base, irq } => {
                 let pit = Pit::new(io_base, IrqLine(irq), clock);
                 self.claim(PortDevice::Pit, &pit)?;
                 only(&mut self.models.pit, pit, "pit")
             }
-            MachineNode::Scp {
-                io_port_a,
-                io_port_b,
-            } => {
+            MachineNode::Scp { io_port_a, io_port_b } => {
                 let scp = SystemControlPorts::new(io_port_a, io_port_b, clock);
                 self.claim(PortDevice::Scp, &scp)?;
                 only(&mut self.models.scp, scp, "scp")
             }
-            MachineNode::Kbc {
-                io_base,
-                irq_kbd,
-                irq_aux,
-            } => {
+            MachineNode::Kbc { io_base, irq_kbd, irq_aux } => {
                 let kbc = I8042::new(io_base, IrqLine(irq_kbd), IrqLine(irq_aux));
                 self.claim(PortDevice::Kbc, &kbc)?;
                 only(&mut self.models.kbc, kbc, "kbc")
@@ -187,11 +156,7 @@ impl Board {
         self.ports.claim(device, model).map_err(overlap)
     }
 
-    fn claim_memory(
-        &mut self,
-        device: MmioDevice,
-        range: Option<GpaRange>,
-    ) -> Result<(), BoardError> {
+    fn claim_memory(&mut self, device: MmioDevice, range: Option<GpaRange>) -> Result<(), BoardError> {
         match range {
             Some(range) => self.memory.claim(device, range).map_err(|error| {
                 let message = format!("{} and {} overlap", error.claimant, error.owner);
@@ -226,10 +191,7 @@ impl Board {
     fn add_serial(&mut self, config: SerialConfig, clock: Clock) -> Result<(), BoardError> {
         let host = HostSerial(config.host_serial);
         if self.wires.serial.hosts().any(|taken| taken == host) {
-            return Err(BoardError::Overlap(format!(
-                "two nodes <serial> have host_serial {:#x}",
-                host.0
-            )));
+            return Err(BoardError::Overlap(format!("two nodes <serial> have host_serial {:#x}", host.0)));
         }
         let uart = Uart16550::new(config.io_base, IrqLine(config.irq), host, clock);
         self.claim(PortDevice::Serial(number(&self.models.uarts)), &uart)?;
@@ -293,11 +255,8 @@ fn overlap(error: impl std::fmt::Display) -> BoardError {
 
 /// Sizes of RAM as the CMOS memory states them.
 fn cmos_memory(memory: &MemoryLayout) -> CmosMemory {
-    let (low, high): (Vec<MemoryRange>, Vec<MemoryRange>) = memory
-        .ranges()
-        .iter()
-        .copied()
-        .partition(|range| range.start < DEVICE_HOLE_END);
+    let (low, high): (Vec<MemoryRange>, Vec<MemoryRange>) =
+        memory.ranges().iter().copied().partition(|range| range.start < DEVICE_HOLE_END);
     CmosMemory {
         below_4g: low.iter().map(|range| range.end).max().unwrap_or(0),
         above_4g: high.iter().map(MemoryRange::size).sum(),

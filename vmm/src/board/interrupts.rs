@@ -21,10 +21,7 @@ pub struct VcpuSet {
 
 impl Default for VcpuSet {
     fn default() -> Self {
-        VcpuSet {
-            words: [0; WORDS],
-            is_empty: true,
-        }
+        VcpuSet { words: [0; WORDS], is_empty: true }
     }
 }
 
@@ -47,16 +44,13 @@ impl VcpuSet {
 
     /// The CPUs, ascending.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        self.words
-            .into_iter()
-            .enumerate()
-            .flat_map(|(index, mut word)| {
-                std::iter::from_fn(move || {
-                    let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-                    word &= word - 1;
-                    Some(index * u64::BITS as usize + bit)
-                })
+        self.words.into_iter().enumerate().flat_map(|(index, mut word)| {
+            std::iter::from_fn(move || {
+                let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+                word &= word - 1;
+                Some(index * u64::BITS as usize + bit)
             })
+        })
     }
 }
 
@@ -114,12 +108,7 @@ impl Board {
         match event {
             VcpuEvent::Interrupt => {}
             VcpuEvent::Nmi => news.nmi = true,
-            VcpuEvent::Init => {
-                *news = VcpuNews {
-                    init: true,
-                    ..VcpuNews::default()
-                }
-            }
+            VcpuEvent::Init => *news = VcpuNews { init: true, ..VcpuNews::default() },
             VcpuEvent::StartUp { page } => news.startup = Some(page),
             // There is no system management mode to enter.
             VcpuEvent::Smi => return,
@@ -136,26 +125,18 @@ impl Board {
     /// Whether something but interrupts happened to a CPU.
     #[inline]
     pub fn has_news(&self, vcpu: usize) -> bool {
-        self.news
-            .get(vcpu)
-            .is_some_and(|news| *news != VcpuNews::default())
+        self.news.get(vcpu).is_some_and(|news| *news != VcpuNews::default())
     }
 
     /// What happened to a CPU since the last call.
     pub fn take_news(&mut self, vcpu: usize) -> VcpuNews {
-        self.news
-            .get_mut(vcpu)
-            .map(std::mem::take)
-            .unwrap_or_default()
+        self.news.get_mut(vcpu).map(std::mem::take).unwrap_or_default()
     }
 
     /// Whether the CPU has an interrupt to take.
     #[inline]
     pub fn interrupt_pending(&self, vcpu: usize) -> bool {
-        self.models
-            .lapics
-            .get(vcpu)
-            .is_some_and(|lapic| lapic.pending().is_some() || lapic.extint())
+        self.models.lapics.get(vcpu).is_some_and(|lapic| lapic.pending().is_some() || lapic.extint())
     }
 
     /// The CPU takes its interrupt: the vector.
@@ -178,12 +159,7 @@ impl Board {
     ///
     /// # Errors
     /// The guest gets #GP(0).
-    pub fn lapic_read(
-        &mut self,
-        now: Tsc,
-        vcpu: usize,
-        msr: u32,
-    ) -> Result<u64, GeneralProtection> {
+    pub fn lapic_read(&mut self, now: Tsc, vcpu: usize, msr: u32) -> Result<u64, GeneralProtection> {
         let Self { models, wires, .. } = self;
         let lapic = models.lapics.get_mut(vcpu).ok_or(GeneralProtection)?;
         let before = lapic.deadline();
@@ -200,13 +176,7 @@ impl Board {
     ///
     /// # Errors
     /// The guest gets #GP(0).
-    pub fn lapic_write(
-        &mut self,
-        now: Tsc,
-        vcpu: usize,
-        msr: u32,
-        value: u64,
-    ) -> Result<(), GeneralProtection> {
+    pub fn lapic_write(&mut self, now: Tsc, vcpu: usize, msr: u32, value: u64) -> Result<(), GeneralProtection> {
         let Self { models, wires, .. } = self;
         let lapic = models.lapics.get_mut(vcpu).ok_or(GeneralProtection)?;
         let before = lapic.deadline();
@@ -234,10 +204,7 @@ impl Board {
 
 impl Models {
     fn deliver(&mut self, message: &ApicMessage, wires: &mut Wires) {
-        let accepting = self
-            .lapics
-            .iter_mut()
-            .filter(|lapic| lapic.accepts(message.destination));
+        let accepting = self.lapics.iter_mut().filter(|lapic| lapic.accepts(message.destination));
         if message.delivery == Delivery::LowestPriority {
             let least = accepting
                 .filter_map(|lapic| Some((lapic.arbitration_priority()?, lapic)))

@@ -39,12 +39,7 @@ fn lapic_access(lapic: &Lapic, gpa: Gpa, size: MmioSize) -> Option<MmioAccess> {
 impl Board {
     /// Virtual CPU `vcpu` reads; what nobody decodes reads as all ones. The value has no bits beyond `size`.
     pub fn mmio_read(&mut self, now: Tsc, vcpu: usize, gpa: Gpa, size: MmioSize) -> u64 {
-        let Self {
-            memory,
-            models,
-            wires,
-            ..
-        } = self;
+        let Self { memory, models, wires, .. } = self;
         let value = if let Some(lapic) = models.lapics.get_mut(vcpu)
             && let Some(access) = lapic_access(lapic, gpa, size)
         {
@@ -54,10 +49,9 @@ impl Board {
             value
         } else {
             match memory.lookup(gpa, size) {
-                Some((MmioDevice::IoApic, access)) => models
-                    .ioapic
-                    .as_mut()
-                    .map_or(FLOATING, |ioapic| ioapic.read(access)),
+                Some((MmioDevice::IoApic, access)) => {
+                    models.ioapic.as_mut().map_or(FLOATING, |ioapic| ioapic.read(access))
+                }
                 Some((MmioDevice::PciHostBridge(index), access)) => models
                     .bridges
                     .get_mut(usize::from(index))
@@ -71,12 +65,7 @@ impl Board {
 
     /// Virtual CPU `vcpu` writes; what nobody decodes is lost.
     pub fn mmio_write(&mut self, now: Tsc, vcpu: usize, gpa: Gpa, size: MmioSize, value: u64) {
-        let Self {
-            memory,
-            models,
-            wires,
-            ..
-        } = self;
+        let Self { memory, models, wires, .. } = self;
         if let Some(lapic) = models.lapics.get_mut(vcpu)
             && let Some(access) = lapic_access(lapic, gpa, size)
         {

@@ -47,17 +47,9 @@ impl Board {
     /// IN: the value has no bits beyond the access size.
     #[inline]
     pub fn port_read(&mut self, now: Tsc, access: PortAccess) -> u32 {
-        let Self {
-            ports,
-            models,
-            wires,
-            ..
-        } = self;
-        let value = ports.read(access, |device, access| {
-            models
-                .port_read(wires, now, device, access)
-                .unwrap_or(FLOATING)
-        });
+        let Self { ports, models, wires, .. } = self;
+        let value =
+            ports.read(access, |device, access| models.port_read(wires, now, device, access).unwrap_or(FLOATING));
         self.settle();
         value
     }
@@ -65,12 +57,7 @@ impl Board {
     /// OUT.
     #[inline]
     pub fn port_write(&mut self, now: Tsc, access: PortAccess, value: u32) {
-        let Self {
-            ports,
-            models,
-            wires,
-            ..
-        } = self;
+        let Self { ports, models, wires, .. } = self;
         ports.write(access, value, |device, access, value| {
             // A device in the table exists.
             let _claimed = models.port_write(wires, now, device, access, value);
@@ -80,13 +67,7 @@ impl Board {
 }
 
 impl Models {
-    fn port_read(
-        &mut self,
-        wires: &mut Wires,
-        now: Tsc,
-        device: PortDevice,
-        access: PortAccess,
-    ) -> Option<u32> {
+    fn port_read(&mut self, wires: &mut Wires, now: Tsc, device: PortDevice, access: PortAccess) -> Option<u32> {
         let port = access.port;
         Some(match device {
             PortDevice::Serial(index) => {
@@ -97,17 +78,10 @@ impl Models {
                 value.into()
             }
             PortDevice::PmTimer => self.pm_timer.as_ref()?.read(now, access),
-            PortDevice::Pic(index) => self
-                .pics
-                .get_mut(usize::from(index))?
-                .read(port, wires)
-                .into(),
+            PortDevice::Pic(index) => self.pics.get_mut(usize::from(index))?.read(port, wires).into(),
             PortDevice::Pit => self.pit.as_mut()?.read(now, port).into(),
             PortDevice::Scp => {
-                let mut ends = ScpWires {
-                    wires,
-                    pit: self.pit.as_mut(),
-                };
+                let mut ends = ScpWires { wires, pit: self.pit.as_mut() };
                 self.scp.as_mut()?.read(now, port, &mut ends).into()
             }
             PortDevice::Kbc => {
@@ -118,10 +92,7 @@ impl Models {
                 self.deadline_stale = true;
                 self.rtc.as_mut()?.read(now, port, wires).into()
             }
-            PortDevice::PciHostBridge(index) => self
-                .bridges
-                .get_mut(usize::from(index))?
-                .read(access, wires),
+            PortDevice::PciHostBridge(index) => self.bridges.get_mut(usize::from(index))?.read(access, wires),
             PortDevice::AcpiPm => {
                 self.deadline_stale = true;
                 self.acpi_pm.as_mut()?.read(now, access, wires)
@@ -148,9 +119,7 @@ impl Models {
                 self.deadline_stale |= uart.deadline() != before;
             }
             PortDevice::Pic(index) => {
-                self.pics
-                    .get_mut(usize::from(index))?
-                    .write(port, byte, wires);
+                self.pics.get_mut(usize::from(index))?.write(port, byte, wires);
             }
             PortDevice::Pit => {
                 self.deadline_stale = true;
@@ -158,10 +127,7 @@ impl Models {
             }
             // The gate of counter 2 drives no interrupt.
             PortDevice::Scp => {
-                let mut ends = ScpWires {
-                    wires,
-                    pit: self.pit.as_mut(),
-                };
+                let mut ends = ScpWires { wires, pit: self.pit.as_mut() };
                 self.scp.as_mut()?.write(now, port, byte, &mut ends);
             }
             PortDevice::Kbc => {
@@ -173,9 +139,7 @@ impl Models {
                 self.rtc.as_mut()?.write(now, port, byte, wires);
             }
             PortDevice::PciHostBridge(index) => {
-                self.bridges
-                    .get_mut(usize::from(index))?
-                    .write(access, value, wires);
+                self.bridges.get_mut(usize::from(index))?.write(access, value, wires);
             }
             PortDevice::AcpiPm => {
                 self.deadline_stale = true;

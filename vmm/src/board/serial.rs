@@ -33,11 +33,7 @@ impl SerialLines {
     pub(super) fn add(&mut self, host: HostSerial) {
         // It never has to grow: the guest waits when the line is full.
         let output = Vec::with_capacity(FULL + MOST_PER_EXIT);
-        self.lines.push(SerialLine {
-            host,
-            output,
-            input_waits: false,
-        });
+        self.lines.push(SerialLine { host, output, input_waits: false });
     }
 
     /// Takes over what an earlier set of lines still holds: a reset does not stop what is on the wire.
@@ -115,9 +111,7 @@ impl SerialLines {
 
     /// Whether input waits for room in the UART.
     pub(super) fn input_waits(&self, host: HostSerial) -> bool {
-        self.lines
-            .iter()
-            .any(|line| line.host == host && line.input_waits)
+        self.lines.iter().any(|line| line.host == host && line.input_waits)
     }
 
     #[inline]

@@ -15,15 +15,8 @@ use crate::config::VmmConfig;
 use crate::testing::{TSC_HZ, config};
 
 fn build(config: &VmmConfig) -> Result<Board, BoardError> {
-    let environment = Environment {
-        clock: Clock::new(NonZeroU64::new(TSC_HZ).unwrap()),
-        wall_clock: UnixSeconds(0),
-    };
-    Board::new(
-        &config.machine,
-        &MachineDescription::bare().fixed,
-        environment,
-    )
+    let environment = Environment { clock: Clock::new(NonZeroU64::new(TSC_HZ).unwrap()), wall_clock: UnixSeconds(0) };
+    Board::new(&config.machine, &MachineDescription::bare().fixed, environment)
 }
 
 fn board() -> Board {
@@ -55,13 +48,7 @@ fn expire_next(board: &mut Board) -> Tsc {
 #[test]
 fn the_interval_timer_interrupts_through_the_8259() {
     let mut board = board();
-    for (port, value) in [
-        (0x20, 0x11),
-        (0x21, 0x20),
-        (0x21, 0x04),
-        (0x21, 0x01),
-        (0x21, 0xfe),
-    ] {
+    for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 0x04), (0x21, 0x01), (0x21, 0xfe)] {
         outb(&mut board, 0, port, value);
     }
     start_pit(&mut board);
@@ -124,20 +111,14 @@ fn each_cpu_sees_its_own_local_apic() {
 #[test]
 fn nobody_decodes_the_rest() {
     let mut board = board();
-    assert_eq!(
-        board.mmio_read(Tsc(0), 0, Gpa(0xd000_0000), MmioSize::Word),
-        0xffff
-    );
+    assert_eq!(board.mmio_read(Tsc(0), 0, Gpa(0xd000_0000), MmioSize::Word), 0xffff);
     assert_eq!(board.port_read(Tsc(0), PortAccess::byte(0x5555)), 0xff);
 }
 
 #[test]
 fn the_configuration_space_has_two_doors() {
     let mut board = board();
-    let dword = |port| PortAccess {
-        port,
-        size: device_models::bus::port::PortSize::Dword,
-    };
+    let dword = |port| PortAccess { port, size: device_models::bus::port::PortSize::Dword };
     board.port_write(Tsc(0), dword(0xcf8), 1 << 31);
     let by_port = board.port_read(Tsc(0), dword(0xcfc));
     let by_memory = board.mmio_read(Tsc(0), 0, Gpa(0xe000_0000), MmioSize::Dword);
@@ -154,10 +135,7 @@ fn a_keyboard_answers_its_controller() {
     let mut board = board();
     const ECHO: u8 = 0xee;
     outb(&mut board, 0, 0x60, ECHO);
-    assert_eq!(
-        board.port_read(Tsc(0), PortAccess::byte(0x60)),
-        u32::from(ECHO)
-    );
+    assert_eq!(board.port_read(Tsc(0), PortAccess::byte(0x60)), u32::from(ECHO));
 }
 
 #[test]
@@ -178,37 +156,20 @@ fn machines_that_cannot_be_are_named() {
     let machine = |nodes: &str| {
         let ram = "<mem size=\"64M\"/>";
         let xml = format!("<config><machine>{ram}{nodes}</machine></config>");
-        build(&VmmConfig::parse(&xml).unwrap())
-            .err()
-            .map(|error| error.to_string())
+        build(&VmmConfig::parse(&xml).unwrap()).err().map(|error| error.to_string())
     };
     let cpu = "<vcpu/><lapic/>";
     assert_eq!(machine(cpu), None);
     let cases = [
-        (
-            "<vcpu/>",
-            "there must be one node <lapic> for each node <vcpu>, and at least one <vcpu>",
-        ),
-        (
-            "",
-            "there must be one node <lapic> for each node <vcpu>, and at least one <vcpu>",
-        ),
-        (
-            "<vga io_base=\"0x3c0\"/>",
-            "there is no device model for node <vga>",
-        ),
-        (
-            "<pit io_base=\"0x40\" irq=\"0\"/><pit io_base=\"0x50\" irq=\"0\"/>",
-            "more than one node <pit>",
-        ),
+        ("<vcpu/>", "there must be one node <lapic> for each node <vcpu>, and at least one <vcpu>"),
+        ("", "there must be one node <lapic> for each node <vcpu>, and at least one <vcpu>"),
+        ("<vga io_base=\"0x3c0\"/>", "there is no device model for node <vga>"),
+        ("<pit io_base=\"0x40\" irq=\"0\"/><pit io_base=\"0x50\" irq=\"0\"/>", "more than one node <pit>"),
         (
             "<pic io_base=\"0xa0\" irq=\"2\" elcr_base=\"0x4d1\"/>",
             "nodes <pic>: there must be a master without irq, followed by at most one slave with irq",
         ),
-        (
-            "<nullio io_base=\"0x600\"/>",
-            "the ACPI fixed hardware claims port 0x600 of <nullio>",
-        ),
+        ("<nullio io_base=\"0x600\"/>", "the ACPI fixed hardware claims port 0x600 of <nullio>"),
         (
             "<serial io_base=\"0x3f8\" irq=\"4\" host_serial=\"1\"/><serial io_base=\"0x2f8\" irq=\"3\" host_serial=\"1\"/>",
             "two nodes <serial> have host_serial 0x1",
@@ -219,15 +180,7 @@ fn machines_that_cannot_be_are_named() {
         ),
     ];
     for (nodes, message) in cases {
-        let cpus = if nodes.is_empty() || nodes == "<vcpu/>" {
-            ""
-        } else {
-            cpu
-        };
-        assert_eq!(
-            machine(&format!("{nodes}{cpus}")).as_deref(),
-            Some(message),
-            "{nodes}"
-        );
+        let cpus = if nodes.is_empty() || nodes == "<vcpu/>" { "" } else { cpu };
+        assert_eq!(machine(&format!("{nodes}{cpus}")).as_deref(), Some(message), "{nodes}");
     }
 }

@@ -127,10 +127,7 @@ impl SidebandBus for Ps2Wires<'_> {
 impl Ps2Bus for Ps2Wires<'_> {
     fn ps2_send(&mut self, port: Ps2Port, byte: u8) -> bool {
         match port {
-            Ps2Port::Keyboard => self
-                .keyboard
-                .as_mut()
-                .map(|keyboard| keyboard.receive(byte)),
+            Ps2Port::Keyboard => self.keyboard.as_mut().map(|keyboard| keyboard.receive(byte)),
             Ps2Port::Aux => self.mouse.as_mut().map(|mouse| mouse.receive(byte)),
         }
         .is_some()

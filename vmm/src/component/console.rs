@@ -85,12 +85,7 @@ impl Console {
                 lines.attend();
             }
         })?;
-        Ok(Self {
-            env,
-            lines,
-            state,
-            handler,
-        })
+        Ok(Self { env, lines, state, handler })
     }
 
     /// What to signal when the machine needs the entrypoint.
@@ -100,19 +95,9 @@ impl Console {
 
     /// Serves `vm` from now on.
     pub fn serve(self, vm: &'static Machine) -> Result<(), Error> {
-        let Self {
-            env,
-            lines,
-            state,
-            handler,
-        } = self;
+        let Self { env, lines, state, handler } = self;
         let count = lines.len();
-        *state.borrow_mut() = Some(Lines {
-            env,
-            vm,
-            lines,
-            ended: false,
-        });
+        *state.borrow_mut() = Some(Lines { env, vm, lines, ended: false });
         for index in 0..count {
             let shared = Rc::clone(&state);
             let input = env.entrypoint().signal_handler(move |_| {
@@ -121,10 +106,7 @@ impl Console {
                 }
             })?;
             if let Some(lines) = state.borrow().as_ref()
-                && let Some(terminal) = lines
-                    .lines
-                    .get(index)
-                    .and_then(|line| line.terminal.as_ref())
+                && let Some(terminal) = lines.lines.get(index).and_then(|line| line.terminal.as_ref())
             {
                 terminal.session.read_avail_sigh(input.cap())?;
             }
@@ -151,12 +133,7 @@ impl Line {
             None => sink.or_else(|| Some(LineSink::new(HostSink(host.0), LOG_LINE))),
             Some(_) => sink,
         };
-        Self {
-            host,
-            terminal,
-            sink,
-            scratch: Vec::with_capacity(BUFFER_SIZE as usize),
-        }
+        Self { host, terminal, sink, scratch: Vec::with_capacity(BUFFER_SIZE as usize) }
     }
 
     /// Passes on what the guest has written. False if a part has to wait; what comes after it then stays in the machine,
@@ -169,9 +146,7 @@ impl Line {
         }
         vm.take_output(self.host, &mut self.scratch);
         if let Some(sink) = &mut self.sink {
-            self.scratch
-                .iter()
-                .for_each(|byte| sink.write(*byte, &mut Log));
+            self.scratch.iter().for_each(|byte| sink.write(*byte, &mut Log));
         }
         match &mut self.terminal {
             Some(terminal) => {
@@ -189,12 +164,7 @@ impl TerminalEnd {
         let session: Connection<Terminal> = env.connect_label(&label, "")?;
         let dataspace = session.dataspace()?;
         let buffer = env.attach(&dataspace, MemRights::READ | MemRights::WRITE)?;
-        Ok(Self {
-            session,
-            buffer,
-            output: Vec::new(),
-            input: Vec::new(),
-        })
+        Ok(Self { session, buffer, output: Vec::new(), input: Vec::new() })
     }
 
     /// Writes output as far as the server takes it. False if some is left.

@@ -34,16 +34,10 @@ pub struct Hypervisor {
 impl Hypervisor {
     /// For a machine with `processors` virtual CPUs, which signals its entrypoint by `attention`.
     pub fn new(processors: usize, attention: Cap<Signal>) -> Result<Self, Error> {
-        let processor = || -> Result<Processor, Error> {
-            Ok(Processor {
-                wake: semaphore::create(0)?,
-                made: OnceLock::new(),
-            })
-        };
+        let processor =
+            || -> Result<Processor, Error> { Ok(Processor { wake: semaphore::create(0)?, made: OnceLock::new() }) };
         Ok(Self {
-            processors: (0..processors)
-                .map(|_| processor())
-                .collect::<Result<_, _>>()?,
+            processors: (0..processors).map(|_| processor()).collect::<Result<_, _>>()?,
             timer: semaphore::create(0)?,
             attention,
         })
@@ -70,14 +64,8 @@ impl Hypervisor {
 /// Takes all there is, or waits. The end of the wait is all that matters, not why.
 fn wait(sm: Sel, deadline: Option<u64>) {
     // The value for "no deadline" has passed long ago as a deadline.
-    let deadline = deadline.map_or(SmDown::FOREVER, |deadline| {
-        deadline.max(SmDown::FOREVER + 1)
-    });
-    let _woken = syscall::sm_down(SmDown {
-        sm,
-        zero: true,
-        deadline,
-    });
+    let deadline = deadline.map_or(SmDown::FOREVER, |deadline| deadline.max(SmDown::FOREVER + 1));
+    let _woken = syscall::sm_down(SmDown { sm, zero: true, deadline });
 }
 
 impl Kernel for Hypervisor {
@@ -114,11 +102,7 @@ impl Kernel for Hypervisor {
     fn select_recall(&self, vcpu: usize, selection: Mtd) {
         if let Some(&(_, pt)) = self.vcpu(vcpu) {
             // The portal is this component's own.
-            let _set = syscall::ctrl_pt(CtrlPt {
-                pt,
-                id: guest::RECALL,
-                mtd: selection,
-            });
+            let _set = syscall::ctrl_pt(CtrlPt { pt, id: guest::RECALL, mtd: selection });
         }
     }
 

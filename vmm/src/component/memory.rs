@@ -20,24 +20,14 @@ const LARGE_PAGE: u64 = 2 << 20;
 /// Dataspaces below this size are not divided further when physical memory is too fragmented for them.
 const SMALLEST_PART: u64 = 64 << 20;
 /// What a session gets that has used up what it had.
-const UPGRADE: Quota = Quota {
-    ram: 16 * 1024,
-    caps: 8,
-};
+const UPGRADE: Quota = Quota { ram: 16 * 1024, caps: 8 };
 /// How often.
 const MAX_UPGRADES: u32 = 64;
 
 /// Allocates RAM for `layout` and attaches it to the guest.
-pub fn allocate(
-    env: &Env,
-    session: &Connection<Vm>,
-    layout: &MemoryLayout,
-) -> Result<GuestRam, Error> {
-    let (low, high): (Vec<MemoryRange>, Vec<MemoryRange>) = layout
-        .ranges()
-        .iter()
-        .copied()
-        .partition(|range| range.start < DEVICE_HOLE_END);
+pub fn allocate(env: &Env, session: &Connection<Vm>, layout: &MemoryLayout) -> Result<GuestRam, Error> {
+    let (low, high): (Vec<MemoryRange>, Vec<MemoryRange>) =
+        layout.ranges().iter().copied().partition(|range| range.start < DEVICE_HOLE_END);
     let mut regions = Vec::new();
     for part in [low, high] {
         regions.extend(allocate_part(env, session, &part)?);
@@ -48,11 +38,7 @@ pub fn allocate(
 /// Allocates one dataspace for adjacent ranges, or, where none of that size is to be had, one for each half. What lies
 /// in the gaps between ranges is wasted, but a dataspace that begins at a large page of the guest is mapped with large
 /// pages.
-fn allocate_part(
-    env: &Env,
-    session: &Connection<Vm>,
-    ranges: &[MemoryRange],
-) -> Result<Vec<Region>, Error> {
+fn allocate_part(env: &Env, session: &Connection<Vm>, ranges: &[MemoryRange]) -> Result<Vec<Region>, Error> {
     let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
         return Ok(Vec::new());
     };
@@ -94,33 +80,17 @@ fn allocate_part(
 
 /// What of the ranges lies below `middle`, and what above.
 fn split(ranges: &[MemoryRange], middle: u64) -> (Vec<MemoryRange>, Vec<MemoryRange>) {
-    let below = |range: &MemoryRange| MemoryRange {
-        end: range.end.min(middle),
-        ..*range
-    };
-    let above = |range: &MemoryRange| MemoryRange {
-        start: range.start.max(middle),
-        ..*range
-    };
+    let below = |range: &MemoryRange| MemoryRange { end: range.end.min(middle), ..*range };
+    let above = |range: &MemoryRange| MemoryRange { start: range.start.max(middle), ..*range };
     let real = |range: &MemoryRange| range.start < range.end;
-    (
-        ranges.iter().map(below).filter(real).collect(),
-        ranges.iter().map(above).filter(real).collect(),
-    )
+    (ranges.iter().map(below).filter(real).collect(), ranges.iter().map(above).filter(real).collect())
 }
 
 /// Where a PC has ROMs. Operating systems search it for tables, byte by byte.
-const ROM: MemoryRange = MemoryRange {
-    start: 0xc_0000,
-    end: HIGH_MEMORY,
-};
+const ROM: MemoryRange = MemoryRange { start: 0xc_0000, end: HIGH_MEMORY };
 
 /// Attaches the memory behind the ROM area so that reading it needs no exit. It reads as if nothing was there.
-fn attach_rom(
-    session: &Connection<Vm>,
-    ram: &Cap<Dataspace>,
-    attached: &Attached,
-) -> Result<(), Error> {
+fn attach_rom(session: &Connection<Vm>, ram: &Cap<Dataspace>, attached: &Attached) -> Result<(), Error> {
     const PAGE: usize = 4096;
     for offset in (ROM.start as usize..ROM.end as usize).step_by(PAGE) {
         let filled = attached.memory().write(offset, &[u8::MAX; PAGE]);

@@ -29,28 +29,16 @@ impl Handler for ExitHandler {
     #[inline]
     fn handle(&self, id: u64, message: Message) -> Message {
         let [reason, info1, info2, rip] = message.words;
-        let words = EventWords {
-            reason,
-            info1,
-            info2,
-            rip,
-        };
+        let words = EventWords { reason, info1, info2, rip };
         let delivered = Mtd::from_bits_truncate(message.tag.0 as u32);
         // A context handles one message at a time.
         let reply = self.0.borrow_mut().handle(id, delivered, words);
-        Message {
-            tag: Tag(reply.bits().into()),
-            ..Message::default()
-        }
+        Message { tag: Tag(reply.bits().into()), ..Message::default() }
     }
 }
 
 /// Makes all virtual CPUs and lets them run.
-pub fn start(
-    env: &'static Env,
-    vm: &'static Machine,
-    session: &Connection<VmSession>,
-) -> Result<(), Error> {
+pub fn start(env: &'static Env, vm: &'static Machine, session: &Connection<VmSession>) -> Result<(), Error> {
     let features = Features::from_bits_truncate(env.platform().features);
     let count = vm.config().machine.vcpu_count();
     let cpus = env.spawner().cpus().max(1);
@@ -59,11 +47,7 @@ pub fn start(
     for index in starts.clone() {
         let policy = policy(vm, index);
         let cpuid = GuestCpuid::new(&host, &policy);
-        let traits = Traits {
-            features,
-            xsave: policy.xsave,
-            physical_address_bits: cpuid.physical_address_bits(),
-        };
+        let traits = Traits { features, xsave: policy.xsave, physical_address_bits: cpuid.physical_address_bits() };
         make(env, vm, session, index, index % cpus, cpuid, traits)?;
     }
     for index in starts {
@@ -102,9 +86,8 @@ fn make(
     let base = selector::allocate_block(guest::COUNT as usize)
         .ok_or_else(|| Error::input("no room for the portals of another virtual CPU"))?;
     let number = index as usize;
-    let handler = env.spawner().handler(cpu, STACK, move |_| {
-        ExitHandler(RefCell::new(Vcpu::new(vm, number, cpuid, traits)))
-    })?;
+    let handler =
+        env.spawner().handler(cpu, STACK, move |_| ExitHandler(RefCell::new(Vcpu::new(vm, number, cpuid, traits))))?;
     let portal = |event: u64| Sel(base.0 + event);
     for event in events() {
         let selection = selection(event, traits.features, traits.xsave);
@@ -129,11 +112,7 @@ fn host_leaves() -> Vec<HostLeaf> {
             let subleaves = if has_subleaves(leaf) { SUBLEAVES } else { 1 };
             leaves.extend((0..subleaves).map(|subleaf| {
                 let registers = read_leaf(leaf, subleaf);
-                HostLeaf {
-                    leaf,
-                    subleaf,
-                    registers,
-                }
+                HostLeaf { leaf, subleaf, registers }
             }));
         }
     }
@@ -147,10 +126,5 @@ fn has_subleaves(leaf: u32) -> bool {
 
 fn read_leaf(leaf: u32, subleaf: u32) -> CpuidRegisters {
     let result = __cpuid_count(leaf, subleaf);
-    CpuidRegisters {
-        eax: result.eax,
-        ebx: result.ebx,
-        ecx: result.ecx,
-        edx: result.edx,
-    }
+    CpuidRegisters { eax: result.eax, ebx: result.ebx, ecx: result.ecx, edx: result.edx }
 }

@@ -9,12 +9,7 @@ const STACK: u64 = 64 * 1024;
 
 /// Starts it.
 pub fn start(env: &Env, vm: &'static Machine) -> Result<(), Error> {
-    let options = ThreadOptions {
-        name: "timer",
-        cpu: 0,
-        below: 0,
-        stack_size: STACK,
-    };
+    let options = ThreadOptions { name: "timer", cpu: 0, below: 0, stack_size: STACK };
     env.spawn(options, move || {
         loop {
             let deadline = vm.serve_timers();

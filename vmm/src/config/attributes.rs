@@ -48,10 +48,7 @@ pub struct Attributes<'a, 'input> {
 impl<'a, 'input> Attributes<'a, 'input> {
     /// Those of `node`.
     pub fn of(node: Node<'a, 'input>) -> Self {
-        Attributes {
-            node,
-            known: Vec::new(),
-        }
+        Attributes { node, known: Vec::new() }
     }
 
     fn error(&self, attribute: &str, problem: AttributeError) -> ConfigError {
@@ -72,17 +69,12 @@ impl<'a, 'input> Attributes<'a, 'input> {
     ///
     /// # Errors
     /// Not a number, or outside the range.
-    pub fn optional_number(
-        &mut self,
-        attribute: &'static str,
-        min: u64,
-        max: u64,
-    ) -> Result<Option<u64>, ConfigError> {
+    pub fn optional_number(&mut self, attribute: &'static str, min: u64, max: u64) -> Result<Option<u64>, ConfigError> {
         let Some(text) = self.get(attribute) else {
             return Ok(None);
         };
-        let value = parse_number(text)
-            .ok_or_else(|| self.error(attribute, AttributeError::NotANumber(text.to_owned())))?;
+        let value =
+            parse_number(text).ok_or_else(|| self.error(attribute, AttributeError::NotANumber(text.to_owned())))?;
         if (min..=max).contains(&value) {
             Ok(Some(value))
         } else {
@@ -94,14 +86,8 @@ impl<'a, 'input> Attributes<'a, 'input> {
     ///
     /// # Errors
     /// Missing, not a number, or outside the range.
-    pub fn number(
-        &mut self,
-        attribute: &'static str,
-        min: u64,
-        max: u64,
-    ) -> Result<u64, ConfigError> {
-        self.optional_number(attribute, min, max)?
-            .ok_or_else(|| self.error(attribute, AttributeError::Missing))
+    pub fn number(&mut self, attribute: &'static str, min: u64, max: u64) -> Result<u64, ConfigError> {
+        self.optional_number(attribute, min, max)?.ok_or_else(|| self.error(attribute, AttributeError::Missing))
     }
 
     /// First of `count` consecutive I/O ports.
@@ -110,8 +96,7 @@ impl<'a, 'input> Attributes<'a, 'input> {
     /// Missing, not a number, or some port beyond 0xffff.
     pub fn port(&mut self, attribute: &'static str, count: u16) -> Result<u16, ConfigError> {
         let max = u16::MAX - count.saturating_sub(1);
-        self.number(attribute, 0, max.into())
-            .map(|port| port as u16)
+        self.number(attribute, 0, max.into()).map(|port| port as u16)
     }
 
     /// One of several words, if present.
@@ -130,13 +115,7 @@ impl<'a, 'input> Attributes<'a, 'input> {
             Some((_, value)) => Ok(Some(*value)),
             None => {
                 let words = choices.iter().map(|(word, _)| *word).collect();
-                Err(self.error(
-                    attribute,
-                    AttributeError::NotAChoice {
-                        text: text.to_owned(),
-                        words,
-                    },
-                ))
+                Err(self.error(attribute, AttributeError::NotAChoice { text: text.to_owned(), words }))
             }
         }
     }
@@ -150,10 +129,7 @@ impl<'a, 'input> Attributes<'a, 'input> {
     ///
     /// # Errors
     /// Empty.
-    pub fn optional_name(
-        &mut self,
-        attribute: &'static str,
-    ) -> Result<Option<String>, ConfigError> {
+    pub fn optional_name(&mut self, attribute: &'static str) -> Result<Option<String>, ConfigError> {
         match self.get(attribute) {
             Some("") => Err(self.error(attribute, AttributeError::Empty)),
             name => Ok(name.map(str::to_owned)),
@@ -165,8 +141,7 @@ impl<'a, 'input> Attributes<'a, 'input> {
     /// # Errors
     /// Missing or empty.
     pub fn name(&mut self, attribute: &'static str) -> Result<String, ConfigError> {
-        self.optional_name(attribute)?
-            .ok_or_else(|| self.error(attribute, AttributeError::Missing))
+        self.optional_name(attribute)?.ok_or_else(|| self.error(attribute, AttributeError::Missing))
     }
 
     /// Checks that every attribute of the node was asked for.
@@ -175,11 +150,7 @@ impl<'a, 'input> Attributes<'a, 'input> {
     /// An unknown attribute.
     pub fn finish(self) -> Result<(), ConfigError> {
         let unknown = |name: &str| !self.known.contains(&name);
-        match self
-            .node
-            .attributes()
-            .find(|attribute| unknown(attribute.name()))
-        {
+        match self.node.attributes().find(|attribute| unknown(attribute.name())) {
             Some(attribute) => Err(self.error(attribute.name(), AttributeError::Unknown)),
             None => Ok(()),
         }
@@ -202,9 +173,7 @@ fn parse_number(text: &str) -> Option<u64> {
     if !digits.starts_with(|c: char| c.is_ascii_hexdigit()) {
         return None;
     }
-    u64::from_str_radix(digits, radix)
-        .ok()?
-        .checked_mul(1 << shift)
+    u64::from_str_radix(digits, radix).ok()?.checked_mul(1 << shift)
 }
 
 #[cfg(test)]

@@ -41,63 +41,19 @@ fn the_seed_is_accepted() {
     use MachineNode as N;
     let config = VmmConfig::parse(SEED).unwrap();
     let expected = [
-        N::Mem {
-            start: 0,
-            end: 0xa_0000,
-        },
-        N::Mem {
-            start: 0x10_0000,
-            end: 0x200_0000,
-        },
-        N::Nullio {
-            io_base: 0x80,
-            size: 1,
-            value: u32::MAX,
-        },
-        N::Pic {
-            io_base: 0x20,
-            irq: None,
-            elcr_base: 0x4d0,
-        },
-        N::Pic {
-            io_base: 0xa0,
-            irq: Some(2),
-            elcr_base: 0x4d1,
-        },
-        N::Pit {
-            io_base: 0x40,
-            irq: 0,
-        },
-        N::Scp {
-            io_port_a: 0x92,
-            io_port_b: 0x61,
-        },
-        N::Kbc {
-            io_base: 0x60,
-            irq_kbd: 1,
-            irq_aux: 12,
-        },
-        N::Keyb {
-            ps2_port: 0,
-            host_keyboard: 0x1_0000,
-        },
-        N::Mouse {
-            ps2_port: 1,
-            host_mouse: 0x1_0001,
-        },
-        N::Rtc {
-            io_base: 0x70,
-            irq: 8,
-        },
-        N::Serial(SerialConfig {
-            io_base: 0x3f8,
-            irq: 4,
-            host_serial: 0x4711,
-        }),
-        N::Hostsink {
-            host_dev: 0x4712,
-            buffer: 80,
-        },
+        N::Mem { start: 0, end: 0xa_0000 },
+        N::Mem { start: 0x10_0000, end: 0x200_0000 },
+        N::Nullio { io_base: 0x80, size: 1, value: u32::MAX },
+        N::Pic { io_base: 0x20, irq: None, elcr_base: 0x4d0 },
+        N::Pic { io_base: 0xa0, irq: Some(2), elcr_base: 0x4d1 },
+        N::Pit { io_base: 0x40, irq: 0 },
+        N::Scp { io_port_a: 0x92, io_port_b: 0x61 },
+        N::Kbc { io_base: 0x60, irq_kbd: 1, irq_aux: 12 },
+        N::Keyb { ps2_port: 0, host_keyboard: 0x1_0000 },
+        N::Mouse { ps2_port: 1, host_mouse: 0x1_0001 },
+        N::Rtc { io_base: 0x70, irq: 8 },
+        N::Serial(SerialConfig { io_base: 0x3f8, irq: 4, host_serial: 0x4711 }),
+        N::Hostsink { host_dev: 0x4712, buffer: 80 },
         N::Vga { io_base: 0x3c0 },
         N::VbiosPart(VbiosPart::Disk),
         N::VbiosPart(VbiosPart::Keyboard),
@@ -121,16 +77,7 @@ fn the_seed_is_accepted() {
     ];
     assert_eq!(config.machine.nodes(), expected);
     assert_eq!(config.machine.vcpu_count(), 1);
-    let ram = [
-        MemoryRange {
-            start: 0,
-            end: 0xa_0000,
-        },
-        MemoryRange {
-            start: 0x10_0000,
-            end: 0x200_0000,
-        },
-    ];
+    let ram = [MemoryRange { start: 0, end: 0xa_0000 }, MemoryRange { start: 0x10_0000, end: 0x200_0000 }];
     assert_eq!(config.machine.memory().ranges(), ram);
     let roms = ["bootstrap", "fiasco", "sigma0.foc", "core.foc"].map(str::to_owned);
     assert_eq!(config.boot, Some(BootConfig::Multiboot(roms.to_vec())));
@@ -142,9 +89,7 @@ fn linux_boot() {
         let xml = format!("<config><machine><mem size=\"64M\"/></machine>{boot}</config>");
         VmmConfig::parse(&xml)
     };
-    let config = parse(
-        r#"<linux kernel="bzImage" initrd="initrd" append="console=ttyS0 a=&quot;b&quot;"/>"#,
-    );
+    let config = parse(r#"<linux kernel="bzImage" initrd="initrd" append="console=ttyS0 a=&quot;b&quot;"/>"#);
     let expected = LinuxBootConfig {
         kernel: "bzImage".into(),
         initrd: Some("initrd".into()),
@@ -152,11 +97,7 @@ fn linux_boot() {
     };
     assert_eq!(config.unwrap().boot, Some(BootConfig::Linux(expected)));
     let minimal = parse(r#"<linux kernel="bzImage"/>"#).unwrap().boot;
-    let expected = LinuxBootConfig {
-        kernel: "bzImage".into(),
-        initrd: None,
-        cmdline: String::new(),
-    };
+    let expected = LinuxBootConfig { kernel: "bzImage".into(), initrd: None, cmdline: String::new() };
     assert_eq!(minimal, Some(BootConfig::Linux(expected)));
     assert_eq!(parse("").unwrap().boot, None);
 }
@@ -177,23 +118,16 @@ fn options_of_the_whole() {
 fn mistakes_are_named() {
     let machine = |inner: &str| format!("<config><machine>\n{inner}</machine></config>");
     let ram = |inner: &str| machine(&format!("<mem size=\"64M\"/>{inner}"));
-    let with =
-        |tail: &str| format!("<config><machine><mem size=\"64M\"/></machine>{tail}</config>");
+    let with = |tail: &str| format!("<config><machine><mem size=\"64M\"/></machine>{tail}</config>");
     let cases = [
         (ram("<florp/>"), "line 2: unknown node <florp> in <machine>"),
         (with("<florp/>"), "line 1: unknown node <florp> in <config>"),
-        (
-            ram("<msi><florp/></msi>"),
-            "line 2: unknown node <florp> in <msi>",
-        ),
+        (ram("<msi><florp/></msi>"), "line 2: unknown node <florp> in <msi>"),
         (
             ram("<pit io_base=\"0x40\" irq=\"0\" colour=\"red\"/>"),
             "line 2: node <pit>, attribute \"colour\": unknown attribute",
         ),
-        (
-            ram("<pit io_base=\"0x40\"/>"),
-            "line 2: node <pit>, attribute \"irq\": missing",
-        ),
+        (ram("<pit io_base=\"0x40\"/>"), "line 2: node <pit>, attribute \"irq\": missing"),
         (
             ram("<pit io_base=\"forty\" irq=\"0\"/>"),
             "line 2: node <pit>, attribute \"io_base\": \"forty\" is not a number",
@@ -214,18 +148,12 @@ fn mistakes_are_named() {
             machine("<mem start=\"0\" end=\"0x2000\"/><mem start=\"0x1000\" end=\"0x3000\"/>"),
             "line 2: node <mem>: memory 0x1000..0x3000 overlaps that of <mem>",
         ),
-        (
-            ram("<mem start=\"0\" end=\"0x1000\"/>"),
-            "line 2: node <mem>: memory 0x0..0x1000 overlaps that of <mem>",
-        ),
+        (ram("<mem start=\"0\" end=\"0x1000\"/>"), "line 2: node <mem>: memory 0x0..0x1000 overlaps that of <mem>"),
         (
             machine("<mem start=\"0\" end=\"0x200000\"/>"),
             "node <mem>: memory range 0x0..0x200000 overlaps the device region 0xa0000..0x100000",
         ),
-        (
-            ram(&"<vcpu/>".repeat(256)),
-            "line 1: more than 255 nodes <vcpu>",
-        ),
+        (ram(&"<vcpu/>".repeat(256)), "line 1: more than 255 nodes <vcpu>"),
         (machine(""), "node <mem>: no guest RAM configured"),
         (ram("text"), "line 1: unexpected text in <machine>"),
         (
@@ -233,38 +161,21 @@ fn mistakes_are_named() {
             "line 1: node <config>, attribute \"exit_stats\": \"1\" is none of no, yes",
         ),
         ("<config/>".into(), "node <machine> is missing in <config>"),
-        (
-            "<machine/>".into(),
-            "line 1: top-level node is <machine> instead of <config>",
-        ),
-        (
-            with("<machine/>"),
-            "line 1: node <machine> conflicts with an earlier <machine>",
-        ),
+        ("<machine/>".into(), "line 1: top-level node is <machine> instead of <config>"),
+        (with("<machine/>"), "line 1: node <machine> conflicts with an earlier <machine>"),
         (
             with("<linux kernel=\"k\"/><multiboot><rom name=\"k\"/></multiboot>"),
             "line 1: node <multiboot> conflicts with an earlier <linux>",
         ),
-        (
-            with("<linux/>"),
-            "line 1: node <linux>, attribute \"kernel\": missing",
-        ),
-        (
-            with("<linux kernel=\"\"/>"),
-            "line 1: node <linux>, attribute \"kernel\": empty",
-        ),
+        (with("<linux/>"), "line 1: node <linux>, attribute \"kernel\": missing"),
+        (with("<linux kernel=\"\"/>"), "line 1: node <linux>, attribute \"kernel\": empty"),
         (with("<multiboot/>"), "node <rom> is missing in <multiboot>"),
     ];
     for (xml, message) in cases {
         assert_eq!(VmmConfig::parse(&xml).unwrap_err().to_string(), message);
     }
-    let malformed = VmmConfig::parse("<config><machine>")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        malformed.starts_with("configuration is not well-formed XML: "),
-        "{malformed}"
-    );
+    let malformed = VmmConfig::parse("<config><machine>").unwrap_err().to_string();
+    assert!(malformed.starts_with("configuration is not well-formed XML: "), "{malformed}");
     assert!(!malformed.contains('\n'));
 }
 

@@ -25,9 +25,7 @@ const ECX_TSC_DEADLINE: u32 = bits(&[24]);
 const ECX_HYPERVISOR: u32 = bits(&[31]);
 /// Leaf 1 EDX: FPU VME DE PSE TSC MSR PAE MCE CX8 SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR
 /// SSE SSE2. Not: PSN, DS, ACPI, SS, TM, PBE. HTT is set by topology.
-const FEATURES_EDX: u32 = bits(&[
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26,
-]);
+const FEATURES_EDX: u32 = bits(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26]);
 const EDX_APIC: u32 = bits(&[9]);
 
 /// Leaf 7.0 EBX: FSGSBASE BMI1 SMEP BMI2 ERMS RDSEED ADX SMAP CLFLUSHOPT CLWB SHA.
@@ -51,9 +49,8 @@ const AMD_ECX: u32 = bits(&[0, 1, 4, 5, 6, 7, 8, 21, 22]);
 const AMD_ECX_XSAVE: u32 = bits(&[11, 16]);
 /// Leaf 8000_0001h EDX: as leaf 1 in the low bits, SYSCALL NX MMXEXT FFXSR 1G-pages LM
 /// 3DNOWEXT 3DNOW.
-const AMD_EDX: u32 = bits(&[
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 20, 22, 23, 24, 25, 26, 29, 30, 31,
-]);
+const AMD_EDX: u32 =
+    bits(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 20, 22, 23, 24, 25, 26, 29, 30, 31]);
 /// Leaf 8000_0001h EDX, with TSC_AUX: RDTSCP.
 const AMD_EDX_TSC_AUX: u32 = bits(&[27]);
 /// Leaf 8000_0007h EDX: invariant TSC.
@@ -81,34 +78,21 @@ pub(super) fn filter(host: &HostLeaf, policy: &CpuidPolicy) -> Option<CpuidRegis
         (leaf::VENDOR, _) | (leaf::EXTENDED_MAX, _) => registers,
         (leaf::FEATURES, _) => features(registers, policy),
         (leaf::CACHE_DESCRIPTORS | leaf::CACHES_INTEL, _) => registers,
-        (leaf::POWER, _) => CpuidRegisters {
-            eax: POWER_ARAT,
-            ..zero
-        },
+        (leaf::POWER, _) => CpuidRegisters { eax: POWER_ARAT, ..zero },
         (leaf::EXTENDED_FEATURES, 0) => extended_features(registers, policy),
         (leaf::XSAVE, subleaf) if policy.xsave => xsave(registers, subleaf)?,
         (leaf::EXTENDED_FEATURES_AMD, _) => features_amd(registers, policy),
         (leaf::BRAND_FIRST..=leaf::CACHE_TLB_LAST, _) => registers,
-        (leaf::ADVANCED_POWER, _) => CpuidRegisters {
-            edx: registers.edx & ADVANCED_POWER_EDX,
-            ..zero
-        },
+        (leaf::ADVANCED_POWER, _) => CpuidRegisters { edx: registers.edx & ADVANCED_POWER_EDX, ..zero },
         (leaf::SIZES, _) => {
             let mut ebx = registers.ebx & SIZES_EBX;
             if !policy.xsave {
                 ebx &= !bits(&[2]);
             }
-            CpuidRegisters {
-                eax: registers.eax,
-                ebx,
-                ..zero
-            }
+            CpuidRegisters { eax: registers.eax, ebx, ..zero }
         }
         (leaf::TLB_1G | leaf::CACHES_AMD | leaf::TOPOLOGY_AMD, _) => registers,
-        (leaf::EXTENDED_FEATURES_2, _) => CpuidRegisters {
-            eax: registers.eax & EXTENDED_2_EAX,
-            ..zero
-        },
+        (leaf::EXTENDED_FEATURES_2, _) => CpuidRegisters { eax: registers.eax & EXTENDED_2_EAX, ..zero },
         _ => return None,
     })
 }
@@ -118,24 +102,14 @@ fn when(condition: bool, set: u32) -> u32 {
 }
 
 fn features(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegisters {
-    let passed =
-        FEATURES_ECX | when(policy.xsave, FEATURES_ECX_XSAVE) | when(policy.pcid, ECX_PCID);
-    let emulated = ECX_HYPERVISOR
-        | when(policy.x2apic, ECX_X2APIC)
-        | when(policy.tsc_deadline, ECX_TSC_DEADLINE);
-    CpuidRegisters {
-        ecx: host.ecx & passed | emulated,
-        edx: host.edx & FEATURES_EDX | EDX_APIC,
-        ..host
-    }
+    let passed = FEATURES_ECX | when(policy.xsave, FEATURES_ECX_XSAVE) | when(policy.pcid, ECX_PCID);
+    let emulated = ECX_HYPERVISOR | when(policy.x2apic, ECX_X2APIC) | when(policy.tsc_deadline, ECX_TSC_DEADLINE);
+    CpuidRegisters { ecx: host.ecx & passed | emulated, edx: host.edx & FEATURES_EDX | EDX_APIC, ..host }
 }
 
 fn extended_features(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegisters {
-    let ebx =
-        EXTENDED_EBX | when(policy.xsave, EXTENDED_EBX_XSAVE) | when(policy.pcid, EBX_INVPCID);
-    let ecx = EXTENDED_ECX
-        | when(policy.xsave, EXTENDED_ECX_XSAVE)
-        | when(policy.tsc_aux, EXTENDED_ECX_TSC_AUX);
+    let ebx = EXTENDED_EBX | when(policy.xsave, EXTENDED_EBX_XSAVE) | when(policy.pcid, EBX_INVPCID);
+    let ecx = EXTENDED_ECX | when(policy.xsave, EXTENDED_ECX_XSAVE) | when(policy.tsc_aux, EXTENDED_ECX_TSC_AUX);
     CpuidRegisters {
         // Highest subleaf: the others hold features that need state beyond AVX.
         eax: 0,
@@ -147,11 +121,7 @@ fn extended_features(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegiste
 
 fn features_amd(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegisters {
     let ecx = AMD_ECX | when(policy.xsave, AMD_ECX_XSAVE);
-    CpuidRegisters {
-        ecx: host.ecx & ecx,
-        edx: host.edx & (AMD_EDX | when(policy.tsc_aux, AMD_EDX_TSC_AUX)),
-        ..host
-    }
+    CpuidRegisters { ecx: host.ecx & ecx, edx: host.edx & (AMD_EDX | when(policy.tsc_aux, AMD_EDX_TSC_AUX)), ..host }
 }
 
 fn xsave(host: CpuidRegisters, subleaf: u32) -> Option<CpuidRegisters> {
@@ -159,15 +129,8 @@ fn xsave(host: CpuidRegisters, subleaf: u32) -> Option<CpuidRegisters> {
     const MAX_AREA: u32 = 512 + 64 + 256;
     let zero = CpuidRegisters::default();
     match subleaf {
-        0 => Some(CpuidRegisters {
-            eax: host.eax & XSAVE_COMPONENTS,
-            ecx: MAX_AREA,
-            ..zero
-        }),
-        1 => Some(CpuidRegisters {
-            eax: host.eax & XSAVE_VARIANTS,
-            ..zero
-        }),
+        0 => Some(CpuidRegisters { eax: host.eax & XSAVE_COMPONENTS, ecx: MAX_AREA, ..zero }),
+        1 => Some(CpuidRegisters { eax: host.eax & XSAVE_VARIANTS, ..zero }),
         XSAVE_AVX => Some(host),
         _ => None,
     }

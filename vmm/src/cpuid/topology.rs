@@ -20,30 +20,18 @@ fn with_field(value: u32, low: u32, high: u32, field: u32) -> u32 {
 }
 
 /// Puts the virtual topology into a leaf that came from the host.
-pub(super) fn adjust(
-    host: &HostLeaf,
-    mut registers: CpuidRegisters,
-    policy: &CpuidPolicy,
-) -> CpuidRegisters {
+pub(super) fn adjust(host: &HostLeaf, mut registers: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegisters {
     let others = policy.cpu_count.saturating_sub(1);
     match host.leaf {
         leaf::FEATURES => registers = features(registers, policy),
         leaf::CACHES_INTEL => {
-            let sharing = if cache_is_shared(registers.eax) {
-                others
-            } else {
-                0
-            };
+            let sharing = if cache_is_shared(registers.eax) { others } else { 0 };
             registers.eax = with_field(registers.eax, 14, 25, sharing);
             let present = registers.eax & CACHE_TYPE != 0;
             registers.eax = with_field(registers.eax, 26, 31, if present { others } else { 0 });
         }
         leaf::CACHES_AMD => {
-            let sharing = if cache_is_shared(registers.eax) {
-                others
-            } else {
-                0
-            };
+            let sharing = if cache_is_shared(registers.eax) { others } else { 0 };
             registers.eax = with_field(registers.eax, 14, 25, sharing);
         }
         leaf::EXTENDED_FEATURES_AMD if others == 0 => {
@@ -54,12 +42,7 @@ pub(super) fn adjust(
         leaf::TOPOLOGY_AMD => {
             // EAX: APIC id; EBX: core id, one thread; ECX: one node, number 0.
             let (eax, ebx) = (policy.apic_id, policy.apic_id & 0xff);
-            registers = CpuidRegisters {
-                eax,
-                ebx,
-                ecx: 0,
-                edx: 0,
-            };
+            registers = CpuidRegisters { eax, ebx, ecx: 0, edx: 0 };
         }
         _ => {}
     }
@@ -91,31 +74,17 @@ pub(super) fn leaves(policy: &CpuidPolicy) -> Vec<Entry> {
     let level = |subleaf, shift, count, kind| Entry {
         leaf: leaf::TOPOLOGY,
         subleaf,
-        registers: CpuidRegisters {
-            eax: shift,
-            ebx: count,
-            ecx: kind | subleaf,
-            edx: policy.apic_id,
-        },
+        registers: CpuidRegisters { eax: shift, ebx: count, ecx: kind | subleaf, edx: policy.apic_id },
     };
-    vec![
-        level(0, 0, 1, LEVEL_SMT),
-        level(1, id_bits(policy), policy.cpu_count, LEVEL_CORE),
-    ]
+    vec![level(0, 0, 1, LEVEL_SMT), level(1, id_bits(policy), policy.cpu_count, LEVEL_CORE)]
 }
 
 /// Leaf 0Bh beyond its levels: the subleaf and the APIC id. Any other missing leaf: zero.
-pub(super) fn beyond_last_level(
-    leaf: u32,
-    subleaf: u32,
-    first_level: Option<CpuidRegisters>,
-) -> CpuidRegisters {
+pub(super) fn beyond_last_level(leaf: u32, subleaf: u32, first_level: Option<CpuidRegisters>) -> CpuidRegisters {
     match first_level {
-        Some(first) if leaf == leaf::TOPOLOGY && subleaf >= LEVELS => CpuidRegisters {
-            ecx: subleaf & 0xff,
-            edx: first.edx,
-            ..CpuidRegisters::default()
-        },
+        Some(first) if leaf == leaf::TOPOLOGY && subleaf >= LEVELS => {
+            CpuidRegisters { ecx: subleaf & 0xff, edx: first.edx, ..CpuidRegisters::default() }
+        }
         _ => CpuidRegisters::default(),
     }
 }

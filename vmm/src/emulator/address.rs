@@ -43,9 +43,7 @@ impl MemoryOperand {
     pub(super) fn effective(&self, state: &VcpuState) -> u64 {
         let base = self.base.map_or(0, |register| state.gpr(register));
         let index = self.index.map_or(0, |register| state.gpr(register));
-        let sum = base
-            .wrapping_add(index.wrapping_mul(u64::from(self.scale)))
-            .wrapping_add(self.displacement);
+        let sum = base.wrapping_add(index.wrapping_mul(u64::from(self.scale))).wrapping_add(self.displacement);
         self.size.truncate(sum)
     }
 }
@@ -76,14 +74,10 @@ pub(super) enum Intent {
 
 pub(super) fn stop_of(error: TranslationError) -> Stop {
     match error {
-        TranslationError::PageFault { address, code } => Stop::Fault(Exception {
-            vector: ExceptionVector::Page,
-            error_code: Some(code.bits()),
-            cr2: Some(address),
-        }),
-        TranslationError::TableOutsideRam(table) => {
-            Stop::Unemulated(Unemulated::TableOutsideRam(table))
+        TranslationError::PageFault { address, code } => {
+            Stop::Fault(Exception { vector: ExceptionVector::Page, error_code: Some(code.bits()), cr2: Some(address) })
         }
+        TranslationError::TableOutsideRam(table) => Stop::Unemulated(Unemulated::TableOutsideRam(table)),
         TranslationError::Raced => Stop::Again,
     }
 }
@@ -101,17 +95,9 @@ pub(super) fn linear_address(
     let violation = Exception::segment_violation(register);
     if mode == CpuMode::Long64 {
         let based = matches!(register, SegmentRegister::Fs | SegmentRegister::Gs);
-        let linear = if based {
-            segment.base.wrapping_add(offset)
-        } else {
-            offset
-        };
+        let linear = if based { segment.base.wrapping_add(offset) } else { offset };
         let last = linear.wrapping_add(u64::from(length.saturating_sub(1)));
-        return if is_canonical(state, linear) && is_canonical(state, last) {
-            Ok(linear)
-        } else {
-            Err(violation)
-        };
+        return if is_canonical(state, linear) && is_canonical(state, last) { Ok(linear) } else { Err(violation) };
     }
     let checks_type = !matches!(mode, CpuMode::Real | CpuMode::Virtual8086);
     if checks_type && !allows(segment, intent) || !within_limit(segment, offset, length) {
@@ -121,11 +107,7 @@ pub(super) fn linear_address(
 }
 
 fn is_canonical(state: &VcpuState, linear: u64) -> bool {
-    let unused = if state.cr4.contains(Cr4::LA57) {
-        64 - 57
-    } else {
-        64 - 48
-    };
+    let unused = if state.cr4.contains(Cr4::LA57) { 64 - 57 } else { 64 - 48 };
     (((linear << unused) as i64) >> unused) as u64 == linear
 }
 
@@ -150,11 +132,7 @@ fn within_limit(segment: &Segment, offset: u64, length: u8) -> bool {
         && !attributes.contains(SegmentAttributes::CODE);
     if expands_down {
         let wide = attributes.contains(SegmentAttributes::DEFAULT_32);
-        let upper = if wide {
-            u64::from(u32::MAX)
-        } else {
-            u64::from(u16::MAX)
-        };
+        let upper = if wide { u64::from(u32::MAX) } else { u64::from(u16::MAX) };
         offset > limit && last <= upper
     } else {
         last <= limit
@@ -164,20 +142,11 @@ fn within_limit(segment: &Segment, offset: u64, length: u8) -> bool {
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// Locates the single memory operand of an instruction, with the help of the nested fault
     /// where it names the same address.
-    pub(super) fn locate(
-        &self,
-        operand: &MemoryOperand,
-        length: u8,
-        intent: Intent,
-    ) -> Result<Location, Stop> {
+    pub(super) fn locate(&self, operand: &MemoryOperand, length: u8, intent: Intent) -> Result<Location, Stop> {
         let offset = operand.effective(self.state);
         let linear = linear_address(self.state, operand.segment, offset, length, intent)?;
         if let Some(address) = self.reported_address(linear, length, intent) {
-            return Ok(Location {
-                first: Piece { address, length },
-                second: None,
-                device: true,
-            });
+            return Ok(Location { first: Piece { address, length }, second: None, device: true });
         }
         self.locate_linear(linear, length, intent)
     }
@@ -195,43 +164,25 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     }
 
     /// Locates `length` bytes (at most a page) at `linear` by walking the guest's tables.
-    pub(super) fn locate_linear(
-        &self,
-        linear: u64,
-        length: u8,
-        intent: Intent,
-    ) -> Result<Location, Stop> {
+    pub(super) fn locate_linear(&self, linear: u64, length: u8, intent: Intent) -> Result<Location, Stop> {
         let kind = match intent {
             Intent::Read => AccessKind::Read,
             Intent::Write => AccessKind::Write,
         };
-        let access = Access {
-            kind,
-            user: self.state.cpl() == 3,
-        };
+        let access = Access { kind, user: self.state.cpl() == 3 };
         let walk = |linear: u64| translate(self.memory, self.state, linear, access);
         let in_page = PAGE_SIZE - linear % PAGE_SIZE;
         let first_length = u64::from(length).min(in_page) as u8;
-        let first = Piece {
-            address: walk(linear).map_err(stop_of)?.address,
-            length: first_length,
-        };
+        let first = Piece { address: walk(linear).map_err(stop_of)?.address, length: first_length };
         let second = if first_length < length {
             let mut next = linear.wrapping_add(in_page);
             if self.state.mode() != CpuMode::Long64 {
                 next &= u64::from(u32::MAX);
             }
-            Some(Piece {
-                address: walk(next).map_err(stop_of)?.address,
-                length: length - first_length,
-            })
+            Some(Piece { address: walk(next).map_err(stop_of)?.address, length: length - first_length })
         } else {
             None
         };
-        Ok(Location {
-            first,
-            second,
-            device: false,
-        })
+        Ok(Location { first, second, device: false })
     }
 }

@@ -45,12 +45,8 @@ pub(super) enum BitAction {
 }
 
 /// The flags that arithmetic defines.
-pub(super) const STATUS: Rflags = Rflags::CF
-    .union(Rflags::PF)
-    .union(Rflags::AF)
-    .union(Rflags::ZF)
-    .union(Rflags::SF)
-    .union(Rflags::OF);
+pub(super) const STATUS: Rflags =
+    Rflags::CF.union(Rflags::PF).union(Rflags::AF).union(Rflags::ZF).union(Rflags::SF).union(Rflags::OF);
 
 /// A result and the RFLAGS after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +56,7 @@ pub(super) struct Computed {
 }
 
 /// `left operation right`, both taken modulo `width`.
-pub(super) fn binary(
-    operation: Binary,
-    left: u64,
-    right: u64,
-    width: Width,
-    rflags: Rflags,
-) -> Computed {
+pub(super) fn binary(operation: Binary, left: u64, right: u64, width: Width, rflags: Rflags) -> Computed {
     let carry = u64::from(rflags.contains(Rflags::CF));
     match operation {
         Binary::Add => sum(left, right, 0, width, rflags),
@@ -81,18 +71,13 @@ pub(super) fn binary(
 
 /// `operation value`, taken modulo `width`.
 pub(super) fn unary(operation: Unary, value: u64, width: Width, rflags: Rflags) -> Computed {
-    let keep_carry = |computed: Computed| Computed {
-        rflags: (computed.rflags - Rflags::CF) | (rflags & Rflags::CF),
-        ..computed
-    };
+    let keep_carry =
+        |computed: Computed| Computed { rflags: (computed.rflags - Rflags::CF) | (rflags & Rflags::CF), ..computed };
     match operation {
         Unary::Inc => keep_carry(sum(value, 1, 0, width, rflags)),
         Unary::Dec => keep_carry(difference(value, 1, 0, width, rflags)),
         Unary::Neg => difference(0, value, 0, width, rflags),
-        Unary::Not => Computed {
-            value: !value & width.mask(),
-            rflags,
-        },
+        Unary::Not => Computed { value: !value & width.mask(), rflags },
     }
 }
 
@@ -107,10 +92,7 @@ pub(super) fn bit(action: BitAction, value: u64, index: u32, rflags: Rflags) -> 
         BitAction::Reset => value & !mask,
         BitAction::Complement => value ^ mask,
     };
-    Computed {
-        value,
-        rflags: flags,
-    }
+    Computed { value, rflags: flags }
 }
 
 fn sum(left: u64, right: u64, carry: u64, width: Width, rflags: Rflags) -> Computed {
@@ -122,10 +104,7 @@ fn sum(left: u64, right: u64, carry: u64, width: Width, rflags: Rflags) -> Compu
     flags.set(Rflags::CF, full > u128::from(width.mask()));
     flags.set(Rflags::OF, overflow);
     flags.set(Rflags::AF, (left ^ right ^ value) & NIBBLE_CARRY != 0);
-    Computed {
-        value,
-        rflags: flags,
-    }
+    Computed { value, rflags: flags }
 }
 
 fn difference(left: u64, right: u64, borrow: u64, width: Width, rflags: Rflags) -> Computed {
@@ -133,25 +112,16 @@ fn difference(left: u64, right: u64, borrow: u64, width: Width, rflags: Rflags) 
     let value = left.wrapping_sub(right).wrapping_sub(borrow) & width.mask();
     let overflow = (left ^ right) & (left ^ value) & width.sign() != 0;
     let mut flags = result_flags(value, width, rflags);
-    flags.set(
-        Rflags::CF,
-        u128::from(left) < u128::from(right) + u128::from(borrow),
-    );
+    flags.set(Rflags::CF, u128::from(left) < u128::from(right) + u128::from(borrow));
     flags.set(Rflags::OF, overflow);
     flags.set(Rflags::AF, (left ^ right ^ value) & NIBBLE_CARRY != 0);
-    Computed {
-        value,
-        rflags: flags,
-    }
+    Computed { value, rflags: flags }
 }
 
 /// Logic clears CF and OF; AF is undefined, and CPUs clear it.
 fn logic(value: u64, width: Width, rflags: Rflags) -> Computed {
     let value = value & width.mask();
-    Computed {
-        value,
-        rflags: result_flags(value, width, rflags),
-    }
+    Computed { value, rflags: result_flags(value, width, rflags) }
 }
 
 /// The carry from bit 3 shows up in bit 4 of `left ^ right ^ result`.

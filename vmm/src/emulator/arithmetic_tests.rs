@@ -8,11 +8,7 @@ const WIDTHS: [Width; 4] = [Width::Byte, Width::Word, Width::Dword, Width::Qword
 
 fn signed(value: u64, width: Width) -> i128 {
     let value = i128::from(value & width.mask());
-    if value >= i128::from(width.sign()) {
-        value - (i128::from(width.mask()) + 1)
-    } else {
-        value
-    }
+    if value >= i128::from(width.sign()) { value - (i128::from(width.mask()) + 1) } else { value }
 }
 
 /// Flags that follow from the exact unsigned, signed and low-nibble results.
@@ -26,26 +22,15 @@ fn expected(unsigned: i128, signed: i128, nibble: i128, width: Width) -> (u64, R
     flags.set(Rflags::AF, !(0..16).contains(&nibble));
     flags.set(Rflags::ZF, value == 0);
     flags.set(Rflags::SF, value >> (width.bits() - 1) == 1);
-    flags.set(
-        Rflags::PF,
-        (0..8).filter(|bit| value >> bit & 1 == 1).count() % 2 == 0,
-    );
+    flags.set(Rflags::PF, (0..8).filter(|bit| value >> bit & 1 == 1).count() % 2 == 0);
     (value, flags)
 }
 
 fn interesting() -> impl Strategy<Value = u64> {
     prop_oneof![
         any::<u64>(),
-        prop::sample::select(vec![
-            0, 1, 0xf, 0x10, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff
-        ]),
-        prop::sample::select(vec![
-            0x7fff_ffff,
-            0x8000_0000,
-            0xffff_ffff,
-            1 << 63,
-            u64::MAX >> 1
-        ]),
+        prop::sample::select(vec![0, 1, 0xf, 0x10, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff]),
+        prop::sample::select(vec![0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 1 << 63, u64::MAX >> 1]),
         Just(u64::MAX),
     ]
 }

@@ -42,18 +42,13 @@ pub(super) struct DecodeCache {
 
 impl Default for DecodeCache {
     fn default() -> Self {
-        DecodeCache {
-            entries: Box::new([const { None }; ENTRIES]),
-        }
+        DecodeCache { entries: Box::new([const { None }; ENTRIES]) }
     }
 }
 
 impl DecodeCache {
     /// The decoded instruction at CS:RIP.
-    pub(super) fn decode_at<M: GuestMemoryBackend>(
-        &mut self,
-        mut fetcher: Fetcher<'_, M>,
-    ) -> Result<Decoded, Stop> {
+    pub(super) fn decode_at<M: GuestMemoryBackend>(&mut self, mut fetcher: Fetcher<'_, M>) -> Result<Decoded, Stop> {
         let state = fetcher.state;
         let mut code = fetcher.fetch()?;
         let slot = &mut self.entries[state.rip as usize % ENTRIES];
@@ -68,12 +63,7 @@ impl DecodeCache {
         let instruction = decode_raw(&mut code, &mut fetcher)?;
         let decoded = lower(&instruction).ok_or(Unemulated::Instruction)?;
         code.length = decoded.length.into();
-        *slot = Some(Entry {
-            rip: state.rip,
-            mode: state.mode(),
-            bytes: code,
-            decoded,
-        });
+        *slot = Some(Entry { rip: state.rip, mode: state.mode(), bytes: code, decoded });
         Ok(decoded)
     }
 }

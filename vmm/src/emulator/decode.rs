@@ -85,12 +85,7 @@ pub(super) fn decode_raw<M: GuestMemoryBackend>(
 ) -> Result<Instruction, Stop> {
     let state = fetcher.state;
     loop {
-        let mut decoder = Decoder::with_ip(
-            state.mode().bits(),
-            code.as_slice(),
-            state.rip,
-            DecoderOptions::NONE,
-        );
+        let mut decoder = Decoder::with_ip(state.mode().bits(), code.as_slice(), state.rip, DecoderOptions::NONE);
         let instruction = decoder.decode();
         if !instruction.is_invalid() {
             return Ok(instruction);
@@ -110,23 +105,10 @@ pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
     let operand = |index| operand_of(instruction, index);
     let is_string = matches!(operation, Operation::String(_));
     let (destination, source) = match operation {
-        Operation::String(_) | Operation::CacheHint | Operation::CompareExchangeWide => {
-            (Operand::None, Operand::None)
-        }
-        _ => (
-            operand(0)?,
-            if instruction.op_count() > 1 {
-                operand(1)?
-            } else {
-                Operand::None
-            },
-        ),
+        Operation::String(_) | Operation::CacheHint | Operation::CompareExchangeWide => (Operand::None, Operand::None),
+        _ => (operand(0)?, if instruction.op_count() > 1 { operand(1)? } else { Operand::None }),
     };
-    let memory = if is_string {
-        string_operand(instruction)
-    } else {
-        memory_operand(instruction)
-    };
+    let memory = if is_string { string_operand(instruction) } else { memory_operand(instruction) };
     Some(Decoded {
         operation,
         destination,
@@ -179,15 +161,9 @@ fn rarer_operation(instruction: &Instruction) -> Option<Operation> {
         Mnemonic::Movsd if instruction.is_string_instruction() => StringOperation::Move,
         Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsq => StringOperation::Compare,
         Mnemonic::Cmpsd if instruction.is_string_instruction() => StringOperation::Compare,
-        Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd | Mnemonic::Stosq => {
-            StringOperation::Store
-        }
-        Mnemonic::Lodsb | Mnemonic::Lodsw | Mnemonic::Lodsd | Mnemonic::Lodsq => {
-            StringOperation::Load
-        }
-        Mnemonic::Scasb | Mnemonic::Scasw | Mnemonic::Scasd | Mnemonic::Scasq => {
-            StringOperation::Scan
-        }
+        Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd | Mnemonic::Stosq => StringOperation::Store,
+        Mnemonic::Lodsb | Mnemonic::Lodsw | Mnemonic::Lodsd | Mnemonic::Lodsq => StringOperation::Load,
+        Mnemonic::Scasb | Mnemonic::Scasw | Mnemonic::Scasd | Mnemonic::Scasq => StringOperation::Scan,
         Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => StringOperation::Input,
         Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => StringOperation::Output,
         Mnemonic::Movdqa | Mnemonic::Movaps | Mnemonic::Movapd => {
@@ -242,27 +218,17 @@ fn operand_of(instruction: &Instruction, index: u32) -> Option<Operand> {
             if register.is_xmm() {
                 return Some(Operand::Vector(register.number() as u8));
             }
-            let high = matches!(
-                register,
-                Register::AH | Register::CH | Register::DH | Register::BH
-            );
+            let high = matches!(register, Register::AH | Register::CH | Register::DH | Register::BH);
             gpr_of(register).map(|register| Operand::Register { register, high })
         }
         OpKind::Memory => Some(Operand::Memory),
-        _ => instruction
-            .try_immediate(index)
-            .ok()
-            .map(Operand::Immediate),
+        _ => instruction.try_immediate(index).ok().map(Operand::Immediate),
     }
 }
 
 /// The general-purpose register that `register` is part of.
 pub(super) fn gpr_of(register: Register) -> Option<Gpr> {
-    if register.is_gpr() {
-        Gpr::from_number(register.full_register().number())
-    } else {
-        None
-    }
+    if register.is_gpr() { Gpr::from_number(register.full_register().number()) } else { None }
 }
 
 fn segment_of(register: Register) -> Option<SegmentRegister> {
@@ -316,14 +282,7 @@ fn string_operand(instruction: &Instruction) -> Option<MemoryOperand> {
         _ => None,
     })?;
     let segment = segment_of(instruction.memory_segment()).unwrap_or(SegmentRegister::Ds);
-    Some(MemoryOperand {
-        segment,
-        base: None,
-        index: None,
-        scale: 1,
-        displacement: 0,
-        size,
-    })
+    Some(MemoryOperand { segment, base: None, index: None, scale: 1, displacement: 0, size })
 }
 
 fn repeat_of(instruction: &Instruction) -> Repeat {

@@ -31,11 +31,8 @@ pub struct Exception {
 
 impl Exception {
     /// #GP(0).
-    pub(super) const GENERAL_PROTECTION: Exception = Exception {
-        vector: ExceptionVector::GeneralProtection,
-        error_code: Some(0),
-        cr2: None,
-    };
+    pub(super) const GENERAL_PROTECTION: Exception =
+        Exception { vector: ExceptionVector::GeneralProtection, error_code: Some(0), cr2: None };
 
     /// The exception as it is delivered in `mode`: real mode pushes no error codes (APM2 8.4).
     pub(super) fn in_mode(self, mode: CpuMode) -> Exception {
@@ -46,10 +43,7 @@ impl Exception {
     /// #SS(0) for the stack segment, #GP(0) for any other.
     pub(super) fn segment_violation(segment: SegmentRegister) -> Exception {
         match segment {
-            SegmentRegister::Ss => Exception {
-                vector: ExceptionVector::Stack,
-                ..Exception::GENERAL_PROTECTION
-            },
+            SegmentRegister::Ss => Exception { vector: ExceptionVector::Stack, ..Exception::GENERAL_PROTECTION },
             _ => Exception::GENERAL_PROTECTION,
         }
     }
@@ -107,11 +101,7 @@ impl fmt::Display for EmulationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = &self.state;
         let code = state.segment(SegmentRegister::Cs);
-        write!(
-            f,
-            "{} at {:#x}:{:#x}, bytes",
-            self.reason, code.selector, state.rip
-        )?;
+        write!(f, "{} at {:#x}:{:#x}, bytes", self.reason, code.selector, state.rip)?;
         for byte in self.bytes.as_slice() {
             write!(f, " {byte:02x}")?;
         }
@@ -125,10 +115,7 @@ impl fmt::Display for EmulationError {
             state.efer.bits(),
             state.rflags.bits(),
         )?;
-        state
-            .gpr
-            .iter()
-            .try_for_each(|value| write!(f, " {value:x}"))
+        state.gpr.iter().try_for_each(|value| write!(f, " {value:x}"))
     }
 }
 

@@ -65,8 +65,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             return Ok(());
         }
         let location = self.locate_operand(decoded, Intent::Read)?;
-        let source_width =
-            Width::from_bytes(decoded.memory_bytes.into()).ok_or(Unemulated::Instruction)?;
+        let source_width = Width::from_bytes(decoded.memory_bytes.into()).ok_or(Unemulated::Instruction)?;
         let value = extend(source_width, self.load(&location));
         self.set_operand(decoded.destination, decoded.width, value);
         Ok(())
@@ -75,11 +74,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     fn binary(&mut self, decoded: &Decoded, operation: Binary) -> Result<(), Stop> {
         let width = decoded.width;
         let to_memory = decoded.destination == Operand::Memory;
-        let intent = if to_memory && operation.writes() {
-            Intent::Write
-        } else {
-            Intent::Read
-        };
+        let intent = if to_memory && operation.writes() { Intent::Write } else { Intent::Read };
         let location = self.locate_operand(decoded, intent)?;
         let in_memory = self.load(&location);
         let (left, right) = if to_memory {
@@ -123,11 +118,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             let bytes = words.wrapping_mul(i64::from(width.bytes())) as u64;
             memory.displacement = memory.displacement.wrapping_add(bytes);
         }
-        let intent = if action == BitAction::Test {
-            Intent::Read
-        } else {
-            Intent::Write
-        };
+        let intent = if action == BitAction::Test { Intent::Read } else { Intent::Write };
         let location = self.locate(&memory, decoded.memory_bytes, intent)?;
         let old = self.load(&location);
         let index = index as u32 % width.bits();
@@ -193,21 +184,11 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         };
         let old = self.load_wide(&location);
         let equal = pair(self.state, Gpr::Rdx, Gpr::Rax) == old;
-        let new = if equal {
-            pair(self.state, Gpr::Rcx, Gpr::Rbx)
-        } else {
-            old
-        };
+        let new = if equal { pair(self.state, Gpr::Rcx, Gpr::Rbx) } else { old };
         self.store_wide(&location, new);
         if !equal {
             write_register(self.state, Gpr::Rax, false, half, old as u64);
-            write_register(
-                self.state,
-                Gpr::Rdx,
-                false,
-                half,
-                (old >> half.bits()) as u64,
-            );
+            write_register(self.state, Gpr::Rdx, false, half, (old >> half.bits()) as u64);
         }
         self.state.rflags.set(Rflags::ZF, equal);
         Ok(())
@@ -218,9 +199,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             return Err(Unemulated::Instruction.into());
         }
         let source = self.locate_operand(decoded, Intent::Read)?;
-        let pointer = self
-            .stack_pointer()
-            .wrapping_sub(u64::from(decoded.memory_bytes));
+        let pointer = self.stack_pointer().wrapping_sub(u64::from(decoded.memory_bytes));
         let stack = self.locate_stack(pointer, decoded, Intent::Write)?;
         let value = self.load(&source);
         self.store(&stack, value);
@@ -237,9 +216,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         let mut memory = decoded.memory;
         if memory.base == Some(Gpr::Rsp) {
             // The address is formed with the stack pointer after the pop (APM3, POP).
-            memory.displacement = memory
-                .displacement
-                .wrapping_add(u64::from(decoded.memory_bytes));
+            memory.displacement = memory.displacement.wrapping_add(u64::from(decoded.memory_bytes));
         }
         let target = self.locate(&memory, decoded.memory_bytes, Intent::Write)?;
         let value = self.load(&stack);
@@ -248,12 +225,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         Ok(())
     }
 
-    fn locate_stack(
-        &self,
-        pointer: u64,
-        decoded: &Decoded,
-        intent: Intent,
-    ) -> Result<Location, Stop> {
+    fn locate_stack(&self, pointer: u64, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
         let offset = pointer & self.stack_width().mask();
         let length = decoded.memory_bytes;
         let linear = linear_address(self.state, SegmentRegister::Ss, offset, length, intent)?;

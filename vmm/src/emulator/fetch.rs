@@ -36,18 +36,9 @@ impl<M: GuestMemoryBackend> Fetcher<'_, M> {
     /// Extends a fetch that ended at a page boundary by bytes of the next page.
     pub(super) fn fetch_next_page(&mut self, code: &mut InstructionBytes) -> Result<(), Stop> {
         let start = linear_rip(self.state).wrapping_add(code.length as u64);
-        let linear = if self.state.mode() == CpuMode::Long64 {
-            start
-        } else {
-            start & u64::from(u32::MAX)
-        };
-        let access = Access {
-            kind: AccessKind::Fetch,
-            user: self.state.cpl() == 3,
-        };
-        let walked = self
-            .walks
-            .translate(self.memory, self.state, linear, access);
+        let linear = if self.state.mode() == CpuMode::Long64 { start } else { start & u64::from(u32::MAX) };
+        let access = Access { kind: AccessKind::Fetch, user: self.state.cpl() == 3 };
+        let walked = self.walks.translate(self.memory, self.state, linear, access);
         let physical = walked.map_err(stop_of)?;
         let in_page = (PAGE_SIZE - linear % PAGE_SIZE) as usize;
         let wanted = (MAX_INSTRUCTION - code.length).min(in_page);
@@ -60,31 +51,18 @@ impl<M: GuestMemoryBackend> Fetcher<'_, M> {
     }
 }
 
-fn read_ram<M: GuestMemoryBackend>(
-    memory: &M,
-    address: GuestAddress,
-    target: &mut [u8],
-) -> Result<(), Stop> {
+fn read_ram<M: GuestMemoryBackend>(memory: &M, address: GuestAddress, target: &mut [u8]) -> Result<(), Stop> {
     let outside = Stop::Unemulated(Unemulated::FetchOutsideRam(address.0));
     // A page lies in one region: no need for `Bytes`, which iterates over several.
-    let code = memory
-        .get_slice(address, target.len())
-        .map_err(|_| outside)?;
+    let code = memory.get_slice(address, target.len()).map_err(|_| outside)?;
     code.copy_to(target);
     Ok(())
 }
 
 /// Whatever can be read at CS:RIP, for an error report.
-pub(super) fn readable_bytes<M: GuestMemoryBackend>(
-    state: &VcpuState,
-    memory: &M,
-) -> InstructionBytes {
+pub(super) fn readable_bytes<M: GuestMemoryBackend>(state: &VcpuState, memory: &M) -> InstructionBytes {
     let walks = &mut WalkMemo::default();
-    let mut fetcher = Fetcher {
-        state,
-        memory,
-        walks,
-    };
+    let mut fetcher = Fetcher { state, memory, walks };
     let mut code = fetcher.fetch().unwrap_or_default();
     if (1..MAX_INSTRUCTION).contains(&code.length) {
         // A second page that cannot be read leaves the report with the first page's bytes.

@@ -23,10 +23,7 @@ pub enum ControlRegister {
 
 /// What was intercepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "instructions without operands say all by their name"
-)]
+#[expect(missing_docs, reason = "instructions without operands say all by their name")]
 pub enum InterceptedOperation {
     Cpuid,
     Rdmsr,
@@ -89,19 +86,14 @@ pub struct Intercepted {
     pub length: u8,
 }
 
-pub(super) fn decode<M: GuestMemoryBackend>(
-    mut fetcher: Fetcher<'_, M>,
-) -> Result<Intercepted, Stop> {
+pub(super) fn decode<M: GuestMemoryBackend>(mut fetcher: Fetcher<'_, M>) -> Result<Intercepted, Stop> {
     let mut code = fetcher.fetch()?;
     if let Some(intercepted) = unprefixed(code.as_slice()) {
         return Ok(intercepted);
     }
     let instruction = decode_raw(&mut code, &mut fetcher)?;
     let operation = operation_of(&instruction, fetcher.state).ok_or(Unemulated::Instruction)?;
-    Ok(Intercepted {
-        operation,
-        length: instruction.len() as u8,
-    })
+    Ok(Intercepted { operation, length: instruction.len() as u8 })
 }
 
 /// The frequent instructions without prefix, without the cost of a full decode (APM3 appendix A).
@@ -144,12 +136,8 @@ fn operation_of(instruction: &Instruction, state: &VcpuState) -> Option<Intercep
         Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => O::StringIo,
         Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => O::StringIo,
         Mnemonic::Mov => return special_move(instruction),
-        Mnemonic::Lmsw => O::Lmsw {
-            register: gpr_of(instruction.op0_register())?,
-        },
-        Mnemonic::Invlpg => O::Invlpg {
-            linear: invalidated_address(instruction, state)?,
-        },
+        Mnemonic::Lmsw => O::Lmsw { register: gpr_of(instruction.op0_register())? },
+        Mnemonic::Invlpg => O::Invlpg { linear: invalidated_address(instruction, state)? },
         _ => return None,
     };
     Some(operation)
@@ -163,25 +151,13 @@ fn special_move(instruction: &Instruction) -> Option<InterceptedOperation> {
     }
     let (to, from) = (instruction.op0_register(), instruction.op1_register());
     if to.is_cr() {
-        Some(O::WriteControl {
-            control: control_register(to)?,
-            register: gpr_of(from)?,
-        })
+        Some(O::WriteControl { control: control_register(to)?, register: gpr_of(from)? })
     } else if from.is_cr() {
-        Some(O::ReadControl {
-            control: control_register(from)?,
-            register: gpr_of(to)?,
-        })
+        Some(O::ReadControl { control: control_register(from)?, register: gpr_of(to)? })
     } else if to.is_dr() {
-        Some(O::WriteDebug {
-            number: to.number() as u8,
-            register: gpr_of(from)?,
-        })
+        Some(O::WriteDebug { number: to.number() as u8, register: gpr_of(from)? })
     } else if from.is_dr() {
-        Some(O::ReadDebug {
-            number: from.number() as u8,
-            register: gpr_of(to)?,
-        })
+        Some(O::ReadDebug { number: from.number() as u8, register: gpr_of(to)? })
     } else {
         None
     }

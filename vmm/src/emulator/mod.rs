@@ -91,25 +91,10 @@ impl Emulator {
     ) -> Result<Outcome, EmulationError> {
         let single_step = state.rflags.contains(Rflags::TF);
         let walks = &mut self.walks;
-        let fetcher = Fetcher {
-            state,
-            memory,
-            walks,
-        };
+        let fetcher = Fetcher { state, memory, walks };
         let result = self.cache.decode_at(fetcher).and_then(|decoded| {
-            let limit = if single_step {
-                1
-            } else {
-                STRING_ITERATIONS_PER_EXIT
-            };
-            let progress = Executor {
-                state,
-                memory,
-                bus,
-                fault,
-                limit,
-            }
-            .execute(&decoded)?;
+            let limit = if single_step { 1 } else { STRING_ITERATIONS_PER_EXIT };
+            let progress = Executor { state, memory, bus, fault, limit }.execute(&decoded)?;
             Ok((progress, decoded.length))
         });
         match result {
@@ -140,11 +125,7 @@ impl Emulator {
         memory: &M,
     ) -> Result<Option<Intercepted>, EmulationError> {
         let walks = &mut self.walks;
-        let fetcher = Fetcher {
-            state,
-            memory,
-            walks,
-        };
+        let fetcher = Fetcher { state, memory, walks };
         match intercept::decode(fetcher) {
             Ok(intercepted) => Ok(Some(intercepted)),
             Err(Stop::Again | Stop::Fault(_)) => Ok(None),
@@ -152,17 +133,8 @@ impl Emulator {
         }
     }
 
-    fn error<M: GuestMemoryBackend>(
-        &self,
-        reason: Unemulated,
-        state: &VcpuState,
-        memory: &M,
-    ) -> EmulationError {
-        EmulationError {
-            reason,
-            bytes: fetch::readable_bytes(state, memory),
-            state: Box::new(state.clone()),
-        }
+    fn error<M: GuestMemoryBackend>(&self, reason: Unemulated, state: &VcpuState, memory: &M) -> EmulationError {
+        EmulationError { reason, bytes: fetch::readable_bytes(state, memory), state: Box::new(state.clone()) }
     }
 }
 

@@ -18,13 +18,7 @@ pub(super) fn read_register(state: &VcpuState, register: Gpr, high: bool, width:
 }
 
 /// Writes part of a register: 32-bit writes clear the upper half, narrower ones keep the rest.
-pub(super) fn write_register(
-    state: &mut VcpuState,
-    register: Gpr,
-    high: bool,
-    width: Width,
-    value: u64,
-) {
+pub(super) fn write_register(state: &mut VcpuState, register: Gpr, high: bool, width: Width, value: u64) {
     let value = value & width.mask();
     let merged = match width {
         Width::Qword | Width::Dword => value,
@@ -38,22 +32,15 @@ pub(super) fn write_register(
 
 /// The largest naturally aligned access at `address` of at most `remaining` bytes.
 fn chunk(address: u64, remaining: usize) -> Width {
-    let fits = |width: Width| {
-        usize::from(width.bytes()) <= remaining && address.is_multiple_of(width.bytes().into())
-    };
-    [Width::Qword, Width::Dword, Width::Word]
-        .into_iter()
-        .find(|width| fits(*width))
-        .unwrap_or(Width::Byte)
+    let fits = |width: Width| usize::from(width.bytes()) <= remaining && address.is_multiple_of(width.bytes().into());
+    [Width::Qword, Width::Dword, Width::Word].into_iter().find(|width| fits(*width)).unwrap_or(Width::Byte)
 }
 
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// Value of a register or immediate operand; memory and none read as zero.
     pub(super) fn operand_value(&self, operand: Operand, width: Width) -> u64 {
         match operand {
-            Operand::Register { register, high } => {
-                read_register(self.state, register, high, width)
-            }
+            Operand::Register { register, high } => read_register(self.state, register, high, width),
             Operand::Immediate(value) => value & width.mask(),
             Operand::None | Operand::Memory | Operand::Vector(_) => 0,
         }
@@ -77,9 +64,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// Writes a located operand of at most 8 bytes.
     pub(super) fn store(&mut self, location: &Location, value: u64) {
         if let Some(width) = self.single_access(location) {
-            return self
-                .bus
-                .write(location.first.address, width, value & width.mask());
+            return self.bus.write(location.first.address, width, value & width.mask());
         }
         self.store_wide(location, value.into());
     }
@@ -110,20 +95,14 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// An operand known to be one device access, whatever its alignment.
     fn single_access(&self, location: &Location) -> Option<Width> {
         let known = location.device && location.second.is_none();
-        if known {
-            Width::from_bytes(location.first.length.into())
-        } else {
-            None
-        }
+        if known { Width::from_bytes(location.first.length.into()) } else { None }
     }
 
     fn load_piece(&mut self, piece: Piece, target: &mut [u8]) {
         if !self.is_ram(piece) || self.memory.read_slice(target, piece.address).is_err() {
             self.for_each_chunk(piece, |bus, address, range, width| {
                 let value = bus.read(address, width).to_le_bytes();
-                if let (Some(target), Some(value)) =
-                    (target.get_mut(range), value.get(..width.bytes().into()))
-                {
+                if let (Some(target), Some(value)) = (target.get_mut(range), value.get(..width.bytes().into())) {
                     target.copy_from_slice(value);
                 }
             });
@@ -134,9 +113,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         if !self.is_ram(piece) || self.memory.write_slice(source, piece.address).is_err() {
             self.for_each_chunk(piece, |bus, address, range, width| {
                 let mut value = [0; size_of::<u64>()];
-                if let (Some(source), Some(value)) =
-                    (source.get(range), value.get_mut(..width.bytes().into()))
-                {
+                if let (Some(source), Some(value)) = (source.get(range), value.get_mut(..width.bytes().into())) {
                     value.copy_from_slice(source);
                 }
                 bus.write(address, width, u64::from_le_bytes(value));

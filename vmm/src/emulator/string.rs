@@ -36,9 +36,7 @@ pub(super) enum StringOperation {
 impl StringOperation {
     fn intent_at_destination(self) -> Option<Intent> {
         match self {
-            StringOperation::Move | StringOperation::Store | StringOperation::Input => {
-                Some(Intent::Write)
-            }
+            StringOperation::Move | StringOperation::Store | StringOperation::Input => Some(Intent::Write),
             StringOperation::Compare | StringOperation::Scan => Some(Intent::Read),
             StringOperation::Load | StringOperation::Output => None,
         }
@@ -47,10 +45,7 @@ impl StringOperation {
     fn has_source(self) -> bool {
         matches!(
             self,
-            StringOperation::Move
-                | StringOperation::Compare
-                | StringOperation::Load
-                | StringOperation::Output
+            StringOperation::Move | StringOperation::Compare | StringOperation::Load | StringOperation::Output
         )
     }
 
@@ -71,11 +66,7 @@ impl AddressSize {
 }
 
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
-    pub(super) fn string(
-        &mut self,
-        decoded: &Decoded,
-        operation: StringOperation,
-    ) -> Result<Progress, Stop> {
+    pub(super) fn string(&mut self, decoded: &Decoded, operation: StringOperation) -> Result<Progress, Stop> {
         if decoded.repeat == Repeat::None {
             self.iteration(decoded, operation)?;
             return Ok(Progress::Complete);
@@ -109,17 +100,10 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             None
         };
         let destination = match operation.intent_at_destination() {
-            Some(intent) => {
-                Some(self.locate_index(decoded, Gpr::Rdi, SegmentRegister::Es, intent)?)
-            }
+            Some(intent) => Some(self.locate_index(decoded, Gpr::Rdi, SegmentRegister::Es, intent)?),
             None => None,
         };
-        self.transfer(
-            operation,
-            decoded.width,
-            source.as_ref(),
-            destination.as_ref(),
-        );
+        self.transfer(operation, decoded.width, source.as_ref(), destination.as_ref());
         if source.is_some() {
             self.step_index(decoded, Gpr::Rsi);
         }
@@ -149,11 +133,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             }
             StringOperation::Output => return self.bus.port_write(port, width, read),
             StringOperation::Compare | StringOperation::Scan => {
-                let left = if operation == StringOperation::Scan {
-                    accumulator
-                } else {
-                    read
-                };
+                let left = if operation == StringOperation::Scan { accumulator } else { read };
                 let right = destination.map_or(0, |location| self.load(location));
                 let compared = binary(Binary::Cmp, left, right, width, self.state.rflags);
                 self.state.rflags = compared.rflags;
@@ -182,11 +162,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         let address_width = decoded.memory.size.register_width();
         let step = u64::from(decoded.width.bytes());
         let old = self.state.gpr(index);
-        let new = if self.state.rflags.contains(Rflags::DF) {
-            old.wrapping_sub(step)
-        } else {
-            old.wrapping_add(step)
-        };
+        let new = if self.state.rflags.contains(Rflags::DF) { old.wrapping_sub(step) } else { old.wrapping_add(step) };
         write_register(self.state, index, false, address_width, new);
     }
 }

@@ -16,10 +16,7 @@ type Memory = GuestMemoryMmap<()>;
 /// Where the instruction lies, and where the device.
 const CODE: u64 = 0x8000;
 const DEVICE: u64 = 0xfec0_0040;
-const DEVICE_FAULT: NestedFault = NestedFault {
-    address: GuestAddress(DEVICE),
-    write: true,
-};
+const DEVICE_FAULT: NestedFault = NestedFault { address: GuestAddress(DEVICE), write: true };
 const SCRATCH: u64 = 0x9000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +55,7 @@ fn memory() -> Memory {
     // One table of 1 GiB pages: linear equals physical below 4 GiB.
     memory.write_obj(0x2003u64, GuestAddress(0x1000)).unwrap();
     for index in 0..4u64 {
-        memory
-            .write_obj(index << 30 | 0x83, GuestAddress(0x2000 + index * 8))
-            .unwrap();
+        memory.write_obj(index << 30 | 0x83, GuestAddress(0x2000 + index * 8)).unwrap();
     }
     memory
 }
@@ -89,10 +84,7 @@ fn real_mode() -> VcpuState {
         limit: 0xffff,
         base,
     };
-    let mut state = VcpuState {
-        rip: CODE,
-        ..VcpuState::default()
-    };
+    let mut state = VcpuState { rip: CODE, ..VcpuState::default() };
     state.segments = [segment(0); 6];
     state.segments[SegmentRegister::Es as usize] = segment(0xb_8000);
     state
@@ -108,18 +100,10 @@ struct Run {
 
 fn run_on(memory: Memory, mut state: VcpuState, code: &[u8], answer: u64, fault: bool) -> Run {
     memory.write_slice(code, GuestAddress(state.rip)).unwrap();
-    let mut device = Device {
-        answer,
-        ..Device::default()
-    };
+    let mut device = Device { answer, ..Device::default() };
     let fault = fault.then_some(DEVICE_FAULT);
     let result = Emulator::new().emulate(&mut state, &memory, &mut device, fault);
-    Run {
-        state,
-        memory,
-        device,
-        result,
-    }
+    Run { state, memory, device, result }
 }
 
 /// Runs `code` in 64-bit mode with and without the help of the exit's address: same effect.
@@ -133,10 +117,7 @@ fn run(state: &VcpuState, code: &[u8], answer: u64) -> Run {
 
 #[track_caller]
 fn retired(run: &Run, length: u64) {
-    assert_eq!(
-        run.result.as_ref().unwrap(),
-        &Outcome::Retired { single_step: false }
-    );
+    assert_eq!(run.result.as_ref().unwrap(), &Outcome::Retired { single_step: false });
     assert_eq!(run.state.rip, CODE + length);
 }
 

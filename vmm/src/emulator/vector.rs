@@ -12,11 +12,7 @@ use crate::paging::PAGE_SIZE;
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// Loads clear the register above the operand; stores write its low bytes.
     pub(super) fn vector_move(&mut self, decoded: &Decoded, aligned: bool) -> Result<(), Stop> {
-        let intent = if decoded.destination == Operand::Memory {
-            Intent::Write
-        } else {
-            Intent::Read
-        };
+        let intent = if decoded.destination == Operand::Memory { Intent::Write } else { Intent::Read };
         let registers = self.state.xmm.ok_or(Unemulated::NoVectorState)?;
         let location = self.locate(&decoded.memory, decoded.memory_bytes, intent)?;
         let alignment = u64::from(decoded.memory_bytes);
@@ -27,12 +23,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         match (decoded.destination, decoded.source) {
             (Operand::Vector(number), Operand::Memory) => {
                 let value = self.load_wide(&location);
-                if let Some(register) = self
-                    .state
-                    .xmm
-                    .as_mut()
-                    .and_then(|all| all.get_mut(usize::from(number)))
-                {
+                if let Some(register) = self.state.xmm.as_mut().and_then(|all| all.get_mut(usize::from(number))) {
                     *register = value;
                 }
             }

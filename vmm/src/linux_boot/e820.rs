@@ -28,22 +28,14 @@ pub struct Reserved {
     pub kind: E820Kind,
 }
 
-pub(super) fn fill(
-    params: &mut boot_params,
-    layout: &MemoryLayout,
-    reserved: &[Reserved],
-) -> Result<(), BootError> {
+pub(super) fn fill(params: &mut boot_params, layout: &MemoryLayout, reserved: &[Reserved]) -> Result<(), BootError> {
     let map = memory_map(layout, reserved);
     let mut table = params.e820_table;
     if map.len() > table.len() {
         return Err(BootError::MemoryMapTooLong(table.len()));
     }
     for (entry, Reserved { range, kind }) in table.iter_mut().zip(&map) {
-        *entry = boot_e820_entry {
-            addr: range.start,
-            size: range.size(),
-            r#type: *kind as u32,
-        };
+        *entry = boot_e820_entry { addr: range.start, size: range.size(), r#type: *kind as u32 };
     }
     params.e820_table = table;
     // At most 128 fit.
@@ -59,27 +51,11 @@ fn memory_map(layout: &MemoryLayout, reserved: &[Reserved]) -> Vec<Reserved> {
             if !range.overlaps(hole) {
                 return [range, MemoryRange { start: 0, end: 0 }];
             }
-            [
-                MemoryRange {
-                    start: range.start,
-                    end: hole.start,
-                },
-                MemoryRange {
-                    start: hole.end,
-                    end: range.end,
-                },
-            ]
+            [MemoryRange { start: range.start, end: hole.start }, MemoryRange { start: hole.end, end: range.end }]
         };
-        ram = ram
-            .into_iter()
-            .flat_map(cut)
-            .filter(|range| range.start < range.end)
-            .collect();
+        ram = ram.into_iter().flat_map(cut).filter(|range| range.start < range.end).collect();
     }
-    let ram = ram.into_iter().map(|range| Reserved {
-        range,
-        kind: E820Kind::Ram,
-    });
+    let ram = ram.into_iter().map(|range| Reserved { range, kind: E820Kind::Ram });
     let mut map: Vec<Reserved> = ram.chain(reserved.iter().copied()).collect();
     map.sort_unstable_by_key(|entry| entry.range);
     map

@@ -6,8 +6,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use super::{BootError, place};
 use crate::paging::PAGE_SIZE;
 use crate::state::{
-    Cr0, Cr4, DescriptorTable, Efer, Gpr, Rflags, Segment, SegmentAttributes, SegmentRegister,
-    VcpuState,
+    Cr0, Cr4, DescriptorTable, Efer, Gpr, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState,
 };
 
 /// The 64-bit entry point lies here in the protected-mode kernel.
@@ -29,20 +28,10 @@ const ENTRIES_PER_TABLE: u64 = 512;
 const DIRECTORIES: u64 = 4;
 
 /// Writes page tables and GDT, and returns the registers.
-pub(super) fn prepare<M: GuestMemoryBackend>(
-    memory: &M,
-    load_address: u64,
-) -> Result<VcpuState, BootError> {
+pub(super) fn prepare<M: GuestMemoryBackend>(memory: &M, load_address: u64) -> Result<VcpuState, BootError> {
     write_page_tables(memory)?;
     let (code, data, task) = (code_segment(), data_segment(), task_segment());
-    let gdt = [
-        0,
-        0,
-        descriptor(&code),
-        descriptor(&data),
-        descriptor(&task),
-        0,
-    ];
+    let gdt = [0, 0, descriptor(&code), descriptor(&data), descriptor(&task), 0];
     for (address, entry) in (place::GDT..).step_by(DESCRIPTOR_SIZE.into()).zip(gdt) {
         write(memory, address, entry)?;
     }
@@ -55,10 +44,7 @@ pub(super) fn prepare<M: GuestMemoryBackend>(
         efer: Efer::LME | Efer::LMA,
         segments: [data; 6],
         tr: task,
-        gdtr: DescriptorTable {
-            base: place::GDT,
-            limit: gdt.len() as u16 * DESCRIPTOR_SIZE - 1,
-        },
+        gdtr: DescriptorTable { base: place::GDT, limit: gdt.len() as u16 * DESCRIPTOR_SIZE - 1 },
         ..VcpuState::default()
     };
     state.segments[SegmentRegister::Cs as usize] = code;
@@ -68,9 +54,7 @@ pub(super) fn prepare<M: GuestMemoryBackend>(
 }
 
 fn write<M: GuestMemoryBackend>(memory: &M, address: u64, value: u64) -> Result<(), BootError> {
-    memory
-        .write_obj(value, GuestAddress(address))
-        .map_err(|_| BootError::Memory(address))
+    memory.write_obj(value, GuestAddress(address)).map_err(|_| BootError::Memory(address))
 }
 
 fn write_page_tables<M: GuestMemoryBackend>(memory: &M) -> Result<(), BootError> {
@@ -103,12 +87,7 @@ fn code_segment() -> Segment {
 }
 
 fn data_segment() -> Segment {
-    Segment {
-        selector: BOOT_DS,
-        attributes: FLAT | SegmentAttributes::DEFAULT_32,
-        limit: u32::MAX,
-        base: 0,
-    }
+    Segment { selector: BOOT_DS, attributes: FLAT | SegmentAttributes::DEFAULT_32, limit: u32::MAX, base: 0 }
 }
 
 /// A busy 64-bit TSS (type 11).
@@ -129,15 +108,8 @@ fn task_segment() -> Segment {
 fn descriptor(segment: &Segment) -> u64 {
     let attributes = u64::from(segment.attributes.bits());
     let pages = segment.attributes.contains(SegmentAttributes::GRANULARITY);
-    let limit = u64::from(if pages {
-        segment.limit >> 12
-    } else {
-        segment.limit
-    });
-    (limit & 0xffff)
-        | (attributes & 0xff) << 40
-        | (limit >> 16 & 0xf) << 48
-        | (attributes >> 8 & 0xf) << 52
+    let limit = u64::from(if pages { segment.limit >> 12 } else { segment.limit });
+    (limit & 0xffff) | (attributes & 0xff) << 40 | (limit >> 16 & 0xf) << 48 | (attributes >> 8 & 0xf) << 52
 }
 
 #[cfg(test)]

@@ -61,10 +61,7 @@ impl KernelHeader {
     pub(super) fn memory(&self) -> MemoryRange {
         let size = u64::from(self.header.init_size).max(u64::from(self.header.syssize) * PARAGRAPH);
         let end = self.load_address.saturating_add(size);
-        MemoryRange {
-            start: self.load_address,
-            end,
-        }
+        MemoryRange { start: self.load_address, end }
     }
 }
 
@@ -75,9 +72,7 @@ fn read_header(image: &[u8]) -> Result<setup_header, BootError> {
     let mut header = setup_header::default();
     let target = header.as_mut_slice();
     let length = (end - HEADER_OFFSET).min(target.len());
-    let source = image
-        .get(HEADER_OFFSET..HEADER_OFFSET + length)
-        .ok_or(BootError::NotBzImage)?;
+    let source = image.get(HEADER_OFFSET..HEADER_OFFSET + length).ok_or(BootError::NotBzImage)?;
     target[..length].copy_from_slice(source);
     Ok(header)
 }
@@ -89,9 +84,5 @@ fn check_length(header: &setup_header, image: &[u8]) -> Result<(), BootError> {
     };
     let need = (sectors + 1) * SECTOR + u64::from(header.syssize) * PARAGRAPH;
     let have = image.len() as u64;
-    if have < need {
-        Err(BootError::Truncated { have, need })
-    } else {
-        Ok(())
-    }
+    if have < need { Err(BootError::Truncated { have, need }) } else { Ok(()) }
 }

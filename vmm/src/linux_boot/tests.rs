@@ -40,32 +40,17 @@ fn kernel() -> Vec<u8> {
 
 fn machine(size: u64) -> (Memory, MemoryLayout) {
     let layout = MemoryLayout::from_size(size).unwrap();
-    let ranges: Vec<_> = layout
-        .ranges()
-        .iter()
-        .map(|range| (GuestAddress(range.start), range.size() as usize))
-        .collect();
+    let ranges: Vec<_> =
+        layout.ranges().iter().map(|range| (GuestAddress(range.start), range.size() as usize)).collect();
     (GuestMemoryMmap::from_ranges(&ranges).unwrap(), layout)
 }
 
-const ACPI: Reserved = Reserved {
-    range: ACPI_REGION,
-    kind: E820Kind::AcpiNvs,
-};
+const ACPI: Reserved = Reserved { range: ACPI_REGION, kind: E820Kind::AcpiNvs };
 const RSDP: u64 = ACPI_REGION.start;
 
-fn boot(
-    size: u64,
-    kernel: &[u8],
-    initrd: Option<&[u8]>,
-    cmdline: &str,
-) -> (Memory, Result<VcpuState, BootError>) {
+fn boot(size: u64, kernel: &[u8], initrd: Option<&[u8]>, cmdline: &str) -> (Memory, Result<VcpuState, BootError>) {
     let (memory, layout) = machine(size);
-    let image = LinuxImage {
-        kernel,
-        initrd,
-        cmdline,
-    };
+    let image = LinuxImage { kernel, initrd, cmdline };
     let result = load(&memory, &layout, &[ACPI], Some(RSDP), &image);
     (memory, result)
 }
@@ -76,9 +61,7 @@ fn params(memory: &Memory) -> boot_params {
 
 fn bytes(memory: &Memory, address: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
-    memory
-        .read_slice(&mut bytes, GuestAddress(address))
-        .unwrap();
+    memory.read_slice(&mut bytes, GuestAddress(address)).unwrap();
     bytes
 }
 
@@ -88,10 +71,7 @@ fn everything_is_in_its_place() {
     let (memory, state) = boot(64 << 20, &kernel(), Some(&initrd), "console=ttyS0");
     let state = state.unwrap();
 
-    assert_eq!(
-        bytes(&memory, PREFERRED, KERNEL_BYTES),
-        vec![0x5a; KERNEL_BYTES]
-    );
+    assert_eq!(bytes(&memory, PREFERRED, KERNEL_BYTES), vec![0x5a; KERNEL_BYTES]);
     let params = params(&memory);
     assert_eq!({ params.acpi_rsdp_addr }, RSDP);
     assert_eq!({ params.hdr.type_of_loader }, 0xff);
@@ -103,10 +83,7 @@ fn everything_is_in_its_place() {
     assert_eq!(bytes(&memory, cmdline_at, 14), b"console=ttyS0\0");
 
     assert_eq!(state.mode(), CpuMode::Long64);
-    assert_eq!(
-        (state.rip, state.gpr(Gpr::Rsi)),
-        (PREFERRED + 0x200, place::BOOT_PARAMS)
-    );
+    assert_eq!((state.rip, state.gpr(Gpr::Rsi)), (PREFERRED + 0x200, place::BOOT_PARAMS));
     assert!(!state.rflags.contains(crate::state::Rflags::IF));
 }
 
@@ -115,18 +92,9 @@ fn four_gibibytes_are_mapped_one_to_one() {
     let (memory, state) = boot(64 << 20, &kernel(), None, "");
     let mut state = state.unwrap();
     state.physical_address_bits = 40;
-    let access = Access {
-        kind: AccessKind::Write,
-        user: false,
-    };
+    let access = Access { kind: AccessKind::Write, user: false };
     for linear in [0, 0x1234, PREFERRED, 0xfee0_0300, 0xffff_ffff] {
-        assert_eq!(
-            translate(&memory, &state, linear, access)
-                .unwrap()
-                .address
-                .0,
-            linear
-        );
+        assert_eq!(translate(&memory, &state, linear, access).unwrap().address.0, linear);
     }
     assert!(translate(&memory, &state, 1 << 32, access).is_err());
 }
@@ -134,18 +102,8 @@ fn four_gibibytes_are_mapped_one_to_one() {
 #[test]
 fn the_memory_map_is_ram_without_what_is_reserved() {
     let (memory, layout) = machine(64 << 20);
-    let ecam = Reserved {
-        range: MemoryRange {
-            start: 0xe000_0000,
-            end: 0xe100_0000,
-        },
-        kind: E820Kind::Reserved,
-    };
-    let image = LinuxImage {
-        kernel: &kernel(),
-        initrd: None,
-        cmdline: "",
-    };
+    let ecam = Reserved { range: MemoryRange { start: 0xe000_0000, end: 0xe100_0000 }, kind: E820Kind::Reserved };
+    let image = LinuxImage { kernel: &kernel(), initrd: None, cmdline: "" };
     load(&memory, &layout, &[ecam, ACPI], None, &image).unwrap();
     let params = params(&memory);
     let table = params.e820_table;
@@ -153,12 +111,7 @@ fn the_memory_map_is_ram_without_what_is_reserved() {
         .iter()
         .map(|entry| (entry.addr, entry.addr + entry.size, entry.r#type))
         .collect();
-    let expected = [
-        (0, 0x9_0000, 1),
-        (0x9_0000, 0xa_0000, 4),
-        (0x10_0000, 64 << 20, 1),
-        (0xe000_0000, 0xe100_0000, 2),
-    ];
+    let expected = [(0, 0x9_0000, 1), (0x9_0000, 0xa_0000, 4), (0x10_0000, 64 << 20, 1), (0xe000_0000, 0xe100_0000, 2)];
     assert_eq!(map, expected);
 }
 
@@ -184,21 +137,9 @@ fn bad_images_are_named() {
         (64, b"\x7fELF".repeat(300), "kernel is not a bzImage"),
         (64, good[..0x250].to_vec(), "kernel is not a bzImage"),
         (64, with(0x202, 0), "kernel is not a bzImage"),
-        (
-            64,
-            good[..0x2000].to_vec(),
-            "kernel is truncated: 8192 bytes of 14848",
-        ),
-        (
-            64,
-            with(0x236, 0),
-            "kernel has no 64-bit entry point (boot protocol 2.15, needs 2.12)",
-        ),
-        (
-            16,
-            good.clone(),
-            "kernel needs RAM at 0x1000000..0x1800000, which the machine does not have",
-        ),
+        (64, good[..0x2000].to_vec(), "kernel is truncated: 8192 bytes of 14848"),
+        (64, with(0x236, 0), "kernel has no 64-bit entry point (boot protocol 2.15, needs 2.12)"),
+        (16, good.clone(), "kernel needs RAM at 0x1000000..0x1800000, which the machine does not have"),
     ];
     for (megabytes, image, message) in cases {
         let error = boot(megabytes << 20, &image, None, "").1.unwrap_err();
@@ -212,29 +153,13 @@ fn bad_initrd_and_command_line_are_named() {
     let error = boot(64 << 20, &kernel(), Some(&large), "").1.unwrap_err();
     let expected = "initrd of 50331648 bytes does not fit into 41943040 bytes of free RAM";
     assert_eq!(error.to_string(), expected);
-    let error = boot(64 << 20, &kernel(), None, &"a".repeat(2048))
-        .1
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "command line of 2048 bytes exceeds the kernel's limit of 2047"
-    );
+    let error = boot(64 << 20, &kernel(), None, &"a".repeat(2048)).1.unwrap_err();
+    assert_eq!(error.to_string(), "command line of 2048 bytes exceeds the kernel's limit of 2047");
     assert!(boot(64 << 20, &kernel(), None, &"a".repeat(2047)).1.is_ok());
-    assert_eq!(
-        boot(64 << 20, &kernel(), None, "a\0b").1,
-        Err(BootError::CmdlineHasNul)
-    );
-    let layout = MemoryLayout::from_ranges([MemoryRange {
-        start: 1 << 20,
-        end: 64 << 20,
-    }])
-    .unwrap();
+    assert_eq!(boot(64 << 20, &kernel(), None, "a\0b").1, Err(BootError::CmdlineHasNul));
+    let layout = MemoryLayout::from_ranges([MemoryRange { start: 1 << 20, end: 64 << 20 }]).unwrap();
     let memory = machine(64 << 20).0;
-    let image = LinuxImage {
-        kernel: &kernel(),
-        initrd: None,
-        cmdline: "",
-    };
+    let image = LinuxImage { kernel: &kernel(), initrd: None, cmdline: "" };
     let error = load(&memory, &layout, &[], None, &image).unwrap_err();
     assert!(matches!(error, BootError::NoConventionalMemory(_)));
 }

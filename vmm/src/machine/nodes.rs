@@ -176,18 +176,12 @@ const MAX_LINE: u64 = 4096;
 
 impl MachineNode {
     /// Parses the node named `name`; `None` if there is no such kind.
-    pub(super) fn parse(
-        name: &str,
-        attributes: &mut Attributes,
-    ) -> Result<Option<Self>, ConfigError> {
+    pub(super) fn parse(name: &str, attributes: &mut Attributes) -> Result<Option<Self>, ConfigError> {
         let node = match name {
             "mem" => mem(attributes)?,
             "nullio" => nullio(attributes)?,
             "pic" => pic(attributes)?,
-            "pit" => MachineNode::Pit {
-                io_base: attributes.port("io_base", 4)?,
-                irq: irq(attributes, "irq")?,
-            },
+            "pit" => MachineNode::Pit { io_base: attributes.port("io_base", 4)?, irq: irq(attributes, "irq")? },
             "scp" => MachineNode::Scp {
                 io_port_a: attributes.port("io_port_a", 1)?,
                 io_port_b: attributes.port("io_port_b", 1)?,
@@ -206,22 +200,15 @@ impl MachineNode {
                 ps2_port: attributes.number("ps2_port", 0, 1)? as u8,
                 host_mouse: id(attributes, "host_mouse")?,
             },
-            "rtc" => MachineNode::Rtc {
-                io_base: attributes.port("io_base", 2)?,
-                irq: irq(attributes, "irq")?,
-            },
+            "rtc" => MachineNode::Rtc { io_base: attributes.port("io_base", 2)?, irq: irq(attributes, "irq")? },
             "serial" => serial(attributes)?,
             "hostsink" => MachineNode::Hostsink {
                 host_dev: id(attributes, "host_dev")?,
                 buffer: attributes.number("buffer", 1, MAX_LINE)? as u32,
             },
-            "vga" => MachineNode::Vga {
-                io_base: attributes.port("io_base", VGA_PORTS)?,
-            },
+            "vga" => MachineNode::Vga { io_base: attributes.port("io_base", VGA_PORTS)? },
             "pcihostbridge" => pci_host_bridge(attributes)?,
-            "pmtimer" => MachineNode::PmTimer {
-                io_port: attributes.port("io_port", 4)?,
-            },
+            "pmtimer" => MachineNode::PmTimer { io_port: attributes.port("io_port", 4)? },
             _ => return Ok(without_attributes(name)),
         };
         Ok(Some(node))
@@ -267,24 +254,18 @@ fn mem(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
 fn nullio(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
     /// Open bus.
     const DEFAULT_VALUE: u64 = u32::MAX as u64;
-    let size = attributes
-        .optional_number("size", 1, u16::MAX.into())?
-        .unwrap_or(1) as u16;
+    let size = attributes.optional_number("size", 1, u16::MAX.into())?.unwrap_or(1) as u16;
     Ok(MachineNode::Nullio {
         io_base: attributes.port("io_base", size)?,
         size,
-        value: attributes
-            .optional_number("value", 0, DEFAULT_VALUE)?
-            .unwrap_or(DEFAULT_VALUE) as u32,
+        value: attributes.optional_number("value", 0, DEFAULT_VALUE)?.unwrap_or(DEFAULT_VALUE) as u32,
     })
 }
 
 fn pic(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
     Ok(MachineNode::Pic {
         io_base: attributes.port("io_base", 2)?,
-        irq: attributes
-            .optional_number("irq", 0, MAX_PIC_IRQ)?
-            .map(|irq| irq as u8),
+        irq: attributes.optional_number("irq", 0, MAX_PIC_IRQ)?.map(|irq| irq as u8),
         elcr_base: attributes.port("elcr_base", 1)?,
     })
 }

@@ -22,12 +22,7 @@ pub(super) struct Resources {
 
 impl Resources {
     /// Adds the claims of `node`.
-    pub(super) fn claim(
-        &mut self,
-        name: &str,
-        node: &MachineNode,
-        line: u32,
-    ) -> Result<(), ConfigError> {
+    pub(super) fn claim(&mut self, name: &str, node: &MachineNode, line: u32) -> Result<(), ConfigError> {
         for range in ports_of(node).into_iter().flatten() {
             self.claim_ports(name, range, line)?;
         }
@@ -39,8 +34,7 @@ impl Resources {
 
     fn claim_ports(&mut self, name: &str, new: (u16, u16), line: u32) -> Result<(), ConfigError> {
         let last = |(first, count): (u16, u16)| u32::from(first) + u32::from(count) - 1;
-        let overlaps =
-            |old: (u16, u16)| u32::from(old.0) <= last(new) && u32::from(new.0) <= last(old);
+        let overlaps = |old: (u16, u16)| u32::from(old.0) <= last(new) && u32::from(new.0) <= last(old);
         if let Some(other) = self.ports.iter().find(|claim| overlaps(claim.range)) {
             return Err(ConfigError::PortOverlap {
                 node: name.to_owned(),
@@ -49,24 +43,12 @@ impl Resources {
                 line,
             });
         }
-        self.ports.push(Claim {
-            node: name.to_owned(),
-            range: new,
-        });
+        self.ports.push(Claim { node: name.to_owned(), range: new });
         Ok(())
     }
 
-    fn claim_memory(
-        &mut self,
-        name: &str,
-        range: MemoryRange,
-        line: u32,
-    ) -> Result<(), ConfigError> {
-        if let Some(other) = self
-            .memory
-            .iter()
-            .find(|claim| claim.range.overlaps(&range))
-        {
+    fn claim_memory(&mut self, name: &str, range: MemoryRange, line: u32) -> Result<(), ConfigError> {
+        if let Some(other) = self.memory.iter().find(|claim| claim.range.overlaps(&range)) {
             return Err(ConfigError::MemoryOverlap {
                 node: name.to_owned(),
                 range: range.to_string(),
@@ -74,10 +56,7 @@ impl Resources {
                 line,
             });
         }
-        self.memory.push(Claim {
-            node: name.to_owned(),
-            range,
-        });
+        self.memory.push(Claim { node: name.to_owned(), range });
         Ok(())
     }
 }
@@ -88,21 +67,14 @@ fn ports_of(node: &MachineNode) -> [Option<(u16, u16)>; 2] {
     let two = |a, b| [Some(a), Some(b)];
     match *node {
         MachineNode::Nullio { io_base, size, .. } => one(io_base, size),
-        MachineNode::Pic {
-            io_base, elcr_base, ..
-        } => two((io_base, 2), (elcr_base, 1)),
+        MachineNode::Pic { io_base, elcr_base, .. } => two((io_base, 2), (elcr_base, 1)),
         MachineNode::Pit { io_base, .. } => one(io_base, 4),
-        MachineNode::Scp {
-            io_port_a,
-            io_port_b,
-        } => two((io_port_a, 1), (io_port_b, 1)),
+        MachineNode::Scp { io_port_a, io_port_b } => two((io_port_a, 1), (io_port_b, 1)),
         MachineNode::Kbc { io_base, .. } => two((io_base, 1), (io_base + KBC_COMMAND_OFFSET, 1)),
         MachineNode::Rtc { io_base, .. } => one(io_base, 2),
         MachineNode::Serial(serial) => one(serial.io_base, SERIAL_PORTS),
         MachineNode::Vga { io_base } => one(io_base, VGA_PORTS),
-        MachineNode::PciHostBridge(bridge) => {
-            [bridge.io_base.map(|port| (port, PCI_CONFIG_PORTS)), None]
-        }
+        MachineNode::PciHostBridge(bridge) => [bridge.io_base.map(|port| (port, PCI_CONFIG_PORTS)), None],
         MachineNode::PmTimer { io_port } => one(io_port, 4),
         _ => [None, None],
     }
@@ -112,14 +84,10 @@ fn memory_of(node: &MachineNode) -> Option<MemoryRange> {
     match *node {
         MachineNode::Mem { start, end } => Some(MemoryRange { start, end }),
         // Sizes are laid out by themselves, from 0; one such node excludes all others.
-        MachineNode::MemSize { .. } => Some(MemoryRange {
-            start: 0,
-            end: crate::memory::DEVICE_HOLE,
-        }),
-        MachineNode::PciHostBridge(bridge) => bridge.mem_base.map(|start| MemoryRange {
-            start,
-            end: start.saturating_add(u64::from(bridge.bus_count) * ECAM_PER_BUS),
-        }),
+        MachineNode::MemSize { .. } => Some(MemoryRange { start: 0, end: crate::memory::DEVICE_HOLE }),
+        MachineNode::PciHostBridge(bridge) => bridge
+            .mem_base
+            .map(|start| MemoryRange { start, end: start.saturating_add(u64::from(bridge.bus_count) * ECAM_PER_BUS) }),
         _ => None,
     }
 }

@@ -72,10 +72,7 @@ impl Valid {
         let address = ((1 << bits) - 1) & !PAGE_OFFSET;
         let types_in_bytes = |extra: Option<u64>| {
             let known = |kind: u64| MTRR_TYPES.contains(&kind) || Some(kind) == extra;
-            value
-                .to_le_bytes()
-                .into_iter()
-                .all(|kind| known(kind.into()))
+            value.to_le_bytes().into_iter().all(|kind| known(kind.into()))
         };
         match self {
             Valid::Mask(mask) => value & !mask == 0,
@@ -149,14 +146,7 @@ fn range_policy(msr: Msr) -> MsrPolicy {
         MsrPolicy::Forward(Forwarded::VcpuState)
     } else if in_range(msr, Msr::MTRR_PHYS_BASE_0, Msr::MTRR_PHYS_MASK_7) {
         let is_mask = msr.0 & 1 == 1;
-        stored(
-            0,
-            if is_mask {
-                Valid::MtrrMask
-            } else {
-                Valid::MtrrBase
-            },
-        )
+        stored(0, if is_mask { Valid::MtrrMask } else { Valid::MtrrBase })
     } else if Msr::MTRR_FIXED.contains(&msr) {
         stored(0, Valid::MtrrTypes)
     } else if in_range(msr, Msr::MC0_CTL, Msr::MC31_MISC)

@@ -78,35 +78,20 @@ fn stored_values_are_checked() {
     ];
     for (msr, value) in refused {
         let mut file = file();
-        assert_eq!(
-            file.write(msr, value),
-            MsrOutcome::Fault,
-            "{msr:?} {value:#x}"
-        );
+        assert_eq!(file.write(msr, value), MsrOutcome::Fault, "{msr:?} {value:#x}");
         assert_eq!(file, self::file(), "a refused write changes nothing");
     }
 }
 
 #[test]
 fn unknown_registers_fault_and_ignored_ones_do_not_change() {
-    for msr in [
-        Msr(0x3b),
-        Msr(0x48),
-        Msr(0x49),
-        Msr(0xda0),
-        Msr(0xc000_0104),
-        Msr(0xc001_0117),
-    ] {
+    for msr in [Msr(0x3b), Msr(0x48), Msr(0x49), Msr(0xda0), Msr(0xc000_0104), Msr(0xc001_0117)] {
         assert_eq!(file().read(msr), MsrOutcome::Fault, "{msr:?}");
         assert_eq!(file().write(msr, 0), MsrOutcome::Fault, "{msr:?}");
     }
     for msr in [Msr::PERF_CTL_0, Msr::PSTATE_7, Msr::DEBUG_CTL, Msr::MC0_CTL] {
         let mut file = file();
-        assert_eq!(
-            file.write(msr, u64::MAX),
-            MsrOutcome::Value(u64::MAX),
-            "{msr:?}"
-        );
+        assert_eq!(file.write(msr, u64::MAX), MsrOutcome::Value(u64::MAX), "{msr:?}");
         assert_eq!(file.read(msr), MsrOutcome::Value(0), "{msr:?}");
     }
     assert_eq!(file().read(Msr::PATCH_LOADER_AMD), MsrOutcome::Fault);

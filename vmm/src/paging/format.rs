@@ -26,11 +26,7 @@ impl Format {
         if !state.cr0.contains(Cr0::PG) {
             Format::Flat
         } else if state.efer.contains(Efer::LMA) {
-            if state.cr4.contains(Cr4::LA57) {
-                Format::FiveLevel
-            } else {
-                Format::FourLevel
-            }
+            if state.cr4.contains(Cr4::LA57) { Format::FiveLevel } else { Format::FourLevel }
         } else if state.cr4.contains(Cr4::PAE) {
             Format::Pae
         } else {

@@ -78,11 +78,7 @@ impl WalkMemo {
         let offset = linear % PAGE_SIZE;
         if let Some(remembered) = slot
             && remembered.key == key
-            && remembered
-                .path
-                .entries()
-                .iter()
-                .all(|entry| unchanged(memory, entry))
+            && remembered.path.entries().iter().all(|entry| unchanged(memory, entry))
         {
             return Ok(GuestAddress(remembered.frame | offset));
         }

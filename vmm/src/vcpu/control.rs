@@ -18,10 +18,7 @@ pub(super) struct DebugRegisters {
 
 impl Default for DebugRegisters {
     fn default() -> Self {
-        DebugRegisters {
-            addresses: [0; 4],
-            control: transfer::DR7_RESET,
-        }
+        DebugRegisters { addresses: [0; 4], control: transfer::DR7_RESET }
     }
 }
 
@@ -53,34 +50,21 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     fn finished(&self, mut state: VcpuState, length: u8) -> Step {
         let rflags = state.rflags.bits();
         state.advance_rip(length);
-        let changed = self
-            .vm
-            .kernel
-            .with_state(|arch| transfer::write(arch, &state));
+        let changed = self.vm.kernel.with_state(|arch| transfer::write(arch, &state));
         self.completed(changed, rflags)
     }
 
     /// MOV to or from CR8, the only control register that is intercepted.
-    pub(super) fn control_register(
-        &mut self,
-        call: &Call,
-        inside: &mut Inside<'_>,
-    ) -> Result<Step, Trouble> {
+    pub(super) fn control_register(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
         let Some((mut state, intercepted)) = self.decode(call)? else {
             return Ok(self.again());
         };
         let board = &mut inside.machine.board;
         match intercepted.operation {
-            InterceptedOperation::ReadControl {
-                control: ControlRegister::Cr8,
-                register,
-            } => {
+            InterceptedOperation::ReadControl { control: ControlRegister::Cr8, register } => {
                 state.set_gpr(register, board.cr8(self.index).into());
             }
-            InterceptedOperation::WriteControl {
-                control: ControlRegister::Cr8,
-                register,
-            } => {
+            InterceptedOperation::WriteControl { control: ControlRegister::Cr8, register } => {
                 const PRIORITIES: u64 = 16;
                 let value = state.gpr(register);
                 if value >= PRIORITIES {
@@ -126,10 +110,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             _ => return Err(self.unable("access to a debug register")),
         }
         let step = self.finished(state, intercepted.length);
-        Ok(Step {
-            changed: step.changed | changed,
-            ..step
-        })
+        Ok(Step { changed: step.changed | changed, ..step })
     }
 
     fn read_debug(&self, number: u8) -> Option<u64> {
@@ -167,10 +148,8 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         if !self.traits.xsave {
             return self.undefined(call);
         }
-        let (register, value, rflags) = self
-            .vm
-            .kernel
-            .with_state(|arch| (arch.gpr[gpr::RCX] as u32, Self::edx_eax(arch), arch.rflags));
+        let (register, value, rflags) =
+            self.vm.kernel.with_state(|arch| (arch.gpr[gpr::RCX] as u32, Self::edx_eax(arch), arch.rflags));
         let is_known = value & !(X87 | SSE | AVX) == 0 && value & X87 != 0;
         if register != 0 || !is_known || value & (SSE | AVX) == AVX {
             return self.general_protection(call);
@@ -187,12 +166,6 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         self.injector.window_opened();
         self.injector.nmi_handler_ends();
         let boundary = self.vm.kernel.with_state(|arch| Boundary::at_exit(arch));
-        Step::new(
-            Mtd::empty(),
-            Boundary {
-                nmi_possible: false,
-                ..boundary
-            },
-        )
+        Step::new(Mtd::empty(), Boundary { nmi_possible: false, ..boundary })
     }
 }

@@ -13,15 +13,9 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     pub(super) fn cpuid(&self, call: &Call) -> Step {
         let rflags = self.vm.kernel.with_state(|arch| {
             let input = if call.delivered.contains(Mtd::CR | Mtd::XCR0) {
-                CpuidInput {
-                    cr4: Cr4::from_bits_retain(arch.cr4),
-                    xcr0: arch.xcr0,
-                }
+                CpuidInput { cr4: Cr4::from_bits_retain(arch.cr4), xcr0: arch.xcr0 }
             } else {
-                CpuidInput {
-                    cr4: Cr4::empty(),
-                    xcr0: 0,
-                }
+                CpuidInput { cr4: Cr4::empty(), xcr0: 0 }
             };
             let (leaf, subleaf) = (arch.gpr[gpr::RAX] as u32, arch.gpr[gpr::RCX] as u32);
             let result = self.cpuid.lookup(leaf, subleaf, &input);

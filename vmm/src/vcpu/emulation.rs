@@ -6,9 +6,7 @@ use device_models::bus::port::{PortAccess, PortSize};
 use device_models::time::Tsc;
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
-use super::{
-    Boundary, Call, Inside, Kernel, MemoryFault, Step, Trouble, Vcpu, selection, transfer,
-};
+use super::{Boundary, Call, Inside, Kernel, MemoryFault, Step, Trouble, Vcpu, selection, transfer};
 use crate::board::Board;
 use crate::emulator::{Bus, Exception, NestedFault, Outcome, Unemulated, Width};
 
@@ -40,21 +38,16 @@ fn port_access(port: u16, width: Width) -> PortAccess {
 
 impl Bus for BoardBus<'_> {
     fn read(&mut self, address: GuestAddress, width: Width) -> u64 {
-        self.board
-            .mmio_read(self.now, self.vcpu, Gpa(address.0), mmio_size(width))
+        self.board.mmio_read(self.now, self.vcpu, Gpa(address.0), mmio_size(width))
     }
     fn write(&mut self, address: GuestAddress, width: Width, value: u64) {
-        self.board
-            .mmio_write(self.now, self.vcpu, Gpa(address.0), mmio_size(width), value);
+        self.board.mmio_write(self.now, self.vcpu, Gpa(address.0), mmio_size(width), value);
     }
     fn port_read(&mut self, port: u16, width: Width) -> u64 {
-        self.board
-            .port_read(self.now, port_access(port, width))
-            .into()
+        self.board.port_read(self.now, port_access(port, width)).into()
     }
     fn port_write(&mut self, port: u16, width: Width, value: u64) {
-        self.board
-            .port_write(self.now, port_access(port, width), value as u32);
+        self.board.port_write(self.now, port_access(port, width), value as u32);
     }
 }
 
@@ -67,43 +60,25 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         inside: &mut Inside<'_>,
     ) -> Result<Step, Trouble> {
         let address = fault.address;
-        let delivers = self
-            .vm
-            .kernel
-            .with_state(|arch| arch.interrupted.is_valid());
+        let delivers = self.vm.kernel.with_state(|arch| arch.interrupted.is_valid());
         if delivers {
             // Descriptors or the stack of a handler: no instruction is to blame.
-            return Err(self.unable(format_args!(
-                "event delivery through {:#x}, outside RAM",
-                address.0
-            )));
+            return Err(self.unable(format_args!("event delivery through {:#x}, outside RAM", address.0)));
         }
         if self.vm.memory.address_in_range(address) {
             // RAM is mapped as long as the machine exists.
             return Err(self.unable(format_args!("nested fault in RAM at {:#x}", address.0)));
         }
-        let hint = NestedFault {
-            address,
-            write: fault.write,
-        };
+        let hint = NestedFault { address, write: fault.write };
         self.emulate(call, fault.is_final.then_some(hint), inside)
     }
 
     /// INS or OUTS.
-    pub(super) fn port_string(
-        &mut self,
-        call: &Call,
-        inside: &mut Inside<'_>,
-    ) -> Result<Step, Trouble> {
+    pub(super) fn port_string(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
         self.emulate(call, None, inside)
     }
 
-    fn emulate(
-        &mut self,
-        call: &Call,
-        fault: Option<NestedFault>,
-        inside: &mut Inside<'_>,
-    ) -> Result<Step, Trouble> {
+    fn emulate(&mut self, call: &Call, fault: Option<NestedFault>, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
         call.require(selection::EMULATE)?;
         let has_xmm = call.delivered.contains(Mtd::XMM);
         let kernel = &self.vm.kernel;
@@ -113,11 +88,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             transfer::read_into(state, arch);
             state.xmm = has_xmm.then(|| transfer::read_xmm(arch));
         });
-        let mut bus = BoardBus {
-            board: &mut inside.machine.board,
-            now: inside.now,
-            vcpu: self.index,
-        };
+        let mut bus = BoardBus { board: &mut inside.machine.board, now: inside.now, vcpu: self.index };
         let memory = &self.vm.memory;
         match self.emulator.emulate(state, memory, &mut bus, fault) {
             Ok(Outcome::Retired { .. }) => {
@@ -130,20 +101,14 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
                 Step::new(changed, Boundary::at_exit(arch))
             })),
             Ok(Outcome::Fault(exception)) => Ok(self.fault(exception)),
-            Err(error) if error.reason == Unemulated::NoVectorState && !has_xmm => {
-                Err(Trouble::NeedState(Mtd::XMM))
-            }
+            Err(error) if error.reason == Unemulated::NoVectorState && !has_xmm => Err(Trouble::NeedState(Mtd::XMM)),
             Err(error) => Err(Trouble::Stop(error.to_string())),
         }
     }
 
     /// The guest gets an exception of the emulated instruction.
     fn fault(&self, exception: Exception) -> Step {
-        let Exception {
-            vector,
-            error_code,
-            cr2,
-        } = exception;
+        let Exception { vector, error_code, cr2 } = exception;
         self.vm.kernel.with_state(|arch| {
             // A string instruction may have finished some iterations.
             let mut changed = transfer::write(arch, &self.scratch);

@@ -163,10 +163,7 @@ impl Exit {
         let Some(size) = PortSize::from_bytes(bytes) else {
             return Exit::Unexpected;
         };
-        let access = PortAccess {
-            port: (words.info1 >> ioio::PORT_SHIFT) as u16,
-            size,
-        };
+        let access = PortAccess { port: (words.info1 >> ioio::PORT_SHIFT) as u16, size };
         // The next instruction pointer, whether or not the CPU saves it for other exits.
         let next = NextRip(words.info2);
         match (words.info1 & ioio::STRING != 0, words.info1 & ioio::IN != 0) {
@@ -198,11 +195,9 @@ impl Exit {
             Exit::CacheControl => ExitKind::CacheControl,
             Exit::Undefined => ExitKind::Hypercall,
             Exit::Shutdown => ExitKind::Shutdown,
-            Exit::Startup
-            | Exit::ReadCounter
-            | Exit::TaskSwitch
-            | Exit::InvalidState
-            | Exit::Unexpected => ExitKind::Other,
+            Exit::Startup | Exit::ReadCounter | Exit::TaskSwitch | Exit::InvalidState | Exit::Unexpected => {
+                ExitKind::Other
+            }
         }
     }
 }
@@ -212,11 +207,7 @@ mod tests {
     use super::*;
 
     fn words(info1: u64, info2: u64) -> EventWords {
-        EventWords {
-            info1,
-            info2,
-            ..EventWords::default()
-        }
+        EventWords { info1, info2, ..EventWords::default() }
     }
 
     #[test]
@@ -226,64 +217,34 @@ mod tests {
         let com1 = PortAccess::byte(0x3f8);
         assert_eq!(out, Exit::PortOut(com1, NextRip(0x1234)));
         // IN EAX, DX from CFCh.
-        let access = PortAccess {
-            port: 0xcfc,
-            size: PortSize::Dword,
-        };
+        let access = PortAccess { port: 0xcfc, size: PortSize::Dword };
         let input = Exit::of_svm(svm::IOIO, &words(0x0cfc_0041, 2));
         assert_eq!(input, Exit::PortIn(access, NextRip(2)));
         // REP INSW.
-        assert_eq!(
-            Exit::of_svm(svm::IOIO, &words(0x01f0_002d, 2)),
-            Exit::PortString
-        );
+        assert_eq!(Exit::of_svm(svm::IOIO, &words(0x01f0_002d, 2)), Exit::PortString);
         // No size.
-        assert_eq!(
-            Exit::of_svm(svm::IOIO, &words(0x01f0_0000, 2)),
-            Exit::Unexpected
-        );
+        assert_eq!(Exit::of_svm(svm::IOIO, &words(0x01f0_0000, 2)), Exit::Unexpected);
     }
 
     #[test]
     fn nested_faults_tell_final_accesses_from_walks() {
         let fault = |info1| Exit::of_svm(guest::NESTED_FAULT, &words(info1, 0xfee0_00b0));
         let address = GuestAddress(0xfee0_00b0);
-        let expected = MemoryFault {
-            address,
-            write: true,
-            is_final: true,
-        };
+        let expected = MemoryFault { address, write: true, is_final: true };
         assert_eq!(fault(1 << 32 | 0x6), Exit::NestedFault(expected));
-        let expected = MemoryFault {
-            address,
-            write: false,
-            is_final: false,
-        };
+        let expected = MemoryFault { address, write: false, is_final: false };
         assert_eq!(fault(1 << 33 | 0x4), Exit::NestedFault(expected));
     }
 
     #[test]
     fn every_always_intercepted_exit_is_known() {
         // SMI, INIT, exceptions and descriptor-table accesses are not the VMM's or never asked for.
-        let known = [
-            0x08, 0x18, 0x20, 0x37, 0x64, 0x6f, 0x72, 0x73, 0x74, 0x76, 0x78, 0x7a, 0x7c, 0x7d,
-        ]
-        .into_iter()
-        .chain([
-            0x7f, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x8a, 0x8b, 0x8c, 0x8d,
-        ])
-        .chain([
-            guest::NESTED_FAULT,
-            guest::INVALID_STATE,
-            guest::STARTUP,
-            guest::RECALL,
-        ]);
+        let known = [0x08, 0x18, 0x20, 0x37, 0x64, 0x6f, 0x72, 0x73, 0x74, 0x76, 0x78, 0x7a, 0x7c, 0x7d]
+            .into_iter()
+            .chain([0x7f, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x8a, 0x8b, 0x8c, 0x8d])
+            .chain([guest::NESTED_FAULT, guest::INVALID_STATE, guest::STARTUP, guest::RECALL]);
         for event in known {
-            assert_ne!(
-                Exit::of_svm(event, &words(0, 0)),
-                Exit::Unexpected,
-                "{event:#x}"
-            );
+            assert_ne!(Exit::of_svm(event, &words(0, 0)), Exit::Unexpected, "{event:#x}");
         }
         assert_eq!(Exit::of_svm(0x4e, &words(0, 0)), Exit::Unexpected);
     }

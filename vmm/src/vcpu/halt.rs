@@ -10,17 +10,13 @@ use crate::vm::{Activity, Who};
 impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// HLT.
     pub(super) fn halt(&self, call: &Call) -> Step {
-        Step {
-            halts: true,
-            ..self.skip(call, length::HLT)
-        }
+        Step { halts: true, ..self.skip(call, length::HLT) }
     }
 
     /// Whether there is something to do behind a HLT.
     #[inline]
     pub(super) fn wakes(&self, inside: &Inside<'_>, step: &Step) -> bool {
-        self.injector
-            .wakes(&inside.machine.board, self.index, &step.boundary)
+        self.injector.wakes(&inside.machine.board, self.index, &step.boundary)
     }
 
     /// Waits behind a HLT. State in the UTCB stays as it is: waiting sends no messages.

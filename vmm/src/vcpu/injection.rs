@@ -54,27 +54,17 @@ impl Boundary {
     pub(super) fn at_recall(arch: &ArchState) -> Self {
         let event = Injection(arch.injection.0 & !WINDOWS);
         let interrupted = Some(event).filter(|event| event.is_valid());
-        Boundary {
-            interrupted,
-            ..Self::at_exit(arch)
-        }
+        Boundary { interrupted, ..Self::at_exit(arch) }
     }
 
     /// Where the CPU has just said that it can take an interrupt.
     pub(super) fn at_window() -> Self {
-        Boundary {
-            interruptible: true,
-            nmi_possible: true,
-            ..Boundary::default()
-        }
+        Boundary { interruptible: true, nmi_possible: true, ..Boundary::default() }
     }
 
     /// The same, with an exception.
     pub(super) fn with_exception(self, exception: Injection) -> Self {
-        Boundary {
-            exception: Some(exception),
-            ..self
-        }
+        Boundary { exception: Some(exception), ..self }
     }
 }
 
@@ -120,12 +110,7 @@ impl Injector {
 
     /// What to inject; `None` if nothing changes.
     #[inline]
-    pub(super) fn decide(
-        &mut self,
-        board: &mut Board,
-        vcpu: usize,
-        boundary: &Boundary,
-    ) -> Option<Injection> {
+    pub(super) fn decide(&mut self, board: &mut Board, vcpu: usize, boundary: &Boundary) -> Option<Injection> {
         let is_pending = board.interrupt_pending(vcpu);
         let nothing = !is_pending && self.window == 0 && !self.nmi_pending;
         if nothing && boundary.interrupted.is_none() && boundary.exception.is_none() {

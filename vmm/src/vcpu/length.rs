@@ -30,11 +30,7 @@ pub(super) const XSETBV: u64 = 3;
 /// Moves the instruction pointer behind the instruction, which has `known` bytes if the CPU does not say.
 #[inline]
 pub(super) fn advance(arch: &mut ArchState, call: &Call, known: u64) {
-    let told = if call.delivered.contains(Mtd::RIP) {
-        u64::from(arch.inst_len)
-    } else {
-        0
-    };
+    let told = if call.delivered.contains(Mtd::RIP) { u64::from(arch.inst_len) } else { 0 };
     let length = if told == 0 { known } else { told };
     arch.rip = call.words.rip.wrapping_add(length);
 }
@@ -69,11 +65,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             }
         });
         let exception = Injection::event(EventKind::Exception, DEBUG);
-        let boundary = if steps {
-            boundary.with_exception(exception)
-        } else {
-            boundary
-        };
+        let boundary = if steps { boundary.with_exception(exception) } else { boundary };
         Step::new(changed, boundary)
     }
 
@@ -94,12 +86,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     /// The guest gets an exception instead of the instruction. Exceptions with an error code need to know the
     /// mode: real mode pushes none.
     #[cold]
-    pub(super) fn exception(
-        &self,
-        call: &Call,
-        vector: u8,
-        error: Option<u32>,
-    ) -> Result<Step, Trouble> {
+    pub(super) fn exception(&self, call: &Call, vector: u8, error: Option<u32>) -> Result<Step, Trouble> {
         if error.is_some() {
             call.require(super::selection::EMULATE)?;
         }

@@ -26,10 +26,7 @@ fn state_register(arch: &mut ArchState, msr: Msr) -> Option<(&mut u64, Mtd)> {
 
 /// Registers that hold addresses take canonical ones only.
 fn holds_address(msr: Msr) -> bool {
-    matches!(
-        msr,
-        Msr::LSTAR | Msr::CSTAR | Msr::FS_BASE | Msr::GS_BASE | Msr::KERNEL_GS_BASE
-    )
+    matches!(msr, Msr::LSTAR | Msr::CSTAR | Msr::FS_BASE | Msr::GS_BASE | Msr::KERNEL_GS_BASE)
 }
 
 /// Whether the upper bits are copies of bit 47.
@@ -44,15 +41,8 @@ const STATE: Mtd = Mtd::SYSCALL.union(Mtd::SYSENTER).union(Mtd::FS_GS);
 impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     /// RDMSR.
     #[inline]
-    pub(super) fn msr_read(
-        &mut self,
-        call: &Call,
-        inside: &mut Inside<'_>,
-    ) -> Result<Step, Trouble> {
-        let (number, rflags) = self
-            .vm
-            .kernel
-            .with_state(|arch| (arch.gpr[gpr::RCX] as u32, arch.rflags));
+    pub(super) fn msr_read(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
+        let (number, rflags) = self.vm.kernel.with_state(|arch| (arch.gpr[gpr::RCX] as u32, arch.rflags));
         let Some(value) = self.read_register(Msr(number), call, inside)? else {
             return self.general_protection(call);
         };
@@ -66,31 +56,18 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
 
     /// WRMSR.
     #[inline]
-    pub(super) fn msr_write(
-        &mut self,
-        call: &Call,
-        inside: &mut Inside<'_>,
-    ) -> Result<Step, Trouble> {
-        let (number, value, rflags) = self
-            .vm
-            .kernel
-            .with_state(|arch| (arch.gpr[gpr::RCX] as u32, Self::edx_eax(arch), arch.rflags));
+    pub(super) fn msr_write(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
+        let (number, value, rflags) =
+            self.vm.kernel.with_state(|arch| (arch.gpr[gpr::RCX] as u32, Self::edx_eax(arch), arch.rflags));
         let Some(changed) = self.write_register(Msr(number), value, call, inside)? else {
             return self.general_protection(call);
         };
-        self.vm
-            .kernel
-            .with_state(|arch| length::advance(arch, call, length::MSR));
+        self.vm.kernel.with_state(|arch| length::advance(arch, call, length::MSR));
         Ok(self.completed(changed | Mtd::RIP, rflags))
     }
 
     /// `None` if the guest gets #GP.
-    fn read_register(
-        &mut self,
-        msr: Msr,
-        call: &Call,
-        inside: &mut Inside<'_>,
-    ) -> Result<Option<u64>, Trouble> {
+    fn read_register(&mut self, msr: Msr, call: &Call, inside: &mut Inside<'_>) -> Result<Option<u64>, Trouble> {
         let owner = match self.msrs.read(msr) {
             MsrOutcome::Value(value) => return Ok(Some(value)),
             MsrOutcome::Fault => return Ok(None),
@@ -109,9 +86,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             }
             Forwarded::VcpuState => {
                 call.require(STATE)?;
-                self.vm
-                    .kernel
-                    .with_state(|arch| state_register(arch, msr).map(|(value, _)| *value))
+                self.vm.kernel.with_state(|arch| state_register(arch, msr).map(|(value, _)| *value))
             }
         })
     }
@@ -175,11 +150,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
 
     /// The reverse of [`Self::machine_time`].
     fn guest_time(&self, msr: Msr, value: u64) -> u64 {
-        if msr == Msr::TSC_DEADLINE && value != 0 {
-            value.wrapping_add(self.tsc_adjust)
-        } else {
-            value
-        }
+        if msr == Msr::TSC_DEADLINE && value != 0 { value.wrapping_add(self.tsc_adjust) } else { value }
     }
 
     /// EFER (APM2 3.1.7): LMA follows LME and paging, and LME cannot change under paging.

@@ -9,31 +9,18 @@ use super::{Inside, Kernel, NextRip, Step, Vcpu};
 impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     /// OUT.
     #[inline]
-    pub(super) fn port_out(
-        &self,
-        access: PortAccess,
-        next: NextRip,
-        inside: &mut Inside<'_>,
-    ) -> Step {
+    pub(super) fn port_out(&self, access: PortAccess, next: NextRip, inside: &mut Inside<'_>) -> Step {
         let (value, rflags) = self.vm.kernel.with_state(|arch| {
             arch.rip = next.0;
             (arch.gpr[gpr::RAX], arch.rflags)
         });
-        inside
-            .machine
-            .board
-            .port_write(inside.now, access, value as u32);
+        inside.machine.board.port_write(inside.now, access, value as u32);
         self.completed(Mtd::RIP, rflags)
     }
 
     /// IN.
     #[inline]
-    pub(super) fn port_in(
-        &self,
-        access: PortAccess,
-        next: NextRip,
-        inside: &mut Inside<'_>,
-    ) -> Step {
+    pub(super) fn port_in(&self, access: PortAccess, next: NextRip, inside: &mut Inside<'_>) -> Step {
         let value = inside.machine.board.port_read(inside.now, access);
         let rflags = self.vm.kernel.with_state(|arch| {
             arch.rip = next.0;

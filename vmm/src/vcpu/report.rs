@@ -25,9 +25,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             TripleFault::Stop => Err(Trouble::Stop(format!("triple fault at {rip:#x}; {report}"))),
             TripleFault::Reset => {
                 let kernel = &self.vm.kernel;
-                kernel.log(format_args!(
-                    "triple fault at {rip:#x}, machine is reset; {report}"
-                ));
+                kernel.log(format_args!("triple fault at {rip:#x}, machine is reset; {report}"));
                 self.vm.power(inside, PowerEvent::Reset, self.index);
                 Err(Trouble::Restart)
             }

@@ -10,11 +10,7 @@ use super::exit::Exit;
 pub(super) const EMULATE: Mtd = Mtd::EMULATE;
 /// Everything that is read to put a rarely used register into an MSR access, or to report a guest that
 /// cannot continue.
-pub(super) const FULL: Mtd = Mtd::EMULATE
-    .union(Mtd::SYSCALL)
-    .union(Mtd::SYSENTER)
-    .union(Mtd::DR)
-    .union(Mtd::PAT);
+pub(super) const FULL: Mtd = Mtd::EMULATE.union(Mtd::SYSCALL).union(Mtd::SYSENTER).union(Mtd::DR).union(Mtd::PAT);
 /// What a decision about interrupts needs where no instruction has ended.
 pub(super) const RECALL: Mtd = Mtd::RFLAGS.union(Mtd::STA).union(Mtd::INJ);
 /// All that a virtual CPU has: what starts it.
@@ -33,11 +29,7 @@ pub fn selection(number: u64, features: Features, xsave: bool) -> Mtd {
     let words = abi::event::EventWords::default();
     // The flags say whether the guest takes interrupts once the instruction is done. Its length comes with RIP,
     // from CPUs that save it; for the others it is known (`length`).
-    let instruction = if features.contains(Features::NRIP) {
-        Mtd::RFLAGS.union(Mtd::RIP)
-    } else {
-        Mtd::RFLAGS
-    };
+    let instruction = if features.contains(Features::NRIP) { Mtd::RFLAGS.union(Mtd::RIP) } else { Mtd::RFLAGS };
     if number == PORT_IO {
         return Mtd::ACDB | Mtd::RFLAGS;
     }

@@ -8,9 +8,7 @@ use super::control::DebugRegisters;
 use super::injection::Injector;
 use super::{Emulator, Inside, Kernel, MsrFile, Vcpu, selection, transfer};
 use crate::board::VcpuNews;
-use crate::state::{
-    Cr0, DescriptorTable, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState,
-};
+use crate::state::{Cr0, DescriptorTable, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState};
 use crate::vm::Life;
 
 /// The CPU that boots.
@@ -87,17 +85,9 @@ fn real_mode(page: u8) -> VcpuState {
     const CR0: u64 = 0x6000_0010;
     let base = u64::from(page) << PAGE_SHIFT;
     let present = SegmentAttributes::PRESENT | SegmentAttributes::ACCESSED;
-    let system = |attributes| Segment {
-        attributes,
-        limit: LIMIT,
-        ..Segment::default()
-    };
-    let data =
-        system(present | SegmentAttributes::NOT_SYSTEM | SegmentAttributes::WRITABLE_OR_READABLE);
-    let table = DescriptorTable {
-        base: 0,
-        limit: LIMIT as u16,
-    };
+    let system = |attributes| Segment { attributes, limit: LIMIT, ..Segment::default() };
+    let data = system(present | SegmentAttributes::NOT_SYSTEM | SegmentAttributes::WRITABLE_OR_READABLE);
+    let table = DescriptorTable { base: 0, limit: LIMIT as u16 };
     let mut state = VcpuState {
         rflags: Rflags::FIXED_1,
         cr0: Cr0::from_bits_retain(CR0),
@@ -129,9 +119,6 @@ mod tests {
         assert_eq!((code.selector, code.base, state.rip), (0x9a00, 0x9_a000, 0));
         assert_eq!(code.attributes.bits(), 0x9b);
         assert_eq!(state.segment(SegmentRegister::Ss).attributes.bits(), 0x93);
-        assert_eq!(
-            (state.tr.attributes.bits(), state.ldtr.attributes.bits()),
-            (0x8b, 0x82)
-        );
+        assert_eq!((state.tr.attributes.bits(), state.ldtr.attributes.bits()), (0x8b, 0x82));
     }
 }

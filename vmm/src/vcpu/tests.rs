@@ -81,20 +81,14 @@ fn input_keeps_the_upper_part_of_the_register() {
 
 #[test]
 fn cpuid_is_two_bytes_long_unless_the_cpu_knows_better() {
-    for (features, told, length) in [
-        (Features::SVM, 7, 2),
-        (Features::SVM | Features::NRIP, 3, 3),
-    ] {
+    for (features, told, length) in [(Features::SVM, 7, 2), (Features::SVM | Features::NRIP, 3, 3)] {
         let mut guest = Guest::new(machine(1, ""), 0, features);
         guest.exit(guest::STARTUP, 0, 0);
         guest.state.inst_len = told;
         guest.state.gpr[gpr::RAX] = 0x4000_0000;
         assert_eq!(guest.exit(exits::CPUID, 0, 0), Mtd::ACDB | Mtd::RIP);
         assert_eq!(guest.state.rip, CODE + length);
-        assert_eq!(
-            guest.state.gpr[gpr::RBX],
-            u64::from(u32::from_le_bytes(*b"Kilo"))
-        );
+        assert_eq!(guest.state.gpr[gpr::RBX], u64::from(u32::from_le_bytes(*b"Kilo")));
     }
 }
 
@@ -116,10 +110,7 @@ fn registers_outside_the_selection_come_with_a_recall() {
     let before = guest.state;
     assert_eq!(guest.rdmsr(MSR_EFER), Mtd::empty());
     assert_eq!(guest.state.rip, before.rip);
-    assert_eq!(
-        guest.kernel().asked(),
-        [Asked::SelectRecall(0, FULL), Asked::Recall(0)]
-    );
+    assert_eq!(guest.kernel().asked(), [Asked::SelectRecall(0, FULL), Asked::Recall(0)]);
     guest.exit(guest::RECALL, 0, 0);
     assert_eq!(guest.state.gpr[gpr::RAX], before.efer);
     assert_eq!(guest.state.rip, CODE + 2);
@@ -205,8 +196,7 @@ fn any_state() -> impl Strategy<Value = Box<abi::state::ArchState>> {
     words.prop_map(|words| {
         let mut state = Box::new(abi::state::ArchState::default());
         state.gpr.copy_from_slice(&words[..16]);
-        (state.rip, state.rflags, state.cr0, state.cr4) =
-            (words[16], words[17], words[18], words[19]);
+        (state.rip, state.rflags, state.cr0, state.cr4) = (words[16], words[17], words[18], words[19]);
         (state.efer, state.cr3, state.inst_len) = (words[20], words[21], words[22] as u32);
         (state.injection, state.interrupted) = (Injection(words[23]), Injection(words[24]));
         state.interruptibility = words[25] as u32;

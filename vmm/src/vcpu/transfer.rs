@@ -2,9 +2,7 @@
 
 use abi::state::{ArchState, Controls, Injection, Mtd, seg};
 
-use crate::state::{
-    Cr0, Cr4, DescriptorTable, Efer, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState,
-};
+use crate::state::{Cr0, Cr4, DescriptorTable, Efer, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState};
 
 /// Index in [`ArchState::seg`] of each segment register.
 const SEGMENTS: [(SegmentRegister, usize); 6] = [
@@ -35,19 +33,12 @@ fn to_abi(segment: &Segment) -> abi::state::Segment {
 }
 
 fn table_to_abi(table: &DescriptorTable) -> abi::state::Segment {
-    abi::state::Segment {
-        limit: table.limit.into(),
-        base: table.base,
-        ..abi::state::Segment::default()
-    }
+    abi::state::Segment { limit: table.limit.into(), base: table.base, ..abi::state::Segment::default() }
 }
 
 /// What [`Mtd::EMULATE`] delivers.
 pub(super) fn read(arch: &ArchState, physical_address_bits: u8) -> VcpuState {
-    let mut state = VcpuState {
-        physical_address_bits,
-        ..VcpuState::default()
-    };
+    let mut state = VcpuState { physical_address_bits, ..VcpuState::default() };
     read_into(&mut state, arch);
     state
 }
@@ -70,8 +61,7 @@ pub(super) fn read_into(state: &mut VcpuState, arch: &ArchState) {
 
 /// The XMM registers, where they were delivered.
 pub(super) fn read_xmm(arch: &ArchState) -> [u128; 16] {
-    arch.xmm
-        .map(|[low, high]| u128::from(high) << u64::BITS | u128::from(low))
+    arch.xmm.map(|[low, high]| u128::from(high) << u64::BITS | u128::from(low))
 }
 
 /// Stores what an emulated instruction can change, and says what that is.
@@ -80,11 +70,7 @@ pub(super) fn write(arch: &mut ArchState, state: &VcpuState) -> Mtd {
     arch.rflags = state.rflags.bits();
     let mut changed = Mtd::RIP | Mtd::RFLAGS;
     // Most instructions that reach a device change none; this compares without a call.
-    let differences = arch
-        .gpr
-        .iter()
-        .zip(&state.gpr)
-        .fold(0, |bits, (old, new)| bits | old ^ new);
+    let differences = arch.gpr.iter().zip(&state.gpr).fold(0, |bits, (old, new)| bits | old ^ new);
     if differences != 0 {
         arch.gpr = state.gpr;
         changed |= Mtd::GPR;
@@ -163,10 +149,7 @@ mod tests {
         assert_eq!(write(&mut arch, &state), Mtd::RIP | Mtd::RFLAGS);
         state.set_gpr(crate::state::Gpr::R15, 1);
         state.xmm = Some([7 << 64 | 5; 16]);
-        assert_eq!(
-            write(&mut arch, &state),
-            Mtd::RIP | Mtd::RFLAGS | Mtd::GPR | Mtd::XMM
-        );
+        assert_eq!(write(&mut arch, &state), Mtd::RIP | Mtd::RFLAGS | Mtd::GPR | Mtd::XMM);
         assert_eq!((arch.gpr[15], arch.xmm[3]), (1, [5, 7]));
         assert_eq!(read_xmm(&arch), [7 << 64 | 5; 16]);
     }

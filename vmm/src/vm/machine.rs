@@ -92,8 +92,7 @@ impl Machine {
             boot_state: VcpuState::default(),
             origin: 0,
             stats: stats.then(ExitStats::default),
-            flush_ticks: (u128::from(tsc_hz) * u128::from(FLUSH_US) / u128::from(US_PER_SECOND))
-                as u64,
+            flush_ticks: (u128::from(tsc_hz) * u128::from(FLUSH_US) / u128::from(US_PER_SECOND)) as u64,
             armed: None,
             flush_at: None,
             attend_at: None,
@@ -124,11 +123,7 @@ impl Machine {
     /// Brings the models up to `now`.
     #[inline]
     pub(super) fn catch_up(&mut self, now: Tsc) {
-        if self
-            .board
-            .deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
+        if self.board.deadline().is_some_and(|deadline| deadline <= now) {
             self.board.expire(now);
         }
     }

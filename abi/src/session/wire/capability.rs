@@ -49,10 +49,7 @@ pub struct Typed<K, C> {
 impl<K, C> Typed<K, C> {
     /// States the kind of a capability.
     pub const fn new(name: C) -> Self {
-        Self {
-            name,
-            kind: PhantomData,
-        }
+        Self { name, kind: PhantomData }
     }
 
     /// The capability without its kind.
@@ -100,10 +97,7 @@ impl<K: Kind, C> Wire<C> for Cap<K> {
     {
         value
     }
-    fn put<B: Buffer<Cap = C>>(
-        value: Self::Ref<'_>,
-        writer: &mut Writer<'_, B>,
-    ) -> Result<(), TooLong> {
+    fn put<B: Buffer<Cap = C>>(value: Self::Ref<'_>, writer: &mut Writer<'_, B>) -> Result<(), TooLong> {
         writer.cap(value.name(), K::PERMS)
     }
     fn get<B: Buffer<Cap = C>>(reader: &mut Reader<'_, B>) -> Result<Self::Value, Malformed> {

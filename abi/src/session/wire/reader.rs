@@ -17,13 +17,7 @@ impl<'a, B: Buffer> Reader<'a, B> {
     /// Reads `message`, whose UTCB part is in `buffer`.
     #[inline(always)]
     pub const fn new(buffer: &'a B, message: Message) -> Self {
-        Self {
-            buffer,
-            message,
-            in_registers: 0,
-            words: 0,
-            caps: 0,
-        }
+        Self { buffer, message, in_registers: 0, words: 0, caps: 0 }
     }
 
     /// Next word.
@@ -36,8 +30,7 @@ impl<'a, B: Buffer> Reader<'a, B> {
             self.in_registers += 1;
             return Ok(*word);
         }
-        self.words_in_utcb(1, |slots| slots.first().copied())?
-            .ok_or(Malformed)
+        self.words_in_utcb(1, |slots| slots.first().copied())?.ok_or(Malformed)
     }
 
     /// Next byte string.
@@ -50,11 +43,7 @@ impl<'a, B: Buffer> Reader<'a, B> {
             return Err(Malformed);
         }
         self.words_in_utcb(length.div_ceil(8), |slots| {
-            slots
-                .iter()
-                .flat_map(|slot| slot.to_le_bytes())
-                .take(length)
-                .collect()
+            slots.iter().flat_map(|slot| slot.to_le_bytes()).take(length).collect()
         })
     }
 
@@ -86,10 +75,7 @@ impl<'a, B: Buffer> Reader<'a, B> {
     /// # Errors
     /// `read` fails, or the message has more than it reads.
     #[inline(always)]
-    pub fn all<V>(
-        mut self,
-        read: impl FnOnce(&mut Self) -> Result<V, Malformed>,
-    ) -> Result<V, Malformed> {
+    pub fn all<V>(mut self, read: impl FnOnce(&mut Self) -> Result<V, Malformed>) -> Result<V, Malformed> {
         let value = read(&mut self);
         let read = Tag::new(0, self.words, self.caps);
         if self.message.tag.0 & Tag::TRANSFER_MASK == read.0 {
@@ -99,20 +85,10 @@ impl<'a, B: Buffer> Reader<'a, B> {
         Err(Malformed)
     }
 
-    fn words_in_utcb<R>(
-        &mut self,
-        count: usize,
-        read: impl FnOnce(&[u64]) -> R,
-    ) -> Result<R, Malformed> {
+    fn words_in_utcb<R>(&mut self, count: usize, read: impl FnOnce(&[u64]) -> R) -> Result<R, Malformed> {
         let start = self.words;
-        let end = start
-            .checked_add(count)
-            .filter(|end| *end <= self.message.tag.words())
-            .ok_or(Malformed)?;
-        let value = self
-            .buffer
-            .with(|utcb| utcb.words.get(start..end).map(read))
-            .ok_or(Malformed)?;
+        let end = start.checked_add(count).filter(|end| *end <= self.message.tag.words()).ok_or(Malformed)?;
+        let value = self.buffer.with(|utcb| utcb.words.get(start..end).map(read)).ok_or(Malformed)?;
         self.words = end;
         Ok(value)
     }

@@ -120,10 +120,7 @@ impl<C, W: Wire<C>> Wire<C> for Option<W> {
     {
         value.as_ref().map(W::borrow)
     }
-    fn put<B: Buffer<Cap = C>>(
-        value: Self::Ref<'_>,
-        writer: &mut Writer<'_, B>,
-    ) -> Result<(), TooLong> {
+    fn put<B: Buffer<Cap = C>>(value: Self::Ref<'_>, writer: &mut Writer<'_, B>) -> Result<(), TooLong> {
         match value {
             None => writer.word(0),
             Some(inner) => {

@@ -18,13 +18,7 @@ impl<'a, B: Buffer> Writer<'a, B> {
     /// An empty message. Its UTCB part is written into `buffer` as it comes.
     #[inline(always)]
     pub const fn new(buffer: &'a B) -> Self {
-        Self {
-            buffer,
-            registers: [0; REG_WORDS],
-            in_registers: 0,
-            words: 0,
-            caps: 0,
-        }
+        Self { buffer, registers: [0; REG_WORDS], in_registers: 0, words: 0, caps: 0 }
     }
 
     /// Appends a word.
@@ -68,9 +62,7 @@ impl<'a, B: Buffer> Writer<'a, B> {
     pub fn cap(&mut self, cap: &B::Cap, perms: Perms) -> Result<(), TooLong> {
         let item = self.buffer.send(cap, perms);
         let index = self.caps;
-        self.buffer
-            .with(|utcb| utcb.caps.get_mut(index).map(|slot| *slot = item))
-            .ok_or(TooLong)?;
+        self.buffer.with(|utcb| utcb.caps.get_mut(index).map(|slot| *slot = item)).ok_or(TooLong)?;
         self.caps += 1;
         Ok(())
     }
@@ -78,25 +70,13 @@ impl<'a, B: Buffer> Writer<'a, B> {
     /// The register part of the finished message.
     #[inline(always)]
     pub const fn finish(self, label: u32) -> Message {
-        Message {
-            tag: Tag::new(label, self.words, self.caps),
-            words: self.registers,
-        }
+        Message { tag: Tag::new(label, self.words, self.caps), words: self.registers }
     }
 
-    fn words_in_utcb(
-        &mut self,
-        count: usize,
-        write: impl FnOnce(&mut [u64]),
-    ) -> Result<(), TooLong> {
+    fn words_in_utcb(&mut self, count: usize, write: impl FnOnce(&mut [u64])) -> Result<(), TooLong> {
         let start = self.words;
-        let end = start
-            .checked_add(count)
-            .filter(|end| *end <= MAX_WORDS)
-            .ok_or(TooLong)?;
-        self.buffer
-            .with(|utcb| utcb.words.get_mut(start..end).map(write))
-            .ok_or(TooLong)?;
+        let end = start.checked_add(count).filter(|end| *end <= MAX_WORDS).ok_or(TooLong)?;
+        self.buffer.with(|utcb| utcb.words.get_mut(start..end).map(write)).ok_or(TooLong)?;
         self.words = end;
         Ok(())
     }

@@ -117,12 +117,7 @@ pub fn prepare(ip: u64) {
     const TSS: u16 = 0x8b;
     const CR0_ET: u64 = 1 << 4;
     const LIMIT: u32 = 0xffff;
-    let segment = |attributes| Segment {
-        selector: 0,
-        attributes,
-        limit: LIMIT,
-        base: 0,
-    };
+    let segment = |attributes| Segment { selector: 0, attributes, limit: LIMIT, base: 0 };
     let mut state = ArchState {
         rip: ip,
         rflags: 2,

@@ -46,11 +46,7 @@ pub fn intervals() -> impl Iterator<Item = u64> {
 
 /// Stamps that are durations themselves, without the warm-up.
 pub fn durations() -> impl Iterator<Item = u64> {
-    STAMPS
-        .iter()
-        .skip(WARM_UP)
-        .take(SAMPLES)
-        .map(|stamp| u64::from(stamp.load(Relaxed)))
+    STAMPS.iter().skip(WARM_UP).take(SAMPLES).map(|stamp| u64::from(stamp.load(Relaxed)))
 }
 
 /// Makes handlers begin with the first stamp.
@@ -141,9 +137,5 @@ pub const SUCCESS: u64 = Status::Success as u64;
 
 /// Success if `rax` is the error that an operation is to end with.
 pub fn expect(rax: u64, error: Status) -> u64 {
-    if rax == error as u64 {
-        SUCCESS
-    } else {
-        Status::BadHypercall as u64
-    }
+    if rax == error as u64 { SUCCESS } else { Status::BadHypercall as u64 }
 }

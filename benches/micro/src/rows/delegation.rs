@@ -25,24 +25,15 @@ pub fn measure(report: &Report) -> Result<(), Status> {
         report::semaphore(CREATED.offset(index))?;
     }
     timed(report, "delegate-cap", 6 + LOOP, loops::delegate_caps::<1>)?;
-    timed(
-        report,
-        "delegate-256-caps",
-        6 + LOOP,
-        loops::delegate_caps::<MANY>,
-    )?;
+    timed(report, "delegate-256-caps", 6 + LOOP, loops::delegate_caps::<MANY>)?;
     for index in 0..MANY {
         destroy(CREATED.offset(index))?;
     }
-    timed(report, "delegate-page", 7 + LOOP, || {
-        loops::delegate_page(memory::WINDOW, PAGES)
-    })?;
+    timed(report, "delegate-page", 7 + LOOP, || loops::delegate_page(memory::WINDOW, PAGES))?;
     let Some(page) = memory::large_page() else {
         report.skip("delegate-2m", "no free large page");
         return Ok(());
     };
     FREE.store(page, Relaxed);
-    timed(report, "delegate-2m", 7 + LOOP, || {
-        loops::delegate_large(FREE.load(Relaxed), LARGE_PAGES)
-    })
+    timed(report, "delegate-2m", 7 + LOOP, || loops::delegate_large(FREE.load(Relaxed), LARGE_PAGES))
 }

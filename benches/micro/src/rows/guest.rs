@@ -29,18 +29,8 @@ type Case = (&'static str, Entry, Mtd, u64);
 
 const CASES: [Case; 3] = [
     ("exit-cpuid", events::again, Mtd::empty(), 1 + 3),
-    (
-        "exit-cpuid-gpr",
-        events::skip_eight,
-        events::EIGHT,
-        events::GUEST_LOOP + 4,
-    ),
-    (
-        "exit-cpuid-gpr-16",
-        events::skip_sixteen,
-        events::SIXTEEN,
-        events::GUEST_LOOP + 4,
-    ),
+    ("exit-cpuid-gpr", events::skip_eight, events::EIGHT, events::GUEST_LOOP + 4),
+    ("exit-cpuid-gpr-16", events::skip_sixteen, events::SIXTEEN, events::GUEST_LOOP + 4),
 ];
 
 pub fn measure(report: &Report) -> Result<(), Status> {
@@ -49,9 +39,7 @@ pub fn measure(report: &Report) -> Result<(), Status> {
     } else if report.features.contains(Features::VMX) {
         VMX_CPUID
     } else {
-        CASES
-            .iter()
-            .for_each(|(name, ..)| report.skip(name, "no hardware virtualisation"));
+        CASES.iter().for_each(|(name, ..)| report.skip(name, "no hardware virtualisation"));
         return Ok(());
     };
     for (name, entry, mtd, user) in CASES {
@@ -64,14 +52,7 @@ pub fn measure(report: &Report) -> Result<(), Status> {
         }
         if asm::is_complete() {
             let overhead = report.handler_stamp;
-            report.row(
-                Row {
-                    name,
-                    user,
-                    overhead,
-                },
-                asm::intervals(),
-            );
+            report.row(Row { name, user, overhead }, asm::intervals());
         } else {
             report.skip(name, "the virtual CPU stopped");
         }
@@ -84,42 +65,13 @@ fn run(handler: LocalEc) -> Result<(), Status> {
     asm::rewind();
     events::prepare(GUEST_IP);
     let (pd, cpu) = (root::PD, CpuId(handler.cpu));
-    hypercall(
-        CreateSpace {
-            dst: GUEST,
-            pd,
-            kind: SpaceKind::Guest,
-        }
-        .encode(),
-    )?;
+    hypercall(CreateSpace { dst: GUEST, pd, kind: SpaceKind::Guest }.encode())?;
     let rights = MemRights::READ | MemRights::WRITE | MemRights::EXEC;
     let code = pages::copy(events::guest_page(), CODE);
     memory::map(root::MEM, code, GUEST, GUEST_IP / PAGE_SIZE, 1, rights)?;
-    let body = EcBody::Vcpu {
-        guest: GUEST,
-        pio: Sel::NONE,
-        msr: Sel::NONE,
-    };
-    hypercall(
-        CreateEc {
-            dst: VCPU,
-            pd,
-            cpu,
-            event_base: GUEST_EVENTS,
-            body,
-        }
-        .encode(),
-    )?;
-    hypercall(
-        CreateSc {
-            dst: VCPU_SC,
-            pd,
-            ec: VCPU,
-            priority: PRIORITY,
-            budget_us: BUDGET_US,
-        }
-        .encode(),
-    )?;
+    let body = EcBody::Vcpu { guest: GUEST, pio: Sel::NONE, msr: Sel::NONE };
+    hypercall(CreateEc { dst: VCPU, pd, cpu, event_base: GUEST_EVENTS, body }.encode())?;
+    hypercall(CreateSc { dst: VCPU_SC, pd, ec: VCPU, priority: PRIORITY, budget_us: BUDGET_US }.encode())?;
     thread::wait()?;
     destroy(VCPU_SC)?;
     destroy(VCPU)?;

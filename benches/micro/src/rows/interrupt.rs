@@ -26,11 +26,7 @@ pub fn measure(report: &Report) -> Result<(), Status> {
         interrupts::expire::<DELAY>();
         SUCCESS
     })?;
-    let row = Row {
-        name: "timeout",
-        user: 3,
-        overhead: 0,
-    };
+    let row = Row { name: "timeout", user: 3, overhead: 0 };
     report.row(row, asm::durations());
     Ok(())
 }
@@ -51,37 +47,17 @@ fn line(report: &Report) -> Result<(), Status> {
         return Ok(());
     }
     report::semaphore(LINE)?;
-    let source = IntSource::Gsi {
-        gsi,
-        level: false,
-        low: false,
-    };
-    asm::hypercall(
-        AssignInt {
-            hw: root::HW,
-            sm: LINE,
-            cpu: CpuId(0),
-            source,
-        }
-        .encode(),
-    )?;
+    let source = IntSource::Gsi { gsi, level: false, low: false };
+    asm::hypercall(AssignInt { hw: root::HW, sm: LINE, cpu: CpuId(0), source }.encode())?;
     interrupts::use_port(base + IER);
-    let raiser = Place {
-        index: 1,
-        priority: 50,
-        ..Place::default()
-    };
+    let raiser = Place { index: 1, priority: 50, ..Place::default() };
     let raiser = Thread::start(raiser, interrupts::raise)?;
     Thread::run(Place::default(), || {
         interrupts::wait();
         SUCCESS
     })?;
     raiser.stop()?;
-    let row = Row {
-        name: NAME,
-        user: 6,
-        overhead: 0,
-    };
+    let row = Row { name: NAME, user: 6, overhead: 0 };
     report.row(row, asm::durations());
     Ok(())
 }

@@ -5,8 +5,7 @@ use crate::asm::{self, LOOP, SUCCESS, expect, handlers, loops};
 use crate::domain::{ELSEWHERE, EVENTS, HERE, THERE};
 use crate::report::{Report, Row};
 use crate::selectors::{
-    NOTHING, OTHER_CPU, OTHER_DOMAIN, OTHER_DOMAIN_LONG, OTHER_DOMAIN_OPEN, SAME_DOMAIN,
-    THREAD_EVENTS,
+    NOTHING, OTHER_CPU, OTHER_DOMAIN, OTHER_DOMAIN_LONG, OTHER_DOMAIN_OPEN, SAME_DOMAIN, THREAD_EVENTS,
 };
 use crate::thread::{self, Place, Thread};
 use abi::message::Tag;
@@ -24,53 +23,21 @@ const CALL_WITH_WORDS: u64 = 7 + LOOP;
 const REPLY: u64 = 3;
 
 pub fn measure(report: &Report) -> Result<(), Status> {
-    HERE.create()?
-        .portal(SAME_DOMAIN, handlers::short, Mtd::empty())?;
+    HERE.create()?.portal(SAME_DOMAIN, handlers::short, Mtd::empty())?;
     let there = THERE.create()?;
     there.portal(OTHER_DOMAIN, handlers::short, Mtd::empty())?;
     there.portal(OTHER_DOMAIN_LONG, handlers::long::<WORDS>, Mtd::empty())?;
     there.portal(OTHER_DOMAIN_OPEN, handlers::open_window, Mtd::empty())?;
-    timed(report, "null-hypercall", 2 + LOOP, || {
-        expect(loops::null(), Status::BadHypercall)
-    })?;
-    timed(report, "call-nothing", CALL, || {
-        expect(loops::call::<{ NOTHING.0 }, 0>(), Status::BadCapability)
-    })?;
-    timed(
-        report,
-        "ipc-same-pd-1",
-        CALL + REPLY,
-        loops::call::<{ SAME_DOMAIN.0 }, 0>,
-    )?;
-    timed(
-        report,
-        "ipc-other-pd-1",
-        CALL + REPLY,
-        loops::call::<{ OTHER_DOMAIN.0 }, 0>,
-    )?;
-    timed(
-        report,
-        "ipc-other-pd-4",
-        CALL_WITH_WORDS + REPLY,
-        loops::call_with_words::<{ OTHER_DOMAIN.0 }>,
-    )?;
-    timed(
-        report,
-        "ipc-other-pd-64",
-        CALL + REPLY,
-        loops::call::<{ OTHER_DOMAIN_LONG.0 }, WORDS>,
-    )?;
+    timed(report, "null-hypercall", 2 + LOOP, || expect(loops::null(), Status::BadHypercall))?;
+    timed(report, "call-nothing", CALL, || expect(loops::call::<{ NOTHING.0 }, 0>(), Status::BadCapability))?;
+    timed(report, "ipc-same-pd-1", CALL + REPLY, loops::call::<{ SAME_DOMAIN.0 }, 0>)?;
+    timed(report, "ipc-other-pd-1", CALL + REPLY, loops::call::<{ OTHER_DOMAIN.0 }, 0>)?;
+    timed(report, "ipc-other-pd-4", CALL_WITH_WORDS + REPLY, loops::call_with_words::<{ OTHER_DOMAIN.0 }>)?;
+    timed(report, "ipc-other-pd-64", CALL + REPLY, loops::call::<{ OTHER_DOMAIN_LONG.0 }, WORDS>)?;
     timed(report, "ipc-other-pd-cap", CALL + REPLY, pass_capability)?;
     if report.cpus > 1 {
-        ELSEWHERE
-            .create()?
-            .portal(OTHER_CPU, handlers::short, Mtd::empty())?;
-        timed(
-            report,
-            "ipc-cross-cpu",
-            CALL + REPLY,
-            loops::call::<{ OTHER_CPU.0 }, 0>,
-        )?;
+        ELSEWHERE.create()?.portal(OTHER_CPU, handlers::short, Mtd::empty())?;
+        timed(report, "ipc-cross-cpu", CALL + REPLY, loops::call::<{ OTHER_CPU.0 }, 0>)?;
     } else {
         report.skip("ipc-cross-cpu", "one CPU");
     }
@@ -87,19 +54,12 @@ fn pass_capability() -> u64 {
 fn exception(report: &Report) -> Result<(), Status> {
     let portal = THREAD_EVENTS.offset(INVALID_OPCODE);
     EVENTS.create()?.portal(portal, handlers::skip, Mtd::RIP)?;
-    let place = Place {
-        events: THREAD_EVENTS,
-        ..Place::default()
-    };
+    let place = Place { events: THREAD_EVENTS, ..Place::default() };
     Thread::run(place, || {
         loops::invalid_instruction();
         SUCCESS
     })?;
-    let row = Row {
-        name: "exception",
-        user: 1 + LOOP + 4,
-        overhead: report.stamp,
-    };
+    let row = Row { name: "exception", user: 1 + LOOP + 4, overhead: report.stamp };
     report.row(row, asm::intervals());
     Ok(())
 }

@@ -25,7 +25,5 @@ pub fn measure(report: &Report) -> Result<(), Status> {
 
 /// Destroys what was created: the first of every `stride` objects, with which the others go.
 fn discard(stride: usize) -> Result<(), Status> {
-    (0..ITERATIONS * stride)
-        .step_by(stride)
-        .try_for_each(|index| destroy(CREATED.offset(index as u64)))
+    (0..ITERATIONS * stride).step_by(stride).try_for_each(|index| destroy(CREATED.offset(index as u64)))
 }

@@ -26,13 +26,7 @@ impl Slot {
         FREE[word].fetch_and(!bit, Relaxed);
         if MAPPED[word].fetch_or(bit, Relaxed) & bit == 0 {
             let phys = memory::pages(STACK_PAGES);
-            memory::map(
-                root::MEM,
-                phys,
-                context::stack_at(index),
-                STACK_PAGES,
-                memory::RW,
-            );
+            memory::map(root::MEM, phys, context::stack_at(index), STACK_PAGES, memory::RW);
         }
         Self(index)
     }
@@ -66,23 +60,14 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self {
-            domain: ROOT,
-            cpu: 0,
-            priority: PRIORITY,
-            budget_us: BUDGET_US,
-            events: Sel(abi::cap::Sel::COUNT),
-        }
+        Self { domain: ROOT, cpu: 0, priority: PRIORITY, budget_us: BUDGET_US, events: Sel(abi::cap::Sel::COUNT) }
     }
 }
 
 impl Setup {
     /// On CPU `cpu`.
     pub fn on(cpu: u16) -> Self {
-        Self {
-            cpu,
-            ..Self::default()
-        }
+        Self { cpu, ..Self::default() }
     }
 
     /// With this priority.
@@ -149,12 +134,7 @@ impl Thread {
             }
             .encode(),
         );
-        Self {
-            ec,
-            sc: object::fresh(),
-            done,
-            slot,
-        }
+        Self { ec, sc: object::fresh(), done, slot }
     }
 
     /// Gives a prepared thread its scheduling context.
@@ -222,10 +202,7 @@ impl Handler {
                 pd: setup.domain.pd,
                 cpu: CpuId(setup.cpu),
                 event_base: setup.events,
-                body: EcBody::Local {
-                    utcb: context::utcb_at(slot.0),
-                    sp: context::stack_pointer(slot.0),
-                },
+                body: EcBody::Local { utcb: context::utcb_at(slot.0), sp: context::stack_pointer(slot.0) },
             }
             .encode(),
         );

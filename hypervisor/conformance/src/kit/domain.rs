@@ -20,12 +20,7 @@ pub struct Domain {
 }
 
 /// The root task's own.
-pub const ROOT: Domain = Domain {
-    pd: root::PD,
-    obj: root::OBJ,
-    mem: root::MEM,
-    pio: root::PIO,
-};
+pub const ROOT: Domain = Domain { pd: root::PD, obj: root::OBJ, mem: root::MEM, pio: root::PIO };
 
 impl Domain {
     /// A domain with spaces, a copy of the image, the cells, and [`NEVER`].
@@ -65,14 +60,7 @@ impl Domain {
     /// Makes the stack of a slot accessible.
     pub fn map_stack(&self, slot: u64) {
         if *self != ROOT {
-            memory::transfer(
-                root::MEM,
-                self.mem,
-                stack_at(slot),
-                stack_at(slot),
-                STACK_PAGES,
-                memory::RW,
-            );
+            memory::transfer(root::MEM, self.mem, stack_at(slot), stack_at(slot), STACK_PAGES, memory::RW);
         }
     }
 

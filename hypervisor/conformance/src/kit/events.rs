@@ -55,24 +55,13 @@ impl Events {
             let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS;
             object::portal_at(base.offset(event), handler.ec, cells << 8 | event, mtd);
         }
-        Self {
-            base,
-            cells,
-            _handler: handler,
-        }
+        Self { base, cells, _handler: handler }
     }
 
     /// What happened last.
     pub fn seen(&self) -> Seen {
         let read = |i| cell(self.cells + i).load(Relaxed);
-        Seen {
-            count: read(0),
-            event: read(1),
-            reason: read(2),
-            info1: read(3),
-            info2: read(4),
-            rip: read(5),
-        }
+        Seen { count: read(0), event: read(1), reason: read(2), info1: read(3), info2: read(4), rip: read(5) }
     }
 
     /// Forgets what happened.
@@ -87,13 +76,7 @@ const TRAP_FLAG: u64 = 1 << 8;
 /// Probes keep the address behind the instruction in R12. RAX tells them that there was an event.
 extern "sysv64" fn record(message: &mut Message) {
     let cells = message.id >> 8;
-    let words = [
-        message.id & 0xff,
-        message.words[0],
-        message.words[1],
-        message.words[2],
-        message.words[3],
-    ];
+    let words = [message.id & 0xff, message.words[0], message.words[1], message.words[2], message.words[3]];
     for (i, word) in (1..).zip(words) {
         cell(cells + i).store(word, Relaxed);
     }

@@ -37,29 +37,20 @@ fn ranges() -> &'static [Range] {
 
 /// Ranges of a kind.
 pub fn of_kind(kind: RangeKind) -> impl Iterator<Item = &'static Range> {
-    ranges()
-        .iter()
-        .filter(move |range| range.kind == kind as u32)
+    ranges().iter().filter(move |range| range.kind == kind as u32)
 }
 
 fn is_free(base: u64, size: u64) -> bool {
     let inside = |r: &Range| base >= r.base && base + size <= r.base + r.size;
     let apart = |r: &Range| base + size <= r.base || base >= r.base + r.size;
-    of_kind(RangeKind::Free).any(inside)
-        && ranges()
-            .iter()
-            .filter(|r| r.kind != RangeKind::Free as u32)
-            .all(apart)
+    of_kind(RangeKind::Free).any(inside) && ranges().iter().filter(|r| r.kind != RangeKind::Free as u32).all(apart)
 }
 
 /// Reserves memory and maps the cells. False if there is not enough.
 pub fn init() -> bool {
     let end = of_kind(RangeKind::Free).map(|r| r.base + r.size).max();
     let candidates = (0..end.unwrap_or(0) / LARGE).map(|i| i * LARGE);
-    let Some(base) = candidates
-        .filter(|&at| at >= LARGE)
-        .find(|&at| is_free(at, RESERVE))
-    else {
+    let Some(base) = candidates.filter(|&at| at >= LARGE).find(|&at| is_free(at, RESERVE)) else {
         return false;
     };
     BASE.store(base, Relaxed);
@@ -70,11 +61,7 @@ pub fn init() -> bool {
 
 /// Physical address of the cells: they are the first thing in the reserve.
 pub fn cells() -> u64 {
-    if NEXT.load(Relaxed) == BASE.load(Relaxed) {
-        pages(memory::CELL_PAGES)
-    } else {
-        BASE.load(Relaxed)
-    }
+    if NEXT.load(Relaxed) == BASE.load(Relaxed) { pages(memory::CELL_PAGES) } else { BASE.load(Relaxed) }
 }
 
 /// Cells that were never used, zero: the index of the first.
@@ -125,22 +112,8 @@ pub fn area() -> u64 {
 ///
 /// # Errors
 /// What the kernel says.
-pub fn delegate(
-    from: Sel,
-    to: Sel,
-    src: u64,
-    dst: u64,
-    count: u64,
-    rights: MemRights,
-) -> Result<u64, Status> {
-    let call = Delegate {
-        from,
-        to,
-        src: src / PAGE_SIZE,
-        dst: dst / PAGE_SIZE,
-        count,
-        rights: rights.bits(),
-    };
+pub fn delegate(from: Sel, to: Sel, src: u64, dst: u64, count: u64, rights: MemRights) -> Result<u64, Status> {
+    let call = Delegate { from, to, src: src / PAGE_SIZE, dst: dst / PAGE_SIZE, count, rights: rights.bits() };
     invoke(call.encode()).map(|values| values[0])
 }
 

@@ -2,9 +2,7 @@
 
 use crate::sys::hypercall::{invoke, simple};
 use abi::cap::{Perms, Sel, root};
-use abi::hypercall::{
-    Args, CreatePd, CreatePt, CreateSm, CreateSpace, CtrlPd, Delegate, Number, SpaceKind,
-};
+use abi::hypercall::{Args, CreatePd, CreatePt, CreateSm, CreateSpace, CtrlPd, Delegate, Number, SpaceKind};
 use abi::state::Mtd;
 use abi::status::Status;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -47,30 +45,14 @@ pub fn semaphore(count: u64) -> Sel {
 /// A semaphore that is a member of `receiver`.
 pub fn member(count: u64, receiver: Sel, id: u64) -> Sel {
     let dst = fresh();
-    must(
-        CreateSm {
-            dst,
-            pd: root::PD,
-            count,
-            receiver,
-            id,
-        }
-        .encode(),
-    );
+    must(CreateSm { dst, pd: root::PD, count, receiver, id }.encode());
     dst
 }
 
 /// A PD with `quota` pages of the root task's.
 pub fn pd(quota: u64) -> Sel {
     let dst = fresh();
-    must(
-        CreatePd {
-            dst,
-            parent: root::PD,
-            quota,
-        }
-        .encode(),
-    );
+    must(CreatePd { dst, parent: root::PD, quota }.encode());
     dst
 }
 
@@ -90,17 +72,7 @@ pub fn portal(ec: Sel, id: u64, mtd: Mtd) -> Sel {
 
 /// The same at a given selector.
 pub fn portal_at(dst: Sel, ec: Sel, id: u64, mtd: Mtd) {
-    must(
-        CreatePt {
-            dst,
-            pd: root::PD,
-            ec,
-            ip: crate::sys::context::portal_entry(),
-            id,
-            mtd,
-        }
-        .encode(),
-    );
+    must(CreatePt { dst, pd: root::PD, ec, ip: crate::sys::context::portal_entry(), id, mtd }.encode());
 }
 
 /// Destroys an object, a PD with all steps. The number of calls.
@@ -119,11 +91,7 @@ pub fn try_destroy(sel: Sel) -> Result<u64, Status> {
 /// Destroys an object that the checks made.
 pub fn destroy(sel: Sel) {
     if let Err(status) = try_destroy(sel) {
-        crate::report::check(
-            "destruction of an object of the checks",
-            Err(status),
-            Ok(()),
-        );
+        crate::report::check("destruction of an object of the checks", Err(status), Ok(()));
     }
 }
 
@@ -154,17 +122,7 @@ pub fn grant(to: Sel, sel: Sel, dst: Sel, perms: Perms) {
 
 /// Removes the capability at a selector of the root task.
 pub fn remove(sel: Sel) {
-    must(
-        Delegate {
-            from: root::OBJ,
-            to: root::OBJ,
-            src: sel.0,
-            dst: sel.0,
-            count: 1,
-            rights: 0,
-        }
-        .encode(),
-    );
+    must(Delegate { from: root::OBJ, to: root::OBJ, src: sel.0, dst: sel.0, count: 1, rights: 0 }.encode());
 }
 
 /// Quota and used pages of an account.

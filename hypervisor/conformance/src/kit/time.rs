@@ -30,14 +30,7 @@ pub fn pause(ms: u64) {
 /// # Errors
 /// What the kernel says.
 pub fn down_until(sm: Sel, deadline: u64) -> Result<[u64; 2], Status> {
-    invoke(
-        SmDown {
-            sm,
-            zero: false,
-            deadline,
-        }
-        .encode(),
-    )
+    invoke(SmDown { sm, zero: false, deadline }.encode())
 }
 
 /// Downs a semaphore that is about to be upped.

@@ -63,10 +63,7 @@ pub struct Maps {
 
 impl Default for Maps {
     fn default() -> Self {
-        Self {
-            pio: Sel::NONE,
-            msr: Sel::NONE,
-        }
+        Self { pio: Sel::NONE, msr: Sel::NONE }
     }
 }
 
@@ -117,13 +114,7 @@ impl Machine {
         guest_code::copy(code, data + CODE_AT, is_vmx());
         guest_code::copy(Code::Irq, data + IRQ_AT, is_vmx());
         crate::sys::memory::store(data + u64::from(IRQ_VECTOR) * 4, IRQ_AT);
-        map(
-            guest,
-            phys,
-            0,
-            2,
-            MemRights::READ | MemRights::WRITE | MemRights::EXEC,
-        );
+        map(guest, phys, 0, 2, MemRights::READ | MemRights::WRITE | MemRights::EXEC);
         let cells = fresh_cells(at::TOTAL);
         let handler = Handler::create(handler_cpu, handle);
         let base = object::fresh_range(guest::COUNT);
@@ -150,16 +141,7 @@ impl Machine {
 
     /// Starts it. The first exit is the startup event.
     pub fn start(&self) {
-        must(
-            CreateSc {
-                dst: self.sc,
-                pd: root::PD,
-                ec: self.ec,
-                priority: PRIORITY,
-                budget_us: 1000,
-            }
-            .encode(),
-        );
+        must(CreateSc { dst: self.sc, pd: root::PD, ec: self.ec, priority: PRIORITY, budget_us: 1000 }.encode());
     }
 
     fn read(&self, index: u64) -> u64 {
@@ -294,26 +276,12 @@ pub const CR0_REAL: u64 = 0x10;
 
 /// Creation of a vCPU.
 pub fn vcpu(dst: Sel, pd: Sel, cpu: u16, event_base: Sel, guest: Sel, maps: Maps) -> CreateEc {
-    CreateEc {
-        dst,
-        pd,
-        cpu: CpuId(cpu),
-        event_base,
-        body: EcBody::Vcpu {
-            guest,
-            pio: maps.pio,
-            msr: maps.msr,
-        },
-    }
+    CreateEc { dst, pd, cpu: CpuId(cpu), event_base, body: EcBody::Vcpu { guest, pio: maps.pio, msr: maps.msr } }
 }
 
 /// Creation of a space for guests.
 pub fn guest_space(dst: Sel, pd: Sel) -> CreateSpace {
-    CreateSpace {
-        dst,
-        pd,
-        kind: SpaceKind::Guest,
-    }
+    CreateSpace { dst, pd, kind: SpaceKind::Guest }
 }
 
 extern "sysv64" fn handle(message: &mut Message) {
@@ -323,10 +291,7 @@ extern "sysv64" fn handle(message: &mut Message) {
     put(at::LEFTOVERS, crate::sys::extended::leftovers());
     put(at::EVENT, event);
     let fields = [at::REASON, at::INFO1, at::INFO2, at::RIP];
-    fields
-        .into_iter()
-        .zip(message.words)
-        .for_each(|(index, value)| put(index, value));
+    fields.into_iter().zip(message.words).for_each(|(index, value)| put(index, value));
     put(at::RAX, utcb::read(word::GPR + gpr::RAX));
     put(at::XMM0, utcb::read(word::XMM));
     put(at::INST_LEN, utcb::read(word::INST_LEN_INTERRUPTIBILITY));
@@ -375,13 +340,7 @@ fn real_mode(cr0: u64, xmm0: u64) {
     utcb::write(word::RIP, CODE_AT);
     utcb::write(word::RFLAGS, 2);
     utcb::write(word::GPR + gpr::RSP, CODE_AT);
-    let segments = [
-        (seg::CS, CODE),
-        (seg::LDTR, LDT),
-        (seg::TR, TSS),
-        (seg::GDTR, 0),
-        (seg::IDTR, 0),
-    ];
+    let segments = [(seg::CS, CODE), (seg::LDTR, LDT), (seg::TR, TSS), (seg::GDTR, 0), (seg::IDTR, 0)];
     for index in [seg::ES, seg::SS, seg::DS, seg::FS, seg::GS] {
         utcb::write(word::SEG + index * 2, DATA << 16 | LIMIT);
     }
@@ -393,9 +352,6 @@ fn real_mode(cr0: u64, xmm0: u64) {
     utcb::write(word::DR6, 0xffff_0ff0);
     utcb::write(word::DR7, 0x400);
     utcb::write(word::PAT, 0x0007_0406_0007_0406);
-    utcb::write(
-        word::ACTIVITY_CONTROLS,
-        u64::from(Controls::HLT.bits()) << 32,
-    );
+    utcb::write(word::ACTIVITY_CONTROLS, u64::from(Controls::HLT.bits()) << 32);
     utcb::write(word::XMM, xmm0);
 }

@@ -44,11 +44,7 @@ pub const fn stack_pointer(index: u64) -> u64 {
 fn prepare(index: u64, words: [u64; 3]) {
     for (i, word) in words.into_iter().enumerate() {
         // SAFETY: the slot's stack is mapped and no context uses it yet (`kit` hands slots out).
-        unsafe {
-            (stack_pointer(index) as *mut u64)
-                .add(i)
-                .write_volatile(word)
-        };
+        unsafe { (stack_pointer(index) as *mut u64).add(i).write_volatile(word) };
     }
 }
 

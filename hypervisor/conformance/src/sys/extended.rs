@@ -13,11 +13,10 @@ pub fn has_avx() -> bool {
 macro_rules! for_all {
     ($head:literal, $tail:literal) => {
         concat!(
-            $head, "0", $tail, "\n", $head, "1", $tail, "\n", $head, "2", $tail, "\n", $head, "3",
-            $tail, "\n", $head, "4", $tail, "\n", $head, "5", $tail, "\n", $head, "6", $tail, "\n",
-            $head, "7", $tail, "\n", $head, "8", $tail, "\n", $head, "9", $tail, "\n", $head, "10",
-            $tail, "\n", $head, "11", $tail, "\n", $head, "12", $tail, "\n", $head, "13", $tail,
-            "\n", $head, "14", $tail, "\n", $head, "15", $tail, "\n",
+            $head, "0", $tail, "\n", $head, "1", $tail, "\n", $head, "2", $tail, "\n", $head, "3", $tail, "\n", $head,
+            "4", $tail, "\n", $head, "5", $tail, "\n", $head, "6", $tail, "\n", $head, "7", $tail, "\n", $head, "8",
+            $tail, "\n", $head, "9", $tail, "\n", $head, "10", $tail, "\n", $head, "11", $tail, "\n", $head, "12",
+            $tail, "\n", $head, "13", $tail, "\n", $head, "14", $tail, "\n", $head, "15", $tail, "\n",
         )
     };
 }
@@ -48,11 +47,7 @@ pub fn hold(pattern: u64, word: u64, avx: bool, trap: bool) -> u64 {
         }
     }
     let parts = if avx { 4 } else { 2 };
-    found
-        .iter()
-        .flat_map(|r| &r[..parts])
-        .filter(|&&part| part != pattern)
-        .count() as u64
+    found.iter().flat_map(|r| &r[..parts]).filter(|&&part| part != pattern).count() as u64
 }
 
 /// What the vector registers hold right now, if anything but zero: parts of them.
@@ -60,11 +55,7 @@ pub fn leftovers() -> u64 {
     let mut found = [[0u64; 4]; 16];
     // SAFETY: as in `hold`.
     unsafe { store_xmm(found.as_mut_ptr().cast()) };
-    found
-        .iter()
-        .flat_map(|r| &r[..2])
-        .filter(|&&part| part != 0)
-        .count() as u64
+    found.iter().flat_map(|r| &r[..2]).filter(|&&part| part != 0).count() as u64
 }
 
 /// # Safety

@@ -195,11 +195,7 @@ pub fn copy(code: Code, to: u64, is_vmx: bool) {
     for i in 0..end.addr() - from.addr() {
         let at = (from.addr() + i) as u64;
         let ends_call = i >= 2 && [at - 2, at - 1, at].map(load_byte) == VMMCALL;
-        let byte = if is_vmx && ends_call {
-            VMCALL_END
-        } else {
-            load_byte(at)
-        };
+        let byte = if is_vmx && ends_call { VMCALL_END } else { load_byte(at) };
         store_byte(to + i as u64, byte);
     }
 }

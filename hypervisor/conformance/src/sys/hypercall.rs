@@ -37,14 +37,7 @@ pub fn enter(args: Args) -> Registers {
             options(nostack),
         );
     }
-    Registers {
-        rax,
-        rsi,
-        rdx,
-        r8,
-        r9,
-        r10,
-    }
+    Registers { rax, rsi, rdx, r8, r9, r10 }
 }
 
 /// The status in RAX; one that does not exist counts as [`Status::BadHypercall`].
@@ -77,10 +70,7 @@ pub struct Message {
 impl Message {
     /// A message of register words only.
     pub fn words(words: [u64; 4]) -> Self {
-        Self {
-            words,
-            ..Self::default()
-        }
+        Self { words, ..Self::default() }
     }
 }
 
@@ -90,28 +80,14 @@ impl Message {
 /// What the kernel says.
 pub fn call(portal: Sel, message: Message) -> Result<Message, Status> {
     let [rdx, r8, r9, r10] = message.words;
-    let registers = enter(Args {
-        rdi: rdi(Number::Call, 0, portal),
-        rsi: message.tag.0,
-        rdx,
-        r8,
-        r9,
-        r10,
-    });
+    let registers = enter(Args { rdi: rdi(Number::Call, 0, portal), rsi: message.tag.0, rdx, r8, r9, r10 });
     status(registers.rax).ok()?;
-    Ok(Message {
-        id: 0,
-        tag: Tag(registers.rsi),
-        words: [registers.rdx, registers.r8, registers.r9, registers.r10],
-    })
+    Ok(Message { id: 0, tag: Tag(registers.rsi), words: [registers.rdx, registers.r8, registers.r9, registers.r10] })
 }
 
 /// A hypercall whose only argument is the selector.
 pub fn simple(number: Number, sel: Sel) -> Args {
-    Args {
-        rdi: rdi(number, 0, sel),
-        ..Args::default()
-    }
+    Args { rdi: rdi(number, 0, sel), ..Args::default() }
 }
 
 /// The clock.

@@ -42,8 +42,6 @@ pub fn store_byte(address: u64, value: u8) {
 pub fn execute(address: u64) -> u64 {
     let result;
     // SAFETY: the caller has put code there that returns and changes RAX only; a fault is part of the check.
-    unsafe {
-        core::arch::asm!("call {}", in(reg) address, lateout("rax") result, clobber_abi("sysv64"))
-    };
+    unsafe { core::arch::asm!("call {}", in(reg) address, lateout("rax") result, clobber_abi("sysv64")) };
     result
 }

@@ -8,9 +8,7 @@ use abi::{PAGE_SIZE, hip};
 fn current() -> *mut Utcb {
     let sp: u64;
     // SAFETY: reads a register.
-    unsafe {
-        core::arch::asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags))
-    };
+    unsafe { core::arch::asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
     if (slot_base(0)..slot_base(SLOTS)).contains(&sp) {
         ((sp | (SLOT_SIZE - 1)) - (PAGE_SIZE - 1)) as *mut Utcb
     } else {
@@ -27,22 +25,13 @@ pub fn read(index: usize) -> u64 {
 /// Writes the 64-bit word `index` of the page.
 pub fn write(index: usize, value: u64) {
     // SAFETY: as in `read`.
-    unsafe {
-        current()
-            .cast::<u64>()
-            .add(index % 512)
-            .write_volatile(value)
-    }
+    unsafe { current().cast::<u64>().add(index % 512).write_volatile(value) }
 }
 
 /// Capability item `index`.
 pub fn cap(index: usize) -> CapItem {
     let at = offset::CAPS / 8 + index * 3;
-    CapItem {
-        sel: read(at),
-        info: read(at + 1),
-        identity: read(at + 2),
-    }
+    CapItem { sel: read(at), info: read(at + 1), identity: read(at + 2) }
 }
 
 /// Sets capability item `index`.

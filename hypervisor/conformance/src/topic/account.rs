@@ -12,9 +12,7 @@ use crate::sys::memory::cell;
 use crate::topic::space::has_guests;
 use abi::PAGE_SIZE;
 use abi::cap::{Perms, Sel, root};
-use abi::hypercall::{
-    CpuId, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, EcBody, SpaceKind,
-};
+use abi::hypercall::{CpuId, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, EcBody, SpaceKind};
 use abi::state::Mtd;
 use abi::status::Status;
 use core::sync::atomic::Ordering::Relaxed;
@@ -40,17 +38,9 @@ pub fn run() {
 }
 
 /// A thousand of a kind, made by `make` and destroyed in an order that differs from that of their creation.
-fn thousand(
-    name: &str,
-    domain: Domain,
-    first: Sel,
-    checked: bool,
-    make: impl Fn(Sel, u64) -> Result<(), Status>,
-) {
+fn thousand(name: &str, domain: Domain, first: Sel, checked: bool, make: impl Fn(Sel, u64) -> Result<(), Status>) {
     let before = (figures(domain.pd), figures(root::PD));
-    let made = (0..COUNT)
-        .take_while(|&i| make(first.offset(i), i).is_ok())
-        .count() as u64;
+    let made = (0..COUNT).take_while(|&i| make(first.offset(i), i).is_ok()).count() as u64;
     let during = figures(domain.pd);
     for i in 0..made {
         object::destroy(first.offset(i * 7 % made));
@@ -59,119 +49,41 @@ fn thousand(
     let after = (figures(domain.pd), figures(root::PD));
     if checked {
         check(name, (made, after), (COUNT, before));
-        holds(
-            "and were paid",
-            during[1] > before.0[1] && during[1] >= COUNT / SLOTS_PER_PAGE,
-        );
+        holds("and were paid", during[1] > before.0[1] && during[1] >= COUNT / SLOTS_PER_PAGE);
     }
 }
 
 fn each(domain: Domain, first: Sel, utcbs: u64, checked: bool) {
     let pd = domain.pd;
-    let kinds = [
-        ("port spaces", SpaceKind::Pio),
-        ("guest spaces", SpaceKind::Guest),
-        ("MSR spaces", SpaceKind::Msr),
-    ];
+    let kinds = [("port spaces", SpaceKind::Pio), ("guest spaces", SpaceKind::Guest), ("MSR spaces", SpaceKind::Msr)];
     thousand("semaphores", domain, first, checked, |dst, id| {
-        try_call(
-            CreateSm {
-                dst,
-                pd,
-                count: 0,
-                receiver: Sel::NONE,
-                id,
-            }
-            .encode(),
-        )
+        try_call(CreateSm { dst, pd, count: 0, receiver: Sel::NONE, id }.encode())
     });
-    thousand("domains", domain, first, checked, |dst, _| {
-        try_call(
-            CreatePd {
-                dst,
-                parent: pd,
-                quota: 1,
-            }
-            .encode(),
-        )
-    });
+    thousand("domains", domain, first, checked, |dst, _| try_call(CreatePd { dst, parent: pd, quota: 1 }.encode()));
     for (name, kind) in kinds.into_iter().take(if has_guests() { 3 } else { 1 }) {
         // A port space is four pages, which not even this account has a thousand times: fewer are as good.
-        let created = (0..COUNT / 4).map(|i| {
-            try_call(
-                CreateSpace {
-                    dst: first.offset(i),
-                    pd,
-                    kind,
-                }
-                .encode(),
-            )
-        });
-        holds(
-            name,
-            created.filter(Result::is_ok).count() as u64 == COUNT / 4,
-        );
+        let created = (0..COUNT / 4).map(|i| try_call(CreateSpace { dst: first.offset(i), pd, kind }.encode()));
+        holds(name, created.filter(Result::is_ok).count() as u64 == COUNT / 4);
         (0..COUNT / 4).for_each(|i| object::destroy(first.offset(i)));
     }
-    let ec = |dst, body| CreateEc {
-        dst,
-        pd,
-        cpu: CpuId(0),
-        event_base: Sel(0),
-        body,
-    };
-    let body = |i| EcBody::Thread {
-        utcb: utcbs + i * PAGE_SIZE,
-        sp: 0x1000,
-        ip: 0x1000,
-    };
-    thousand("threads", domain, first, checked, |dst, i| {
-        try_call(ec(dst, body(i)).encode())
-    });
+    let ec = |dst, body| CreateEc { dst, pd, cpu: CpuId(0), event_base: Sel(0), body };
+    let body = |i| EcBody::Thread { utcb: utcbs + i * PAGE_SIZE, sp: 0x1000, ip: 0x1000 };
+    thousand("threads", domain, first, checked, |dst, i| try_call(ec(dst, body(i)).encode()));
     let slot = Slot::allocate();
-    let local = EcBody::Local {
-        utcb: utcb_at(slot.0),
-        sp: stack_pointer(slot.0),
-    };
+    let local = EcBody::Local { utcb: utcb_at(slot.0), sp: stack_pointer(slot.0) };
     let handler = object::fresh();
-    object::must(
-        CreateEc {
-            pd: root::PD,
-            ..ec(handler, local)
-        }
-        .encode(),
-    );
+    object::must(CreateEc { pd: root::PD, ..ec(handler, local) }.encode());
     thousand("portals", domain, first, checked, |dst, id| {
-        try_call(
-            CreatePt {
-                dst,
-                pd,
-                ec: handler,
-                ip: portal_entry(),
-                id,
-                mtd: Mtd::empty(),
-            }
-            .encode(),
-        )
+        try_call(CreatePt { dst, pd, ec: handler, ip: portal_entry(), id, mtd: Mtd::empty() }.encode())
     });
     object::destroy(handler);
     let thread = object::fresh();
-    let waiting = EcBody::Thread {
-        utcb: utcbs,
-        sp: 0x1000,
-        ip: thread_entry(),
-    };
+    let waiting = EcBody::Thread { utcb: utcbs, sp: 0x1000, ip: thread_entry() };
     object::must(ec(thread, waiting).encode());
     // One EC has one scheduling context at a time.
     let before = figures(pd);
     let rounds = (0..COUNT).filter(|_| {
-        let call = CreateSc {
-            dst: first,
-            pd,
-            ec: thread,
-            priority: 0,
-            budget_us: 1000,
-        };
+        let call = CreateSc { dst: first, pd, ec: thread, priority: 0, budget_us: 1000 };
         try_call(call.encode()).is_ok() && object::try_destroy(first).is_ok()
     });
     check("scheduling contexts", rounds.count() as u64, COUNT);
@@ -192,20 +104,12 @@ fn everything() {
     for _ in 0..5 {
         let domain = Domain::create(1000);
         let cells = fresh_cells(u64::from(cpus));
-        let threads: alloc::vec::Vec<_> = (0..cpus)
-            .map(|cpu| Thread::start(Setup::on(cpu).inside(domain), spin, cells + u64::from(cpu)))
-            .collect();
-        holds(
-            "its threads run",
-            eventually(|| (0..cpus.into()).all(|i| cell(cells + i).load(Relaxed) > 0)),
-        );
+        let threads: alloc::vec::Vec<_> =
+            (0..cpus).map(|cpu| Thread::start(Setup::on(cpu).inside(domain), spin, cells + u64::from(cpu))).collect();
+        holds("its threads run", eventually(|| (0..cpus.into()).all(|i| cell(cells + i).load(Relaxed) > 0)));
         let first = fresh_range(100);
         for (i, kind) in (0..).zip([SpaceKind::Pio, SpaceKind::Guest, SpaceKind::Msr]) {
-            let call = CreateSpace {
-                dst: first.offset(i),
-                pd: domain.pd,
-                kind,
-            };
+            let call = CreateSpace { dst: first.offset(i), pd: domain.pd, kind };
             let _fails_without_guests = try_call(call.encode());
         }
         let receiver = first.offset(10);
@@ -241,25 +145,11 @@ extern "sysv64" fn explode(cells: u64) {
     }
     let mut next = FREE;
     loop {
-        let sm = CreateSm {
-            dst: Sel(next),
-            pd: OWN_PD,
-            count: 0,
-            receiver: Sel::NONE,
-            id: 0,
-        };
-        let pd = CreatePd {
-            dst: Sel(next + 1),
-            parent: OWN_PD,
-            quota: 1,
-        };
+        let sm = CreateSm { dst: Sel(next), pd: OWN_PD, count: 0, receiver: Sel::NONE, id: 0 };
+        let pd = CreatePd { dst: Sel(next + 1), parent: OWN_PD, quota: 1 };
         for args in [sm.encode(), pd.encode()] {
             let result = status(enter(args).rax);
-            let index = if result == Status::OutOfMemory {
-                cells + 1
-            } else {
-                cells
-            };
+            let index = if result == Status::OutOfMemory { cells + 1 } else { cells };
             cell(index).fetch_add(1, Relaxed);
         }
         next = FREE + (next + 2 - FREE) % 20_000;
@@ -273,39 +163,17 @@ fn bomb() {
     bad.grant(bad.pd, OWN_PD, Perms::ALL.difference(Perms::DESTROY));
     let cells = fresh_cells(3);
     let cpus = information_page().cpu_count as u16;
-    let bombs: alloc::vec::Vec<_> = (0..cpus)
-        .map(|cpu| Thread::start(Setup::on(cpu).inside(bad), explode, cells))
-        .collect();
+    let bombs: alloc::vec::Vec<_> =
+        (0..cpus).map(|cpu| Thread::start(Setup::on(cpu).inside(bad), explode, cells)).collect();
     cell(cells + 2).store(1, Relaxed);
-    holds(
-        "the account of one is used up",
-        eventually(|| cell(cells + 1).load(Relaxed) > 1000),
-    );
+    holds("the account of one is used up", eventually(|| cell(cells + 1).load(Relaxed) > 1000));
     let used = figures(bad.pd);
     holds("but not more", used[1] <= used[0]);
     let first = fresh_range(400);
-    let call = |i| CreateSm {
-        dst: first.offset(i),
-        pd: good,
-        count: 0,
-        receiver: Sel::NONE,
-        id: 0,
-    };
-    let made = (0..400)
-        .filter(|&i| invoke(call(i).encode()).is_ok())
-        .count();
+    let call = |i| CreateSm { dst: first.offset(i), pd: good, count: 0, receiver: Sel::NONE, id: 0 };
+    let made = (0..400).filter(|&i| invoke(call(i).encode()).is_ok()).count();
     check("another one has all of its own", made, 400);
-    check(
-        "and no more",
-        try_call(
-            CreateSm {
-                dst: object::fresh(),
-                ..call(0)
-            }
-            .encode(),
-        ),
-        Err(Status::OutOfMemory),
-    );
+    check("and no more", try_call(CreateSm { dst: object::fresh(), ..call(0) }.encode()), Err(Status::OutOfMemory));
     bad.destroy();
     pause(1);
     bombs.into_iter().for_each(drop);

@@ -61,68 +61,20 @@ const CASES: &[Case] = &[
     ("lgdt", probe::lgdt, 0, GP, 0),
     ("sysret", probe::sysret, 0, GP, 0),
     ("int 0x80", probe::int_80, 0, GP, gate(0x80)),
-    (
-        "int of the kernel's own vector",
-        probe::int_remote,
-        0,
-        GP,
-        gate(0xf0),
-    ),
+    ("int of the kernel's own vector", probe::int_remote, 0, GP, gate(0xf0)),
     ("int 14", probe::int_14, 0, GP, gate(14)),
     ("int3", probe::int3, 0, GP, gate(3)),
     ("in", probe::port_in, 0x80, GP, 0),
     ("out", probe::port_out, 0xcf9, GP, 0),
     ("division by zero", probe::divide, 0, DE, 0),
     ("single step", probe::single_step, 0, DB, 0),
-    (
-        "load from a non-canonical address",
-        probe::load,
-        NOT_CANONICAL,
-        GP,
-        0,
-    ),
-    (
-        "jump to a non-canonical address",
-        probe::jump,
-        NOT_CANONICAL,
-        GP,
-        0,
-    ),
-    (
-        "load from the kernel",
-        probe::load,
-        0xffff_ffff_8020_0000,
-        PF,
-        5,
-    ),
-    (
-        "store to the kernel",
-        probe::store,
-        0xffff_8000_0010_0000,
-        PF,
-        7,
-    ),
-    (
-        "jump to the kernel",
-        probe::jump,
-        0xffff_ffff_8020_0000,
-        PF,
-        0x15,
-    ),
-    (
-        "load from the last page of user space",
-        probe::load,
-        abi::USER_TOP,
-        PF,
-        4,
-    ),
-    (
-        "load from the device windows",
-        probe::load,
-        0xffff_ff00_0000_0000,
-        PF,
-        5,
-    ),
+    ("load from a non-canonical address", probe::load, NOT_CANONICAL, GP, 0),
+    ("jump to a non-canonical address", probe::jump, NOT_CANONICAL, GP, 0),
+    ("load from the kernel", probe::load, 0xffff_ffff_8020_0000, PF, 5),
+    ("store to the kernel", probe::store, 0xffff_8000_0010_0000, PF, 7),
+    ("jump to the kernel", probe::jump, 0xffff_ffff_8020_0000, PF, 0x15),
+    ("load from the last page of user space", probe::load, abi::USER_TOP, PF, 4),
+    ("load from the device windows", probe::load, 0xffff_ff00_0000_0000, PF, 5),
     ("load from address 0", probe::load, 0, PF, 4),
 ];
 
@@ -137,9 +89,7 @@ extern "sysv64" fn execute(cells: u64) {
 pub fn run() {
     for cpu in 0..information_page().cpu_count as u16 {
         let events = Events::create(cpu);
-        (0..)
-            .zip(CASES)
-            .for_each(|(i, case)| one(&events, cpu, i, case));
+        (0..).zip(CASES).for_each(|(i, case)| one(&events, cpu, i, case));
         overflow(cpu);
         privileged(&events, cpu);
         changed(cpu);
@@ -154,14 +104,9 @@ fn one(events: &Events, cpu: u16, index: u64, case: &Case) {
     let cells = fresh_cells(2);
     cell(cells + 1).store(index, Relaxed);
     events.reset();
-    holds(
-        "the thread goes on",
-        on_thread(Setup::on(cpu).events(events.base), execute, cells),
-    );
+    holds("the thread goes on", on_thread(Setup::on(cpu).events(events.base), execute, cells));
     let seen = events.seen();
-    let good = cell(cells).load(Relaxed) == probe::EVENT
-        && is_code(vector, seen.info1, code)
-        && seen.rip != 0;
+    let good = cell(cells).load(Relaxed) == probe::EVENT && is_code(vector, seen.info1, code) && seen.rip != 0;
     let expected = Seen {
         count: 1,
         event: vector,
@@ -199,16 +144,10 @@ fn overflow(cpu: u16) {
     let (base, cells) = (fresh_range(host::COUNT), fresh_cells(2));
     portal_at(base.offset(PF), handler.ec, cells, Mtd::empty());
     let thread = Thread::start(Setup::on(cpu).events(base), overflow_stack, 0);
-    holds(
-        "a stack overflow is a page fault",
-        eventually(|| cell(cells).load(Relaxed) == PF + 1),
-    );
+    holds("a stack overflow is a page fault", eventually(|| cell(cells).load(Relaxed) == PF + 1));
     let slot = thread.slot();
     let below = crate::sys::context::slot_base(slot)..crate::sys::context::stack_at(slot);
-    holds(
-        "below the stack",
-        below.contains(&cell(cells + 1).load(Relaxed)),
-    );
+    holds("below the stack", below.contains(&cell(cells + 1).load(Relaxed)));
     object::destroy(base.offset(PF));
 }
 
@@ -223,27 +162,14 @@ fn privileged(events: &Events, cpu: u16) {
         probe::run(probe::push_at, NOT_CANONICAL + 64);
     }
     events.reset();
-    holds(
-        "the thread goes on",
-        on_thread(Setup::on(cpu).events(events.base), push, 0),
-    );
+    holds("the thread goes on", on_thread(Setup::on(cpu).events(events.base), push, 0));
     // The SDM says #SS, QEMU #GP.
     let reason = events.seen().reason;
-    holds(
-        "push to a non-canonical address",
-        [SS, GP].contains(&reason),
-    );
+    holds("push to a non-canonical address", [SS, GP].contains(&reason));
     let cells = fresh_cells(2);
     events.reset();
-    holds(
-        "the thread goes on",
-        on_thread(Setup::on(cpu).events(events.base), try_all, cells),
-    );
-    check(
-        "VMRUN and SWAPGS",
-        [0, 1].map(|i| cell(cells + i).load(Relaxed)),
-        [probe::EVENT; 2],
-    );
+    holds("the thread goes on", on_thread(Setup::on(cpu).events(events.base), try_all, cells));
+    check("VMRUN and SWAPGS", [0, 1].map(|i| cell(cells + i).load(Relaxed)), [probe::EVENT; 2]);
     holds("are #GP or #UD", [UD, GP].contains(&events.seen().reason));
 }
 
@@ -261,12 +187,7 @@ fn changed(cpu: u16) {
     let handler = Handler::create(cpu, change);
     let base = fresh_range(host::COUNT);
     for event in [UD, GP] {
-        portal_at(
-            base.offset(event),
-            handler.ec,
-            event,
-            Mtd::GPR | Mtd::RIP | Mtd::RFLAGS,
-        );
+        portal_at(base.offset(event), handler.ec, event, Mtd::GPR | Mtd::RIP | Mtd::RFLAGS);
     }
     extern "sysv64" fn body(cells: u64) {
         cell(cells).store(probe::run(probe::ud2, 0), Relaxed);
@@ -274,16 +195,9 @@ fn changed(cpu: u16) {
         cell(cells + 1).store(probe::run(probe::cli, 0), Relaxed);
     }
     let cells = fresh_cells(2);
-    holds(
-        "a changed thread goes on",
-        on_thread(Setup::on(cpu).events(base), body, cells),
-    );
+    holds("a changed thread goes on", on_thread(Setup::on(cpu).events(base), body, cells));
     let results = [0, 1].map(|i| cell(cells + i).load(Relaxed));
-    check(
-        "with the registers of the reply, but not all flags",
-        results,
-        [UD + 1000, GP + 1000],
-    );
+    check("with the registers of the reply, but not all flags", results, [UD + 1000, GP + 1000]);
 }
 
 extern "sysv64" fn fault_at_once(cells: u64) {
@@ -302,19 +216,11 @@ fn unhandled(cpu: u16) {
     let base = fresh_range(host::COUNT);
     portal_at(base.offset(UD), handler.ec, 0, Mtd::empty());
     let weak = object::copy(base.offset(UD), abi::cap::Perms::PT_CALL);
-    for events in [
-        Sel(Sel::COUNT),
-        Sel(Sel::COUNT - 3),
-        Sel(weak.0 - UD),
-        Sel(abi::cap::root::PD.0),
-    ] {
+    for events in [Sel(Sel::COUNT), Sel(Sel::COUNT - 3), Sel(weak.0 - UD), Sel(abi::cap::root::PD.0)] {
         let cells = fresh_cells(2);
         let thread = Thread::start(Setup::on(cpu).events(events), fault_at_once, cells);
         holds("it starts", eventually(|| cell(cells).load(Relaxed) == 1));
-        holds(
-            "another one runs",
-            on_thread(Setup::on(cpu), fine, cells + 1),
-        );
+        holds("another one runs", on_thread(Setup::on(cpu), fine, cells + 1));
         pause(1);
         check("it has stopped", cell(cells).load(Relaxed), 1);
         drop(thread);
@@ -332,15 +238,8 @@ fn killed(cpu: u16) {
     let cells = fresh_cells(2);
     let thread = Thread::start(Setup::on(cpu).events(base), fault_at_once, cells);
     holds("it starts", eventually(|| cell(cells).load(Relaxed) == 1));
-    holds(
-        "another one runs",
-        on_thread(Setup::on(cpu), fine, cells + 1),
-    );
-    check(
-        "it is stopped",
-        (cell(cells).load(Relaxed), thread.ec == Sel(0)),
-        (1, false),
-    );
+    holds("another one runs", on_thread(Setup::on(cpu), fine, cells + 1));
+    check("it is stopped", (cell(cells).load(Relaxed), thread.ec == Sel(0)), (1, false));
     drop(thread);
     // The handler goes while it handles.
     extern "sysv64" fn stay(message: &mut Message) {
@@ -352,15 +251,9 @@ fn killed(cpu: u16) {
     let base = fresh_range(host::COUNT);
     portal_at(base.offset(UD), handler.ec, cells, Mtd::empty());
     let thread = Thread::start(Setup::on(cpu).events(base), fault_at_once, cells + 1);
-    holds(
-        "the handler is entered",
-        eventually(|| cell(cells).load(Relaxed) == 1),
-    );
+    holds("the handler is entered", eventually(|| cell(cells).load(Relaxed) == 1));
     drop(handler);
-    holds(
-        "others run when it goes",
-        on_thread(Setup::on(cpu), fine, cells),
-    );
+    holds("others run when it goes", on_thread(Setup::on(cpu), fine, cells));
     check("its thread has stopped", cell(cells + 1).load(Relaxed), 1);
     drop(thread);
 }

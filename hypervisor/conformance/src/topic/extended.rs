@@ -16,12 +16,7 @@ use runtime::sys::physical::information_page;
 /// Cells: stop, damaged registers + 1, mode (1: AVX, 2: with exceptions).
 extern "sysv64" fn keep(cells: u64) {
     let mode = cell(cells + 2).load(Relaxed);
-    let damaged = hold(
-        cells * 0x0101_0101_0101_0101,
-        CELLS_AT + cells * 8,
-        mode & 1 != 0,
-        mode & 2 != 0,
-    );
+    let damaged = hold(cells * 0x0101_0101_0101_0101, CELLS_AT + cells * 8, mode & 1 != 0, mode & 2 != 0);
     cell(cells + 1).store(damaged + 1, Relaxed);
 }
 
@@ -36,10 +31,7 @@ fn patterns(trap: bool, avx: bool) {
         .map(|(events, cpu)| {
             let cells = fresh_cells(3);
             cell(cells + 2).store(u64::from(avx) | u64::from(trap) << 1, Relaxed);
-            let setup = Setup {
-                budget_us: 100,
-                ..Setup::on(cpu).events(events.base)
-            };
+            let setup = Setup { budget_us: 100, ..Setup::on(cpu).events(events.base) };
             (Thread::start(setup, keep, cells), cells)
         })
         .collect();
@@ -48,21 +40,13 @@ fn patterns(trap: bool, avx: bool) {
         pause(1);
     }
     if trap {
-        holds(
-            "there were exceptions",
-            events
-                .iter()
-                .all(|events| eventually(|| events.seen().count > 1000)),
-        );
+        holds("there were exceptions", events.iter().all(|events| eventually(|| events.seen().count > 1000)));
     }
     for (_, cells) in &threads {
         cell(*cells).store(1, Relaxed);
     }
     holds("all end", threads.iter().all(|(thread, _)| thread.join()));
-    let damaged: u64 = threads
-        .iter()
-        .map(|&(_, cells)| cell(cells + 1).load(Relaxed) - 1)
-        .sum();
+    let damaged: u64 = threads.iter().map(|&(_, cells)| cell(cells + 1).load(Relaxed) - 1).sum();
     check("no register has changed", damaged, 0);
 }
 
@@ -94,25 +78,13 @@ fn leaks() {
         let domain = Domain::create(300);
         let handler = Handler::inside(Setup::on(cpu).inside(domain), look);
         let portal = handler.portal(0);
-        let own = hold(
-            0x5555_5555_5555_5555,
-            CELLS_AT + u64::from(busy_cell()) * 8,
-            false,
-            false,
-        );
+        let own = hold(0x5555_5555_5555_5555, CELLS_AT + u64::from(busy_cell()) * 8, false, false);
         check("a pattern is there", own, 0);
-        check(
-            "a handler in another domain",
-            call(portal, Message::default()).map(|r| r.words[0]),
-            Ok(0),
-        );
+        check("a handler in another domain", call(portal, Message::default()).map(|r| r.words[0]), Ok(0));
         let cells = fresh_cells(4);
         let keeper = Thread::start(Setup::on(cpu), keep, cells);
         pause(1);
-        holds(
-            "a thread in another domain",
-            on_thread(Setup::on(cpu).inside(domain), look_and_end, cells + 3),
-        );
+        holds("a thread in another domain", on_thread(Setup::on(cpu).inside(domain), look_and_end, cells + 3));
         check("sees nothing", cell(cells + 3).load(Relaxed), 1);
         cell(cells).store(1, Relaxed);
         holds("the keeper ends", keeper.join());

@@ -37,11 +37,7 @@ impl Random {
     }
 
     fn sel(&mut self) -> u64 {
-        if self.below(16) == 0 {
-            self.next()
-        } else {
-            FIRST + self.below(RANGE)
-        }
+        if self.below(16) == 0 { self.next() } else { FIRST + self.below(RANGE) }
     }
 
     /// A register: a selector, a packed pair, a small number, an address, an edge, or anything.
@@ -60,11 +56,7 @@ impl Random {
 
     fn args(&mut self) -> Args {
         let number = self.below(COUNT + 1);
-        let flags = if self.below(4) == 0 {
-            self.below(8)
-        } else {
-            self.below(2)
-        };
+        let flags = if self.below(4) == 0 { self.below(8) } else { self.below(2) };
         let mut args = Args {
             rdi: self.sel() << 8 | flags << 5 | number,
             rsi: self.word(),
@@ -132,19 +124,12 @@ pub fn run() {
             .map(|cpu| {
                 let own = cells + u64::from(cpu) * 3;
                 cell(own + 1).store(CALLS / rounds / u64::from(cpus), Relaxed);
-                cell(own + 2).store(
-                    0x9e37_79b9_7f4a_7c15 ^ (round << 8 | u64::from(cpu)),
-                    Relaxed,
-                );
+                cell(own + 2).store(0x9e37_79b9_7f4a_7c15 ^ (round << 8 | u64::from(cpu)), Relaxed);
                 Thread::start(Setup::on(cpu).inside(domain), storm, own)
             })
             .collect();
         // Its own threads may be among what it destroys; or it loses its memory.
-        let done = || {
-            (0..u64::from(cpus))
-                .map(|i| cell(cells + i * 3).load(Relaxed))
-                .sum::<u64>()
-        };
+        let done = || (0..u64::from(cpus)).map(|i| cell(cells + i * 3).load(Relaxed)).sum::<u64>();
         holds("it begins", eventually(|| done() > 0));
         let mut last = 0;
         while done() != last {
@@ -168,29 +153,15 @@ pub fn run() {
 /// A domain with capabilities to itself and things to play with.
 fn victim(portal: Sel, sm: Sel) -> Domain {
     let domain = Domain::create(500);
-    for (sel, dst) in [domain.pd, domain.obj, domain.mem, domain.pio]
-        .into_iter()
-        .zip(OWN)
-    {
+    for (sel, dst) in [domain.pd, domain.obj, domain.mem, domain.pio].into_iter().zip(OWN) {
         // Without its spaces' destinations: it would lose this program at once. The PD is what it destroys and creates with.
-        let spare = if dst == OWN[2] {
-            Perms::SPACE_TAKE
-        } else {
-            Perms::empty()
-        };
+        let spare = if dst == OWN[2] { Perms::SPACE_TAKE } else { Perms::empty() };
         domain.grant(sel, dst, Perms::ALL.difference(spare));
     }
     let extra = object::space(domain.pd, abi::hypercall::SpaceKind::Pio);
     domain.grant(extra, Sel(104), Perms::ALL);
     let child = object::fresh();
-    object::must(
-        abi::hypercall::CreatePd {
-            dst: child,
-            parent: domain.pd,
-            quota: 50,
-        }
-        .encode(),
-    );
+    object::must(abi::hypercall::CreatePd { dst: child, parent: domain.pd, quota: 50 }.encode());
     domain.grant(child, Sel(105), Perms::ALL);
     domain.grant(sm, Sel(106), Perms::ALL);
     domain.grant(portal, Sel(107), Perms::PT_CALL);
@@ -208,17 +179,11 @@ fn with_messages(portal: Sel) {
         let threads: alloc::vec::Vec<_> = (0..cpus)
             .map(|cpu| {
                 let own = cells + u64::from(cpu) * 3;
-                cell(own + 2).store(
-                    0xd1b5_4a32_d192_ed03 ^ (round << 8 | u64::from(cpu)),
-                    Relaxed,
-                );
+                cell(own + 2).store(0xd1b5_4a32_d192_ed03 ^ (round << 8 | u64::from(cpu)), Relaxed);
                 Thread::start(Setup::on(cpu).inside(domain), reckless, own)
             })
             .collect();
-        holds(
-            "messages are tried",
-            eventually(|| cell(cells).load(Relaxed) > 0),
-        );
+        holds("messages are tried", eventually(|| cell(cells).load(Relaxed) > 0));
         pause(5);
         let alive = call(portal, Message::words([round, 0, 0, 0])).map(|reply| reply.words[0]);
         check("others are alive", alive, Ok(round + 1));

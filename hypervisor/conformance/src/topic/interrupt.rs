@@ -44,38 +44,22 @@ mod hpet {
 }
 
 fn assign(sm: Sel, cpu: u16, source: IntSource) -> Result<[u64; 2], Status> {
-    let call = AssignInt {
-        hw: root::HW,
-        sm,
-        cpu: CpuId(cpu),
-        source,
-    };
+    let call = AssignInt { hw: root::HW, sm, cpu: CpuId(cpu), source };
     invoke(call.encode())
 }
 
 const fn edge(gsi: u32) -> IntSource {
-    IntSource::Gsi {
-        gsi,
-        level: false,
-        low: false,
-    }
+    IntSource::Gsi { gsi, level: false, low: false }
 }
 
 const fn level(gsi: u32) -> IntSource {
-    IntSource::Gsi {
-        gsi,
-        level: true,
-        low: false,
-    }
+    IntSource::Gsi { gsi, level: true, low: false }
 }
 
 /// The topic.
 pub fn run() {
     arguments();
-    holds(
-        "ports of the PIT",
-        crate::give_ports(pit::CHANNEL_0.into(), pit::PORTS),
-    );
+    holds("ports of the PIT", crate::give_ports(pit::CHANNEL_0.into(), pit::PORTS));
     for cpu in 0..information_page().cpu_count as u16 {
         edges(cpu);
         unbound(cpu);
@@ -97,54 +81,24 @@ fn stop_pit() {
 
 fn arguments() {
     let sm = semaphore(0);
-    check(
-        "no such interrupt",
-        assign(sm, 0, edge(information_page().gsi_count)),
-        Err(Status::BadParameter),
-    );
-    check(
-        "no such interrupt",
-        assign(sm, 0, edge(u32::MAX)),
-        Err(Status::BadParameter),
-    );
-    check(
-        "no such CPU",
-        assign(sm, information_page().cpu_count as u16, edge(2)),
-        Err(Status::BadCpu),
-    );
+    check("no such interrupt", assign(sm, 0, edge(information_page().gsi_count)), Err(Status::BadParameter));
+    check("no such interrupt", assign(sm, 0, edge(u32::MAX)), Err(Status::BadParameter));
+    check("no such CPU", assign(sm, information_page().cpu_count as u16, edge(2)), Err(Status::BadCpu));
     let message = assign(sm, 0, IntSource::Msi);
     holds(
         "a message has an address and data",
-        message.is_ok_and(|[address, data]| {
-            address >> 20 == 0xfee && (0x20..0xf0).contains(&(data & 0xff))
-        }),
+        message.is_ok_and(|[address, data]| address >> 20 == 0xfee && (0x20..0xf0).contains(&(data & 0xff))),
     );
-    check(
-        "a semaphore has one interrupt",
-        assign(sm, 0, IntSource::Msi),
-        Err(Status::Busy),
-    );
+    check("a semaphore has one interrupt", assign(sm, 0, IntSource::Msi), Err(Status::Busy));
     let other = semaphore(0);
     let different = assign(other, 0, IntSource::Msi);
-    holds(
-        "each semaphore has its own",
-        different.is_ok() && different != message,
-    );
+    holds("each semaphore has its own", different.is_ok() && different != message);
     object::destroy(other);
     object::destroy(sm);
     vectors();
     let weak = copy(root::HW, Perms::HW_POWER);
-    let call = AssignInt {
-        hw: weak,
-        sm: root::PD,
-        cpu: CpuId(0),
-        source: IntSource::Msi,
-    };
-    check(
-        "without permission",
-        try_call(call.encode()),
-        Err(Status::BadCapability),
-    );
+    let call = AssignInt { hw: weak, sm: root::PD, cpu: CpuId(0), source: IntSource::Msi };
+    check("without permission", try_call(call.encode()), Err(Status::BadCapability));
 }
 
 /// Vectors run out, and come back.
@@ -189,24 +143,15 @@ fn unbound(cpu: u16) {
     holds("ticks", down(sm).is_ok());
     object::destroy(sm);
     let other = semaphore(0);
-    holds(
-        "another interrupt",
-        assign(other, cpu, edge(hpet::GSI)).is_ok(),
-    );
+    holds("another interrupt", assign(other, cpu, edge(hpet::GSI)).is_ok());
     pause(5);
     check("does not tick", poll(other), Err(Status::Timeout));
     object::destroy(other);
     let again = semaphore(0);
-    holds(
-        "the same one again",
-        assign(again, cpu, edge(pit::GSI)).is_ok(),
-    );
+    holds("the same one again", assign(again, cpu, edge(pit::GSI)).is_ok());
     holds("ticks again", down(again).is_ok());
     let taken = semaphore(0);
-    holds(
-        "it can be taken over",
-        assign(taken, cpu, edge(pit::GSI)).is_ok(),
-    );
+    holds("it can be taken over", assign(taken, cpu, edge(pit::GSI)).is_ok());
     object::destroy(again);
     holds("and is not masked by its former owner", down(taken).is_ok());
     object::destroy(taken);
@@ -235,17 +180,9 @@ fn levels(cpu: u16) {
     check("is signalled", down(sm).map(|v| v[1]), Ok(1));
     pause(3);
     // From here on without any down but those that are checked: each unmasks.
-    check(
-        "again, when acknowledged while it is still asserted",
-        down_until(sm, after(3_000_000)).map(|v| v[1]),
-        Ok(1),
-    );
+    check("again, when acknowledged while it is still asserted", down_until(sm, after(3_000_000)).map(|v| v[1]), Ok(1));
     store(at + hpet::STATUS, 1);
-    check(
-        "not when the device has been served",
-        down_until(sm, after(3000)),
-        Err(Status::Timeout),
-    );
+    check("not when the device has been served", down_until(sm, after(3000)), Err(Status::Timeout));
     shoot();
     check("the next one", down(sm).map(|v| v[1]), Ok(1));
     store(at + hpet::STATUS, 1);

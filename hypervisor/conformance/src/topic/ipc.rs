@@ -38,10 +38,7 @@ pub fn run() {
 
 /// Adds one to each word and to the label, and the id to the first word.
 extern "sysv64" fn plus_one(message: &mut Message) {
-    message
-        .words
-        .iter_mut()
-        .for_each(|word| *word = word.wrapping_add(1));
+    message.words.iter_mut().for_each(|word| *word = word.wrapping_add(1));
     message.words[0] = message.words[0].wrapping_add(message.id);
     message.tag = Tag::new(message.tag.label().wrapping_add(1), 0, 0);
 }
@@ -50,19 +47,10 @@ fn registers(place: Setup) {
     let handler = Handler::inside(place, plus_one);
     let portal = handler.portal(1000);
     let words = [0, u64::MAX, 0x1234_5678_9abc_def0, 7];
-    let sent = Message {
-        id: 0,
-        tag: Tag::new(0xffff_0001, 0, 0),
-        words,
-    };
+    let sent = Message { id: 0, tag: Tag::new(0xffff_0001, 0, 0), words };
     let reply = call(portal, sent).map(|reply| (reply.tag.label(), reply.words));
-    check(
-        "words and label in registers",
-        reply,
-        Ok((0xffff_0002, [1001, 0, 0x1234_5678_9abc_def1, 8])),
-    );
-    let many = (0..500)
-        .filter(|i| call(portal, Message::words([*i; 4])).is_ok_and(|r| r.words[3] == i + 1));
+    check("words and label in registers", reply, Ok((0xffff_0002, [1001, 0, 0x1234_5678_9abc_def1, 8])));
+    let many = (0..500).filter(|i| call(portal, Message::words([*i; 4])).is_ok_and(|r| r.words[3] == i + 1));
     check("again and again", many.count(), 500);
 }
 
@@ -79,33 +67,18 @@ fn words(place: Setup) {
     let portal = handler.portal(0);
     let round = |count: usize| {
         (0..MAX_WORDS).for_each(|i| utcb::write(i, (count * 1000 + i) as u64));
-        let sent = Message {
-            tag: Tag::new(5, count, 0),
-            ..Message::default()
-        };
-        let counted =
-            call(portal, sent).is_ok_and(|r| r.tag == sent.tag && r.words == [count as u64; 4]);
+        let sent = Message { tag: Tag::new(5, count, 0), ..Message::default() };
+        let counted = call(portal, sent).is_ok_and(|r| r.tag == sent.tag && r.words == [count as u64; 4]);
         let good = |i: usize| {
             let sent = (count * 1000 + i) as u64;
             utcb::read(i) == if i < count { !sent } else { sent }
         };
         counted && (0..MAX_WORDS).all(good)
     };
-    check(
-        "messages of every size",
-        (0..=MAX_WORDS).filter(|&n| round(n)).count(),
-        MAX_WORDS + 1,
-    );
+    check("messages of every size", (0..=MAX_WORDS).filter(|&n| round(n)).count(), MAX_WORDS + 1);
     // Counts in a hostile tag are cut.
-    let sent = Message {
-        tag: Tag(0x1ff),
-        ..Message::default()
-    };
-    check(
-        "a count too high is cut",
-        call(portal, sent).map(|r| r.words[0]),
-        Ok(MAX_WORDS as u64),
-    );
+    let sent = Message { tag: Tag(0x1ff), ..Message::default() };
+    check("a count too high is cut", call(portal, sent).map(|r| r.words[0]), Ok(MAX_WORDS as u64));
 }
 
 /// Passes the message on to the portal at the selector in the first word, if that is not 0, after shifting the words.
@@ -129,10 +102,7 @@ fn cpus_from(cpu: u16) -> impl Iterator<Item = u16> {
 }
 
 fn nested(cpu: u16) {
-    let handlers: Vec<_> = cpus_from(cpu)
-        .take(4)
-        .map(|cpu| Handler::create(cpu, forward))
-        .collect();
+    let handlers: Vec<_> = cpus_from(cpu).take(4).map(|cpu| Handler::create(cpu, forward)).collect();
     let portals: Vec<_> = handlers.iter().map(|handler| handler.portal(0)).collect();
     let rest = [portals[1].0, portals[2].0, portals[3].0, 0];
     let reply = call(portals[0], Message::words(rest)).map(|reply| reply.words[3]);
@@ -150,10 +120,7 @@ extern "sysv64" fn wait_inside(message: &mut Message) {
 
 /// A thread that makes one call: cells hold portal, argument and, in the end, the status + 1 and the reply's last word.
 extern "sysv64" fn caller(cells: u64) {
-    let (portal, word) = (
-        Sel(cell(cells).load(Relaxed)),
-        cell(cells + 1).load(Relaxed),
-    );
+    let (portal, word) = (Sel(cell(cells).load(Relaxed)), cell(cells + 1).load(Relaxed));
     let reply = call(portal, Message::words([word, 0, 0, cells]));
     cell(cells + 3).store(reply.map_or(0, |reply| reply.words[3]), Relaxed);
     cell(cells + 2).store(reply.err().map_or(0, |status| status as u64) + 1, Relaxed);
@@ -178,24 +145,15 @@ fn busy(cpu: u16) {
     let sm = semaphore(0);
     let handler = Handler::create(cpu, wait_inside);
     let portal = handler.portal(cells);
-    let calls: Vec<_> = cpus_from(cpu)
-        .take(4)
-        .map(|cpu| start_call(Setup::on(cpu), portal, sm.0))
-        .collect();
-    holds(
-        "one caller is inside",
-        eventually(|| cell(cells).load(Relaxed) == 1),
-    );
+    let calls: Vec<_> = cpus_from(cpu).take(4).map(|cpu| start_call(Setup::on(cpu), portal, sm.0)).collect();
+    holds("one caller is inside", eventually(|| cell(cells).load(Relaxed) == 1));
     pause(3);
     check("only one", cell(cells).load(Relaxed), 1);
     (0..4).for_each(|_| up(sm));
-    holds(
-        "all are served",
-        calls.iter().all(|(thread, _)| thread.join()),
-    );
-    let good = calls.iter().all(|&(_, cells)| {
-        outcome(cells) == Some(Status::Success) && cell(cells + 3).load(Relaxed) == cells
-    });
+    holds("all are served", calls.iter().all(|(thread, _)| thread.join()));
+    let good = calls
+        .iter()
+        .all(|&(_, cells)| outcome(cells) == Some(Status::Success) && cell(cells + 3).load(Relaxed) == cells);
     holds("each gets its own reply", good);
     object::destroy(sm);
 }
@@ -221,10 +179,7 @@ fn helped(cpu: u16) {
     let handler = Handler::create(cpu, work);
     let portal = handler.portal(cells);
     let (low, _) = start_call(Setup::on(cpu).priority(10), portal, 0);
-    holds(
-        "the handler is entered",
-        eventually(|| cell(cells).load(Relaxed) == 1),
-    );
+    holds("the handler is entered", eventually(|| cell(cells).load(Relaxed) == 1));
     let spinner = Thread::start(Setup::on(cpu).priority(20), spin, stop);
     let (high, results) = start_call(Setup::on(cpu).priority(30), portal, 0);
     holds("the higher caller is served", high.join());
@@ -232,11 +187,7 @@ fn helped(cpu: u16) {
     cell(stop).store(1, Relaxed);
     holds("the spinner ends", spinner.join());
     holds("the lower caller is served, too", low.join());
-    check(
-        "each entered once",
-        (cell(cells).load(Relaxed), cell(cells + 1).load(Relaxed)),
-        (2, 2),
-    );
+    check("each entered once", (cell(cells).load(Relaxed), cell(cells + 1).load(Relaxed)), (2, 2));
 }
 
 /// Handlers and portals that are destroyed while they are called or wanted.
@@ -244,10 +195,7 @@ fn gone(cpu: u16) {
     for from in cpus_from(cpu).take(2) {
         // Only time tells whether a thread elsewhere has come to its call. If it was too late, the next attempt waits longer.
         let aborted = |ms| portal_gone(cpu, from, ms) == Some(Status::Aborted);
-        holds(
-            "a call through a destroyed portal is aborted",
-            [2, 20, 200, 2000].into_iter().any(aborted),
-        );
+        holds("a call through a destroyed portal is aborted", [2, 20, 200, 2000].into_iter().any(aborted));
         handler_gone(cpu, from);
     }
 }
@@ -259,20 +207,13 @@ fn portal_gone(cpu: u16, from: u16, ms: u64) -> Option<Status> {
     let handler = Handler::create(cpu, wait_inside);
     let (portal, other) = (handler.portal(cells), handler.portal(cells));
     let (inside, first) = start_call(Setup::on(from), portal, sm.0);
-    holds(
-        "the handler is entered",
-        eventually(|| cell(cells).load(Relaxed) == 1),
-    );
+    holds("the handler is entered", eventually(|| cell(cells).load(Relaxed) == 1));
     let (queued, second) = start_call(Setup::on(from), other, sm.0);
     pause(ms);
     object::destroy(other);
     up(sm);
     holds("both calls end", queued.join() && inside.join());
-    check(
-        "the other one with success",
-        outcome(first),
-        Some(Status::Success),
-    );
+    check("the other one with success", outcome(first), Some(Status::Success));
     object::destroy(sm);
     outcome(second)
 }
@@ -283,24 +224,13 @@ fn handler_gone(cpu: u16, from: u16) {
     let handler = Handler::create(cpu, wait_inside);
     let portal = handler.portal(cells);
     let (inside, results) = start_call(Setup::on(from), portal, never.0);
-    holds(
-        "the handler is entered",
-        eventually(|| cell(cells).load(Relaxed) == 1),
-    );
+    holds("the handler is entered", eventually(|| cell(cells).load(Relaxed) == 1));
     object::destroy(handler.ec);
     holds("a call ends with its handler", inside.join());
     check("by abortion", outcome(results), Some(Status::Aborted));
-    check(
-        "a portal without handler",
-        call(portal, Message::default()),
-        Err(Status::Aborted),
-    );
+    check("a portal without handler", call(portal, Message::default()), Err(Status::Aborted));
     check("can be destroyed", try_destroy(portal), Ok(1));
-    check(
-        "and is gone",
-        call(portal, Message::default()),
-        Err(Status::BadCapability),
-    );
+    check("and is gone", call(portal, Message::default()), Err(Status::BadCapability));
     object::destroy(never);
 }
 
@@ -312,25 +242,14 @@ fn without_caller(cpu: u16) {
         let handler = Handler::create(cpu, wait_inside);
         let portal = handler.portal(cells);
         let (thread, _) = start_call(Setup::on(from), portal, sm.0);
-        holds(
-            "the handler is entered",
-            eventually(|| cell(cells).load(Relaxed) == 1),
-        );
+        holds("the handler is entered", eventually(|| cell(cells).load(Relaxed) == 1));
         drop(thread);
         up(sm);
         // The next caller's time is what gets the handler to its reply.
         up(sm);
         let reply = call(portal, Message::words([sm.0, 0, 0, 5]));
-        check(
-            "the next caller is served",
-            reply.map(|r| r.words),
-            Ok([1, 0, 0, 5]),
-        );
-        check(
-            "after the reply to nobody",
-            cell(cells + 1).load(Relaxed),
-            2,
-        );
+        check("the next caller is served", reply.map(|r| r.words), Ok([1, 0, 0, 5]));
+        check("after the reply to nobody", cell(cells + 1).load(Relaxed), 2);
         object::destroy(sm);
     }
 }
@@ -377,9 +296,7 @@ extern "sysv64" fn call_often(cells: u64) {
 
 /// Threads on all CPUs call handlers on all CPUs.
 fn all_to_all(cpus: u16) {
-    let handlers: Vec<_> = (0..cpus)
-        .map(|cpu| Handler::create(cpu, plus_one))
-        .collect();
+    let handlers: Vec<_> = (0..cpus).map(|cpu| Handler::create(cpu, plus_one)).collect();
     let first = object::fresh_range(u64::from(cpus));
     for (i, handler) in (0..).zip(&handlers) {
         object::portal_at(first.offset(i), handler.ec, 0, abi::state::Mtd::empty());
@@ -392,14 +309,6 @@ fn all_to_all(cpus: u16) {
             (Thread::start(Setup::on(i % cpus), call_often, cells), cells)
         })
         .collect();
-    holds(
-        "all calls from all CPUs to all CPUs return",
-        threads.iter().all(|(thread, _)| thread.join()),
-    );
-    holds(
-        "with the right words",
-        threads
-            .iter()
-            .all(|&(_, cells)| cell(cells + 2).load(Relaxed) == CALLS),
-    );
+    holds("all calls from all CPUs to all CPUs return", threads.iter().all(|(thread, _)| thread.join()));
+    holds("with the right words", threads.iter().all(|&(_, cells)| cell(cells + 2).load(Relaxed) == CALLS));
 }

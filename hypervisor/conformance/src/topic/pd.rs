@@ -41,40 +41,16 @@ fn quota() {
     check("and arrives", figures(child), [100, 0]);
     check("transfer down", transfer(root::PD, child, 20), Ok(()));
     check("transfer up", transfer(child, root::PD, 50), Ok(()));
-    check(
-        "transfers move",
-        (figures(child)[0], figures(root::PD)[0]),
-        (70, all[0] - 70),
-    );
+    check("transfers move", (figures(child)[0], figures(root::PD)[0]), (70, all[0] - 70));
     check("transfer of nothing", transfer(child, child, 0), Ok(()));
-    check(
-        "transfer to itself",
-        (transfer(child, child, 70), figures(child)[0]),
-        (Ok(()), 70),
-    );
-    check(
-        "transfer of too much",
-        transfer(child, root::PD, 71),
-        Err(Status::OutOfMemory),
-    );
-    check(
-        "transfer of far too much",
-        transfer(child, root::PD, u64::MAX),
-        Err(Status::OutOfMemory),
-    );
+    check("transfer to itself", (transfer(child, child, 70), figures(child)[0]), (Ok(()), 70));
+    check("transfer of too much", transfer(child, root::PD, 71), Err(Status::OutOfMemory));
+    check("transfer of far too much", transfer(child, root::PD, u64::MAX), Err(Status::OutOfMemory));
     let space = object::space(child, SpaceKind::Object);
     let used = figures(child)[1];
     holds("a space uses quota", used > 0);
-    check(
-        "used quota stays",
-        transfer(child, root::PD, 70 - used + 1),
-        Err(Status::OutOfMemory),
-    );
-    check(
-        "unused quota goes",
-        transfer(child, root::PD, 70 - used),
-        Ok(()),
-    );
+    check("used quota stays", transfer(child, root::PD, 70 - used + 1), Err(Status::OutOfMemory));
+    check("unused quota goes", transfer(child, root::PD, 70 - used), Ok(()));
     object::destroy(space);
     check("a destroyed space returns it", figures(child)[1], 0);
     object::destroy(child);
@@ -83,26 +59,10 @@ fn quota() {
 
 fn selectors() {
     let child = pd(4);
-    check(
-        "selector in use",
-        create(child, root::PD, 1),
-        Err(Status::Busy),
-    );
-    check(
-        "selector too high",
-        create(Sel(Sel::COUNT), root::PD, 1),
-        Err(Status::BadParameter),
-    );
-    check(
-        "more quota than there is",
-        create(fresh(), root::PD, u64::MAX),
-        Err(Status::OutOfMemory),
-    );
-    check(
-        "more quota than the parent has",
-        create(fresh(), child, 5),
-        Err(Status::OutOfMemory),
-    );
+    check("selector in use", create(child, root::PD, 1), Err(Status::Busy));
+    check("selector too high", create(Sel(Sel::COUNT), root::PD, 1), Err(Status::BadParameter));
+    check("more quota than there is", create(fresh(), root::PD, u64::MAX), Err(Status::OutOfMemory));
+    check("more quota than the parent has", create(fresh(), child, 5), Err(Status::OutOfMemory));
     object::destroy(child);
 }
 
@@ -111,33 +71,15 @@ fn empty_account() {
     let dst = fresh();
     let child = pd(0);
     let before = (figures(root::PD), figures(child));
-    let sm = CreateSm {
-        dst,
-        pd: child,
-        count: 0,
-        receiver: Sel::NONE,
-        id: 0,
-    };
+    let sm = CreateSm { dst, pd: child, count: 0, receiver: Sel::NONE, id: 0 };
     check("semaphore", try_call(sm.encode()), Err(Status::OutOfMemory));
     check("domain", create(dst, child, 0), Err(Status::OutOfMemory));
     for kind in [SpaceKind::Object, SpaceKind::Memory, SpaceKind::Pio] {
-        let space = abi::hypercall::CreateSpace {
-            dst,
-            pd: child,
-            kind,
-        };
+        let space = abi::hypercall::CreateSpace { dst, pd: child, kind };
         check("space", try_call(space.encode()), Err(Status::OutOfMemory));
     }
-    check(
-        "nothing has changed",
-        (figures(root::PD), figures(child)),
-        before,
-    );
-    check(
-        "the selector stays free",
-        try_destroy(dst),
-        Err(Status::BadCapability),
-    );
+    check("nothing has changed", (figures(root::PD), figures(child)), before);
+    check("the selector stays free", try_destroy(dst), Err(Status::BadCapability));
     object::destroy(child);
     partly_empty();
 }
@@ -148,16 +90,7 @@ fn partly_empty() {
     for quota in 0..12 {
         let child = pd(quota);
         let (obj, mem) = (fresh(), fresh());
-        let make = |dst, kind| {
-            try_call(
-                abi::hypercall::CreateSpace {
-                    dst,
-                    pd: child,
-                    kind,
-                }
-                .encode(),
-            )
-        };
+        let make = |dst, kind| try_call(abi::hypercall::CreateSpace { dst, pd: child, kind }.encode());
         let made = make(obj, SpaceKind::Object).and_then(|()| make(mem, SpaceKind::Memory));
         let before = figures(child);
         let ec = abi::hypercall::CreateEc {
@@ -165,11 +98,7 @@ fn partly_empty() {
             pd: child,
             cpu: abi::hypercall::CpuId(0),
             event_base: Sel(0),
-            body: abi::hypercall::EcBody::Thread {
-                utcb: 0x1000,
-                sp: 0x1000,
-                ip: 0x1000,
-            },
+            body: abi::hypercall::EcBody::Thread { utcb: 0x1000, sp: 0x1000, ip: 0x1000 },
         };
         let outcome = try_call(ec.encode());
         conserved &= outcome.is_ok() || made.is_err() || figures(child) == before;
@@ -185,30 +114,15 @@ extern "sysv64" fn destroy_parent(message: &mut Message) {
 }
 
 fn own_and_ancestors() {
-    check(
-        "own domain",
-        try_destroy(root::PD),
-        Err(Status::BadParameter),
-    );
+    check("own domain", try_destroy(root::PD), Err(Status::BadParameter));
     let outer = pd(400);
     let dst = fresh();
-    must(
-        CreatePd {
-            dst,
-            parent: outer,
-            quota: 300,
-        }
-        .encode(),
-    );
+    must(CreatePd { dst, parent: outer, quota: 300 }.encode());
     let inner = Domain::within(dst);
     inner.grant(outer, Sel(100), Perms::ALL);
     let handler = Handler::inside(Setup::default().inside(inner), destroy_parent);
     let reply = crate::sys::hypercall::call(handler.portal(0), Message::words([100, 0, 0, 0]));
-    check(
-        "a domain that the caller lives in",
-        reply.map(|reply| status(reply.words[0])),
-        Ok(Status::BadParameter),
-    );
+    check("a domain that the caller lives in", reply.map(|reply| status(reply.words[0])), Ok(Status::BadParameter));
     object::destroy(outer);
 }
 
@@ -220,22 +134,11 @@ fn nested() {
     let first = object::fresh_range(DEPTH);
     let mut parent = top;
     for (i, quota) in (0..DEPTH).zip((0..2 * DEPTH).rev().step_by(2)) {
-        must(
-            CreatePd {
-                dst: first.offset(i),
-                parent,
-                quota,
-            }
-            .encode(),
-        );
+        must(CreatePd { dst: first.offset(i), parent, quota }.encode());
         parent = first.offset(i);
     }
     holds("destruction of nested domains", try_destroy(top).is_ok());
-    check(
-        "the innermost is gone",
-        try_destroy(parent),
-        Err(Status::BadCapability),
-    );
+    check("the innermost is gone", try_destroy(parent), Err(Status::BadCapability));
     check("all quota is back", figures(root::PD), before);
 }
 
@@ -245,32 +148,13 @@ fn many_objects() {
     let child = pd(600);
     let first = object::fresh_range(COUNT);
     for i in 0..COUNT {
-        must(
-            CreateSm {
-                dst: first.offset(i),
-                pd: child,
-                count: 0,
-                receiver: Sel::NONE,
-                id: 0,
-            }
-            .encode(),
-        );
+        must(CreateSm { dst: first.offset(i), pd: child, count: 0, receiver: Sel::NONE, id: 0 }.encode());
     }
     let copied = copy(first.offset(7), Perms::ALL);
     let calls = try_destroy(child);
-    holds(
-        "destruction is done in steps",
-        calls.is_ok_and(|calls| calls > 1),
-    );
-    holds(
-        "and nothing is left",
-        (0..COUNT).all(|i| try_destroy(first.offset(i)).is_err()),
-    );
-    check(
-        "not even a copy",
-        try_destroy(copied),
-        Err(Status::BadCapability),
-    );
+    holds("destruction is done in steps", calls.is_ok_and(|calls| calls > 1));
+    holds("and nothing is left", (0..COUNT).all(|i| try_destroy(first.offset(i)).is_err()));
+    check("not even a copy", try_destroy(copied), Err(Status::BadCapability));
     let after = figures(root::PD);
     check("all quota is back", after[0], before[0]);
 }
@@ -296,16 +180,10 @@ fn running() {
         }
         holds(
             "threads of the domain run",
-            time::eventually(|| {
-                (0..u64::from(cpus) * 2).all(|i| cell(cells + i).load(Relaxed) > 0)
-            }),
+            time::eventually(|| (0..u64::from(cpus) * 2).all(|i| cell(cells + i).load(Relaxed) > 0)),
         );
         domain.destroy();
-        let sum = || {
-            (0..u64::from(cpus) * 2)
-                .map(|i| cell(cells + i).load(Relaxed))
-                .sum::<u64>()
-        };
+        let sum = || (0..u64::from(cpus) * 2).map(|i| cell(cells + i).load(Relaxed)).sum::<u64>();
         let at_once = sum();
         time::pause(2);
         stopped &= sum() == at_once;

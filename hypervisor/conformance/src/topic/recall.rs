@@ -38,21 +38,14 @@ pub fn run() {
         without_portal(cpu);
     }
     let weak = copy(abi::cap::root::EC, Perms::ALL.difference(Perms::EC_CTRL));
-    check(
-        "without permission",
-        recall(weak),
-        Err(Status::BadCapability),
-    );
+    check("without permission", recall(weak), Err(Status::BadCapability));
 }
 
 fn running(cpu: u16) {
     let events = Events::create(cpu);
     let cells = fresh_cells(3);
     let thread = Thread::start(Setup::on(cpu).events(events.base), spin, cells);
-    holds(
-        "a thread spins",
-        eventually(|| cell(cells + 2).load(Relaxed) == 1),
-    );
+    holds("a thread spins", eventually(|| cell(cells + 2).load(Relaxed) == 1));
     let mut seen = true;
     for round in 1..=100 {
         check_quietly(&mut seen, recall(thread.ec) == Ok(()));
@@ -81,10 +74,7 @@ fn blocked(cpu: u16) {
     let events = Events::create(cpu);
     let (sm, index) = (semaphore(0), fresh_cells(1));
     let thread = Thread::start(Setup::on(cpu).events(events.base), wait, sm.0 << 16 | index);
-    holds(
-        "a thread waits",
-        eventually(|| cell(index).load(Relaxed) == 1),
-    );
+    holds("a thread waits", eventually(|| cell(index).load(Relaxed) == 1));
     pause(3);
     check("recall", recall(thread.ec), Ok(()));
     pause(2);
@@ -140,10 +130,7 @@ extern "sysv64" fn be_recalled(cells: u64) {
 /// A handler recalls its caller: the event comes before the call returns, and the reply is not lost.
 fn during_call(cpu: u16) {
     let count = fresh_cells(1);
-    let (events, callee) = (
-        Handler::create(cpu, note),
-        Handler::create(cpu, recall_caller),
-    );
+    let (events, callee) = (Handler::create(cpu, note), Handler::create(cpu, recall_caller));
     let base = fresh_range(host::COUNT);
     portal_at(base.offset(host::RECALL), events.ec, count, Mtd::empty());
     let cells = fresh_cells(5);
@@ -160,10 +147,7 @@ fn during_call(cpu: u16) {
 fn without_portal(cpu: u16) {
     let cells = fresh_cells(3);
     let thread = Thread::start(Setup::on(cpu), spin, cells);
-    holds(
-        "a thread without portals spins",
-        eventually(|| cell(cells + 2).load(Relaxed) == 1),
-    );
+    holds("a thread without portals spins", eventually(|| cell(cells + 2).load(Relaxed) == 1));
     check("recall", recall(thread.ec), Ok(()));
     cell(cells).store(1, Relaxed);
     holds("is nothing to it", thread.join());

@@ -27,13 +27,7 @@ fn value(index: u64) -> u64 {
 }
 
 fn create(dst: Sel, ec: Sel) -> Result<(), Status> {
-    let call = CreateSc {
-        dst,
-        pd: root::PD,
-        ec,
-        priority: 1,
-        budget_us: 1000,
-    };
+    let call = CreateSc { dst, pd: root::PD, ec, priority: 1, budget_us: 1000 };
     try_call(call.encode())
 }
 
@@ -50,48 +44,17 @@ pub fn run() {
 fn arguments() {
     let thread = Thread::prepare(Setup::default(), nothing, 0);
     let local = Handler::create(0, answer);
-    for r8 in [
-        u64::from(CreateSc::PRIORITIES) << 32 | 1000,
-        1 << 63 | 1000,
-        5 << 32,
-    ] {
-        let mut args = CreateSc {
-            dst: fresh(),
-            pd: root::PD,
-            ec: thread.ec,
-            priority: 0,
-            budget_us: 1,
-        }
-        .encode();
+    for r8 in [u64::from(CreateSc::PRIORITIES) << 32 | 1000, 1 << 63 | 1000, 5 << 32] {
+        let mut args = CreateSc { dst: fresh(), pd: root::PD, ec: thread.ec, priority: 0, budget_us: 1 }.encode();
         args.r8 = r8;
-        check(
-            "priority or budget out of range",
-            try_call(args),
-            Err(Status::BadParameter),
-        );
+        check("priority or budget out of range", try_call(args), Err(Status::BadParameter));
     }
-    check(
-        "a local EC has none",
-        create(fresh(), local.ec),
-        Err(Status::BadParameter),
-    );
-    check(
-        "selector in use",
-        create(root::PD, thread.ec),
-        Err(Status::Busy),
-    );
-    check(
-        "selector too high",
-        create(Sel(Sel::COUNT), thread.ec),
-        Err(Status::BadParameter),
-    );
+    check("a local EC has none", create(fresh(), local.ec), Err(Status::BadParameter));
+    check("selector in use", create(root::PD, thread.ec), Err(Status::Busy));
+    check("selector too high", create(Sel(Sel::COUNT), thread.ec), Err(Status::BadParameter));
     let sc = fresh();
     check("a thread has one", create(sc, thread.ec), Ok(()));
-    check(
-        "and not another",
-        create(fresh(), thread.ec),
-        Err(Status::Busy),
-    );
+    check("and not another", create(fresh(), thread.ec), Err(Status::Busy));
     object::destroy(sc);
     check("until it is destroyed", create(fresh(), thread.ec), Ok(()));
     holds("the thread runs", thread.join());
@@ -102,33 +65,21 @@ fn priorities() {
     let cells = fresh_cells(3);
     let high = Thread::start(Setup::default().priority(90), count, cells);
     let low = Thread::start(Setup::default().priority(89), count, cells + 1);
-    holds(
-        "the higher priority runs",
-        eventually(|| value(cells) > 1000),
-    );
+    holds("the higher priority runs", eventually(|| value(cells) > 1000));
     pause(50);
     check("the lower one does not", value(cells + 1), 0);
     let top = Thread::start(Setup::default().priority(91), nothing, 0);
     holds("one that is higher still does", top.join());
     drop(high);
-    holds(
-        "the lower one does in the end",
-        eventually(|| value(cells + 1) > 0),
-    );
+    holds("the lower one does in the end", eventually(|| value(cells + 1) > 0));
     drop(low);
 }
 
 fn round_robin() {
     let cells = fresh_cells(3);
-    let setup = Setup {
-        budget_us: 1000,
-        ..Setup::default()
-    };
+    let setup = Setup { budget_us: 1000, ..Setup::default() };
     let threads = [0, 1, 2].map(|i| Thread::start(setup, count, cells + i));
-    holds(
-        "all of a priority run",
-        eventually(|| (0..3).all(|i| value(cells + i) > 100)),
-    );
+    holds("all of a priority run", eventually(|| (0..3).all(|i| value(cells + i) > 100)));
     // Work, not time: an emulator that is itself preempted charges that to whoever runs.
     let work = || [0, 1, 2].map(|i| value(cells + i));
     let before = work();
@@ -136,12 +87,7 @@ fn round_robin() {
     let after = work();
     let share = [0, 1, 2].map(|i| after[i].saturating_sub(before[i]));
     let (least, most) = (share.iter().min().copied(), share.iter().max().copied());
-    holds(
-        "with similar shares",
-        least
-            .zip(most)
-            .is_some_and(|(least, most)| most < 4 * least.max(1)),
-    );
+    holds("with similar shares", least.zip(most).is_some_and(|(least, most)| most < 4 * least.max(1)));
     drop(threads);
 }
 
@@ -151,10 +97,7 @@ fn consumed() {
     let thread = Thread::start(Setup::default(), count, cells);
     pause(30);
     let time = must(simple(Number::CtrlSc, thread.sc))[0];
-    holds(
-        "time is counted",
-        time >= ticks(5_000) && time <= now() - start,
-    );
+    holds("time is counted", time >= ticks(5_000) && time <= now() - start);
     let own = must(simple(Number::CtrlSc, root::SC))[0];
     let more = must(simple(Number::CtrlSc, root::SC))[0];
     holds("one's own, too", own > 0 && more > own);
@@ -164,11 +107,7 @@ fn consumed() {
     pause(1);
     let ended = must(simple(Number::CtrlSc, idle.sc))[0];
     pause(20);
-    check(
-        "waiting costs nothing",
-        must(simple(Number::CtrlSc, idle.sc))[0],
-        ended,
-    );
+    check("waiting costs nothing", must(simple(Number::CtrlSc, idle.sc))[0], ended);
 }
 
 /// Spinners below do not delay a timeout for long, on any CPU.
@@ -184,10 +123,7 @@ fn deadlines() {
     }
     for cpu in 0..information_page().cpu_count as u16 {
         let cells = fresh_cells(3);
-        let setup = Setup {
-            budget_us: 1_000_000,
-            ..Setup::on(cpu)
-        };
+        let setup = Setup { budget_us: 1_000_000, ..Setup::on(cpu) };
         let spinners = [1, 2].map(|i| Thread::start(setup, count, cells + i));
         let waiter = Thread::start(Setup::on(cpu).priority(100), wait, cells);
         holds("timeouts come while others spin", waiter.join());
@@ -211,10 +147,6 @@ fn stopped() {
         check("a new one", create(again, thread.ec), Ok(()));
         holds("continues it", eventually(|| value(cells) > at_once));
         check("the EC goes first", try_destroy(thread.ec), Ok(1));
-        check(
-            "then the SC",
-            invoke(simple(Number::Destroy, again)).map(|_| ()),
-            Ok(()),
-        );
+        check("then the SC", invoke(simple(Number::Destroy, again)).map(|_| ()), Ok(()));
     }
 }

@@ -27,14 +27,7 @@ pub fn run() {
 }
 
 fn all(sm: Sel) -> Result<[u64; 2], Status> {
-    invoke(
-        SmDown {
-            sm,
-            zero: true,
-            deadline: 1,
-        }
-        .encode(),
-    )
+    invoke(SmDown { sm, zero: true, deadline: 1 }.encode())
 }
 
 fn counting() {
@@ -49,17 +42,9 @@ fn counting() {
 
 fn timeouts() {
     let sm = semaphore(0);
-    check(
-        "a deadline in the past",
-        down_until(sm, now() - 1),
-        Err(Status::Timeout),
-    );
+    check("a deadline in the past", down_until(sm, now() - 1), Err(Status::Timeout));
     let deadline = after(3000);
-    check(
-        "one in the future",
-        down_until(sm, deadline),
-        Err(Status::Timeout),
-    );
+    check("one in the future", down_until(sm, deadline), Err(Status::Timeout));
     holds("is waited for", now() >= deadline);
     up(sm);
     check("a timed-out wait takes nothing", poll(sm), Ok([0, 1]));
@@ -83,10 +68,7 @@ fn ordered() {
     let cells = fresh_cells(9);
     let waits = [40, 160, 10, 220, 130, 70, 100, 190];
     let threads = waits.map(|ms| Thread::start(Setup::default(), wait_and_note, cells << 8 | ms));
-    holds(
-        "waits of different lengths end",
-        threads.iter().all(Thread::join),
-    );
+    holds("waits of different lengths end", threads.iter().all(Thread::join));
     let order = [1, 2, 3, 4, 5, 6, 7, 8].map(|i| cell(cells + i).load(Relaxed));
     holds("in order", order.is_sorted());
 }
@@ -94,11 +76,7 @@ fn ordered() {
 fn overflow() {
     let sm = semaphore(u64::MAX);
     let args = simple(Number::SmUp, sm);
-    check(
-        "the highest count stays",
-        try_call(args),
-        Err(Status::Overflow),
-    );
+    check("the highest count stays", try_call(args), Err(Status::Overflow));
     check("and can be taken", all(sm), Ok([0, u64::MAX]));
     check("then it counts again", try_call(args), Ok(()));
     object::destroy(sm);
@@ -110,11 +88,7 @@ fn members() {
     for i in [1, 0, 1, 2, 1] {
         up(sms[i]);
     }
-    check(
-        "the first that was ready, whole",
-        poll(receiver),
-        Ok([12, 3]),
-    );
+    check("the first that was ready, whole", poll(receiver), Ok([12, 3]));
     check("then the next", poll(receiver), Ok([11, 1]));
     up(sms[1]);
     check("a member can be downed itself", poll(sms[2]), Ok([0, 1]));
@@ -128,11 +102,7 @@ fn members() {
     check("the receiver counts, too", poll(receiver), Ok([0, 1]));
     up(sms[1]);
     object::destroy(sms[1]);
-    check(
-        "a destroyed member is not ready",
-        poll(receiver),
-        Err(Status::Timeout),
-    );
+    check("a destroyed member is not ready", poll(receiver), Err(Status::Timeout));
     up(sms[2]);
     object::destroy(receiver);
     check("a member outlives its receiver", poll(sms[2]), Ok([0, 1]));
@@ -152,11 +122,7 @@ fn waiting_receiver() {
     let sm = member(0, receiver, 99);
     for cpu in 0..information_page().cpu_count as u16 {
         let thread = Thread::start(Setup::on(cpu), up_later, sm.0);
-        check(
-            "a member wakes who waits at the receiver",
-            down(receiver),
-            Ok([99, 1]),
-        );
+        check("a member wakes who waits at the receiver", down(receiver), Ok([99, 1]));
         holds("the upper ends", thread.join());
     }
     object::destroy(sm);
@@ -180,16 +146,7 @@ fn ping_pong() {
     for cpu in 0..information_page().cpu_count as u16 {
         let first = object::fresh_range(2);
         for sel in [first, first.offset(1)] {
-            object::must(
-                CreateSm {
-                    dst: sel,
-                    pd: root::PD,
-                    count: 0,
-                    receiver: Sel::NONE,
-                    id: 0,
-                }
-                .encode(),
-            );
+            object::must(CreateSm { dst: sel, pd: root::PD, count: 0, receiver: Sel::NONE, id: 0 }.encode());
         }
         let thread = Thread::start(Setup::on(cpu), pong, first.0);
         let rounds = (0..ROUNDS).take_while(|_| {
@@ -221,18 +178,12 @@ fn many_cpus() {
     let cpus = information_page().cpu_count as u16;
     let sm = semaphore(0);
     let index = fresh_cells(1);
-    let downs: alloc::vec::Vec<_> = (0..cpus * 2)
-        .map(|i| Thread::start(Setup::on(i % cpus), many_downs, sm.0 << 16 | index))
-        .collect();
-    let ups: alloc::vec::Vec<_> = (0..cpus * 2)
-        .map(|i| Thread::start(Setup::on(i % cpus), many_ups, sm.0))
-        .collect();
+    let downs: alloc::vec::Vec<_> =
+        (0..cpus * 2).map(|i| Thread::start(Setup::on(i % cpus), many_downs, sm.0 << 16 | index)).collect();
+    let ups: alloc::vec::Vec<_> = (0..cpus * 2).map(|i| Thread::start(Setup::on(i % cpus), many_ups, sm.0)).collect();
     holds("all ups are done", ups.iter().all(Thread::join));
     let expected = UPS * u64::from(cpus) * 2;
-    holds(
-        "all are taken",
-        eventually(|| cell(index).load(Relaxed) == expected),
-    );
+    holds("all are taken", eventually(|| cell(index).load(Relaxed) == expected));
     holds("the takers time out", downs.iter().all(Thread::join));
     check("none was taken twice", cell(index).load(Relaxed), expected);
     object::destroy(sm);
@@ -242,14 +193,9 @@ fn many_cpus() {
 /// Members upped by all CPUs, one receiver.
 fn shared_receiver(cpus: u16) {
     let receiver = semaphore(0);
-    let members: alloc::vec::Vec<_> = (0..u64::from(cpus) * 2)
-        .map(|id| member(0, receiver, id + 1))
-        .collect();
-    let ups: alloc::vec::Vec<_> = members
-        .iter()
-        .zip((0..cpus).cycle())
-        .map(|(sm, cpu)| Thread::start(Setup::on(cpu), many_ups, sm.0))
-        .collect();
+    let members: alloc::vec::Vec<_> = (0..u64::from(cpus) * 2).map(|id| member(0, receiver, id + 1)).collect();
+    let ups: alloc::vec::Vec<_> =
+        members.iter().zip((0..cpus).cycle()).map(|(sm, cpu)| Thread::start(Setup::on(cpu), many_ups, sm.0)).collect();
     let expected = UPS * u64::from(cpus) * 2;
     let mut sum = 0;
     while sum < expected {
@@ -267,14 +213,7 @@ fn shared_receiver(cpus: u16) {
 
 extern "sysv64" fn wait_for_ever(argument: u64) {
     let (sm, index) = (Sel(argument >> 16), argument & 0xffff);
-    let result = enter(
-        SmDown {
-            sm,
-            zero: false,
-            deadline: SmDown::FOREVER,
-        }
-        .encode(),
-    );
+    let result = enter(SmDown { sm, zero: false, deadline: SmDown::FOREVER }.encode());
     cell(index).store(result.rax + 1, Relaxed);
 }
 
@@ -282,59 +221,30 @@ fn destruction() {
     for cpu in 0..information_page().cpu_count as u16 {
         let sm = semaphore(0);
         let cells = fresh_cells(3);
-        let threads = [0, 1, 2]
-            .map(|i| Thread::start(Setup::on(cpu), wait_for_ever, sm.0 << 16 | (cells + i)));
+        let threads = [0, 1, 2].map(|i| Thread::start(Setup::on(cpu), wait_for_ever, sm.0 << 16 | (cells + i)));
         pause(3);
         // One that waits is destroyed before the semaphore, one waits no more.
         object::destroy(threads[1].ec);
         up(sm);
         // Which of the others waits first is not certain if they are on another CPU.
         let done = |i: u64| cell(cells + i).load(Relaxed) != 0;
-        holds(
-            "one that waits gets the up",
-            eventually(|| done(0) || done(2)),
-        );
+        holds("one that waits gets the up", eventually(|| done(0) || done(2)));
         object::destroy(sm);
-        holds(
-            "the other one ends, too",
-            threads[0].join() && threads[2].join(),
-        );
+        holds("the other one ends, too", threads[0].join() && threads[2].join());
         let mut results = [0, 1, 2].map(|i| cell(cells + i).load(Relaxed));
         results.sort_unstable();
         // Nothing, success, and abortion, each plus one but for the destroyed thread's, which never came to note one.
-        check(
-            "by abortion",
-            results,
-            [0, Status::Success as u64 + 1, Status::Aborted as u64 + 1],
-        );
+        check("by abortion", results, [0, Status::Success as u64 + 1, Status::Aborted as u64 + 1]);
     }
 }
 
 fn arguments() {
-    let call = |dst, receiver| CreateSm {
-        dst,
-        pd: root::PD,
-        count: 0,
-        receiver,
-        id: 0,
-    };
-    check(
-        "selector in use",
-        try_call(call(root::PD, Sel::NONE).encode()),
-        Err(Status::Busy),
-    );
-    check(
-        "selector too high",
-        try_call(call(Sel(Sel::COUNT), Sel::NONE).encode()),
-        Err(Status::BadParameter),
-    );
+    let call = |dst, receiver| CreateSm { dst, pd: root::PD, count: 0, receiver, id: 0 };
+    check("selector in use", try_call(call(root::PD, Sel::NONE).encode()), Err(Status::Busy));
+    check("selector too high", try_call(call(Sel(Sel::COUNT), Sel::NONE).encode()), Err(Status::BadParameter));
     let receiver = semaphore(0);
     let weak = copy(receiver, Perms::SM_UP);
-    check(
-        "a receiver that may not be downed",
-        try_call(call(fresh(), weak).encode()),
-        Err(Status::BadCapability),
-    );
+    check("a receiver that may not be downed", try_call(call(fresh(), weak).encode()), Err(Status::BadCapability));
     remove(weak);
     object::destroy(receiver);
 }

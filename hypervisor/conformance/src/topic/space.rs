@@ -27,64 +27,20 @@ pub fn has_guests() -> bool {
 pub fn run() {
     let child = pd(64);
     let first = fresh();
-    check(
-        "object space",
-        create(first, child, SpaceKind::Object),
-        Ok(()),
-    );
-    check(
-        "another one",
-        create(fresh(), child, SpaceKind::Object),
-        Err(Status::Busy),
-    );
-    check(
-        "memory space",
-        create(fresh(), child, SpaceKind::Memory),
-        Ok(()),
-    );
-    check(
-        "another one",
-        create(fresh(), child, SpaceKind::Memory),
-        Err(Status::Busy),
-    );
+    check("object space", create(first, child, SpaceKind::Object), Ok(()));
+    check("another one", create(fresh(), child, SpaceKind::Object), Err(Status::Busy));
+    check("memory space", create(fresh(), child, SpaceKind::Memory), Ok(()));
+    check("another one", create(fresh(), child, SpaceKind::Memory), Err(Status::Busy));
     check("port space", create(fresh(), child, SpaceKind::Pio), Ok(()));
-    check(
-        "another one",
-        create(fresh(), child, SpaceKind::Pio),
-        Ok(()),
-    );
-    check(
-        "selector in use",
-        create(first, child, SpaceKind::Pio),
-        Err(Status::Busy),
-    );
-    check(
-        "selector too high",
-        create(Sel(Sel::COUNT), child, SpaceKind::Pio),
-        Err(Status::BadParameter),
-    );
-    let guest = if has_guests() {
-        Ok(())
-    } else {
-        Err(Status::BadFeature)
-    };
-    check(
-        "guest space",
-        create(fresh(), child, SpaceKind::Guest),
-        guest,
-    );
+    check("another one", create(fresh(), child, SpaceKind::Pio), Ok(()));
+    check("selector in use", create(first, child, SpaceKind::Pio), Err(Status::Busy));
+    check("selector too high", create(Sel(Sel::COUNT), child, SpaceKind::Pio), Err(Status::BadParameter));
+    let guest = if has_guests() { Ok(()) } else { Err(Status::BadFeature) };
+    check("guest space", create(fresh(), child, SpaceKind::Guest), guest);
     check("MSR space", create(fresh(), child, SpaceKind::Msr), guest);
-    check(
-        "device space",
-        create(fresh(), child, SpaceKind::Dma),
-        Err(Status::BadFeature),
-    );
+    check("device space", create(fresh(), child, SpaceKind::Dma), Err(Status::BadFeature));
     check("an unused space goes", try_destroy(first).is_ok(), true);
-    check(
-        "and can be made anew",
-        create(fresh(), child, SpaceKind::Object),
-        Ok(()),
-    );
+    check("and can be made anew", create(fresh(), child, SpaceKind::Object), Ok(()));
     object::destroy(child);
     in_use();
     returns_everything();
@@ -94,11 +50,7 @@ fn in_use() {
     let domain = Domain::create(200);
     let handler = Handler::inside(Setup::default().inside(domain), answer);
     for space in [domain.obj, domain.mem, domain.pio] {
-        check(
-            "a space in use stays",
-            try_destroy(space),
-            Err(Status::Busy),
-        );
+        check("a space in use stays", try_destroy(space), Err(Status::Busy));
     }
     drop(handler);
     for space in [domain.obj, domain.mem, domain.pio] {
@@ -112,13 +64,7 @@ fn in_use() {
 
 fn returns_everything() {
     let child = pd(100);
-    let kinds = [
-        SpaceKind::Object,
-        SpaceKind::Memory,
-        SpaceKind::Pio,
-        SpaceKind::Guest,
-        SpaceKind::Msr,
-    ];
+    let kinds = [SpaceKind::Object, SpaceKind::Memory, SpaceKind::Pio, SpaceKind::Guest, SpaceKind::Msr];
     for kind in kinds.into_iter().take(if has_guests() { 5 } else { 3 }) {
         for _ in 0..50 {
             let made = space(child, kind);

@@ -4,9 +4,7 @@ use crate::kit::context::Setup;
 use crate::kit::memory::{map, pages, unmap, window};
 use crate::kit::object::{self, copy, figures, fresh, must, pd, space, try_call, try_destroy};
 use crate::kit::time::{eventually, pause};
-use crate::kit::vcpu::{
-    CODE_AT, CR0_REAL, Exit, IRQ_VECTOR, Machine, Maps, guest_space, is_vmx, vcpu,
-};
+use crate::kit::vcpu::{CODE_AT, CR0_REAL, Exit, IRQ_VECTOR, Machine, Maps, guest_space, is_vmx, vcpu};
 use crate::report::{check, holds, skip};
 use crate::sys::guest_code::Code;
 use crate::sys::memory::{load, store};
@@ -125,66 +123,24 @@ fn creation() {
     let own = space(root::PD, SpaceKind::Guest);
     let none = Maps::default();
     let create = |guest, maps| try_call(vcpu(fresh(), root::PD, 0, Sel(0), guest, maps).encode());
-    check(
-        "memory of another domain",
-        create(foreign, none),
-        Err(Status::BadParameter),
-    );
+    check("memory of another domain", create(foreign, none), Err(Status::BadParameter));
     let weak = copy(own, Perms::SPACE_TAKE | Perms::SPACE_GRANT);
-    check(
-        "without permission",
-        create(weak, none),
-        Err(Status::BadCapability),
-    );
-    check(
-        "no memory",
-        create(Sel::NONE, none),
-        Err(Status::BadCapability),
-    );
+    check("without permission", create(weak, none), Err(Status::BadCapability));
+    check("no memory", create(Sel::NONE, none), Err(Status::BadCapability));
     let pio = fresh();
-    let port_space = abi::hypercall::CreateSpace {
-        dst: pio,
-        pd: child,
-        kind: SpaceKind::Pio,
-    };
+    let port_space = abi::hypercall::CreateSpace { dst: pio, pd: child, kind: SpaceKind::Pio };
     must(port_space.encode());
-    check(
-        "ports of another domain",
-        create(own, Maps { pio, ..none }),
-        Err(Status::BadParameter),
-    );
-    check(
-        "memory as ports",
-        create(own, Maps { pio: own, ..none }),
-        Err(Status::BadCapability),
-    );
-    check(
-        "ports as MSRs",
-        create(
-            own,
-            Maps {
-                msr: root::PIO,
-                ..none
-            },
-        ),
-        Err(Status::BadCapability),
-    );
+    check("ports of another domain", create(own, Maps { pio, ..none }), Err(Status::BadParameter));
+    check("memory as ports", create(own, Maps { pio: own, ..none }), Err(Status::BadCapability));
+    check("ports as MSRs", create(own, Maps { msr: root::PIO, ..none }), Err(Status::BadCapability));
     check(
         "no object space",
         try_call(vcpu(fresh(), child, 0, Sel(0), foreign, none).encode()),
         Err(Status::BadParameter),
     );
-    check(
-        "no such CPU",
-        try_call(vcpu(fresh(), root::PD, 4096, Sel(0), own, none).encode()),
-        Err(Status::BadCpu),
-    );
+    check("no such CPU", try_call(vcpu(fresh(), root::PD, 4096, Sel(0), own, none).encode()), Err(Status::BadCpu));
     let ec = fresh();
-    check(
-        "a vCPU",
-        try_call(vcpu(ec, root::PD, 0, Sel(0), own, none).encode()),
-        Ok(()),
-    );
+    check("a vCPU", try_call(vcpu(ec, root::PD, 0, Sel(0), own, none).encode()), Ok(()));
     check("its memory is in use", try_destroy(own), Err(Status::Busy));
     object::destroy(ec);
     check("and no more", try_destroy(own), Ok(1));
@@ -194,49 +150,21 @@ fn creation() {
 fn tour(cpu: u16, handler_cpu: u16) {
     let machine = Machine::with_handler_on(cpu, handler_cpu, Code::Tour, Maps::default());
     machine.start();
-    check(
-        "startup",
-        event(machine.exit()),
-        Ok((guest::STARTUP, guest::STARTUP)),
-    );
+    check("startup", event(machine.exit()), Ok((guest::STARTUP, guest::STARTUP)));
     machine.boot(0, CR0_REAL);
-    check(
-        "CPUID",
-        event(machine.exit()),
-        Ok((code::cpuid(), code::cpuid())),
-    );
+    check("CPUID", event(machine.exit()), Ok((code::cpuid(), code::cpuid())));
     check("its address", machine.last().rip, CODE_AT);
     holds("its length", [0, 2].contains(&machine.inst_len()));
     machine.skip(2);
     // MOV AL before OUT is not intercepted.
-    check(
-        "OUT",
-        event(machine.exit()),
-        Ok((code::port(), code::port())),
-    );
-    check(
-        "which port",
-        machine.last().info1 & PORT_INFO,
-        port_info(PORT, false),
-    );
+    check("OUT", event(machine.exit()), Ok((code::port(), code::port())));
+    check("which port", machine.last().info1 & PORT_INFO, port_info(PORT, false));
     check("what", machine.rax() & 0xff, 0x5a);
     machine.skip(2);
-    check(
-        "IN",
-        event(machine.exit()),
-        Ok((code::port(), code::port())),
-    );
-    check(
-        "which port",
-        machine.last().info1 & PORT_INFO,
-        port_info(PORT + 1, true),
-    );
+    check("IN", event(machine.exit()), Ok((code::port(), code::port())));
+    check("which port", machine.last().info1 & PORT_INFO, port_info(PORT + 1, true));
     machine.go_with(2, Some(0x77), None);
-    check(
-        "missing memory",
-        event(machine.exit()).map(|e| e.0),
-        Ok(guest::NESTED_FAULT),
-    );
+    check("missing memory", event(machine.exit()).map(|e| e.0), Ok(guest::NESTED_FAULT));
     let fault = machine.last();
     check("where", fault.info2, MISSING + 0x10);
     check("a write to a missing page", fault.info1 & 3, 2);
@@ -244,46 +172,22 @@ fn tour(cpu: u16, handler_cpu: u16) {
     let seen = window(phys, 1);
     map(machine.guest, phys, MISSING, 1, MemRights::READ);
     machine.go();
-    check(
-        "memory that is not writeable",
-        event(machine.exit()).map(|e| e.0),
-        Ok(guest::NESTED_FAULT),
-    );
+    check("memory that is not writeable", event(machine.exit()).map(|e| e.0), Ok(guest::NESTED_FAULT));
     check("a write to a present page", machine.last().info1 & 3, 3);
     map(machine.guest, phys, MISSING, 1, rwx());
     machine.go();
-    check(
-        "VMMCALL",
-        event(machine.exit()),
-        Ok((code::call(), code::call())),
-    );
+    check("VMMCALL", event(machine.exit()), Ok((code::call(), code::call())));
     check("the write is done", load(seen + 0x10), 0x1234);
-    check(
-        "the register of the reply was taken",
-        machine.rax() & 0xff,
-        0x77,
-    );
+    check("the register of the reply was taken", machine.rax() & 0xff, 0x77);
     machine.skip(3);
     check("HLT", event(machine.exit()), Ok((code::hlt(), code::hlt())));
     machine.skip(1);
-    check(
-        "another one",
-        event(machine.exit()),
-        Ok((code::hlt(), code::hlt())),
-    );
+    check("another one", event(machine.exit()), Ok((code::hlt(), code::hlt())));
     check("recall of one that waits", recall(machine.ec), Ok(()));
     machine.skip(1);
-    check(
-        "comes before it goes on",
-        event(machine.exit()),
-        Ok((guest::RECALL, guest::RECALL)),
-    );
+    check("comes before it goes on", event(machine.exit()), Ok((guest::RECALL, guest::RECALL)));
     machine.go();
-    check(
-        "then it does",
-        event(machine.exit()),
-        Ok((code::hlt(), code::hlt())),
-    );
+    check("then it does", event(machine.exit()), Ok((code::hlt(), code::hlt())));
 }
 
 fn recall(ec: Sel) -> Result<(), Status> {
@@ -298,17 +202,12 @@ fn count(machine: &Machine) -> u64 {
 fn counting(cpu: u16) {
     let machine = Machine::create(cpu, Code::Count, Maps::default());
     holds("it starts", machine.start_and_boot().is_ok());
-    holds(
-        "a guest without exits runs",
-        eventually(|| count(&machine) > 1000),
-    );
+    holds("a guest without exits runs", eventually(|| count(&machine) > 1000));
     let mut recalled = 0;
     for _ in 0..20 {
         let before = count(&machine);
-        recalled += u64::from(
-            recall(machine.ec).is_ok()
-                && event(machine.exit()) == Ok((guest::RECALL, guest::RECALL)),
-        );
+        recalled +=
+            u64::from(recall(machine.ec).is_ok() && event(machine.exit()) == Ok((guest::RECALL, guest::RECALL)));
         let at_exit = count(&machine);
         pause(1);
         recalled += u64::from(count(&machine) == at_exit);
@@ -320,36 +219,22 @@ fn counting(cpu: u16) {
     let other = Machine::create(cpu, Code::Count, Maps::default());
     holds("another one starts", other.start_and_boot().is_ok());
     let before = (count(&machine), count(&other));
-    holds(
-        "both run",
-        eventually(|| count(&machine) > before.0 && count(&other) > before.1),
-    );
+    holds("both run", eventually(|| count(&machine) > before.0 && count(&other) > before.1));
     object::destroy(machine.ec);
     let at_end = count(&machine);
     pause(2);
     check("a destroyed one has stopped", count(&machine), at_end);
     let before = count(&other);
-    holds(
-        "the other one has not",
-        eventually(|| count(&other) > before),
-    );
+    holds("the other one has not", eventually(|| count(&other) > before));
 }
 
 fn injection(cpu: u16) {
     let machine = Machine::create(cpu, Code::Sti, Maps::default());
     holds("it starts", machine.start_and_boot().is_ok());
-    check(
-        "interrupts are off",
-        (event(machine.exit()), machine.rax() & 0xff),
-        (Ok((code::port(), code::port())), 1),
-    );
+    check("interrupts are off", (event(machine.exit()), machine.rax() & 0xff), (Ok((code::port(), code::port())), 1));
     let window = Injection::NONE.with_interrupt_window();
     machine.go_with(2, None, Some(window.0));
-    check(
-        "the window opens",
-        event(machine.exit()),
-        Ok((code::window(), code::window())),
-    );
+    check("the window opens", event(machine.exit()), Ok((code::window(), code::window())));
     // Behind STI and one instruction, before the next OUT.
     let offset = machine.last().rip.wrapping_sub(CODE_AT);
     holds("when interrupts are on", (7..=9).contains(&offset));
@@ -361,18 +246,10 @@ fn injection(cpu: u16) {
         (Ok((code::port(), code::port())), 3),
     );
     machine.skip(2);
-    check(
-        "and returns",
-        (event(machine.exit()), machine.rax() & 0xff),
-        (Ok((code::port(), code::port())), 2),
-    );
+    check("and returns", (event(machine.exit()), machine.rax() & 0xff), (Ok((code::port(), code::port())), 2));
     // With interrupts on, a window opens at once; and not twice.
     machine.go_with(2, None, Some(window.0));
-    check(
-        "a window that is open",
-        event(machine.exit()),
-        Ok((code::window(), code::window())),
-    );
+    check("a window that is open", event(machine.exit()), Ok((code::window(), code::window())));
     machine.go();
     holds("is reported once", machine.runs_for(3000));
 }
@@ -405,9 +282,7 @@ fn modes(cpu: u16) {
         (0x820, gate(0xc0)),
         (0x8d0, gate(0xe0)),
     ];
-    words
-        .into_iter()
-        .for_each(|(at, word)| store(machine.data + at, word));
+    words.into_iter().for_each(|(at, word)| store(machine.data + at, word));
     holds("it starts", machine.start_and_boot().is_ok());
     let call = |rax| (Ok((code::call(), code::call())), rax);
     let seen = || (event(machine.exit()), machine.rax());
@@ -427,11 +302,7 @@ fn modes(cpu: u16) {
     let window = Injection(Injection::NMI_WINDOW);
     machine.go_with(3, None, Some(window.0));
     let opened = event(machine.exit());
-    check(
-        "an NMI window",
-        opened,
-        Ok((code::nmi_window(), code::nmi_window())),
-    );
+    check("an NMI window", opened, Ok((code::nmi_window(), code::nmi_window())));
     machine.go();
     check("back from all handlers", seen(), call(4));
     machine.skip(3);
@@ -448,16 +319,8 @@ fn extended(cpu: u16, handler_cpu: u16) {
     machine.start();
     holds("startup", machine.exit().is_ok());
     machine.boot(FIRST, CR0_REAL);
-    check(
-        "a guest with vector registers",
-        event(machine.exit()),
-        Ok((code::call(), code::call())),
-    );
-    check(
-        "begins with those of the reply",
-        load(machine.data + 0x600),
-        FIRST,
-    );
+    check("a guest with vector registers", event(machine.exit()), Ok((code::call(), code::call())));
+    check("begins with those of the reply", load(machine.data + 0x600), FIRST);
     check("its own are delivered", machine.xmm0(), SECOND);
     // On another CPU the handler finds what a thread of its own domain has left.
     let clean = || cpu != handler_cpu || machine.leftovers() == 0;
@@ -467,8 +330,7 @@ fn extended(cpu: u16, handler_cpu: u16) {
         let thread = crate::kit::context::on_thread(Setup::on(cpu), use_vectors, 0);
         store(machine.data + 0x600, 0);
         machine.skip(3);
-        let same =
-            thread && machine.exit().is_ok() && load(machine.data + 0x600) == SECOND && clean();
+        let same = thread && machine.exit().is_ok() && load(machine.data + 0x600) == SECOND && clean();
         if !same {
             check("they stay", load(machine.data + 0x600), SECOND);
             return;
@@ -487,76 +349,30 @@ extern "sysv64" fn use_vectors(_: u64) {
 /// Ports and MSRs with and without exit.
 fn maps(cpu: u16) {
     let give = |from: Sel, to: Sel, unit: u64, rights: u32| {
-        let call = Delegate {
-            from,
-            to,
-            src: unit,
-            dst: unit,
-            count: 1,
-            rights,
-        };
+        let call = Delegate { from, to, src: unit, dst: unit, count: 1, rights };
         try_call(call.encode())
     };
-    let (pio, msr) = (
-        space(root::PD, SpaceKind::Pio),
-        space(root::PD, SpaceKind::Msr),
-    );
+    let (pio, msr) = (space(root::PD, SpaceKind::Pio), space(root::PD, SpaceKind::Msr));
     let machine = Machine::create(cpu, Code::Msr, Maps { pio, msr });
     holds("it starts", machine.start_and_boot().is_ok());
-    check(
-        "an MSR exits",
-        event(machine.exit()),
-        Ok((code::read_msr(), code::read_msr())),
-    );
-    check(
-        "an MSR that may be given",
-        give(root::ALL_MSR, msr, GS_BASE, 1),
-        Ok(()),
-    );
+    check("an MSR exits", event(machine.exit()), Ok((code::read_msr(), code::read_msr())));
+    check("an MSR that may be given", give(root::ALL_MSR, msr, GS_BASE, 1), Ok(()));
     check(
         "to its own number only",
         try_call(
-            Delegate {
-                from: root::ALL_MSR,
-                to: msr,
-                src: GS_BASE,
-                dst: GS_BASE + 1,
-                count: 1,
-                rights: 1,
-            }
-            .encode(),
+            Delegate { from: root::ALL_MSR, to: msr, src: GS_BASE, dst: GS_BASE + 1, count: 1, rights: 1 }.encode(),
         ),
         Err(Status::BadParameter),
     );
     machine.go();
-    check(
-        "does not exit",
-        event(machine.exit()),
-        Ok((code::call(), code::call())),
-    );
+    check("does not exit", event(machine.exit()), Ok((code::call(), code::call())));
     drop(machine);
-    check(
-        "one that the map does not have",
-        give(root::ALL_MSR, msr, 0x4000_0000, 1),
-        Err(Status::BadParameter),
-    );
-    check(
-        "one beyond the last",
-        give(root::ALL_MSR, msr, 1 << 32, 1),
-        Err(Status::BadParameter),
-    );
-    check(
-        "one that must not be given",
-        give(root::ALL_MSR, msr, 0xc000_0080, 3),
-        Ok(()),
-    );
+    check("one that the map does not have", give(root::ALL_MSR, msr, 0x4000_0000, 1), Err(Status::BadParameter));
+    check("one beyond the last", give(root::ALL_MSR, msr, 1 << 32, 1), Err(Status::BadParameter));
+    check("one that must not be given", give(root::ALL_MSR, msr, 0xc000_0080, 3), Ok(()));
     let machine = Machine::create(cpu, Code::Sti, Maps { pio, msr });
     holds("it starts", machine.start_and_boot().is_ok());
-    check(
-        "a port exits",
-        event(machine.exit()),
-        Ok((code::port(), code::port())),
-    );
+    check("a port exits", event(machine.exit()), Ok((code::port(), code::port())));
     check("a port is given", give(root::ALL_PIO, pio, PORT, 1), Ok(()));
     machine.go();
     holds("and exits no more", machine.runs_for(3000));
@@ -577,11 +393,7 @@ fn invalid(cpu: u16) {
     machine.start();
     holds("startup", machine.exit().is_ok());
     machine.boot(0, CR0_REAL | RESERVED);
-    check(
-        "an invalid state",
-        machine.exit().map(|exit| exit.event),
-        Ok(guest::INVALID_STATE),
-    );
+    check("an invalid state", machine.exit().map(|exit| exit.event), Ok(guest::INVALID_STATE));
 }
 
 /// A page that is removed under a running guest, and given back.
@@ -593,36 +405,20 @@ fn memory_removed(cpu: u16) {
     store(seen + 4096, 8);
     map(machine.guest, phys, MISSING, 1, MemRights::READ);
     holds("it starts", machine.start_and_boot().is_ok());
-    check(
-        "a guest reads",
-        (event(machine.exit()), machine.rax()),
-        (Ok((code::call(), code::call())), 7),
-    );
+    check("a guest reads", (event(machine.exit()), machine.rax()), (Ok((code::call(), code::call())), 7));
     map(machine.guest, phys + 4096, MISSING, 1, MemRights::READ);
     machine.skip(3);
-    check(
-        "another page",
-        (event(machine.exit()), machine.rax()),
-        (Ok((code::call(), code::call())), 8),
-    );
+    check("another page", (event(machine.exit()), machine.rax()), (Ok((code::call(), code::call())), 8));
     unmap(machine.guest, MISSING, 1);
     machine.skip(3);
-    check(
-        "none",
-        (event(machine.exit()).map(|e| e.0), machine.last().info2),
-        (Ok(guest::NESTED_FAULT), MISSING),
-    );
+    check("none", (event(machine.exit()).map(|e| e.0), machine.last().info2), (Ok(guest::NESTED_FAULT), MISSING));
     // While it runs: all of its memory.
     let machine = Machine::create(cpu, Code::Count, Maps::default());
     holds("it starts", machine.start_and_boot().is_ok());
     holds("and counts", eventually(|| count(&machine) > 1000));
     unmap(machine.guest, 0, 1);
     let at_removal = count(&machine);
-    check(
-        "a running guest loses its memory",
-        event(machine.exit()).map(|e| e.0),
-        Ok(guest::NESTED_FAULT),
-    );
+    check("a running guest loses its memory", event(machine.exit()).map(|e| e.0), Ok(guest::NESTED_FAULT));
     check("at once", count(&machine), at_removal);
 }
 
@@ -631,19 +427,10 @@ fn unhandled(cpu: u16) {
     let guest = space(root::PD, SpaceKind::Guest);
     let (ec, sc) = (fresh(), fresh());
     must(vcpu(ec, root::PD, cpu, Sel(Sel::COUNT), guest, Maps::default()).encode());
-    let call = abi::hypercall::CreateSc {
-        dst: sc,
-        pd: root::PD,
-        ec,
-        priority: 100,
-        budget_us: 1000,
-    };
+    let call = abi::hypercall::CreateSc { dst: sc, pd: root::PD, ec, priority: 100, budget_us: 1000 };
     must(call.encode());
     extern "sysv64" fn nothing(_: u64) {}
-    holds(
-        "others run",
-        crate::kit::context::on_thread(Setup::on(cpu), nothing, 0),
-    );
+    holds("others run", crate::kit::context::on_thread(Setup::on(cpu), nothing, 0));
     [sc, ec, guest].into_iter().for_each(object::destroy);
 }
 
@@ -660,17 +447,11 @@ fn address_space_ids() {
             machine
         })
         .collect();
-    holds(
-        "40 vCPUs start",
-        machines
-            .iter()
-            .all(|machine| machine.start_and_boot().is_ok()),
-    );
+    holds("40 vCPUs start", machines.iter().all(|machine| machine.start_and_boot().is_ok()));
     let mut good = 0;
     for _ in 0..ROUNDS {
         for (i, machine) in (0..).zip(&machines) {
-            let right = event(machine.exit()) == Ok((code::call(), code::call()))
-                && machine.rax() == i + 100;
+            let right = event(machine.exit()) == Ok((code::call(), code::call())) && machine.rax() == i + 100;
             good += u64::from(right);
             machine.skip(3);
         }
@@ -683,26 +464,12 @@ fn destruction() {
     let cpus = information_page().cpu_count as u16;
     let before = figures(root::PD);
     for round in 0..3 {
-        let machines: Vec<_> = (0..cpus * 2)
-            .map(|i| Machine::create(i % cpus, Code::Count, Maps::default()))
-            .collect();
-        holds(
-            "machines start",
-            machines
-                .iter()
-                .all(|machine| machine.start_and_boot().is_ok()),
-        );
-        holds(
-            "and run",
-            machines
-                .iter()
-                .all(|machine| eventually(|| count(machine) > 100)),
-        );
+        let machines: Vec<_> = (0..cpus * 2).map(|i| Machine::create(i % cpus, Code::Count, Maps::default())).collect();
+        holds("machines start", machines.iter().all(|machine| machine.start_and_boot().is_ok()));
+        holds("and run", machines.iter().all(|machine| eventually(|| count(machine) > 100)));
         if round == 1 {
             // The EC goes under a scheduling context that stays.
-            machines
-                .iter()
-                .for_each(|machine| object::destroy(machine.ec));
+            machines.iter().for_each(|machine| object::destroy(machine.ec));
         }
     }
     check("all their memory is returned", figures(root::PD), before);

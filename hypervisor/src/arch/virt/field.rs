@@ -4,10 +4,7 @@ use abi::state::{Mtd, seg, word};
 
 /// A word of a vCPU's state that the control block holds as such.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(
-    missing_docs,
-    reason = "the names are the registers'; segments are two words each, as in the ABI"
-)]
+#[allow(missing_docs, reason = "the names are the registers'; segments are two words each, as in the ABI")]
 #[repr(usize)]
 pub enum Field {
     Rip,
@@ -82,30 +79,17 @@ pub(super) const TABLE: [&[(usize, Field)]; 32] = {
         (seg_word(seg::GS), Field::Gs),
         (seg_word(seg::GS) + 1, Field::GsBase),
     ];
-    table[Mtd::TR.bits().trailing_zeros() as usize] = &[
-        (seg_word(seg::TR), Field::Tr),
-        (seg_word(seg::TR) + 1, Field::TrBase),
-    ];
-    table[Mtd::LDTR.bits().trailing_zeros() as usize] = &[
-        (seg_word(seg::LDTR), Field::Ldtr),
-        (seg_word(seg::LDTR) + 1, Field::LdtrBase),
-    ];
-    table[Mtd::GDTR.bits().trailing_zeros() as usize] = &[
-        (seg_word(seg::GDTR), Field::Gdtr),
-        (seg_word(seg::GDTR) + 1, Field::GdtrBase),
-    ];
-    table[Mtd::IDTR.bits().trailing_zeros() as usize] = &[
-        (seg_word(seg::IDTR), Field::Idtr),
-        (seg_word(seg::IDTR) + 1, Field::IdtrBase),
-    ];
-    table[Mtd::CR.bits().trailing_zeros() as usize] = &[
-        (word::CR0, Field::Cr0),
-        (word::CR2, Field::Cr2),
-        (word::CR3, Field::Cr3),
-        (word::CR4, Field::Cr4),
-    ];
-    table[Mtd::DR.bits().trailing_zeros() as usize] =
-        &[(word::DR6, Field::Dr6), (word::DR7, Field::Dr7)];
+    table[Mtd::TR.bits().trailing_zeros() as usize] =
+        &[(seg_word(seg::TR), Field::Tr), (seg_word(seg::TR) + 1, Field::TrBase)];
+    table[Mtd::LDTR.bits().trailing_zeros() as usize] =
+        &[(seg_word(seg::LDTR), Field::Ldtr), (seg_word(seg::LDTR) + 1, Field::LdtrBase)];
+    table[Mtd::GDTR.bits().trailing_zeros() as usize] =
+        &[(seg_word(seg::GDTR), Field::Gdtr), (seg_word(seg::GDTR) + 1, Field::GdtrBase)];
+    table[Mtd::IDTR.bits().trailing_zeros() as usize] =
+        &[(seg_word(seg::IDTR), Field::Idtr), (seg_word(seg::IDTR) + 1, Field::IdtrBase)];
+    table[Mtd::CR.bits().trailing_zeros() as usize] =
+        &[(word::CR0, Field::Cr0), (word::CR2, Field::Cr2), (word::CR3, Field::Cr3), (word::CR4, Field::Cr4)];
+    table[Mtd::DR.bits().trailing_zeros() as usize] = &[(word::DR6, Field::Dr6), (word::DR7, Field::Dr7)];
     table[Mtd::EFER.bits().trailing_zeros() as usize] = &[(word::EFER, Field::Efer)];
     table[Mtd::SYSCALL.bits().trailing_zeros() as usize] = &[
         (word::STAR, Field::Star),

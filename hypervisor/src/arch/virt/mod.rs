@@ -61,10 +61,7 @@ pub fn describe() -> &'static str {
     } else if features.contains(Features::VMX) {
         "VMX with EPT"
     } else {
-        ABSENCES
-            .get(usize::from(ABSENCE.load(Relaxed)))
-            .copied()
-            .unwrap_or_default()
+        ABSENCES.get(usize::from(ABSENCE.load(Relaxed))).copied().unwrap_or_default()
     }
 }
 
@@ -119,14 +116,7 @@ pub fn enable(cpu: &'static Cpu) -> Result<(), Status> {
 }
 
 /// Sets up the control block of a vCPU in a zeroed page, for CPU `cpu`. Without a space, everything exits.
-pub fn set_up(
-    control: Page,
-    ec: &'static Ec,
-    cpu: &'static Cpu,
-    guest: &GuestSpace,
-    pio: &PioSpace,
-    msr: &MsrSpace,
-) {
+pub fn set_up(control: Page, ec: &'static Ec, cpu: &'static Cpu, guest: &GuestSpace, pio: &PioSpace, msr: &MsrSpace) {
     ec.frame().set(Reg::Control, control.phys().0);
     ec.frame().set(Reg::MsrMap, msr.phys().0);
     if is_vmx() {

@@ -45,21 +45,13 @@ pub fn rip(ec: &'static Ec) -> u64 {
         this.done(ec);
         rip
     }
-    if is_vmx() {
-        of::<vmx::Vmcs>(ec)
-    } else {
-        of::<svm::Vmcb>(ec)
-    }
+    if is_vmx() { of::<vmx::Vmcs>(ec) } else { of::<svm::Vmcb>(ec) }
 }
 
 /// Copies the selected state (but the general-purpose registers) to `utcb`. Returns the instruction pointer.
 #[inline(always)]
 pub fn save(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
-    if is_vmx() {
-        save_from(vmx::Vmcs::of(ec), ec, utcb, mtd)
-    } else {
-        save_from(svm::Vmcb::of(ec), ec, utcb, mtd)
-    }
+    if is_vmx() { save_from(vmx::Vmcs::of(ec), ec, utcb, mtd) } else { save_from(svm::Vmcb::of(ec), ec, utcb, mtd) }
 }
 
 /// [`save`] from a backend's state of `ec`.
@@ -99,10 +91,7 @@ fn save_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
         utcb.write(word::XCR0, ec.frame().get(Reg::Xcr0));
     }
     if mtd.contains(Mtd::XMM) {
-        if percpu::current()
-            .current()
-            .is_some_and(|current| current.addr() == ec.addr())
-        {
+        if percpu::current().current().is_some_and(|current| current.addr() == ec.addr()) {
             fpu::save(ec);
         }
         for i in 0..fpu::XMM_WORDS {
@@ -162,9 +151,7 @@ fn load_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
     }
     if mtd.contains(Mtd::XMM) {
         for i in 0..fpu::XMM_WORDS {
-            ec.frame()
-                .0
-                .write(fpu::XMM_AT + i, utcb.read(word::XMM + i));
+            ec.frame().0.write(fpu::XMM_AT + i, utcb.read(word::XMM + i));
         }
         fpu::sse_written(ec);
     }

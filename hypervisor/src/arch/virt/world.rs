@@ -59,11 +59,7 @@ fn keep_xcr0(frame: Frame, may_have_changed: bool) {
     if host == 0 {
         return;
     }
-    let now = if may_have_changed {
-        fpu::xcr0()
-    } else {
-        frame.get(Reg::Xcr0)
-    };
+    let now = if may_have_changed { fpu::xcr0() } else { frame.get(Reg::Xcr0) };
     frame.set(Reg::Xcr0, now);
     if now != host {
         fpu::set_xcr0(host);
@@ -98,16 +94,8 @@ fn window(cpu: &'static Cpu, ec: &'static Ec, reason: u64) -> Resume {
 }
 
 #[inline(always)]
-fn raise<B: Backend>(
-    cpu: &'static Cpu,
-    ec: &'static Ec,
-    frame: Frame,
-    this: B,
-    event: Event,
-) -> Resume {
-    event::raise(cpu, ec, frame, event, |utcb, mtd| {
-        save_from(this, ec, utcb, mtd)
-    })
+fn raise<B: Backend>(cpu: &'static Cpu, ec: &'static Ec, frame: Frame, this: B, event: Event) -> Resume {
+    event::raise(cpu, ec, frame, event, |utcb, mtd| save_from(this, ec, utcb, mtd))
 }
 
 /// The same with VMX.

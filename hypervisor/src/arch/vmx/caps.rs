@@ -35,19 +35,10 @@ pub mod primary {
     pub const SECONDARY: u32 = 1 << 31;
     /// What keeps the hypervisor in control, whatever the VMM wants. CR8 belongs to the VMM's interrupt controller; the
     /// hypervisor does not switch DR0 to DR3.
-    pub const ALWAYS: u32 = TSC_OFFSET
-        | MWAIT
-        | RDPMC
-        | CR8_LOAD
-        | CR8_STORE
-        | MOV_DR
-        | IO_BITMAPS
-        | MSR_BITMAPS
-        | MONITOR
-        | SECONDARY;
+    pub const ALWAYS: u32 =
+        TSC_OFFSET | MWAIT | RDPMC | CR8_LOAD | CR8_STORE | MOV_DR | IO_BITMAPS | MSR_BITMAPS | MONITOR | SECONDARY;
     /// What the VMM may wish.
-    pub const OPTIONAL: u32 =
-        INTERRUPT_WINDOW | HLT | INVLPG | RDTSC | CR3_LOAD | NMI_WINDOW | PAUSE;
+    pub const OPTIONAL: u32 = INTERRUPT_WINDOW | HLT | INVLPG | RDTSC | CR3_LOAD | NMI_WINDOW | PAUSE;
 }
 
 /// Secondary processor-based controls (SDM vol. 3, table 25-7).
@@ -183,9 +174,7 @@ pub fn read() -> Result<(), Absence> {
     FOUND.revision.store(basic & REVISION, Relaxed);
     FOUND.pin.store(u64::from(controls.pin), Relaxed);
     FOUND.primary.store(u64::from(controls.primary), Relaxed);
-    FOUND
-        .secondary
-        .store(u64::from(controls.secondary), Relaxed);
+    FOUND.secondary.store(u64::from(controls.secondary), Relaxed);
     FOUND.exit.store(u64::from(controls.exit), Relaxed);
     FOUND.entry.store(u64::from(controls.entry), Relaxed);
     FOUND.ept.store(ept, Relaxed);
@@ -293,11 +282,7 @@ mod tests {
         for (control, msr, needed) in [
             (found.pin, SKYLAKE[0], pin::NEEDED),
             (found.primary, SKYLAKE[1], primary::ALWAYS),
-            (
-                found.secondary,
-                SKYLAKE[2],
-                secondary::NEEDED | secondary::VPID,
-            ),
+            (found.secondary, SKYLAKE[2], secondary::NEEDED | secondary::VPID),
             (found.exit, SKYLAKE[3], exit::NEEDED),
             (found.entry, SKYLAKE[4], entry::NEEDED),
         ] {
@@ -312,12 +297,9 @@ mod tests {
 
     #[test]
     fn without_what_is_needed_there_are_no_controls() {
-        for (index, bit) in [
-            (0, pin::VIRTUAL_NMIS),
-            (1, primary::MSR_BITMAPS),
-            (1, primary::INTERRUPT_WINDOW),
-            (3, 1 << 21),
-        ] {
+        for (index, bit) in
+            [(0, pin::VIRTUAL_NMIS), (1, primary::MSR_BITMAPS), (1, primary::INTERRUPT_WINDOW), (3, 1 << 21)]
+        {
             let mut msrs = SKYLAKE;
             msrs[index] &= !(u64::from(bit) << 32);
             assert_eq!(chosen(msrs), None, "{index} {bit:#x}");

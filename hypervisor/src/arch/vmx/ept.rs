@@ -69,10 +69,7 @@ pub fn enable(capabilities: u64) {
 }
 
 fn max_leaf(capabilities: u64) -> u64 {
-    match (
-        capabilities & capability::LARGE != 0,
-        capabilities & capability::HUGE != 0,
-    ) {
+    match (capabilities & capability::LARGE != 0, capabilities & capability::HUGE != 0) {
         (true, true) => 2,
         (true, false) => 1,
         (false, _) => 0,
@@ -128,10 +125,7 @@ impl Format for Ept {
         rights.set(MemRights::WRITE, entry & bit::WRITE != 0);
         rights.set(MemRights::EXEC, entry & bit::EXECUTE != 0);
         rights.set(MemRights::UNCACHED, entry & TYPE_MASK == UNCACHED);
-        rights.set(
-            MemRights::WRITE_COMBINED,
-            entry & TYPE_MASK == WRITE_COMBINING,
-        );
+        rights.set(MemRights::WRITE_COMBINED, entry & TYPE_MASK == WRITE_COMBINING);
         rights
     }
 }
@@ -148,10 +142,7 @@ mod tests {
         // SDM vol. 3, table 29-6: read, write, execute, write-back, accessed, dirty.
         assert_eq!(Ept::leaf(Phys(0x5000), all, 0), 0x5000 | 0x337);
         assert_eq!(Ept::leaf(Phys(0x20_0000), all, 1), 0x20_0000 | 0x3b7);
-        assert_eq!(
-            Ept::leaf(Phys(0x5000), MemRights::READ | MemRights::UNCACHED, 0),
-            0x5000 | 0x101
-        );
+        assert_eq!(Ept::leaf(Phys(0x5000), MemRights::READ | MemRights::UNCACHED, 0), 0x5000 | 0x101);
         assert_eq!(Ept::table(Phys(0x5000)), 0x5000 | 0x107);
         assert!(!Ept::is_present(0));
     }
@@ -182,9 +173,6 @@ mod tests {
         ptab::set::<Ept>(root, PAGE, 0, None, pd).unwrap();
         assert_eq!(ptab::walk::<Ept>(root, PAGE), None);
         let found = ptab::walk::<Ept>(root, 2 * PAGE).unwrap();
-        assert_eq!(
-            (found.phys, found.rights, found.len),
-            (Phys(4 * large + 2 * PAGE), rights, PAGE)
-        );
+        assert_eq!((found.phys, found.rights, found.len), (Phys(4 * large + 2 * PAGE), rights, PAGE));
     }
 }

@@ -49,11 +49,7 @@ pub const fn to_abi(info: u64, error: u64) -> u64 {
         kind => kind,
     };
     let event = Injection::VALID | kind << KIND_SHIFT | info & VECTOR;
-    if info & Injection::ERROR_VALID != 0 {
-        event | Injection::ERROR_VALID | error << ERROR_CODE_SHIFT
-    } else {
-        event
-    }
+    if info & Injection::ERROR_VALID != 0 { event | Injection::ERROR_VALID | error << ERROR_CODE_SHIFT } else { event }
 }
 
 /// Entry information and error code of an event to inject. In real mode there are no error codes (SDM vol. 3, 27.2.1.3).
@@ -61,11 +57,7 @@ pub const fn to_entry(injection: u64, protected: bool) -> (u64, u64) {
     if injection & Injection::VALID == 0 {
         return (0, 0);
     }
-    let error_valid = if protected {
-        injection & Injection::ERROR_VALID
-    } else {
-        0
-    };
+    let error_valid = if protected { injection & Injection::ERROR_VALID } else { 0 };
     let info = Injection::VALID | injection & (KIND | VECTOR) | error_valid;
     (info, injection >> ERROR_CODE_SHIFT & ERROR_CODE)
 }
@@ -127,17 +119,12 @@ pub const fn nested_fault(qualification: u64) -> u64 {
     const fn when(condition: bool, bit: u64) -> u64 {
         if condition { bit } else { 0 }
     }
-    let is_table =
-        qualification & (violation::LINEAR_VALID | violation::FINAL) == violation::LINEAR_VALID;
+    let is_table = qualification & (violation::LINEAR_VALID | violation::FINAL) == violation::LINEAR_VALID;
     nested::USER
         | when(qualification & violation::PERMITS != 0, nested::PRESENT)
         | when(qualification & violation::WRITE != 0, nested::WRITE)
         | when(qualification & violation::FETCH != 0, nested::FETCH)
-        | if is_table {
-            nested::TABLE
-        } else {
-            nested::FINAL
-        }
+        | if is_table { nested::TABLE } else { nested::FINAL }
 }
 
 /// Whether an IRET had unblocked NMIs before it caused this fault or exception.
@@ -159,20 +146,11 @@ mod tests {
     fn events_keep_their_meaning() {
         let fault = 0x8000_0b0e;
         assert_eq!(to_abi(fault, 6), Injection::exception(14, Some(6)).0);
-        assert_eq!(
-            to_entry(Injection::exception(14, Some(6)).0, true),
-            (fault, 6)
-        );
-        assert_eq!(
-            to_entry(Injection::exception(13, Some(6)).0, false).0,
-            0x8000_030d
-        );
+        assert_eq!(to_entry(Injection::exception(14, Some(6)).0, true), (fault, 6));
+        assert_eq!(to_entry(Injection::exception(13, Some(6)).0, false).0, 0x8000_030d);
         assert_eq!(to_abi(0xb0e, 6), 0);
         // INT3 is a software event, which is raised again by executing it again.
-        assert_eq!(
-            to_abi(0x8000_0603, 0),
-            Injection::event(EventKind::Software, 3).0
-        );
+        assert_eq!(to_abi(0x8000_0603, 0), Injection::event(EventKind::Software, 3).0);
         assert!(is_software(0x8000_0603) && is_software(0x8000_0480) && !is_software(fault));
     }
 

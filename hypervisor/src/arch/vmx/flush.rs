@@ -17,10 +17,7 @@ pub struct Flush {
 /// What an entry with this tag needs; the vCPU last ran with the guest space's generation `seen`, which is `now`.
 #[inline(always)]
 pub fn needed(next: Next, seen: u64, now: u64) -> Flush {
-    Flush {
-        every_tag: next.flush_all,
-        space: seen != now,
-    }
+    Flush { every_tag: next.flush_all, space: seen != now }
 }
 
 /// INVEPT types.
@@ -32,11 +29,7 @@ enum Invept {
 }
 
 fn invept_type(capabilities: u64) -> Invept {
-    if capabilities & ept::capability::INVEPT_SINGLE != 0 {
-        Invept::Single
-    } else {
-        Invept::All
-    }
+    if capabilities & ept::capability::INVEPT_SINGLE != 0 { Invept::Single } else { Invept::All }
 }
 
 /// INVVPID of all contexts.
@@ -85,67 +78,20 @@ mod tests {
 
     #[test]
     fn each_change_is_followed_by_its_flush() {
-        let held = Tag {
-            number: 4,
-            generation: 2,
-        };
-        let last = Tag {
-            number: 4,
-            generation: 2,
-        };
+        let held = Tag { number: 4, generation: 2 };
+        let last = Tag { number: 4, generation: 2 };
         let kept = tags::next(held, last, 8);
-        let none = Flush {
-            every_tag: false,
-            space: false,
-        };
+        let none = Flush { every_tag: false, space: false };
         assert_eq!(needed(kept, 7, 7), none);
-        assert_eq!(
-            needed(kept, 7, 8),
-            Flush {
-                space: true,
-                ..none
-            }
-        );
+        assert_eq!(needed(kept, 7, 8), Flush { space: true, ..none });
         // Never ran in this space.
-        assert_eq!(
-            needed(kept, 0, 1),
-            Flush {
-                space: true,
-                ..none
-            }
-        );
+        assert_eq!(needed(kept, 0, 1), Flush { space: true, ..none });
         // A new tag alone has no translations.
-        let fresh = tags::next(
-            Tag {
-                generation: 0,
-                ..held
-            },
-            last,
-            8,
-        );
+        let fresh = tags::next(Tag { generation: 0, ..held }, last, 8);
         assert_eq!(needed(fresh, 7, 7), none);
-        let wrapped = tags::next(
-            Tag {
-                generation: 0,
-                ..held
-            },
-            last,
-            5,
-        );
-        assert_eq!(
-            needed(wrapped, 7, 7),
-            Flush {
-                every_tag: true,
-                space: false
-            }
-        );
-        assert_eq!(
-            needed(wrapped, 7, 9),
-            Flush {
-                every_tag: true,
-                space: true
-            }
-        );
+        let wrapped = tags::next(Tag { generation: 0, ..held }, last, 5);
+        assert_eq!(needed(wrapped, 7, 7), Flush { every_tag: true, space: false });
+        assert_eq!(needed(wrapped, 7, 9), Flush { every_tag: true, space: true });
     }
 
     #[test]

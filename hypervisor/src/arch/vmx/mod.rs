@@ -71,11 +71,7 @@ pub fn init(cpu: &'static Cpu, region: Page, msrs: Page) -> bool {
         return false;
     }
     for (i, msr) in MSRS.into_iter().enumerate() {
-        let value = if msr == Msr::Cstar as u32 {
-            0
-        } else {
-            x86::rdmsr_at(msr)
-        };
+        let value = if msr == Msr::Cstar as u32 { 0 } else { x86::rdmsr_at(msr) };
         msrs.write(2 * i, u64::from(msr));
         msrs.write(2 * i + 1, value);
     }

@@ -11,21 +11,13 @@ const UNUSABLE: u64 = 1 << 16;
 /// Access rights of packed attributes: what is not present is unusable.
 pub const fn access_rights(attributes: u64) -> u64 {
     let rights = attributes & LOW | (attributes & HIGH) << SHIFT;
-    if attributes & PRESENT == 0 {
-        rights | UNUSABLE
-    } else {
-        rights
-    }
+    if attributes & PRESENT == 0 { rights | UNUSABLE } else { rights }
 }
 
 /// Packed attributes of access rights: what is unusable is not present.
 pub const fn attributes(rights: u64) -> u64 {
     let packed = rights & LOW | rights >> SHIFT & HIGH;
-    if rights & UNUSABLE != 0 {
-        packed & !PRESENT
-    } else {
-        packed
-    }
+    if rights & UNUSABLE != 0 { packed & !PRESENT } else { packed }
 }
 
 #[cfg(test)]

@@ -27,14 +27,7 @@ const LONGEST_STAY_US: u64 = 1000;
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
 /// Sets up a zeroed page for `ec`, which will run on `cpu` in these spaces.
-pub fn init(
-    page: Page,
-    ec: &'static Ec,
-    cpu: &'static Cpu,
-    root: Phys,
-    pio: &PioSpace,
-    msr: &MsrSpace,
-) {
+pub fn init(page: Page, ec: &'static Ec, cpu: &'static Cpu, root: Phys, pio: &PioSpace, msr: &MsrSpace) {
     let (here, frame) = (percpu::current(), ec.frame());
     page.write(0, caps::revision());
     vmcs::clear(here, page.phys());
@@ -122,14 +115,9 @@ fn guest(this: Vmcs) {
         this.set_field(field, 0);
     }
     this.set_field(Field::Pat, PAT_RESET);
-    for code in [
-        Code::Interruptibility,
-        Code::Activity,
-        Code::Smbase,
-        Code::GuestDebugctl,
-        Code::PendingDebug,
-        Code::GuestRsp,
-    ] {
+    for code in
+        [Code::Interruptibility, Code::Activity, Code::Smbase, Code::GuestDebugctl, Code::PendingDebug, Code::GuestRsp]
+    {
         vmcs::write(code, 0);
     }
     vmcs::write(Code::LinkPointer, NO_LINK);
@@ -159,10 +147,7 @@ pub(super) fn set_controls(wish: Controls, windows: u64) {
     let (cr0, cr4) = if wish.contains(Controls::CR0_CR4_WRITE) {
         (u64::MAX, u64::MAX)
     } else {
-        (
-            caps::cr0_fixed() & !UNRESTRICTED_CR0 | CR0_CACHE,
-            caps::cr4_fixed(),
-        )
+        (caps::cr0_fixed() & !UNRESTRICTED_CR0 | CR0_CACHE, caps::cr4_fixed())
     };
     vmcs::write(Code::Cr0Mask, cr0);
     vmcs::write(Code::Cr4Mask, cr4);
@@ -175,10 +160,7 @@ const UNRESTRICTED_CR0: u64 = 1 << 0 | 1 << 31;
 pub(super) fn set_windows(windows: u64) {
     const ALL: u64 = (primary::INTERRUPT_WINDOW | primary::NMI_WINDOW) as u64;
     let others = vmcs::read(Code::PrimaryControls) & !ALL;
-    vmcs::write(
-        Code::PrimaryControls,
-        others | u64::from(window_controls(windows)),
-    );
+    vmcs::write(Code::PrimaryControls, others | u64::from(window_controls(windows)));
 }
 
 fn window_controls(windows: u64) -> u32 {

@@ -54,11 +54,7 @@ const PLACES: [Place; FIELDS] = {
     let mut at = Field::Es as usize;
     while at <= Field::IdtrBase as usize {
         let index = (at - Field::Es as usize) / 2;
-        places[at] = if at < Field::Gdtr as usize {
-            Place::Segment(index)
-        } else {
-            Place::Limit(index)
-        };
+        places[at] = if at < Field::Gdtr as usize { Place::Segment(index) } else { Place::Limit(index) };
         places[at + 1] = Place::Base(index);
         at += 2;
     }
@@ -117,10 +113,7 @@ impl Vmcs {
     }
 
     fn set_cr0(value: u64) {
-        vmcs::write(
-            Code::GuestCr0,
-            value & !CR0_CACHE | caps::cr0_fixed() & !(CR0_PE | CR0_PG),
-        );
+        vmcs::write(Code::GuestCr0, value & !CR0_CACHE | caps::cr0_fixed() & !(CR0_PE | CR0_PG));
         vmcs::write(Code::Cr0Shadow, value);
     }
 
@@ -138,10 +131,7 @@ impl Vmcs {
     fn agree_on_mode() {
         let efer = vmcs::read(Code::GuestEfer);
         let is_long = efer & EFER_LME != 0 && vmcs::read(Code::GuestCr0) & CR0_PG != 0;
-        vmcs::write(
-            Code::GuestEfer,
-            efer & !EFER_LMA | if is_long { EFER_LMA } else { 0 },
-        );
+        vmcs::write(Code::GuestEfer, efer & !EFER_LMA | if is_long { EFER_LMA } else { 0 });
         let entry = caps::controls().entry | if is_long { caps::entry::LONG_MODE } else { 0 };
         vmcs::write(Code::EntryControls, u64::from(entry));
     }
@@ -213,10 +203,7 @@ impl Backend for Vmcs {
             Place::Msr(index) => self.0.0.read(MSRS_AT + 2 * index + 1),
             Place::Cr0 => Self::visible(Code::GuestCr0, Code::Cr0Mask, Code::Cr0Shadow),
             Place::Cr4 => Self::visible(Code::GuestCr4, Code::Cr4Mask, Code::Cr4Shadow),
-            Place::Interrupted => event::to_abi(
-                vmcs::read(Code::VectoringEvent),
-                vmcs::read(Code::VectoringError),
-            ),
+            Place::Interrupted => event::to_abi(vmcs::read(Code::VectoringEvent), vmcs::read(Code::VectoringError)),
         }
     }
 
@@ -246,16 +233,9 @@ impl Backend for Vmcs {
         if mtd.intersects(Mtd::RIP | Mtd::STA) {
             // Events that are no exits (startup, recall) have higher numbers than any reason.
             let reason = self.0.get(Reg::EventReason);
-            let length = if event::has_length(reason) {
-                vmcs::read(Code::ExitInstructionLength)
-            } else {
-                0
-            };
+            let length = if event::has_length(reason) { vmcs::read(Code::ExitInstructionLength) } else { 0 };
             let state = event::interruptibility(vmcs::read(Code::Interruptibility)).bits();
-            utcb.write(
-                word::INST_LEN_INTERRUPTIBILITY,
-                length | u64::from(state) << 32,
-            );
+            utcb.write(word::INST_LEN_INTERRUPTIBILITY, length | u64::from(state) << 32);
             utcb.write(word::ACTIVITY_CONTROLS, vmcs::read(Code::Activity));
         }
         if mtd.contains(Mtd::INJ) {
@@ -284,15 +264,11 @@ impl Backend for Vmcs {
             self.inject(utcb.read(word::INJECTION));
         }
         if mtd.contains(Mtd::STA) {
-            let wanted = Interruptibility::from_bits_truncate(
-                (utcb.read(word::INST_LEN_INTERRUPTIBILITY) >> 32) as u32,
-            );
+            let wanted =
+                Interruptibility::from_bits_truncate((utcb.read(word::INST_LEN_INTERRUPTIBILITY) >> 32) as u32);
             let enabled = vmcs::read(Code::GuestRflags) & RFLAGS_IF != 0;
             let old = vmcs::read(Code::Interruptibility);
-            vmcs::write(
-                Code::Interruptibility,
-                event::blocking(old, wanted, enabled),
-            );
+            vmcs::write(Code::Interruptibility, event::blocking(old, wanted, enabled));
             vmcs::write(Code::Activity, utcb.read(word::ACTIVITY_CONTROLS) & 1);
         }
         if mtd.contains(Mtd::CTRL) {

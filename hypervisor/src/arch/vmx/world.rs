@@ -42,9 +42,7 @@ pub fn prepare(cpu: &'static Cpu, ec: &'static Ec) -> u64 {
     let this = Vmcs::of(ec);
     let frame = this.frame();
     let generation = ec.guest.get().map_or(0, |space| space.generation());
-    if frame.get(Reg::AsidGeneration) != cpu.asid_generation.get()
-        || frame.get(Reg::SpaceGeneration) != generation
-    {
+    if frame.get(Reg::AsidGeneration) != cpu.asid_generation.get() || frame.get(Reg::SpaceGeneration) != generation {
         translations(cpu, ec, generation);
     }
     let root = cpu.root.get();
@@ -93,12 +91,7 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
     let reason = vmcs::read(Code::ExitReason);
     if reason & reason::ENTRY_FAILURE != 0 {
         vmcs::write(Code::EntryEvent, 0);
-        return Some(Event {
-            number: guest::INVALID_STATE,
-            reason,
-            info1: vmcs::read(Code::Qualification),
-            info2: 0,
-        });
+        return Some(Event { number: guest::INVALID_STATE, reason, info1: vmcs::read(Code::Qualification), info2: 0 });
     }
     frame.set(Reg::Active, active::LAUNCHED);
     match reason & reason::BASIC {
@@ -113,22 +106,13 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
             if matches!(basic, reason::INTERRUPT_WINDOW | reason::NMI_WINDOW) {
                 this.ask(0);
             }
-            let number = if basic <= reason::LAST {
-                basic
-            } else {
-                guest::INVALID_STATE
-            };
+            let number = if basic <= reason::LAST { basic } else { guest::INVALID_STATE };
             let next = if event::has_length(basic) {
                 vmcs::read(Code::GuestRip).wrapping_add(vmcs::read(Code::ExitInstructionLength))
             } else {
                 0
             };
-            Some(Event {
-                number,
-                reason: basic,
-                info1: vmcs::read(Code::Qualification),
-                info2: next,
-            })
+            Some(Event { number, reason: basic, info1: vmcs::read(Code::Qualification), info2: next })
         }
     }
 }
@@ -137,12 +121,7 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
 pub fn entry_failed() -> Option<Event> {
     let error = vmcs::read(Code::InstructionError);
     vmcs::write(Code::EntryEvent, 0);
-    Some(Event {
-        number: guest::INVALID_STATE,
-        reason: error,
-        info1: 0,
-        info2: 0,
-    })
+    Some(Event { number: guest::INVALID_STATE, reason: error, info1: 0, info2: 0 })
 }
 
 #[cold]

@@ -6,8 +6,7 @@ use crate::sandbox::Sandbox;
 use abi::session::affinity::Affinity;
 use abi::session::args::Args;
 use abi::session::parent::{
-    self, ARGS_MAX, AnnounceError, NoSession, Progress, Quota, Response, SERVICE_MAX, SessionError,
-    UpgradeError,
+    self, ARGS_MAX, AnnounceError, NoSession, Progress, Quota, Response, SERVICE_MAX, SessionError, UpgradeError,
 };
 use abi::session::wire::{AnyObject, Signal, Text, Typed};
 use alloc::rc::Weak;
@@ -26,11 +25,7 @@ impl ChildParent {
     }
 
     /// The sandbox is gone only with the whole component.
-    fn with<R>(
-        &self,
-        gone: R,
-        act: impl FnOnce(&mut Sandbox<super::Component>, ChildId) -> R,
-    ) -> R {
+    fn with<R>(&self, gone: R, act: impl FnOnce(&mut Sandbox<super::Component>, ChildId) -> R) -> R {
         match self.sandbox.upgrade() {
             Some(sandbox) => act(&mut sandbox.borrow_mut(), self.child),
             None => gone,
@@ -46,9 +41,7 @@ impl parent::Server<Capability> for ChildParent {
     }
 
     fn announce(&mut self, service: Text<SERVICE_MAX>) -> Result<(), AnnounceError> {
-        self.with(Err(AnnounceError::NotProvided), |sandbox, child| {
-            sandbox.announce(child, &service)
-        })
+        self.with(Err(AnnounceError::NotProvided), |sandbox, child| sandbox.announce(child, &service))
     }
 
     fn session_sigh(&mut self, sigh: Cap<Signal>) {
@@ -68,33 +61,23 @@ impl parent::Server<Capability> for ChildParent {
     }
 
     fn session_cap(&mut self, id: u64) -> Result<Cap<AnyObject>, SessionError> {
-        self.with(Err(SessionError::Denied), |sandbox, child| {
-            sandbox.session_cap(child, id)
-        })
+        self.with(Err(SessionError::Denied), |sandbox, child| sandbox.session_cap(child, id))
     }
 
     fn upgrade(&mut self, id: u64, quota: Quota) -> Result<Progress, UpgradeError> {
-        self.with(Err(UpgradeError::NoSession), |sandbox, child| {
-            sandbox.upgrade_session(child, id, quota)
-        })
+        self.with(Err(UpgradeError::NoSession), |sandbox, child| sandbox.upgrade_session(child, id, quota))
     }
 
     fn close(&mut self, id: u64) -> Result<Progress, NoSession> {
-        self.with(Err(NoSession::NoSession), |sandbox, child| {
-            sandbox.close_session(child, id)
-        })
+        self.with(Err(NoSession::NoSession), |sandbox, child| sandbox.close_session(child, id))
     }
 
     fn deliver_session_cap(&mut self, id: u64, cap: Cap<AnyObject>) {
-        self.with((), |sandbox, child| {
-            sandbox.deliver_session_cap(child, id, cap)
-        });
+        self.with((), |sandbox, child| sandbox.deliver_session_cap(child, id, cap));
     }
 
     fn session_response(&mut self, id: u64, response: Response) {
-        self.with((), |sandbox, child| {
-            sandbox.session_response(child, id, response)
-        });
+        self.with((), |sandbox, child| sandbox.session_response(child, id, response));
     }
 
     /// Never submitted: budgets are those of the configuration, which is read once.

@@ -37,26 +37,11 @@ impl Served {
     /// # Errors
     /// The own account lacks capabilities.
     pub fn new(env: &'static Env, text: &str) -> Result<(Self, Cap<AnyObject>), Shortage> {
-        let module = Module {
-            env,
-            text: text.into(),
-            buffer: None,
-            is_current: false,
-            sigh: None,
-        };
+        let module = Module { env, text: text.into(), buffer: None, is_current: false, sigh: None };
         let module = Rc::new(RefCell::new(module));
-        let managed = env
-            .entrypoint()
-            .manage::<Rom, _>(Rc::clone(&module))
-            .map_err(|_| Shortage::Caps)?;
+        let managed = env.entrypoint().manage::<Rom, _>(Rc::clone(&module)).map_err(|_| Shortage::Caps)?;
         let cap = managed.cap().clone().cast();
-        Ok((
-            Self {
-                _managed: managed,
-                module,
-            },
-            cap,
-        ))
+        Ok((Self { _managed: managed, module }, cap))
     }
 
     /// Replaces the text.
@@ -98,10 +83,7 @@ impl rom::Server<Capability> for Module {
             self.buffer = Some(self.env.alloc_ram(size).map_err(|_| RomError::OutOfRam)?);
             self.fill();
         }
-        self.buffer
-            .as_ref()
-            .map(|buffer| buffer.cap().clone())
-            .ok_or(RomError::Empty)
+        self.buffer.as_ref().map(|buffer| buffer.cap().clone()).ok_or(RomError::Empty)
     }
 
     fn update(&mut self) -> bool {

@@ -11,27 +11,10 @@ fn parse(text: &str) -> Config {
 #[test]
 fn the_summer_school_configuration_is_understood_verbatim() {
     let config = parse(SUMMER_SCHOOL);
-    let names: Vec<&str> = config
-        .starts
-        .iter()
-        .map(|start| start.name.as_str())
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "pci_drv",
-            "vesa_drv",
-            "ps2_drv",
-            "timer",
-            "nitpicker",
-            "launchpad"
-        ]
-    );
+    let names: Vec<&str> = config.starts.iter().map(|start| start.name.as_str()).collect();
+    assert_eq!(names, ["pci_drv", "vesa_drv", "ps2_drv", "timer", "nitpicker", "launchpad"]);
     let last = config.starts.last().unwrap();
-    assert_eq!(
-        (last.ram, last.caps, last.binary.as_str()),
-        (32 << 20, DEFAULT_CAPS, "launchpad")
-    );
+    assert_eq!((last.ram, last.caps, last.binary.as_str()), (32 << 20, DEFAULT_CAPS, "launchpad"));
     assert_eq!(config.starts[3].provides, ["Timer"]);
     assert!(config.parent_provides.iter().any(|service| service == "PD"));
     assert_eq!(config.default_route.len(), 1);
@@ -56,54 +39,17 @@ fn a_start_node_with_everything() {
           <start name="plain"/>
         </config>"#,
     );
-    assert_eq!(
-        (config.prio_levels, config.affinity_space),
-        (
-            4,
-            AffinitySpace {
-                width: 4,
-                height: 1
-            }
-        )
-    );
-    assert_eq!(
-        config.aliases,
-        [Alias {
-            name: "t".into(),
-            child: "timer".into()
-        }]
-    );
-    let [app, plain] = &config.starts[..] else {
-        panic!()
-    };
-    assert_eq!(
-        (app.caps, app.ram, app.priority, app.binary.as_str()),
-        (70, 64 << 10, -1, "test")
-    );
+    assert_eq!((config.prio_levels, config.affinity_space), (4, AffinitySpace { width: 4, height: 1 }));
+    assert_eq!(config.aliases, [Alias { name: "t".into(), child: "timer".into() }]);
+    let [app, plain] = &config.starts[..] else { panic!() };
+    assert_eq!((app.caps, app.ram, app.priority, app.binary.as_str()), (70, 64 << 10, -1, "test"));
     assert!(app.restart && app.propagate_exit && !plain.restart && !plain.propagate_exit);
-    assert_eq!(
-        app.affinity,
-        Some(AffinityBox {
-            x: 2,
-            y: 0,
-            width: 2,
-            height: 1
-        })
-    );
+    assert_eq!(app.affinity, Some(AffinityBox { x: 2, y: 0, width: 2, height: 1 }));
     assert_eq!(app.provides, ["A", "B"]);
     let rule = &app.route.as_ref().unwrap()[0];
-    assert_eq!(
-        (rule.service.as_deref(), rule.pattern.last.as_deref()),
-        (Some("PD"), Some("x"))
-    );
-    assert_eq!(
-        app.config.as_deref(),
-        Some("<config a=\"1\">\n              <machine/></config>")
-    );
-    assert_eq!(
-        (plain.caps, plain.ram, &plain.route, &plain.config),
-        (50, 2 << 20, &None, &None)
-    );
+    assert_eq!((rule.service.as_deref(), rule.pattern.last.as_deref()), (Some("PD"), Some("x")));
+    assert_eq!(app.config.as_deref(), Some("<config a=\"1\">\n              <machine/></config>"));
+    assert_eq!((plain.caps, plain.ram, &plain.route, &plain.config), (50, 2 << 20, &None, &None));
 }
 
 #[test]
@@ -131,14 +77,7 @@ fn a_bad_start_node_is_left_out_with_a_reason() {
 
 #[test]
 fn what_is_no_configuration_is_refused_in_one_line() {
-    for text in [
-        "",
-        "<config>",
-        "<config><start></config>",
-        "<init/>",
-        "\u{1}",
-        "<config/><config/>",
-    ] {
+    for text in ["", "<config>", "<config><start></config>", "<init/>", "\u{1}", "<config/><config/>"] {
         let error = Config::parse(text.as_bytes()).unwrap_err().to_string();
         assert!(!error.is_empty() && !error.contains('\n'), "{error:?}");
     }

@@ -33,14 +33,8 @@ impl Providers for Table {
 
 /// Routes a request of child `app` with the rules of `route`: `server: label`, or why not.
 fn decide(route: &str, service: &str, label: &str) -> String {
-    let config = Config::parse(
-        alloc::format!("<config><default-route>{route}</default-route></config>").as_bytes(),
-    );
-    let request = Request {
-        child: "app",
-        service,
-        label,
-    };
+    let config = Config::parse(alloc::format!("<config><default-route>{route}</default-route></config>").as_bytes());
+    let request = Request { child: "app", service, label };
     match resolve(&config.unwrap().default_route, request, &Table) {
         Ok((Server::Parent, label)) => alloc::format!("parent: {label}"),
         Ok((Server::Child(child), label)) => alloc::format!("{child}: {label}"),
@@ -53,11 +47,7 @@ const ANY: &str = "<any-service> <parent/> <any-child/> </any-service>";
 
 fn check(table: &[(&str, &str, &str, &str)]) {
     for &(route, service, label, expected) in table {
-        assert_eq!(
-            decide(route, service, label),
-            expected,
-            "{service} \"{label}\" by {route}"
-        );
+        assert_eq!(decide(route, service, label), expected, "{service} \"{label}\" by {route}");
     }
 }
 
@@ -68,12 +58,7 @@ fn order_and_fall_through() {
         (ANY, "Timer", "app -> ", "timer: app -> "),
         (ANY, "Gui", "app -> ", NONE),
         ("", "LOG", "app -> ", NONE),
-        (
-            "<any-service><any-child/><parent/></any-service>",
-            "ROM",
-            "app -> f",
-            "rom_filter: app -> f",
-        ),
+        ("<any-service><any-child/><parent/></any-service>", "ROM", "app -> f", "rom_filter: app -> f"),
         (
             r#"<service name="ROM"><child name="fs1"/></service><any-service><parent/></any-service>"#,
             "ROM",
@@ -92,66 +77,26 @@ fn order_and_fall_through() {
             "app -> ",
             "parent: app -> ",
         ),
-        (
-            r#"<service name="Timer"><parent/><child name="timer"/></service>"#,
-            "Timer",
-            "app -> ",
-            "timer: app -> ",
-        ),
-        (
-            r#"<service name="Timer"/><any-service><any-child/></any-service>"#,
-            "Timer",
-            "app -> ",
-            NONE,
-        ),
+        (r#"<service name="Timer"><parent/><child name="timer"/></service>"#, "Timer", "app -> ", "timer: app -> "),
+        (r#"<service name="Timer"/><any-service><any-child/></any-service>"#, "Timer", "app -> ", NONE),
     ]);
 }
 
 #[test]
 fn children_and_aliases() {
     check(&[
-        (
-            r#"<service name="Timer"><child name="timer"/></service>"#,
-            "Timer",
-            "app -> ",
-            "timer: app -> ",
-        ),
-        (
-            r#"<service name="Timer"><child name="t2"/></service>"#,
-            "Timer",
-            "app -> ",
-            NONE,
-        ),
+        (r#"<service name="Timer"><child name="timer"/></service>"#, "Timer", "app -> ", "timer: app -> "),
+        (r#"<service name="Timer"><child name="t2"/></service>"#, "Timer", "app -> ", NONE),
         (
             r#"<service name="File_system"><child name="storage"/></service>"#,
             "File_system",
             "app -> /",
             "fs2: app -> /",
         ),
-        (
-            "<any-service><any-child/></any-service>",
-            "File_system",
-            "app -> /",
-            "ambiguous routes to service",
-        ),
-        (
-            "<any-service><any-child/></any-service>",
-            "Nic",
-            "app -> ",
-            "service was abandoned",
-        ),
-        (
-            r#"<service name="Nic"><child name="old_nic"/></service>"#,
-            "Nic",
-            "app -> ",
-            "service was abandoned",
-        ),
-        (
-            r#"<service name="LOG"><child/></service>"#,
-            "LOG",
-            "app -> ",
-            NONE,
-        ),
+        ("<any-service><any-child/></any-service>", "File_system", "app -> /", "ambiguous routes to service"),
+        ("<any-service><any-child/></any-service>", "Nic", "app -> ", "service was abandoned"),
+        (r#"<service name="Nic"><child name="old_nic"/></service>"#, "Nic", "app -> ", "service was abandoned"),
+        (r#"<service name="LOG"><child/></service>"#, "LOG", "app -> ", NONE),
     ]);
 }
 
@@ -179,40 +124,20 @@ fn label_attributes() {
         (r#"label_prefix="app""#, "app -> x", false),
         (r#"label_suffix="-> y""#, "app -> x -> y", true),
         (r#"label_suffix="y""#, "app -> x", false),
-        (
-            r#"label_prefix="x" label_suffix="z""#,
-            "app -> x -> z",
-            true,
-        ),
-        (
-            r#"label_prefix="x" label_suffix="z""#,
-            "app -> x -> y",
-            false,
-        ),
+        (r#"label_prefix="x" label_suffix="z""#, "app -> x -> z", true),
+        (r#"label_prefix="x" label_suffix="z""#, "app -> x -> y", false),
         (r#"label="x" label_prefix="z""#, "app -> x", false),
         (r#"label_last="y""#, "app -> x -> y", true),
         (r#"label_last="y""#, "y", true),
         (r#"label_last="x""#, "app -> x -> y", false),
         (r#"label_last="y" label="other""#, "app -> x -> y", true),
-        (
-            r#"label_last="y" unscoped_label="other""#,
-            "app -> x -> y",
-            true,
-        ),
+        (r#"label_last="y" unscoped_label="other""#, "app -> x -> y", true),
         (r#"unscoped_label="app -> x""#, "app -> x", true),
         (r#"unscoped_label="x""#, "app -> x", false),
         (r#"unscoped_label="app_binary""#, "app_binary", true),
-        (
-            r#"unscoped_label="app -> x" label="other""#,
-            "app -> x",
-            true,
-        ),
+        (r#"unscoped_label="app -> x" label="other""#, "app -> x", true),
     ] {
-        assert_eq!(
-            applies(attributes, label),
-            expected,
-            "[{attributes}] on \"{label}\""
-        );
+        assert_eq!(applies(attributes, label), expected, "[{attributes}] on \"{label}\"");
     }
 }
 
@@ -228,12 +153,6 @@ fn labels_are_rewritten_for_the_server_only() {
     assert_eq!(to(r#"resource="g""#), "parent: app -> sub -> g");
     assert_eq!(to(r#"identity="me""#), "parent: me -> f");
     assert_eq!(to(r#"identity="" "#), "parent: f");
-    assert_eq!(
-        to(r#"prepend_resource="/dir/""#),
-        "parent: app -> sub -> /dir/f"
-    );
-    assert_eq!(
-        to(r#"identity="me" prepend_resource="/" resource="g""#),
-        "parent: me -> /g"
-    );
+    assert_eq!(to(r#"prepend_resource="/dir/""#), "parent: app -> sub -> /dir/f");
+    assert_eq!(to(r#"identity="me" prepend_resource="/" resource="g""#), "parent: me -> /g");
 }

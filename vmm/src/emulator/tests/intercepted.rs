@@ -19,46 +19,11 @@ fn intercepted_instructions() {
         (&[0x0f, 0x09], 2, O::Wbinvd),
         (&[0x0f, 0x06], 2, O::Clts),
         (&[0x0f, 0x01, 0xd1], 3, O::Xsetbv),
-        (
-            &[0x0f, 0x22, 0xc3],
-            3,
-            O::WriteControl {
-                control: ControlRegister::Cr0,
-                register: rbx,
-            },
-        ),
-        (
-            &[0x0f, 0x20, 0xdb],
-            3,
-            O::ReadControl {
-                control: ControlRegister::Cr3,
-                register: rbx,
-            },
-        ),
-        (
-            &[0x45, 0x0f, 0x22, 0xc1],
-            4,
-            O::WriteControl {
-                control: ControlRegister::Cr8,
-                register: Gpr::R9,
-            },
-        ),
-        (
-            &[0x0f, 0x23, 0xfb],
-            3,
-            O::WriteDebug {
-                number: 7,
-                register: rbx,
-            },
-        ),
-        (
-            &[0x0f, 0x21, 0xf3],
-            3,
-            O::ReadDebug {
-                number: 6,
-                register: rbx,
-            },
-        ),
+        (&[0x0f, 0x22, 0xc3], 3, O::WriteControl { control: ControlRegister::Cr0, register: rbx }),
+        (&[0x0f, 0x20, 0xdb], 3, O::ReadControl { control: ControlRegister::Cr3, register: rbx }),
+        (&[0x45, 0x0f, 0x22, 0xc1], 4, O::WriteControl { control: ControlRegister::Cr8, register: Gpr::R9 }),
+        (&[0x0f, 0x23, 0xfb], 3, O::WriteDebug { number: 7, register: rbx }),
+        (&[0x0f, 0x21, 0xf3], 3, O::ReadDebug { number: 6, register: rbx }),
         (&[0x0f, 0x01, 0xf3], 3, O::Lmsw { register: rbx }),
         (&[0x0f, 0x01, 0x3b], 3, O::Invlpg { linear: DEVICE }),
         (&[0xec], 1, O::PortIo),
@@ -67,16 +32,8 @@ fn intercepted_instructions() {
     for (code, length, operation) in cases {
         let memory = memory();
         memory.write_slice(code, GuestAddress(CODE)).unwrap();
-        let intercepted = Emulator::new()
-            .decode_intercepted(&long_mode(), &memory)
-            .unwrap();
-        assert_eq!(
-            intercepted,
-            Some(Intercepted {
-                operation: *operation,
-                length: *length
-            })
-        );
+        let intercepted = Emulator::new().decode_intercepted(&long_mode(), &memory).unwrap();
+        assert_eq!(intercepted, Some(Intercepted { operation: *operation, length: *length }));
     }
 }
 

@@ -10,25 +10,12 @@ fn real_mode_segments() {
     // RAM ends below the device here, so that the text buffer is on the bus.
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0xa_0000)]).unwrap();
     let stos = run_on(memory, state.clone(), &[0xab], 0, false);
-    assert_eq!(
-        stos.device.seen,
-        [Seen::Write(0xb_8002, Width::Word, 0x0741)]
-    );
-    assert_eq!(
-        stos.state.gpr(Gpr::Rdi),
-        0xffff_0004,
-        "16-bit addresses keep the upper part"
-    );
+    assert_eq!(stos.device.seen, [Seen::Write(0xb_8002, Width::Word, 0x0741)]);
+    assert_eq!(stos.state.gpr(Gpr::Rdi), 0xffff_0004, "16-bit addresses keep the upper part");
 
     state.set_gpr(Gpr::Rbx, 0xffff);
     let over = run_on(self::memory(), state, &[0x26, 0x89, 0x07], 0, false); // mov es:[bx],ax
-    assert_eq!(
-        over.result.unwrap(),
-        Outcome::Fault(Exception {
-            error_code: None,
-            ..Exception::GENERAL_PROTECTION
-        })
-    );
+    assert_eq!(over.result.unwrap(), Outcome::Fault(Exception { error_code: None, ..Exception::GENERAL_PROTECTION }));
 }
 
 #[test]
@@ -50,15 +37,9 @@ fn segment_checks_in_protected_mode() {
     for (what, attributes, limit, offset, allowed) in cases {
         let mut state = real_mode();
         state.cr0 = Cr0::PE;
-        state.segments[SegmentRegister::Cs as usize].attributes =
-            code | SegmentAttributes::DEFAULT_32;
+        state.segments[SegmentRegister::Cs as usize].attributes = code | SegmentAttributes::DEFAULT_32;
         let base = DEVICE - offset;
-        state.segments[SegmentRegister::Ds as usize] = Segment {
-            selector: 8,
-            attributes,
-            limit,
-            base,
-        };
+        state.segments[SegmentRegister::Ds as usize] = Segment { selector: 8, attributes, limit, base };
         state.set_gpr(Gpr::Rbx, offset);
         let run = run_on(memory(), state, &[0x89, 0x03], 0, true);
         assert_eq!(run.device.seen.len() == 1, allowed, "{what}");
@@ -72,15 +53,10 @@ fn non_canonical_addresses_fault() {
     let mut state = long_mode();
     state.set_gpr(Gpr::Rbx, 1 << 47);
     let data = run_on(memory(), state.clone(), &[0x89, 0x03], 0, true);
-    assert_eq!(
-        data.result.unwrap(),
-        Outcome::Fault(Exception::GENERAL_PROTECTION)
-    );
+    assert_eq!(data.result.unwrap(), Outcome::Fault(Exception::GENERAL_PROTECTION));
     state.set_gpr(Gpr::Rbp, 1 << 47);
     let stack = run_on(memory(), state, &[0x89, 0x45, 0], 0, true); // mov [rbp],eax
-    let Outcome::Fault(exception) = stack.result.unwrap() else {
-        panic!()
-    };
+    let Outcome::Fault(exception) = stack.result.unwrap() else { panic!() };
     assert_eq!(exception.vector, ExceptionVector::Stack);
 }
 
@@ -88,20 +64,11 @@ fn non_canonical_addresses_fault() {
 fn a_write_is_never_performed_on_a_read_fault() {
     // The pages are read-only; the exit reported a read at the very address.
     let memory = memory();
-    memory
-        .write_obj(0xc000_0081u64, GuestAddress(0x2018))
-        .unwrap();
-    memory
-        .write_slice(&[0x89, 0x03], GuestAddress(CODE))
-        .unwrap();
+    memory.write_obj(0xc000_0081u64, GuestAddress(0x2018)).unwrap();
+    memory.write_slice(&[0x89, 0x03], GuestAddress(CODE)).unwrap();
     let mut device = Device::default();
-    let fault = NestedFault {
-        write: false,
-        ..DEVICE_FAULT
-    };
-    let outcome = Emulator::new()
-        .emulate(&mut long_mode(), &memory, &mut device, Some(fault))
-        .unwrap();
+    let fault = NestedFault { write: false, ..DEVICE_FAULT };
+    let outcome = Emulator::new().emulate(&mut long_mode(), &memory, &mut device, Some(fault)).unwrap();
     assert!(matches!(outcome, Outcome::Fault(_)));
     assert!(device.seen.is_empty());
 }
@@ -113,21 +80,14 @@ fn instruction_and_operand_may_cross_pages() {
     state.set_gpr(Gpr::Rbx, 0xfec0_0ffe);
     let mut emulator = Emulator::new();
     let memory = memory();
-    memory
-        .write_slice(&[0x89, 0x03], GuestAddress(state.rip))
-        .unwrap();
+    memory.write_slice(&[0x89, 0x03], GuestAddress(state.rip)).unwrap();
     state.set_gpr(Gpr::Rax, 0x4433_2211);
     for _ in 0..2 {
         // The second round is a hit in the decode cache.
         let (mut state, mut device) = (state.clone(), Device::default());
-        emulator
-            .emulate(&mut state, &memory, &mut device, None)
-            .unwrap();
+        emulator.emulate(&mut state, &memory, &mut device, None).unwrap();
         assert_eq!(state.rip, 0x9001);
-        let seen = [
-            Seen::Write(0xfec0_0ffe, Width::Word, 0x2211),
-            Seen::Write(0xfec0_1000, Width::Word, 0x4433),
-        ];
+        let seen = [Seen::Write(0xfec0_0ffe, Width::Word, 0x2211), Seen::Write(0xfec0_1000, Width::Word, 0x4433)];
         assert_eq!(device.seen, seen);
     }
 }
@@ -143,9 +103,7 @@ fn changed_code_is_decoded_again() {
     ] {
         memory.write_slice(&code, GuestAddress(CODE)).unwrap();
         let mut device = Device::default();
-        emulator
-            .emulate(&mut long_mode(), &memory, &mut device, Some(DEVICE_FAULT))
-            .unwrap();
+        emulator.emulate(&mut long_mode(), &memory, &mut device, Some(DEVICE_FAULT)).unwrap();
         assert_eq!(device.seen, [expected]);
     }
 }

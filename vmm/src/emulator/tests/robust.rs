@@ -6,25 +6,18 @@ use super::*;
 
 #[test]
 fn what_is_not_emulated_is_reported_with_bytes_and_state() {
-    let error = run_on(memory(), long_mode(), &[0xd9, 0x03], 0, true)
-        .result
-        .unwrap_err();
+    let error = run_on(memory(), long_mode(), &[0xd9, 0x03], 0, true).result.unwrap_err();
     assert_eq!(error.reason, Unemulated::Instruction); // fld dword [rbx]
     assert_eq!(error.bytes.as_slice()[..2], [0xd9, 0x03]);
     assert_eq!(*error.state, long_mode());
     let text = error.to_string();
-    assert!(
-        text.contains("not emulated at 0x0:0x8000, bytes d9 03"),
-        "{text}"
-    );
+    assert!(text.contains("not emulated at 0x0:0x8000, bytes d9 03"), "{text}");
     assert!(!text.contains('\n'));
 
     let mut state = long_mode();
     state.rip = DEVICE;
     let (memory, mut device) = (memory(), Device::default());
-    let error = Emulator::new()
-        .emulate(&mut state, &memory, &mut device, None)
-        .unwrap_err();
+    let error = Emulator::new().emulate(&mut state, &memory, &mut device, None).unwrap_err();
     assert_eq!(error.reason, Unemulated::FetchOutsideRam(DEVICE));
 }
 

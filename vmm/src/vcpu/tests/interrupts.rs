@@ -59,10 +59,7 @@ fn an_interrupt_waits_for_the_shadow_to_end() {
     guest.set_interrupts(true);
     guest.state.interruptibility = Interruptibility::SHADOW.bits();
     assert_eq!(guest.exit(guest::RECALL, 0, 0), Mtd::INJ);
-    assert_eq!(
-        guest.state.injection,
-        Injection::NONE.with_interrupt_window()
-    );
+    assert_eq!(guest.state.injection, Injection::NONE.with_interrupt_window());
     // An instruction that exits ends it.
     guest.outb(COM1, b'x');
     assert_eq!(guest.state.injection, interrupt(TIMER_VECTOR));
@@ -91,10 +88,7 @@ fn set_self_ipi(guest: &Guest, vector: u8) {
     let now = inside.now;
     let access = device_models::bus::mmio::Gpa(ICR_LOW);
     let size = device_models::bus::mmio::MmioSize::Dword;
-    inside
-        .machine
-        .board
-        .mmio_write(now, 0, access, size, FIXED_SELF | u64::from(vector));
+    inside.machine.board.mmio_write(now, 0, access, size, FIXED_SELF | u64::from(vector));
     guest.vm.leave(inside, Who::Entrypoint);
 }
 
@@ -131,13 +125,7 @@ fn a_later_deadline_does_not_bother_the_timer_thread() {
 fn input_wakes_a_halted_cpu_through_the_8259() {
     let mut guest = Guest::started("");
     // Vectors from 0x20, everything masked but line 4; the UART interrupts on input.
-    for (port, value) in [
-        (0x20, 0x11),
-        (0x21, 0x20),
-        (0x21, 0x04),
-        (0x21, 0x01),
-        (0x21, 0xef),
-    ] {
+    for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 0x04), (0x21, 0x01), (0x21, 0xef)] {
         guest.outb(port, value);
     }
     guest.outb(COM1 + 1, 1);
@@ -146,8 +134,7 @@ fn input_wakes_a_halted_cpu_through_the_8259() {
     guest.kernel().asked();
     guest.set_interrupts(true);
     let vm = guest.vm;
-    vm.kernel()
-        .when_waiting(move || assert_eq!(vm.offer_input(SERIAL, b"a"), 1));
+    vm.kernel().when_waiting(move || assert_eq!(vm.offer_input(SERIAL, b"a"), 1));
     guest.exit(exits::HLT, 0, 0);
     assert_eq!(guest.state.injection, interrupt(0x24));
     assert_eq!(vm.kernel().asked(), [Asked::Wait(0, None), Asked::Wake(0)]);

@@ -36,10 +36,7 @@ fn a_guest_resets_itself_again_and_again() {
         let taken = guest.outb(0xcf9, 6);
         assert!(taken.contains(Mtd::GPR | Mtd::CR | Mtd::TSC));
         assert_eq!(guest.state.rip, CODE);
-        assert_eq!(
-            guest.state.tsc_offset,
-            0_u64.wrapping_sub(guest.kernel().now.get())
-        );
+        assert_eq!(guest.state.tsc_offset, 0_u64.wrapping_sub(guest.kernel().now.get()));
         assert_eq!(guest.inb(COM1 + 1), 0, "the devices are new");
     }
     let mut output = Vec::new();
@@ -54,11 +51,7 @@ fn a_triple_fault_stops_or_resets() {
     assert_eq!(guest.exit(exits::SHUTDOWN, 0, 0), Mtd::KILL);
     assert_eq!(guest.vm.ended(), Some(1));
     let log = guest.kernel().asked();
-    assert!(
-        log.iter().any(
-            |asked| matches!(asked, Asked::Log(line) if line.contains("triple fault at 0x8000"))
-        )
-    );
+    assert!(log.iter().any(|asked| matches!(asked, Asked::Log(line) if line.contains("triple fault at 0x8000"))));
     let mut guest = Guest::started("on_triple_fault=\"reset\"");
     assert!(guest.exit(exits::SHUTDOWN, 0, 0).contains(Mtd::CR));
     assert_eq!(guest.vm.ended(), None);
@@ -70,15 +63,9 @@ fn what_cannot_be_emulated_stops_the_guest_with_its_bytes() {
     // fld dword [rdi].
     guest.code(&[0xd9, 0x07]);
     guest.state.gpr[gpr::RDI] = 0xfec0_0000;
-    assert_eq!(
-        guest.exit(guest::NESTED_FAULT, 1 << 32, 0xfec0_0000),
-        Mtd::KILL
-    );
+    assert_eq!(guest.exit(guest::NESTED_FAULT, 1 << 32, 0xfec0_0000), Mtd::KILL);
     let log = guest.kernel().asked();
-    assert!(
-        log.iter()
-            .any(|asked| matches!(asked, Asked::Log(line) if line.contains("bytes d9 07")))
-    );
+    assert!(log.iter().any(|asked| matches!(asked, Asked::Log(line) if line.contains("bytes d9 07"))));
     assert_eq!(guest.vm.ended(), Some(1));
 }
 
@@ -100,10 +87,7 @@ fn other_cpus_wait_for_their_start() {
     let mut second = Guest::new(vm, 1, Features::SVM);
     second.exit(guest::STARTUP, 0, 0);
     let code = second.state.seg[abi::state::seg::CS];
-    assert_eq!(
-        (code.selector, code.base, second.state.rip),
-        (0x9a00, 0x9_a000, 0)
-    );
+    assert_eq!((code.selector, code.base, second.state.rip), (0x9a00, 0x9_a000, 0));
     let asked = vm.kernel().asked();
     assert!(asked.contains(&Asked::Wait(1, None)) && asked.contains(&Asked::Wake(1)));
 }
