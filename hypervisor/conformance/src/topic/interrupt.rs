@@ -101,20 +101,26 @@ fn arguments() {
     check("without permission", try_call(call.encode()), Err(Status::BadCapability));
 }
 
+/// Semaphores for messages with all vectors of a CPU that are free, and one for which there was none.
+fn every_vector(cpu: u16) -> alloc::vec::Vec<Sel> {
+    let mut made = alloc::vec::Vec::new();
+    loop {
+        let sm = semaphore(0);
+        made.push(sm);
+        if assign(sm, cpu, IntSource::Msi).is_err() || made.len() > 1000 {
+            return made;
+        }
+    }
+}
+
 /// Vectors run out, and come back.
 fn vectors() {
     for _ in 0..2 {
-        let mut made = alloc::vec::Vec::new();
-        let result = loop {
-            let sm = semaphore(0);
-            made.push(sm);
-            let result = assign(sm, 0, IntSource::Msi);
-            if result.is_err() || made.len() > 1000 {
-                break result;
-            }
-        };
-        check("vectors run out", result, Err(Status::Busy));
+        let made = every_vector(0);
+        let none = semaphore(0);
+        check("vectors run out", assign(none, 0, IntSource::Msi), Err(Status::Busy));
         check("after as many as there are", made.len(), 0xf0 - 0x20 + 1);
+        object::destroy(none);
         made.into_iter().for_each(object::destroy);
     }
 }
@@ -147,6 +153,11 @@ fn unbound(cpu: u16) {
     pause(5);
     check("does not tick", poll(other), Err(Status::Timeout));
     object::destroy(other);
+    let all = every_vector(cpu);
+    pause(5);
+    let ticked = all.iter().filter(|&&sm| poll(sm).is_ok()).count();
+    check("and nobody who got the vector does", ticked, 0);
+    all.into_iter().for_each(object::destroy);
     let again = semaphore(0);
     holds("the same one again", assign(again, cpu, edge(pit::GSI)).is_ok());
     holds("ticks again", down(again).is_ok());
