@@ -7,7 +7,7 @@ use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::error::Error;
 use crate::machine::terminal::Terminal;
-use crate::machine::{Firmware, Machine, Time};
+use crate::machine::{Firmware, Machine};
 use crate::scenario::expectation::Matcher;
 use crate::scenario::{Boot, Scenario};
 use crate::session::end::End;
@@ -38,7 +38,7 @@ pub fn run_trial(
         cpus: scenario.cpus,
         memory: scenario.memory,
         terminals: scenario.terminals,
-        time: Time::Host,
+        time: scenario.time(),
         debugger: false,
     };
     let session = Session::start(&machine, &stage.medium(image)?, folder)?;

@@ -12,7 +12,7 @@ use crate::boot::stage::Stage;
 use crate::error::{Error, Result};
 use crate::host::packages::{self, Purpose};
 use crate::machine::terminal::Terminal;
-use crate::machine::{Firmware, Machine, Time, qemu};
+use crate::machine::{Firmware, Machine, qemu};
 use crate::repository;
 use crate::scenario::{self, Boot, Scenario};
 use crate::session::end::End;
@@ -60,7 +60,7 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
         cpus: scenario.cpus,
         memory: scenario.memory,
         terminals: scenario.terminals,
-        time: Time::Host,
+        time: scenario.time(),
         debugger: options.gdb,
     };
     announce(&machine, &products, &scenario, &folder, options.gdb);

@@ -78,9 +78,12 @@ fn display(value: &impl ValueEnum, formatter: &mut fmt::Formatter<'_>) -> fmt::R
 /// What a machine's time is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Time {
-    /// Passes with the host's.
+    /// Passes with the host's; CPUs take turns.
     #[default]
     Host,
+    /// The same, and each CPU has a thread of its own. Not where guests run: restoring a floating-point state on any CPU makes
+    /// QEMU rewrite flags of the first one from the wrong thread, among them whether it is in a guest (decision 0006).
+    Parallel,
     /// The time stamp counter ticks once per instruction, and idle time is skipped: measurements repeat exactly.
     Instructions,
 }

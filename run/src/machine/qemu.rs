@@ -17,7 +17,8 @@ pub const DEBUGGER: &str = "localhost:1234";
 pub fn command(machine: &Machine, medium: &Medium, lines: &SerialLines, folder: &Path) -> Result<Command> {
     let mut command = tied_command(folder, "qemu-system-x86_64");
     command.args(match machine.time {
-        Time::Host => ["-accel", "tcg,thread=multi"].as_slice(),
+        Time::Host => ["-accel", "tcg,thread=single"].as_slice(),
+        Time::Parallel => &["-accel", "tcg,thread=multi"],
         Time::Instructions => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
     });
     command.args(["-machine", "q35", "-cpu", cpu(machine.platform)]);

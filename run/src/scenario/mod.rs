@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::machine::Platform;
+use crate::machine::{Platform, Time};
 use crate::machine::terminal::Terminal;
 use crate::repository;
 use expectation::{Pattern, Steps};
@@ -70,6 +70,9 @@ pub struct Scenario {
     /// Number of CPUs of the machine.
     #[serde(default = "default_cpus")]
     pub cpus: u32,
+    /// Whether the CPUs run in parallel; see [`Time::Parallel`].
+    #[serde(default)]
+    pub parallel: bool,
     /// Memory of the machine.
     #[serde(default = "default_memory")]
     pub memory: Size,
@@ -200,6 +203,11 @@ impl Scenario {
         }
         let others = self.components.iter().filter(|name| **name != self.root);
         std::iter::once(&self.root).chain(others).map(String::as_str).collect()
+    }
+
+    /// What the machine's time is.
+    pub const fn time(&self) -> Time {
+        if self.parallel { Time::Parallel } else { Time::Host }
     }
 
     /// Time limit of a test run.
