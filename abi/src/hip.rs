@@ -96,7 +96,7 @@ pub struct Hip {
     pub range_count: u32,
     /// Reserved.
     pub reserved: u32,
-    /// Memory ranges, in the loader's order; later ones win where they overlap.
+    /// Memory ranges, in the loader's order: modules may come before the free memory that they are in.
     pub ranges: [Range; MAX_RANGES],
 }
 

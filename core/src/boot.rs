@@ -41,7 +41,8 @@ fn pages(range: &hip::Range, wholly: bool) -> Option<Range> {
 }
 
 impl Memory {
-    /// Sorts the ranges of the hypervisor information page, of which later ones win. Page 0 is never used.
+    /// Sorts the ranges of the hypervisor information page. They come in the order of the loader, where modules may be
+    /// before or behind the memory that they are in: whatever is not free wins. Page 0 is never used.
     #[must_use]
     pub fn new(ranges: &[hip::Range]) -> Self {
         let mut memory = Self::default();
@@ -51,7 +52,8 @@ impl Memory {
             let freed = memory.io_mem.free(everything);
             debug_assert!(freed.is_ok(), "nothing was free");
         }
-        for range in ranges {
+        let is_free = |range: &&hip::Range| range.kind == RangeKind::Free as u32;
+        for range in ranges.iter().filter(is_free).chain(ranges.iter().filter(|range| !is_free(range))) {
             memory.add(range, everything);
         }
         memory
@@ -100,16 +102,22 @@ mod tests {
     }
 
     #[test]
-    fn later_ranges_win_and_rounding_is_safe() {
-        let memory = Memory::new(&[
+    fn free_memory_is_what_nothing_else_claims_in_any_order() {
+        let mut ranges = [
             range(RangeKind::Free, 0, 0x9fc00),
             range(RangeKind::Reserved, 0x9fc00, 0x400),
             range(RangeKind::Free, 0x10_0000, 0x70_0000),
             range(RangeKind::Hypervisor, 0x20_0000, 0x10_0000),
             range(RangeKind::Module, 0x40_0000, 0x1234),
-        ]);
-        let ram: Vec<_> = memory.ram.iter().map(|range| (range.base(), range.end())).collect();
-        assert_eq!(ram, [(0x1000, 0x9f000), (0x10_0000, 0x20_0000), (0x30_0000, 0x40_0000), (0x40_2000, 0x80_0000)]);
+        ];
+        let expected = [(0x1000, 0x9f000), (0x10_0000, 0x20_0000), (0x30_0000, 0x40_0000), (0x40_2000, 0x80_0000)];
+        let ram = |ranges: &[hip::Range]| -> Vec<_> {
+            Memory::new(ranges).ram.iter().map(|range| (range.base(), range.end())).collect()
+        };
+        assert_eq!(ram(&ranges), expected);
+        ranges.reverse();
+        assert_eq!(ram(&ranges), expected);
+        let memory = Memory::new(&ranges);
         assert_eq!(memory.modules.len(), 1);
         let mut io = memory.io_mem;
         for ram in [0x1000, 0x10_0000, 0x20_0000, 0x40_1000] {
