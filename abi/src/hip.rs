@@ -48,6 +48,8 @@ pub enum RangeKind {
     Hypervisor = 16,
     /// A boot module; `aux` is the physical address of its NUL-terminated command line.
     Module = 17,
+    /// What the loader left to be read: the command lines, which may share a page with a module.
+    Loader = 18,
 }
 
 /// A physical memory range.

@@ -65,7 +65,8 @@ impl Memory {
             self.ram.remove(touched);
         }
         let is = |kind: RangeKind| range.kind == kind as u32;
-        let is_ram = is(RangeKind::Free) || is(RangeKind::Module) || is(RangeKind::Hypervisor);
+        let kinds = [RangeKind::Free, RangeKind::Module, RangeKind::Loader, RangeKind::Hypervisor];
+        let is_ram = kinds.into_iter().any(is);
         if let Some(touched) = touched.filter(|_| is_ram) {
             self.io_mem.remove(touched);
         }

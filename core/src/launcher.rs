@@ -28,7 +28,9 @@ use abi::session::{cpu, log, pd, rom};
 use abi::status::Status;
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt;
 use program::{Plan, ProgramError};
 
@@ -137,19 +139,22 @@ impl<'m, M: Machine> Core<'m, M> {
         if let Some(ports) = Range::new(u64::from(hip.log_port), UART_PORTS).filter(|ports| ports.base() != 0) {
             core.ports.remove(ports);
         }
-        for module in &memory.modules {
-            core.add_module(module, own);
+        // All names first: they may be behind the end of a module, in its last page.
+        let modules: Vec<_> =
+            memory.modules.iter().filter_map(|module| Some((core.name_of(module)?, module))).collect();
+        for (name, module) in modules {
+            core.add_module(name, module.memory, own);
         }
         core
     }
 
-    fn add_module(&mut self, module: &Module, own: crate::account::AccountId) {
+    fn name_of(&self, module: &Module) -> Option<String> {
         let mut line = [0; COMMAND_LINE_MAX];
         self.kernel.0.read(module.command_line, &mut line);
-        let Some(name) = boot::module_name(&line).filter(|name| name != CORE) else {
-            return;
-        };
-        let Module { memory, .. } = *module;
+        boot::module_name(&line).filter(|name| name != CORE)
+    }
+
+    fn add_module(&mut self, name: String, memory: Range, own: crate::account::AccountId) {
         let pages = memory
             .end()
             .checked_next_multiple_of(PAGE_SIZE)

@@ -74,6 +74,7 @@ fn parse_1(memory: &impl Memory, info: u64) -> Option<BootInfo> {
             let (start, end) = (u64::from(memory.u32(at)?), u64::from(memory.u32(at + 4)?));
             let name = u64::from(memory.u32(at + 8)?);
             out.add(start, end.checked_sub(start)?, RangeKind::Module as u32, name);
+            out.add(name, memory.string(name) + 1, RangeKind::Loader as u32, 0);
         }
     }
     Some(out)
@@ -92,7 +93,9 @@ mod tag {
 
 fn parse_2(memory: &impl Memory, info: u64) -> Option<BootInfo> {
     let mut out = BootInfo::default();
-    let end = info + u64::from(memory.u32(info)?);
+    let size = u64::from(memory.u32(info)?);
+    let end = info + size;
+    out.add(info, size, RangeKind::Loader as u32, 0);
     let mut at = info + 8;
     while at < end {
         let (kind, size) = (memory.u32(at)?, u64::from(memory.u32(at + 4)?));
@@ -157,8 +160,10 @@ mod tests {
         ram[..4].copy_from_slice(&len.to_le_bytes());
         let info = parse(&Ram(ram), MAGIC_2, 0).unwrap();
         let ranges = info.ranges.as_slice();
-        assert_eq!((ranges[0].base, ranges[0].size, ranges[0].kind), (0x10_0000, 0x4000, 1));
-        assert_eq!((ranges[1].base, ranges[1].size, ranges[1].kind), (0x8000, 0x1000, RangeKind::Module as u32));
+        // The names of the modules, and where all of this is, are not free.
+        assert_eq!((ranges[0].base, ranges[0].size, ranges[0].kind), (0, u64::from(len), RangeKind::Loader as u32));
+        assert_eq!((ranges[1].base, ranges[1].size, ranges[1].kind), (0x10_0000, 0x4000, 1));
+        assert_eq!((ranges[2].base, ranges[2].size, ranges[2].kind), (0x8000, 0x1000, RangeKind::Module as u32));
         assert_eq!(info.command_line.1, 8);
     }
 
