@@ -188,6 +188,18 @@ impl Injection {
         self.0 & Self::VALID != 0
     }
 
+    /// Type of the event; `None` for one that nothing has.
+    #[must_use]
+    pub const fn kind(self) -> Option<EventKind> {
+        match self.0 >> 8 & 7 {
+            0 => Some(EventKind::Interrupt),
+            2 => Some(EventKind::Nmi),
+            3 => Some(EventKind::Exception),
+            4 => Some(EventKind::Software),
+            _ => None,
+        }
+    }
+
     /// Vector of the event.
     #[must_use]
     pub const fn vector(self) -> u8 {

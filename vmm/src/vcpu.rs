@@ -35,7 +35,7 @@ use crate::msr::MsrFile;
 use crate::state::VcpuState;
 use crate::vm::{EXIT_FAILURE, Inside, Life, Machine, Vm, Who};
 use control::DebugRegisters;
-pub use exit::{Exit, MemoryFault, NextRip};
+pub use exit::{EntryFailure, Exit, MemoryFault, NextRip, Vendor};
 use injection::{Boundary, Injector};
 pub use selection::{events, selection};
 
@@ -85,6 +85,8 @@ struct Call {
     words: EventWords,
     /// What of the state was delivered.
     delivered: Mtd,
+    /// Where the instruction behind the intercepted one is, if the exit says so.
+    next: Option<NextRip>,
 }
 
 impl Call {
@@ -122,6 +124,9 @@ enum Trouble {
     Restart,
 }
 
+/// Activity of a virtual CPU that is to execute instructions. HLT is emulated, so it never is to do anything else.
+const ACTIVE: u32 = 0;
+
 impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// Virtual CPU `index` of a machine.
     #[must_use]
@@ -147,14 +152,16 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     pub fn handle(&mut self, number: u64, delivered: Mtd, words: EventWords) -> Mtd {
         let vm = self.vm;
         let mut inside = vm.enter();
-        let mut exit = Exit::of_svm(number, &words);
-        let mut call = Call { words, delivered };
+        let vendor = Vendor::of(self.traits.features);
+        let mut exit = Exit::of(vendor, number, &words);
+        let mut call = Call { words, delivered, next: vendor.next_rip(&words) };
         if exit == Exit::Recall
             && let Some(deferred) = self.deferred.take()
         {
             self.vm.kernel.select_recall(self.index, selection::RECALL);
             exit = deferred.exit;
-            call = Call { words: deferred.words, delivered: deferred.selection };
+            let next = vendor.next_rip(&deferred.words);
+            call = Call { words: deferred.words, delivered: deferred.selection, next };
         }
         let handled = self.dispatch(exit, &call, &mut inside);
         if let Some(stats) = &mut inside.machine.stats {
@@ -185,6 +192,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
                 let boundary = self.vm.kernel.with_state(|arch| Boundary::at_recall(arch));
                 Ok(Step::new(Mtd::empty(), boundary))
             }
+            Exit::NmiHandlerEnds => Ok(self.nmi_handler_ends()),
             Exit::NmiWindow => Ok(self.nmi_window()),
             Exit::PortString => self.port_string(call, inside),
             Exit::ControlRegister => self.control_register(call, inside),
@@ -198,8 +206,8 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Exit::Startup => Err(Trouble::Restart),
             Exit::Shutdown => self.shutdown(call, inside),
             Exit::TaskSwitch => Err(self.unable("task switch by hardware")),
-            Exit::InvalidState => Err(self.unable("state that the CPU refuses to enter")),
-            Exit::Unexpected => Err(self.unable("unexpected exit")),
+            Exit::InvalidState(why) => Err(self.unable(format_args!("state that the CPU refuses to enter ({why})"))),
+            Exit::Unexpected => Err(self.unable(format_args!("unexpected exit {:#x}", call.words.reason))),
         }
     }
 
@@ -230,9 +238,10 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     }
 
     fn inject(&self, injection: Injection, boundary: &Boundary) -> Mtd {
+        let interruptibility = self.injector.interruptibility();
         self.vm.kernel.with_state(|arch| {
             arch.injection = injection;
-            arch.interruptibility = 0;
+            (arch.interruptibility, arch.activity) = (interruptibility.bits(), ACTIVE);
         });
         if boundary.ends_shadow { Mtd::INJ | Mtd::STA } else { Mtd::INJ }
     }

@@ -89,7 +89,7 @@ fn make(
     let handler =
         env.spawner().handler(cpu, STACK, move |_| ExitHandler(RefCell::new(Vcpu::new(vm, number, cpuid, traits))))?;
     let portal = |event: u64| Sel(base.0 + event);
-    for event in events() {
+    for event in events(traits.features) {
         let selection = selection(event, traits.features, traits.xsave);
         handler.create_portal(portal(event), event, selection)?;
     }

@@ -54,7 +54,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         self.completed(changed, rflags)
     }
 
-    /// MOV to or from CR8, the only control register that is intercepted.
+    /// MOV to or from CR8. CR0 and CR4 are the CPU's business, which lets VMX exit for bits that the guest cannot have.
     pub(super) fn control_register(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
         let Some((mut state, intercepted)) = self.decode(call)? else {
             return Ok(self.again());
@@ -71,6 +71,9 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
                     return self.general_protection(call);
                 }
                 board.set_cr8(self.index, value as u8);
+            }
+            InterceptedOperation::WriteControl { control: ControlRegister::Cr0 | ControlRegister::Cr4, .. } => {
+                return self.general_protection(call);
             }
             _ => return Err(self.unable("access to a control register")),
         }
@@ -162,10 +165,16 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     }
 
     /// The guest is about to leave its handler of non-maskable interrupts.
-    pub(super) fn nmi_window(&mut self) -> Step {
+    pub(super) fn nmi_handler_ends(&mut self) -> Step {
         self.injector.window_opened();
         self.injector.nmi_handler_ends();
         let boundary = self.vm.kernel.with_state(|arch| Boundary::at_exit(arch));
         Step::new(Mtd::empty(), Boundary { nmi_possible: false, ..boundary })
+    }
+    /// The guest has left its handler of non-maskable interrupts.
+    pub(super) fn nmi_window(&mut self) -> Step {
+        self.injector.window_opened();
+        self.injector.nmi_handler_ends();
+        Step::new(Mtd::empty(), self.vm.kernel.with_state(|arch| Boundary::at_exit(arch)))
     }
 }

@@ -1,7 +1,22 @@
 //! What an exit is about, told once, at the door: from here on nobody knows the vendor's numbers.
+//!
+//! What differs between the vendors (`docs/abi.md`, "Events") is made the same here and in the two modules:
+//!
+//! | | SVM | VMX |
+//! |---|---|---|
+//! | numbers, information words | [`svm`] | [`vmx`] |
+//! | what is behind the instruction | its length, if the CPU saves that, else [known](super::length) | the second word |
+//! | end of a handler of NMIs | [before](Exit::NmiHandlerEnds) the IRET | [after](Exit::NmiWindow) it |
+//! | why the CPU refuses a state | not told | [`EntryFailure`] |
+
+mod svm;
+mod vmx;
+
+use std::fmt;
 
 use abi::event::{EventWords, guest};
-use device_models::bus::port::{PortAccess, PortSize};
+use abi::hip::Features;
+use device_models::bus::port::PortAccess;
 use vm_memory::GuestAddress;
 
 use crate::exit_stats::ExitKind;
@@ -15,7 +30,9 @@ pub enum Exit {
     Recall,
     /// It can take an interrupt now, as was asked for.
     InterruptWindow,
-    /// It is about to leave a handler of non-maskable interrupts, as was asked for.
+    /// It is about to execute the IRET of a handler of non-maskable interrupts, as was asked for.
+    NmiHandlerEnds,
+    /// It can take a non-maskable interrupt now, as was asked for.
     NmiWindow,
     /// CPUID.
     Cpuid,
@@ -35,7 +52,7 @@ pub enum Exit {
     Halt,
     /// PAUSE.
     Pause,
-    /// MOV to or from a control register, CLTS or LMSW.
+    /// MOV to or from CR8; or one to CR0 or CR4 of bits that the guest cannot have.
     ControlRegister,
     /// MOV to or from a debug register.
     DebugRegister,
@@ -52,7 +69,7 @@ pub enum Exit {
     /// Triple fault.
     Shutdown,
     /// The hypervisor could not enter the guest with this state.
-    InvalidState,
+    InvalidState(EntryFailure),
     /// Something that is never asked for.
     Unexpected,
 }
@@ -72,104 +89,102 @@ pub struct MemoryFault {
     pub is_final: bool,
 }
 
-/// Exit codes of SVM (APM2 appendix C), as far as they are told apart.
-mod svm {
-    pub(super) const CR_READ: u64 = 0x00;
-    pub(super) const CR_WRITE_LAST: u64 = 0x1f;
-    pub(super) const DR_READ: u64 = 0x20;
-    pub(super) const DR_WRITE_LAST: u64 = 0x3f;
-    pub(super) const VINTR: u64 = 0x64;
-    pub(super) const CR0_SEL_WRITE: u64 = 0x65;
-    pub(super) const RDPMC: u64 = 0x6f;
-    pub(super) const CPUID: u64 = 0x72;
-    pub(super) const RSM: u64 = 0x73;
-    pub(super) const IRET: u64 = 0x74;
-    pub(super) const INVD: u64 = 0x76;
-    pub(super) const PAUSE: u64 = 0x77;
-    pub(super) const HLT: u64 = 0x78;
-    pub(super) const INVLPGA: u64 = 0x7a;
-    pub(super) const IOIO: u64 = 0x7b;
-    pub(super) const MSR: u64 = 0x7c;
-    pub(super) const TASK_SWITCH: u64 = 0x7d;
-    pub(super) const SHUTDOWN: u64 = 0x7f;
-    pub(super) const VMRUN: u64 = 0x80;
-    pub(super) const SKINIT: u64 = 0x86;
-    pub(super) const WBINVD: u64 = 0x89;
-    pub(super) const MONITOR: u64 = 0x8a;
-    pub(super) const MWAIT_CONDITIONAL: u64 = 0x8c;
-    pub(super) const XSETBV: u64 = 0x8d;
+/// Why a CPU refuses to enter a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryFailure {
+    /// It does not say.
+    Unknown,
+    /// The guest's state (SDM3 27.3.1), with the exit qualification.
+    GuestState(u64),
+    /// An MSR to be loaded, counted from 1.
+    Msr(u64),
+    /// A machine check.
+    MachineCheck,
+    /// The instruction that enters guests, with its error number (SDM3 31.4).
+    Instruction(u64),
 }
 
-/// EXITINFO1 of port I/O (APM2 15.10.2).
-mod ioio {
-    pub(super) const IN: u64 = 1 << 0;
-    pub(super) const STRING: u64 = 1 << 2;
-    pub(super) const SIZE_SHIFT: u32 = 4;
-    pub(super) const SIZE_MASK: u64 = 7;
-    pub(super) const PORT_SHIFT: u32 = 16;
+impl fmt::Display for EntryFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("the CPU does not say why"),
+            Self::GuestState(qualification) => write!(f, "invalid guest state, qualification {qualification:#x}"),
+            Self::Msr(number) => write!(f, "entry {number} of the MSRs to load"),
+            Self::MachineCheck => f.write_str("machine check"),
+            Self::Instruction(error) => write!(f, "VM-instruction error {error}"),
+        }
+    }
 }
 
-/// EXITINFO1 of a nested page fault (APM2 15.25.6); the hypervisor makes it from the exit
-/// qualification where there is no SVM.
+/// The CPU's kind of hardware virtualisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// AMD's.
+    Svm,
+    /// Intel's.
+    Vmx,
+}
+
+impl Vendor {
+    /// That of a CPU with these features.
+    #[inline]
+    #[must_use]
+    pub fn of(features: Features) -> Self {
+        if features.contains(Features::VMX) { Vendor::Vmx } else { Vendor::Svm }
+    }
+
+    /// The event of IN, OUT, INS and OUTS, which only the information words tell apart.
+    pub(super) const fn port_io(self) -> u64 {
+        match self {
+            Vendor::Svm => svm::code::IOIO,
+            Vendor::Vmx => vmx::reason::IO,
+        }
+    }
+
+    /// Where the instruction behind the intercepted one is, if the exit itself says so.
+    #[inline]
+    pub(super) fn next_rip(self, words: &EventWords) -> Option<NextRip> {
+        match self {
+            Vendor::Svm => None,
+            Vendor::Vmx => Some(NextRip(words.info2)).filter(|next| next.0 != 0),
+        }
+    }
+}
+
+/// First information word of a nested page fault (APM2 15.25.6); the hypervisor makes it from the exit qualification where
+/// there is no SVM.
 mod npf {
     pub(super) const WRITE: u64 = 1 << 1;
     pub(super) const FINAL: u64 = 1 << 32;
 }
 
 impl Exit {
-    /// Decodes an exit of a CPU with SVM. (Exits of VMX would be decoded beside, into the same.)
+    /// Decodes an event of a virtual CPU.
     #[inline]
     #[must_use]
-    pub fn of_svm(event: u64, words: &EventWords) -> Exit {
+    pub fn of(vendor: Vendor, event: u64, words: &EventWords) -> Exit {
+        match (event, vendor) {
+            (guest::NESTED_FAULT..=guest::RECALL, _) => Self::normalised(vendor, event, words),
+            (_, Vendor::Svm) => svm::decode(event, words),
+            (_, Vendor::Vmx) => vmx::decode(event, words),
+        }
+    }
+
+    /// The events that are numbered alike for both vendors.
+    fn normalised(vendor: Vendor, event: u64, words: &EventWords) -> Exit {
         match event {
-            svm::IOIO => Self::port_io(words),
             guest::NESTED_FAULT => Exit::NestedFault(MemoryFault {
                 address: GuestAddress(words.info2),
                 write: words.info1 & npf::WRITE != 0,
                 is_final: words.info1 & npf::FINAL != 0,
             }),
-            svm::MSR if words.info1 & 1 != 0 => Exit::MsrWrite,
-            svm::MSR => Exit::MsrRead,
-            svm::HLT => Exit::Halt,
-            svm::CPUID => Exit::Cpuid,
-            svm::VINTR => Exit::InterruptWindow,
-            guest::RECALL => Exit::Recall,
-            _ => Self::rare(event),
-        }
-    }
-
-    fn rare(event: u64) -> Exit {
-        match event {
-            svm::CR_READ..=svm::CR_WRITE_LAST | svm::CR0_SEL_WRITE => Exit::ControlRegister,
-            svm::DR_READ..=svm::DR_WRITE_LAST => Exit::DebugRegister,
-            svm::RDPMC => Exit::ReadCounter,
-            svm::IRET => Exit::NmiWindow,
-            svm::INVD | svm::WBINVD => Exit::CacheControl,
-            svm::PAUSE => Exit::Pause,
-            svm::RSM | svm::INVLPGA | svm::VMRUN..=svm::SKINIT => Exit::Undefined,
-            svm::MONITOR..=svm::MWAIT_CONDITIONAL => Exit::Undefined,
-            svm::XSETBV => Exit::Xsetbv,
-            svm::TASK_SWITCH => Exit::TaskSwitch,
-            svm::SHUTDOWN => Exit::Shutdown,
+            guest::INVALID_STATE => Exit::InvalidState(match vendor {
+                Vendor::Svm => EntryFailure::Unknown,
+                Vendor::Vmx => vmx::entry_failure(words),
+            }),
             guest::STARTUP => Exit::Startup,
-            guest::INVALID_STATE => Exit::InvalidState,
+            guest::RECALL => Exit::Recall,
             _ => Exit::Unexpected,
-        }
-    }
-
-    #[inline]
-    fn port_io(words: &EventWords) -> Exit {
-        let bytes = (words.info1 >> ioio::SIZE_SHIFT & ioio::SIZE_MASK) as u8;
-        let Some(size) = PortSize::from_bytes(bytes) else {
-            return Exit::Unexpected;
-        };
-        let access = PortAccess { port: (words.info1 >> ioio::PORT_SHIFT) as u16, size };
-        // The next instruction pointer, whether or not the CPU saves it for other exits.
-        let next = NextRip(words.info2);
-        match (words.info1 & ioio::STRING != 0, words.info1 & ioio::IN != 0) {
-            (true, _) => Exit::PortString,
-            (false, true) => Exit::PortIn(access, next),
-            (false, false) => Exit::PortOut(access, next),
         }
     }
 
@@ -179,7 +194,7 @@ impl Exit {
         match self {
             Exit::Recall => ExitKind::Recall,
             Exit::InterruptWindow => ExitKind::InterruptWindow,
-            Exit::NmiWindow => ExitKind::NmiWindow,
+            Exit::NmiHandlerEnds | Exit::NmiWindow => ExitKind::NmiWindow,
             Exit::Cpuid => ExitKind::Cpuid,
             Exit::MsrRead => ExitKind::MsrRead,
             Exit::MsrWrite => ExitKind::MsrWrite,
@@ -195,7 +210,7 @@ impl Exit {
             Exit::CacheControl => ExitKind::CacheControl,
             Exit::Undefined => ExitKind::Hypercall,
             Exit::Shutdown => ExitKind::Shutdown,
-            Exit::Startup | Exit::ReadCounter | Exit::TaskSwitch | Exit::InvalidState | Exit::Unexpected => {
+            Exit::Startup | Exit::ReadCounter | Exit::TaskSwitch | Exit::InvalidState(_) | Exit::Unexpected => {
                 ExitKind::Other
             }
         }
@@ -206,46 +221,27 @@ impl Exit {
 mod tests {
     use super::*;
 
-    fn words(info1: u64, info2: u64) -> EventWords {
-        EventWords { info1, info2, ..EventWords::default() }
-    }
-
-    #[test]
-    fn port_accesses_carry_everything() {
-        // OUT DX, AL to 3F8h, as a CPU without decode assists reports it.
-        let out = Exit::of_svm(svm::IOIO, &words(0x03f8_0010, 0x1234));
-        let com1 = PortAccess::byte(0x3f8);
-        assert_eq!(out, Exit::PortOut(com1, NextRip(0x1234)));
-        // IN EAX, DX from CFCh.
-        let access = PortAccess { port: 0xcfc, size: PortSize::Dword };
-        let input = Exit::of_svm(svm::IOIO, &words(0x0cfc_0041, 2));
-        assert_eq!(input, Exit::PortIn(access, NextRip(2)));
-        // REP INSW.
-        assert_eq!(Exit::of_svm(svm::IOIO, &words(0x01f0_002d, 2)), Exit::PortString);
-        // No size.
-        assert_eq!(Exit::of_svm(svm::IOIO, &words(0x01f0_0000, 2)), Exit::Unexpected);
-    }
-
     #[test]
     fn nested_faults_tell_final_accesses_from_walks() {
-        let fault = |info1| Exit::of_svm(guest::NESTED_FAULT, &words(info1, 0xfee0_00b0));
         let address = GuestAddress(0xfee0_00b0);
-        let expected = MemoryFault { address, write: true, is_final: true };
-        assert_eq!(fault(1 << 32 | 0x6), Exit::NestedFault(expected));
-        let expected = MemoryFault { address, write: false, is_final: false };
-        assert_eq!(fault(1 << 33 | 0x4), Exit::NestedFault(expected));
+        for vendor in [Vendor::Svm, Vendor::Vmx] {
+            let fault = |info1| {
+                let words = EventWords { info1, info2: address.0, ..EventWords::default() };
+                Exit::of(vendor, guest::NESTED_FAULT, &words)
+            };
+            let expected = MemoryFault { address, write: true, is_final: true };
+            assert_eq!(fault(1 << 32 | 0x6), Exit::NestedFault(expected));
+            let expected = MemoryFault { address, write: false, is_final: false };
+            assert_eq!(fault(1 << 33 | 0x4), Exit::NestedFault(expected));
+        }
     }
 
     #[test]
-    fn every_always_intercepted_exit_is_known() {
-        // SMI, INIT, exceptions and descriptor-table accesses are not the VMM's or never asked for.
-        let known = [0x08, 0x18, 0x20, 0x37, 0x64, 0x6f, 0x72, 0x73, 0x74, 0x76, 0x78, 0x7a, 0x7c, 0x7d]
-            .into_iter()
-            .chain([0x7f, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x8a, 0x8b, 0x8c, 0x8d])
-            .chain([guest::NESTED_FAULT, guest::INVALID_STATE, guest::STARTUP, guest::RECALL]);
-        for event in known {
-            assert_ne!(Exit::of_svm(event, &words(0, 0)), Exit::Unexpected, "{event:#x}");
+    fn the_hypervisors_own_events_are_the_same_for_both() {
+        for vendor in [Vendor::Svm, Vendor::Vmx] {
+            let exit = |event| Exit::of(vendor, event, &EventWords::default());
+            assert_eq!((exit(guest::STARTUP), exit(guest::RECALL)), (Exit::Startup, Exit::Recall));
+            assert!(matches!(exit(guest::INVALID_STATE), Exit::InvalidState(_)));
         }
-        assert_eq!(Exit::of_svm(0x4e, &words(0, 0)), Exit::Unexpected);
     }
 }

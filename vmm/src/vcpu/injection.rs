@@ -43,7 +43,7 @@ impl Boundary {
         Boundary {
             interruptible: !shadow && arch.rflags & Rflags::IF.bits() != 0,
             nmi_possible: !shadow,
-            interrupted: Some(arch.interrupted).filter(|event| event.is_valid()),
+            interrupted: repeated(arch.interrupted),
             ..Boundary::default()
         }
     }
@@ -52,8 +52,7 @@ impl Boundary {
     /// been: an earlier reply's event, or one whose delivery an interrupt of the host interrupted.
     #[inline]
     pub(super) fn at_recall(arch: &ArchState) -> Self {
-        let event = Injection(arch.injection.0 & !WINDOWS);
-        let interrupted = Some(event).filter(|event| event.is_valid());
+        let interrupted = repeated(Injection(arch.injection.0 & !WINDOWS));
         Boundary { interrupted, ..Self::at_exit(arch) }
     }
 
@@ -66,6 +65,20 @@ impl Boundary {
     pub(super) fn with_exception(self, exception: Injection) -> Self {
         Boundary { exception: Some(exception), ..self }
     }
+}
+
+/// An event whose delivery has to be repeated. Those of instructions (INT n, INT3, INTO) are not: RIP is still at the
+/// instruction, which raises them again.
+fn repeated(event: Injection) -> Option<Injection> {
+    /// SVM has INT3 and INTO as exceptions (APM2 15.7.2), which nothing else raises.
+    const BREAKPOINT: u8 = 3;
+    const OVERFLOW: u8 = 4;
+    let is_raised_again = match event.kind() {
+        Some(EventKind::Software) => true,
+        Some(EventKind::Exception) => matches!(event.vector(), BREAKPOINT | OVERFLOW),
+        _ => false,
+    };
+    Some(event).filter(|event| event.is_valid() && !is_raised_again)
 }
 
 /// What has been promised to and by a virtual CPU.
@@ -94,8 +107,13 @@ impl Injector {
         self.window = 0;
     }
 
-    /// The CPU is about to execute the IRET that unblocks NMIs. One that is pending is delivered with the
-    /// next exit: before the IRET it would overwrite the frame that the IRET is to use.
+    /// What the CPU must know of NMIs when it is told that a shadow has ended.
+    pub(super) fn interruptibility(&self) -> Interruptibility {
+        if self.nmi_blocked { Interruptibility::NMI_BLOCKED } else { Interruptibility::empty() }
+    }
+
+    /// The CPU has executed the IRET that unblocks NMIs, or is about to. In the latter case one that is pending is delivered with
+    /// the next exit: before the IRET it would overwrite the frame that the IRET is to use.
     pub(super) fn nmi_handler_ends(&mut self) {
         self.nmi_blocked = false;
     }
@@ -140,14 +158,14 @@ impl Injector {
         {
             injection = Injection::event(EventKind::Interrupt, vector);
         }
-        // Delivery of an interrupt disables more of them, but a second one may be pending already.
-        let wish = if board.interrupt_pending(vcpu) {
-            Injection::INTERRUPT_WINDOW
-        } else if self.nmi_blocked {
-            Injection::NMI_WINDOW
-        } else {
-            0
-        };
+        let mut wish = 0;
+        if board.interrupt_pending(vcpu) {
+            // Delivery of an interrupt disables more of them, but a second one may be pending already.
+            wish |= Injection::INTERRUPT_WINDOW;
+        }
+        if self.nmi_blocked {
+            wish |= Injection::NMI_WINDOW;
+        }
         let before = std::mem::replace(&mut self.window, wish);
         (injection.is_valid() || wish != before).then_some(Injection(injection.0 | wish))
     }

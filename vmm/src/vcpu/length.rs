@@ -1,7 +1,6 @@
 //! Lengths of intercepted instructions.
 //!
-//! A CPU that saves the next instruction pointer tells the length with the exit. On one that does not (no
-//! NRIPS), the frequent instructions are taken to have the length that they have without prefixes: no
+//! VMX says with the exit where the next instruction is, and SVM with NRIPS how long this one is. On a CPU without, the frequent instructions are taken to have the length that they have without prefixes: no
 //! assembler emits prefixes for them, which have no meaning there. A guest that puts some in front is
 //! continued inside its own instruction, to nobody's harm but its own; to fetch and decode at each
 //! CPUID would cost every other guest more than the exit itself.
@@ -10,7 +9,7 @@ use abi::state::{ArchState, Mtd, gpr};
 use vm_memory::GuestMemoryBackend;
 
 use super::transfer;
-use super::{Boundary, Call, Kernel, Step, Trouble, Vcpu};
+use super::{Boundary, Call, Kernel, NextRip, Step, Trouble, Vcpu};
 use crate::state::Rflags;
 use abi::state::{EventKind, Injection};
 
@@ -30,6 +29,10 @@ pub(super) const XSETBV: u64 = 3;
 /// Moves the instruction pointer behind the instruction, which has `known` bytes if the CPU does not say.
 #[inline]
 pub(super) fn advance(arch: &mut ArchState, call: &Call, known: u64) {
+    if let Some(NextRip(next)) = call.next {
+        arch.rip = next;
+        return;
+    }
     let told = if call.delivered.contains(Mtd::RIP) { u64::from(arch.inst_len) } else { 0 };
     let length = if told == 0 { known } else { told };
     arch.rip = call.words.rip.wrapping_add(length);

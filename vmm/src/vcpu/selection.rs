@@ -1,10 +1,10 @@
 //! Which state each exit delivers: as much as its handler reads, since every word is copied.
 
-use abi::event::guest;
+use abi::event::{EventWords, guest};
 use abi::hip::Features;
 use abi::state::Mtd;
 
-use super::exit::Exit;
+use super::exit::{Exit, Vendor};
 
 /// What the emulator of instructions needs.
 pub(super) const EMULATE: Mtd = Mtd::EMULATE;
@@ -26,18 +26,18 @@ pub(super) const EVERYTHING: Mtd = FULL
 /// The selection for event `number` of a virtual CPU, on a machine with these features.
 #[must_use]
 pub fn selection(number: u64, features: Features, xsave: bool) -> Mtd {
-    let words = abi::event::EventWords::default();
-    // The flags say whether the guest takes interrupts once the instruction is done. Its length comes with RIP,
-    // from CPUs that save it; for the others it is known (`length`).
+    let vendor = Vendor::of(features);
+    // The flags say whether the guest takes interrupts once the instruction is done. Its length comes with RIP from CPUs
+    // that save it with SVM; with others it is known (`length`).
     let instruction = if features.contains(Features::NRIP) { Mtd::RFLAGS.union(Mtd::RIP) } else { Mtd::RFLAGS };
-    if number == PORT_IO {
+    if number == vendor.port_io() {
         return Mtd::ACDB | Mtd::RFLAGS;
     }
-    match Exit::of_svm(number, &words) {
+    match Exit::of(vendor, number, &EventWords::default()) {
         Exit::Cpuid if xsave => Mtd::ACDB | Mtd::CR | Mtd::XCR0 | instruction,
         Exit::Cpuid | Exit::MsrRead | Exit::MsrWrite | Exit::Xsetbv => Mtd::ACDB | instruction,
         Exit::Halt | Exit::Pause | Exit::CacheControl => instruction,
-        Exit::Recall | Exit::InterruptWindow | Exit::NmiWindow => RECALL,
+        Exit::Recall | Exit::InterruptWindow | Exit::NmiHandlerEnds | Exit::NmiWindow => RECALL,
         Exit::NestedFault(_) | Exit::ControlRegister => EMULATE,
         Exit::DebugRegister => EMULATE | Mtd::DR,
         Exit::Startup => Mtd::empty(),
@@ -45,14 +45,12 @@ pub fn selection(number: u64, features: Features, xsave: bool) -> Mtd {
     }
 }
 
-/// IN, OUT, INS, OUTS (APM2 appendix C), whose selection does not depend on which of them it was.
-const PORT_IO: u64 = 0x7b;
-
 /// The events of a virtual CPU that can occur. There need be no portals for the others.
-pub fn events() -> impl Iterator<Item = u64> {
-    let occurs = |number: &u64| {
-        let exit = Exit::of_svm(*number, &abi::event::EventWords::default());
-        exit != Exit::Unexpected || *number == PORT_IO
+pub fn events(features: Features) -> impl Iterator<Item = u64> {
+    let vendor = Vendor::of(features);
+    let occurs = move |number: &u64| {
+        let exit = Exit::of(vendor, *number, &EventWords::default());
+        exit != Exit::Unexpected || *number == vendor.port_io()
     };
     (0..guest::COUNT).filter(occurs)
 }
