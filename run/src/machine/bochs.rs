@@ -35,8 +35,11 @@ pub fn command(machine: &Machine, medium: &Medium, lines: &SerialLines, folder: 
 
 fn configuration(machine: &Machine, image: &str, lines: &SerialLines) -> Result<String> {
     // Unknown MSRs fault, as on hardware. But `ryzen` lacks VM_CR, which every CPU with SVM has (APM vol. 2, 15.30.1).
-    let (model, ignore_bad_msrs) =
-        if machine.platform == Platform::BochsSvm { ("ryzen", 1) } else { ("corei7_skylake_x", 0) };
+    let (model, ignore_bad_msrs) = match machine.platform {
+        Platform::BochsSvm => ("ryzen", 1),
+        Platform::BochsVmxTigerlake => ("tigerlake", 0),
+        _ => ("corei7_skylake_x", 0),
+    };
     let (cpus, memory) = (machine.cpus, machine.memory.in_mib());
     let mut text = format!(
         "display_library: term\n\
@@ -89,6 +92,7 @@ mod tests {
             configuration(&machine, "image.iso", &lines()).unwrap()
         };
         assert!(text(Platform::BochsVmx).contains("model=corei7_skylake_x, count=2"));
+        assert!(text(Platform::BochsVmxTigerlake).contains("model=tigerlake"));
         assert!(text(Platform::BochsSvm).contains("model=ryzen"));
         assert!(text(Platform::BochsSvm).contains("com2: enabled=1, mode=socket-client, dev=127.0.0.1:2"));
     }

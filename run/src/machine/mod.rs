@@ -27,8 +27,10 @@ pub enum Platform {
     QemuSvmIntelIommu,
     /// QEMU: AMD SVM with AMD's IOMMU (AMD-Vi).
     QemuSvmAmdIommu,
-    /// Bochs: Intel VMX.
+    /// Bochs: Intel VMX, as a Skylake-X has it.
     BochsVmx,
+    /// Bochs: Intel VMX, as a Tiger Lake has it.
+    BochsVmxTigerlake,
     /// Bochs: AMD SVM.
     BochsSvm,
 }
@@ -36,7 +38,7 @@ pub enum Platform {
 impl Platform {
     /// Bochs boots from media only: it has no loader for boot modules.
     pub fn needs_image(self) -> bool {
-        matches!(self, Self::BochsVmx | Self::BochsSvm)
+        matches!(self, Self::BochsVmx | Self::BochsVmxTigerlake | Self::BochsSvm)
     }
 
     /// What the host must have.

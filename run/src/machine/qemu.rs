@@ -37,7 +37,7 @@ pub fn command(machine: &Machine, medium: &Medium, lines: &SerialLines, folder: 
     match machine.platform {
         Platform::QemuSvmIntelIommu => command.args(["-device", "intel-iommu,intremap=on"]),
         Platform::QemuSvmAmdIommu => command.args(["-device", "amd-iommu,intremap=on"]),
-        Platform::QemuSvm | Platform::QemuNoSvm | Platform::BochsVmx | Platform::BochsSvm => &mut command,
+        _ => &mut command,
     };
     add_serial_lines(&mut command, lines);
     if machine.debugger {
