@@ -41,7 +41,7 @@ impl Stage {
     pub fn prepare(scenario: &Scenario, products: &Products, folder: &Path) -> Result<Self> {
         repository::create_empty_folder(folder)?;
         for (name, rom) in &scenario.roms {
-            rom.stage(&scenario.folder, &folder.join(name))
+            rom.stage(&scenario.folder, products, &folder.join(name))
                 .map_err(|error| Error::new(format!("ROM `{name}`: {error}")))?;
         }
         match scenario.boot {

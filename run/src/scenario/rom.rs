@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::boot::product::Products;
 use crate::error::{Error, Result};
 use crate::guest;
 use crate::host::packages::Purpose;
@@ -49,8 +50,8 @@ impl Rom {
     }
 
     /// Writes the content to `destination`. `folder` is the scenario's folder.
-    pub fn stage(&self, folder: &Path, destination: &Path) -> Result<()> {
-        self.source.stage(folder, destination)?;
+    pub fn stage(&self, folder: &Path, products: &Products, destination: &Path) -> Result<()> {
+        self.source.stage(folder, products, destination)?;
         let Some(size) = self.size else {
             return Ok(());
         };
@@ -69,6 +70,8 @@ pub enum Source {
         /// One of the files its recipe provides.
         file: String,
     },
+    /// `program:NAME`: a program of the workspace that runs on a bare machine, as a guest.
+    Program(String),
     /// `file:PATH`: a file, relative to the scenario's folder.
     File(PathBuf),
     /// `text:TEXT`: the text itself.
@@ -79,13 +82,15 @@ impl TryFrom<String> for Source {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
-        let problem = || format!("`{text}` is no ROM source: write guest:NAME/FILE, file:PATH or text:TEXT");
+        let problem =
+            || format!("`{text}` is no ROM source: write guest:NAME/FILE, program:NAME, file:PATH or text:TEXT");
         let (kind, value) = text.split_once(':').ok_or_else(problem)?;
         match kind {
             "guest" => {
                 let (guest, file) = value.split_once('/').ok_or_else(problem)?;
                 Ok(Self::Guest { guest: guest.to_owned(), file: file.to_owned() })
             }
+            "program" => Ok(Self::Program(value.to_owned())),
             "file" => Ok(Self::File(PathBuf::from(value))),
             "text" => Ok(Self::Text(value.to_owned())),
             _ => Err(problem()),
@@ -99,8 +104,17 @@ impl Source {
         matches!(self, Self::Guest { .. }).then_some(Purpose::Guest)
     }
 
-    fn stage(&self, folder: &Path, destination: &Path) -> Result<()> {
+    /// The program of the workspace that it is.
+    pub fn program(&self) -> Option<&str> {
         match self {
+            Self::Program(name) => Some(name),
+            Self::Guest { .. } | Self::File(_) | Self::Text(_) => None,
+        }
+    }
+
+    fn stage(&self, folder: &Path, products: &Products, destination: &Path) -> Result<()> {
+        match self {
+            Self::Program(name) => repository::copy(products.guest(name)?, destination),
             Self::Guest { guest, file } => repository::copy(&guest::provide(guest)?.file(file)?, destination),
             Self::File(path) => repository::copy(&folder.join(path), destination),
             Self::Text(text) => repository::write(destination, text),
@@ -128,6 +142,7 @@ mod tests {
         let source = |text: &str| Source::try_from(text.to_owned());
         let guest = Source::Guest { guest: "linux".into(), file: "vmlinuz".into() };
         assert_eq!(source("guest:linux/vmlinuz"), Ok(guest));
+        assert_eq!(source("program:probe").unwrap().program(), Some("probe"));
         assert_eq!(source("file:a:b"), Ok(Source::File("a:b".into())));
         assert_eq!(source("text:"), Ok(Source::Text(String::new())));
         for wrong in ["linux", "guest:linux", "http://x"] {
@@ -145,7 +160,7 @@ mod tests {
         let staged = |text: &str| {
             let rom = toml::from_str::<Sample>(text).unwrap().rom;
             let file = folder.path().join("rom");
-            rom.stage(folder.path(), &file).unwrap();
+            rom.stage(folder.path(), &Products::default(), &file).unwrap();
             std::fs::read(file).unwrap()
         };
         assert_eq!(staged("rom = 'text:hello'"), b"hello");

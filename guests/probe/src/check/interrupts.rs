@@ -1,0 +1,105 @@
+//! Interrupts, NMIs, and when they come.
+
+use crate::report::{check, holds, section};
+use crate::sys::exception;
+use crate::sys::instruction as cpu;
+use crate::sys::lapic::{self, Register};
+
+const TIMER: u32 = 0x50;
+const LOW: u32 = 0x41;
+const HIGH: u32 = 0x71;
+/// Command to send an interrupt to this CPU (SDM vol. 3, 11.6.1).
+const TO_SELF: u32 = 1 << 14 | 1 << 18;
+const TSC_DEADLINE: u32 = 0x6e0;
+const NMI: u64 = 2;
+
+pub fn run() {
+    section("interrupts");
+    const ENABLE: u32 = 1 << 8;
+    const SPURIOUS: u32 = 0x7f;
+    lapic::write(Register::SpuriousVector, ENABLE | SPURIOUS);
+    held_back();
+    timer();
+    non_maskable();
+}
+
+fn send(vector: u32) {
+    lapic::write(Register::CommandLow, TO_SELF | vector);
+}
+
+fn held_back() {
+    exception::clear();
+    send(LOW);
+    check("with interrupts off", exception::interrupts(), 0);
+    let behind = cpu::enable_slowly();
+    check("behind STI and one instruction", (exception::order(), exception::rip()), (LOW.into(), behind));
+    exception::clear();
+    let behind = cpu::write_in_shadow(Register::CommandLow.address(), TO_SELF | LOW);
+    check("behind a load of SS and one instruction", (exception::order(), exception::rip()), (LOW.into(), behind));
+    exception::clear();
+    cpu::set_priority(0xf);
+    send(HIGH);
+    check("below the task priority", exception::interrupts(), 0);
+    cpu::set_priority(0);
+    check("and above", exception::order(), HIGH.into());
+    cpu::disable_interrupts();
+    exception::clear();
+    send(LOW);
+    send(HIGH);
+    cpu::enable_interrupts();
+    check("the higher one first", exception::order(), u64::from(HIGH << 8 | LOW));
+    cpu::disable_interrupts();
+}
+
+fn timer() {
+    const BY_1: u32 = 0b1011;
+    const DEADLINE_MODE: u32 = 2 << 17;
+    const SHORT: u32 = 20_000;
+    lapic::write(Register::DivideConfiguration, BY_1);
+    lapic::write(Register::LvtTimer, TIMER);
+    exception::clear();
+    lapic::write(Register::InitialCount, SHORT);
+    cpu::wait_for_interrupt();
+    check("the timer ends HLT", exception::order(), TIMER.into());
+    exception::clear();
+    lapic::write(Register::InitialCount, SHORT);
+    cpu::enable_interrupts();
+    holds("and comes without an exit of the guest", comes());
+    cpu::disable_interrupts();
+    lapic::write(Register::LvtTimer, DEADLINE_MODE | TIMER);
+    exception::clear();
+    let deadline = cpu::time() + u64::from(SHORT);
+    let written = cpu::write_msr(TSC_DEADLINE, deadline);
+    check("a deadline is accepted", written.vector, exception::NOTHING);
+    exception::clear();
+    cpu::enable_interrupts();
+    holds("and kept", comes());
+    cpu::disable_interrupts();
+    holds("no earlier", cpu::time() >= deadline);
+}
+
+/// Whether an interrupt comes in reasonable time. Nothing in here exits.
+fn comes() -> bool {
+    const PATIENCE: u64 = 10_000_000_000;
+    let start = cpu::time();
+    while exception::interrupts() == 0 {
+        if cpu::time() - start > PATIENCE {
+            return false;
+        }
+    }
+    true
+}
+
+fn non_maskable() {
+    exception::clear();
+    exception::send_nmi();
+    check("an NMI with interrupts off", exception::order(), NMI);
+    exception::clear();
+    exception::send_nmis_from_handlers(2);
+    exception::send_nmi();
+    // With SVM, a pending one comes with the next exit behind the IRET.
+    cpu::cpuid(0, 0);
+    cpu::cpuid(0, 0);
+    check("NMIs in handlers of NMIs", exception::order(), NMI << 16 | NMI << 8 | NMI);
+    check("come one after the other", exception::nmi_depth(), 1);
+}

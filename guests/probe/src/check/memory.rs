@@ -1,0 +1,54 @@
+//! Memory that is not RAM: every kind of instruction that accesses it.
+
+use crate::report::{check, section};
+use crate::sys::memory::{self, BEFORE, Loads, MODIFY};
+
+/// Registers of the I/O APIC (82093AA data sheet, 3.1): the selector of one and the window onto it.
+const SELECT: u64 = 0xfec0_0000;
+const WINDOW: u64 = 0xfec0_0010;
+/// Low half of the entry for input 1, whose line is not active: nothing is delivered, whatever the entry says.
+const ENTRY: u32 = 0x12;
+/// Configuration space of the PCI host bridge: vendor, device, and so on.
+const BRIDGE: u64 = 0xe000_0000;
+/// Where nobody is.
+const NOBODY: u64 = 0xd000_0000;
+
+pub fn run() {
+    section("memory-mapped registers");
+    let ones = |bits: u32| u64::MAX << bits;
+    let expected = Loads {
+        plain: [ones(8) | 0x36, ones(16) | 0x1b36, 0x0008_1b36, u64::MAX],
+        extended: [0x36, 0x1b36, 0x1b36],
+        string: 0x0008_1b36,
+        pushed: u64::MAX,
+        bit: 0,
+        masked: 0x0008_1b36,
+    };
+    let mut loads = memory::load(BRIDGE);
+    // Configuration space has no accesses of 8 bytes.
+    (loads.plain[3], loads.pushed) = (u64::MAX, u64::MAX);
+    check("loads of every kind", loads, expected);
+    let all_ones = memory::load(NOBODY);
+    check("nobody there", (all_ones.plain, all_ones.bit), ([u64::MAX, u64::MAX, ones(32) >> 32, u64::MAX], 1));
+    let (mut written, mut count) = ([0; 6], 0);
+    memory::store(SELECT, 0x1122_3344_5566_7713, || {
+        if let Some(slot) = written.get_mut(count) {
+            *slot = memory::read_dword(SELECT);
+        }
+        count += 1;
+        memory::write_dword(SELECT, 0);
+    });
+    check("stores of every kind", written, [0x13, 0x13, 0x13, 0x13, 0x13, 0x15]);
+    for (index, (name, result)) in MODIFY.into_iter().enumerate() {
+        memory::write_dword(SELECT, ENTRY);
+        memory::write_dword(WINDOW, BEFORE);
+        memory::write_dword(SELECT, ENTRY);
+        memory::modify(index, WINDOW);
+
+        check(name, memory::read_dword(WINDOW), result);
+    }
+    let mut header = [0; 4];
+    memory::copy(BRIDGE, &mut header);
+    check("REP MOVSD", (header[0], header[2]), (0x0008_1b36, 0x0600_0000));
+    check("REPNE SCASB", memory::length(BRIDGE, 16), 3);
+}

@@ -1,0 +1,32 @@
+//! A kernel that checks the virtual machine it runs in, and says so on its first serial line: `ok N - name` or `not ok N - name`.
+//! Then it switches the machine off.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![deny(unsafe_code)]
+
+#[cfg(target_os = "none")]
+mod check;
+#[cfg(target_os = "none")]
+mod report;
+#[cfg(target_os = "none")]
+mod sys;
+
+/// Where the entry code leads: 64-bit mode, addresses as in physical memory, interrupts off.
+#[cfg(target_os = "none")]
+fn begin() -> ! {
+    sys::exception::init();
+    check::all();
+    report::finish();
+    sys::power::off()
+}
+
+#[cfg(target_os = "none")]
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    report::holds(format_args!("panic: {info}"), false);
+    report::finish();
+    sys::power::off()
+}
+
+/// On the host there is nothing to run.
+#[cfg(not(target_os = "none"))]
+fn main() {}

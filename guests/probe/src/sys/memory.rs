@@ -1,0 +1,151 @@
+//! Accesses to memory that is not RAM, one instruction each.
+
+use core::arch::asm;
+
+/// Loads that are no plain moves, of a device's register: each result as 64 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loads {
+    /// MOV of a byte, a word, a double word, a quadword; upper parts were all ones.
+    pub plain: [u64; 4],
+    /// MOVZX of a byte and of a word, MOVSX of a word.
+    pub extended: [u64; 3],
+    /// LODSD.
+    pub string: u64,
+    /// PUSH.
+    pub pushed: u64,
+    /// MOVUPS' lower half cannot be had without SSE; BT of bit 0 instead: the carry.
+    pub bit: u64,
+    /// AND with all ones.
+    pub masked: u64,
+}
+
+/// MOV EAX, [address].
+pub fn read_dword(address: u64) -> u32 {
+    let value;
+    // SAFETY: reads of device registers change nothing that Rust knows of.
+    unsafe { asm!("mov {:e}, [{}]", out(reg) value, in(reg) address, options(nostack, preserves_flags)) };
+    value
+}
+
+/// MOV [address], EAX.
+pub fn write_dword(address: u64, value: u32) {
+    // SAFETY: the callers' addresses are registers of devices.
+    unsafe { asm!("mov [{}], {:e}", in(reg) address, in(reg) value, options(nostack, preserves_flags)) };
+}
+
+/// Every kind of load.
+pub fn load(address: u64) -> Loads {
+    const ONES: u64 = u64::MAX;
+    let (byte, word, dword, qword): (u64, u64, u64, u64);
+    let (zero_byte, zero_word, sign_word, string, pushed, masked): (u64, u64, u64, u64, u64, u64);
+    let bit: u64;
+    // SAFETY: as for `read_dword`; PUSH and POP leave the stack as it was.
+    unsafe {
+        asm!("mov al, [{}]", in(reg) address, inout("rax") ONES => byte, options(nostack));
+        asm!("mov ax, [{}]", in(reg) address, inout("rax") ONES => word, options(nostack));
+        asm!("mov eax, [{}]", in(reg) address, inout("rax") ONES => dword, options(nostack));
+        asm!("mov rax, [{}]", in(reg) address, inout("rax") ONES => qword, options(nostack));
+        asm!("movzx eax, byte ptr [{}]", in(reg) address, inout("rax") ONES => zero_byte, options(nostack));
+        asm!("movzx rax, word ptr [{}]", in(reg) address, inout("rax") ONES => zero_word, options(nostack));
+        asm!("movsx rax, word ptr [{}]", in(reg) address, inout("rax") ONES => sign_word, options(nostack));
+        asm!("cld", "lodsd", inout("rsi") address => _, inout("rax") ONES => string, options(nostack));
+        asm!("push qword ptr [{}]", "pop rax", in(reg) address, out("rax") pushed);
+        asm!("xor eax, eax", "bt dword ptr [{}], 0", "setc al", in(reg) address, out("rax") bit, options(nostack));
+        asm!("and eax, [{}]", in(reg) address, inout("rax") ONES => masked, options(nostack));
+    }
+    Loads {
+        plain: [byte, word, dword, qword],
+        extended: [zero_byte, zero_word, sign_word],
+        string,
+        pushed,
+        bit,
+        masked,
+    }
+}
+
+/// Stores `value` in operands of all sizes, and calls `seen` after each.
+pub fn store(address: u64, value: u64, mut seen: impl FnMut()) {
+    // SAFETY: as for `write_dword`.
+    unsafe {
+        asm!("mov [{}], al", in(reg) address, in("rax") value, options(nostack));
+        seen();
+        asm!("mov [{}], ax", in(reg) address, in("rax") value, options(nostack));
+        seen();
+        asm!("mov [{}], eax", in(reg) address, in("rax") value, options(nostack));
+        seen();
+        asm!("mov [{}], rax", in(reg) address, in("rax") value, options(nostack));
+        seen();
+        asm!("cld", "stosd", inout("rdi") address => _, in("rax") value, options(nostack));
+        seen();
+        asm!("mov dword ptr [{}], 0x15", in(reg) address, options(nostack));
+        seen();
+    }
+}
+
+/// What [`MODIFY`] works on.
+pub const BEFORE: u32 = 0x1_0030;
+
+/// Instructions that read, change and write a double word: their names, and what they make of [`BEFORE`] with operand 7.
+pub const MODIFY: [(&str, u32); 14] = [
+    ("ADD", 0x1_0037),
+    ("SUB", 0x1_0029),
+    ("OR", 0x1_0037),
+    ("XOR", 0x1_0037),
+    ("AND", 0),
+    ("INC", 0x1_0031),
+    ("DEC", 0x1_002f),
+    ("BTS", 0x1_00b0),
+    ("BTR", 0x1_0030),
+    ("BTC", 0x1_00b0),
+    ("XCHG", 7),
+    ("XADD", 0x1_0037),
+    ("CMPXCHG", 7),
+    ("LOCK OR", 0x1_0037),
+];
+
+/// Executes one of [`MODIFY`], by its index.
+pub fn modify(index: usize, address: u64) {
+    const OPERAND: u32 = 7;
+    macro_rules! execute {
+        ($instruction:literal) => {
+            // SAFETY: as for `write_dword`.
+            unsafe { asm!($instruction, in("rdi") address, inout("ecx") OPERAND => _, inout("eax") BEFORE => _, options(nostack)) }
+        };
+    }
+    match index {
+        0 => execute!("add [rdi], ecx"),
+        1 => execute!("sub [rdi], ecx"),
+        2 => execute!("or [rdi], ecx"),
+        3 => execute!("xor [rdi], ecx"),
+        4 => execute!("and [rdi], ecx"),
+        5 => execute!("inc dword ptr [rdi]"),
+        6 => execute!("dec dword ptr [rdi]"),
+        7 => execute!("bts [rdi], ecx"),
+        8 => execute!("btr [rdi], ecx"),
+        9 => execute!("btc [rdi], ecx"),
+        10 => execute!("xchg [rdi], ecx"),
+        11 => execute!("xadd [rdi], ecx"),
+        12 => execute!("cmpxchg [rdi], ecx"),
+        _ => execute!("lock or [rdi], ecx"),
+    }
+}
+
+/// REP MOVSD from device memory.
+pub fn copy(from: u64, into: &mut [u32]) {
+    // SAFETY: as for `read_dword`; the instruction writes exactly the slice.
+    unsafe {
+        asm!("cld", "rep movsd", inout("rcx") into.len() => _, inout("rsi") from => _,
+            inout("rdi") into.as_mut_ptr() => _, options(nostack));
+    }
+}
+
+/// REPNE SCASB: how many bytes of device memory are before the first zero, at most `limit`.
+pub fn length(address: u64, limit: u64) -> u64 {
+    let left: u64;
+    // SAFETY: as for `read_dword`.
+    unsafe {
+        asm!("cld", "repne scasb", inout("rcx") limit => left, inout("rdi") address => _, in("al") 0_u8,
+            options(nostack));
+    }
+    limit - left - 1
+}
