@@ -212,7 +212,12 @@ impl Guest {
 
     /// The only CPU of a machine, started.
     pub(crate) fn started(attributes: &str) -> Self {
-        let mut guest = Self::new(machine(1, attributes), 0, Features::SVM);
+        Self::started_on(Features::SVM, attributes)
+    }
+
+    /// The same on a CPU with these features.
+    pub(crate) fn started_on(features: Features, attributes: &str) -> Self {
+        let mut guest = Self::new(machine(1, attributes), 0, features);
         assert!(guest.exit(guest::STARTUP, 0, 0).contains(Mtd::GPR | Mtd::CR));
         guest.kernel().asked();
         guest
@@ -320,6 +325,7 @@ fn rubbish() -> ArchState {
         cr0: RUBBISH,
         cr4: RUBBISH,
         efer: RUBBISH,
+        activity: RUBBISH as u32,
         ..ArchState::default()
     }
 }
@@ -339,7 +345,7 @@ fn copy(to: &mut ArchState, from: &ArchState, selected: Mtd) {
         to.rflags = from.rflags;
     }
     if has(Mtd::STA) {
-        to.interruptibility = from.interruptibility;
+        (to.interruptibility, to.activity) = (from.interruptibility, from.activity);
     }
     if has(Mtd::INJ) {
         (to.injection, to.interrupted) = (from.injection, from.interrupted);

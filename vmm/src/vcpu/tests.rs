@@ -2,6 +2,7 @@
 
 mod interrupts;
 mod life;
+mod vmx;
 
 use abi::event::{EventWords, guest};
 use abi::hip::Features;
@@ -211,9 +212,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_exit_panics(exits in prop::collection::vec((0..guest::COUNT, any::<u64>(), any::<u64>(), any_state(), any::<u32>()), 1..40)) {
+    fn no_exit_panics(
+        exits in prop::collection::vec((0..guest::COUNT, any::<u64>(), any::<u64>(), any_state(), any::<u32>()), 1..40),
+        is_vmx: bool,
+    ) {
         let vm = machine(1, "on_triple_fault=\"reset\"");
-        let mut vcpu = Guest::new(vm, 0, Features::SVM).vcpu;
+        let mut vcpu = Guest::new(vm, 0, if is_vmx { Features::VMX } else { Features::SVM }).vcpu;
         for (number, info1, info2, state, delivered) in exits {
             let words = EventWords { reason: number, info1, info2, rip: state.rip };
             *vm.kernel().state.borrow_mut() = *state;
