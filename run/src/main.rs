@@ -7,6 +7,7 @@
 mod bench;
 mod boot;
 mod commands;
+mod conformance;
 mod error;
 mod guest;
 mod host;

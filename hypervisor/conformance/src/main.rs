@@ -1,6 +1,7 @@
 //! Root task that checks the hypervisor's interface from user level, one topic per kernel object or mechanism.
 //!
-//! The first ROM that begins with `topics:` names the topics to run; without one, all are run.
+//! The first ROM that begins with `topics:` names the topics to run; without one, all are run. One that begins with `deviations:`
+//! says, in lines `check = why`, what this machine is known to do against its manual.
 #![cfg_attr(kilonova, no_std, no_main)]
 #![deny(unsafe_code)]
 
@@ -8,11 +9,11 @@ extern crate alloc;
 
 mod kit;
 mod report;
+mod rom;
 mod sys;
 mod topic;
 
 use abi::cap::{Sel, root};
-use abi::hip::RangeKind;
 use abi::hypercall::{CreateSm, Delegate};
 use kit::{memory, object};
 use runtime::sys::physical::information_page;
@@ -21,10 +22,6 @@ runtime::root_task!(begin);
 
 /// Ports of a 16550.
 const UART_PORTS: u64 = 8;
-/// What a list of topics begins with, and how long it may be.
-const PREFIX: &str = "topics:";
-const LIST_LIMIT: u64 = 512;
-
 fn begin(_information_page: u64) -> ! {
     let port = information_page().log_port;
     if give_ports(u64::from(port), UART_PORTS) {
@@ -45,8 +42,8 @@ fn begin(_information_page: u64) -> ! {
 }
 
 fn run() {
-    let mut list = [0; LIST_LIMIT as usize];
-    let wanted = read_list(&mut list);
+    let mut list = rom::BUFFER;
+    let wanted = rom::read("topics:", &mut list);
     for (name, topic) in topic::ALL {
         if wanted.is_none_or(|list| list.split_whitespace().any(|word| word == *name)) {
             report::line(format_args!("# {name}"));
@@ -59,21 +56,4 @@ fn run() {
 pub(crate) fn give_ports(first: u64, count: u64) -> bool {
     let call = Delegate { from: root::ALL_PIO, to: root::PIO, src: first, dst: first, count, rights: 1 };
     object::try_call(call.encode()).is_ok()
-}
-
-/// The list of topics in the first ROM that is one.
-fn read_list(buffer: &mut [u8]) -> Option<&str> {
-    let modules = memory::of_kind(RangeKind::Module).skip(1);
-    for module in modules {
-        let at = memory::view(module.base, 1);
-        let size = module.size.min(LIST_LIMIT);
-        for (byte, offset) in buffer.iter_mut().zip(0..size) {
-            *byte = sys::memory::load_byte(at + offset);
-        }
-        if buffer.starts_with(PREFIX.as_bytes()) {
-            let text = buffer.get(PREFIX.len()..size as usize)?;
-            return core::str::from_utf8(text).ok();
-        }
-    }
-    None
 }

@@ -14,6 +14,7 @@ use regex::Regex;
 use crate::boot::overrides::Overrides;
 use crate::boot::product::Products;
 use crate::commands::loc;
+use crate::conformance::Table;
 use crate::error::{Error, Result};
 use crate::guest;
 use crate::host::command::{checked, not_started, output};
@@ -223,6 +224,7 @@ fn prepare(tests: &[Booted]) -> Result<Products> {
 /// Boots the tests, a few at a time, and reports each as it ends.
 fn boot_all(tests: Vec<Booted>, products: &Products, tally: &mut Tally) {
     let (queue, (results, ended)) = (Mutex::new(VecDeque::from(tests)), channel());
+    let mut table = Table::default();
     std::thread::scope(|scope| {
         for _ in 0..EMULATORS {
             let (queue, results) = (&queue, results.clone());
@@ -235,18 +237,22 @@ fn boot_all(tests: Vec<Booted>, products: &Products, tally: &mut Tally) {
                     let folder = repository::target().join("test").join(&test.scenario.name);
                     let result = run_trial(&test.scenario, test.image, products, &folder);
                     // The receiver outlives this scope's threads.
-                    let _ = results.send((test.name(), started, folder, result));
+                    let _ = results.send((test, started, folder, result));
                 }
             });
         }
         drop(results);
-        for (name, started, folder, result) in ended {
+        for (test, started, folder, result) in ended {
             if result.is_err() {
                 show(&folder);
             }
-            tally.count(&name, started, &result.map_err(|Failure(reason)| Error::new(reason)));
+            table.add_run(&test.scenario.name, test.scenario.machine, &folder);
+            tally.count(&test.name(), started, &result.map_err(|Failure(reason)| Error::new(reason)));
         }
     });
+    if let Err(error) = table.finish() {
+        tally.count("conformance table", Instant::now(), &Err(error));
+    }
 }
 
 /// Shows the ends of a failed scenario's output files.

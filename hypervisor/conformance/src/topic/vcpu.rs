@@ -5,7 +5,7 @@ use crate::kit::memory::{map, pages, unmap, window};
 use crate::kit::object::{self, copy, figures, fresh, must, pd, space, try_call, try_destroy};
 use crate::kit::time::{eventually, pause};
 use crate::kit::vcpu::{CODE_AT, CR0_REAL, Exit, IRQ_VECTOR, Machine, Maps, guest_space, is_vmx, vcpu};
-use crate::report::{check, holds, skip};
+use crate::report::{check, holds, section, skip};
 use crate::sys::guest_code::Code;
 use crate::sys::memory::{load, store};
 use abi::cap::{MemRights, Perms, Sel, root};
@@ -117,6 +117,7 @@ fn event(exit: Result<Exit, Status>) -> Result<(u64, u64), Status> {
 }
 
 fn creation() {
+    section("creation");
     let child = pd(100);
     let foreign = fresh();
     must(guest_space(foreign, child).encode());
@@ -148,6 +149,7 @@ fn creation() {
 }
 
 fn tour(cpu: u16, handler_cpu: u16) {
+    section("exits");
     let machine = Machine::with_handler_on(cpu, handler_cpu, Code::Tour, Maps::default());
     machine.start();
     check("startup", event(machine.exit()), Ok((guest::STARTUP, guest::STARTUP)));
@@ -200,6 +202,7 @@ fn count(machine: &Machine) -> u64 {
 }
 
 fn counting(cpu: u16) {
+    section("recall of a running vCPU");
     let machine = Machine::create(cpu, Code::Count, Maps::default());
     holds("it starts", machine.start_and_boot().is_ok());
     holds("a guest without exits runs", eventually(|| count(&machine) > 1000));
@@ -229,6 +232,7 @@ fn counting(cpu: u16) {
 }
 
 fn injection(cpu: u16) {
+    section("interrupts");
     let machine = Machine::create(cpu, Code::Sti, Maps::default());
     holds("it starts", machine.start_and_boot().is_ok());
     check("interrupts are off", (event(machine.exit()), machine.rax() & 0xff), (Ok((code::port(), code::port())), 1));
@@ -256,6 +260,7 @@ fn injection(cpu: u16) {
 
 /// Protected and long mode, exceptions and NMIs there.
 fn modes(cpu: u16) {
+    section("modes, exceptions, NMIs");
     const CODE_32: u64 = 0x00cf_9b00_0000_ffff;
     const DATA: u64 = 0x00cf_9300_0000_ffff;
     const CODE_64: u64 = 0x00af_9b00_0000_ffff;
@@ -312,6 +317,7 @@ fn modes(cpu: u16) {
 }
 
 fn extended(cpu: u16, handler_cpu: u16) {
+    section("vector registers");
     const FIRST: u64 = 0x1111_2222_3333_4444;
     const SECOND: u64 = 0x5555_6666_7777_8888;
     let machine = Machine::with_handler_on(cpu, handler_cpu, Code::Xmm, Maps::default());
@@ -348,6 +354,7 @@ extern "sysv64" fn use_vectors(_: u64) {
 
 /// Ports and MSRs with and without exit.
 fn maps(cpu: u16) {
+    section("ports and MSRs without exit");
     let give = |from: Sel, to: Sel, unit: u64, rights: u32| {
         let call = Delegate { from, to, src: unit, dst: unit, count: 1, rights };
         try_call(call.encode())
@@ -388,6 +395,7 @@ fn maps(cpu: u16) {
 
 /// A state that the CPU refuses: an upper bit of CR0 (APM vol. 2, 15.5.1; SDM vol. 3, 27.3.1.1).
 fn invalid(cpu: u16) {
+    section("invalid state");
     const RESERVED: u64 = 1 << 32;
     let machine = Machine::create(cpu, Code::Count, Maps::default());
     machine.start();
@@ -398,6 +406,7 @@ fn invalid(cpu: u16) {
 
 /// A page that is removed under a running guest, and given back.
 fn memory_removed(cpu: u16) {
+    section("memory");
     let machine = Machine::create(cpu, Code::Peek, Maps::default());
     let phys = pages(2);
     let seen = window(phys, 2);
@@ -424,6 +433,7 @@ fn memory_removed(cpu: u16) {
 
 /// A vCPU whose events nobody handles stops, and others go on.
 fn unhandled(cpu: u16) {
+    section("unhandled events");
     let guest = space(root::PD, SpaceKind::Guest);
     let (ec, sc) = (fresh(), fresh());
     must(vcpu(ec, root::PD, cpu, Sel(Sel::COUNT), guest, Maps::default()).encode());
@@ -436,6 +446,7 @@ fn unhandled(cpu: u16) {
 
 /// More vCPUs than address-space ids, each with its own page at the same address.
 fn address_space_ids() {
+    section("address-space ids");
     const MACHINES: u64 = 40;
     const ROUNDS: u64 = 5;
     let machines: Vec<_> = (0..MACHINES)
@@ -461,6 +472,7 @@ fn address_space_ids() {
 
 /// Machines that run while they are destroyed, on all CPUs, return everything.
 fn destruction() {
+    section("destruction");
     let cpus = information_page().cpu_count as u16;
     let before = figures(root::PD);
     for round in 0..3 {

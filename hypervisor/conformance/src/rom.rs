@@ -1,0 +1,27 @@
+//! Boot modules with text for this program.
+
+use crate::kit::memory;
+use crate::sys::memory::load_byte;
+use abi::hip::RangeKind;
+
+/// How long a text may be.
+const LIMIT: usize = 512;
+/// Room for one.
+pub const BUFFER: [u8; LIMIT] = [0; LIMIT];
+
+/// What follows `prefix` in the first module that begins with it.
+pub fn read<'a>(prefix: &str, buffer: &'a mut [u8; LIMIT]) -> Option<&'a str> {
+    // The first module is this program.
+    for module in memory::of_kind(RangeKind::Module).skip(1) {
+        let at = memory::view(module.base, 1);
+        let size = (module.size as usize).min(LIMIT);
+        for (byte, offset) in buffer.iter_mut().take(size).zip(0..) {
+            *byte = load_byte(at + offset);
+        }
+        if buffer.starts_with(prefix.as_bytes()) {
+            let text = buffer.get(prefix.len()..size)?;
+            return core::str::from_utf8(text).ok();
+        }
+    }
+    None
+}
