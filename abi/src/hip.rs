@@ -2,6 +2,7 @@
 //!
 //! Mapped read-only in the root task at [`ADDRESS`]; RDI holds its address at entry. It fits one page.
 
+use core::fmt;
 use core::mem::size_of;
 
 /// Where the page is mapped: the topmost page of user space.
@@ -31,6 +32,43 @@ bitflags::bitflags! {
         const XSAVE = 1 << 4;
         /// The local APICs are in x2APIC mode.
         const X2APIC = 1 << 5;
+    }
+}
+
+/// Why there are no vCPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum VcpuAbsence {
+    /// The CPUs have no virtualisation, or SVM without nested paging.
+    Hardware = 0,
+    /// The firmware has switched it off.
+    Firmware = 1,
+    /// VMX without EPT.
+    Ept = 2,
+    /// VMX that cannot run guests without paging.
+    UnrestrictedGuest = 3,
+    /// VMX without a control that is needed.
+    Control = 4,
+}
+
+impl VcpuAbsence {
+    /// The reason with this number; [`Self::Hardware`] for an unknown one.
+    #[must_use]
+    pub fn from_number(number: u32) -> Self {
+        let all = [Self::Hardware, Self::Firmware, Self::Ept, Self::UnrestrictedGuest, Self::Control];
+        all.into_iter().find(|absence| *absence as u32 == number).unwrap_or(Self::Hardware)
+    }
+}
+
+impl fmt::Display for VcpuAbsence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hardware => "CPU has no SVM/VMX",
+            Self::Firmware => "disabled by firmware",
+            Self::Ept => "VMX has no EPT",
+            Self::UnrestrictedGuest => "VMX has no unrestricted guest",
+            Self::Control => "VMX lacks a control",
+        })
     }
 }
 
@@ -96,8 +134,8 @@ pub struct Hip {
     pub framebuffer: [u64; 2],
     /// Valid entries of `ranges`.
     pub range_count: u32,
-    /// Reserved.
-    pub reserved: u32,
+    /// Why `features` has neither SVM nor VMX: a [`VcpuAbsence`].
+    pub vcpu_absence: u32,
     /// Memory ranges, in the loader's order: modules may come before the free memory that they are in.
     pub ranges: [Range; MAX_RANGES],
 }

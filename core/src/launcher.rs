@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::{Core, MachineInfo, acpi};
 use abi::PAGE_SIZE;
 use abi::cap::{MemRights, Sel, root};
-use abi::hip::{Features, Hip};
+use abi::hip::{Features, Hip, VcpuAbsence};
 use abi::session::affinity::Affinity;
 use abi::session::args::Args;
 use abi::session::cpu::ThreadPlace;
@@ -108,6 +108,7 @@ impl<'m, M: Machine> Core<'m, M> {
             tsc_hz: hip.tsc_hz,
             cpus: CpuSet::all(hip.cpu_count),
             features: Features::from_bits_truncate(hip.features),
+            vcpu_absence: VcpuAbsence::from_number(hip.vcpu_absence),
         };
         let mut core = Self {
             kernel,

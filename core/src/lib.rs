@@ -45,7 +45,7 @@ pub mod vm;
 #[cfg(test)]
 mod tests;
 
-use abi::hip::Features;
+use abi::hip::{Features, VcpuAbsence};
 use abi::session::rpc::Refusal;
 use abi::session::wire::{Buffer, Message};
 use account::Ledger;
@@ -65,6 +65,8 @@ pub struct MachineInfo {
     pub cpus: CpuSet,
     /// What the CPUs offer.
     pub features: Features,
+    /// Why there are no virtual CPUs, if there are none.
+    pub vcpu_absence: VcpuAbsence,
 }
 
 /// The state of core.

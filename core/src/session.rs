@@ -123,7 +123,7 @@ impl<M: Machine> Core<'_, M> {
             Kind::Irq => self.exclusive("interrupt", args, |core| core.open_irq(args, account)),
             Kind::Vm => {
                 if !self.machine_info.features.intersects(Features::SVM | Features::VMX) {
-                    self.log(format_args!("VM service absent: CPU has no SVM/VMX"));
+                    self.log(format_args!("VM service absent: {}", self.machine_info.vcpu_absence));
                     return Err(SessionError::Denied);
                 }
                 let guest_memory = Vm::guest_memory().ok_or(SessionError::Denied)?;

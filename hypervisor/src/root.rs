@@ -197,7 +197,7 @@ fn describe(info: &BootInfo, machine: &Machine) -> Hip {
         apic_id: [0; 256],
         framebuffer: info.framebuffer,
         range_count: info.ranges.as_slice().len() as u32,
-        reserved: 0,
+        vcpu_absence: virt::absence() as u32,
         ranges: [hip::Range::default(); hip::MAX_RANGES],
     };
     for cpu in cpu::all() {

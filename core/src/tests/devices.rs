@@ -4,7 +4,7 @@ use super::model::*;
 use crate::object::Handle;
 use crate::{io_port, irq, vm};
 use abi::cap::Sel;
-use abi::hip::Features;
+use abi::hip::{Features, VcpuAbsence};
 use abi::session::io_port::Server as _;
 use abi::session::irq::Server as _;
 use abi::session::parent::SessionError;
@@ -108,5 +108,8 @@ fn without_virtualization_there_is_no_vm_service() {
     let mut core = core(&model);
     core.machine_info.features = Features::empty();
     assert_eq!(open(&mut core, "VM", QUOTA), Err(SessionError::Denied));
-    assert_eq!(model.state.borrow().log, ["[core] VM service absent: CPU has no SVM/VMX"]);
+    core.machine_info.vcpu_absence = VcpuAbsence::Firmware;
+    assert_eq!(open(&mut core, "VM", QUOTA), Err(SessionError::Denied));
+    let log = ["[core] VM service absent: CPU has no SVM/VMX", "[core] VM service absent: disabled by firmware"];
+    assert_eq!(model.state.borrow().log, log);
 }

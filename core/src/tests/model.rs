@@ -233,7 +233,7 @@ pub(super) fn information() -> Hip {
         apic_id: [0; 256],
         framebuffer: [0; 2],
         range_count: 3,
-        reserved: 0,
+        vcpu_absence: 0,
         ranges,
     }
 }

@@ -415,7 +415,7 @@ fn report(info: &BootInfo, x2apic: bool) {
         tsc::hz() / 1_000_000,
         ioapic::gsi_count()
     ));
-    log::line(format_args!("virtualisation: {}", virt::describe()));
+    log::line(format_args!("virtualisation: {}", virt::Description));
     log::line(format_args!("{} MiB RAM", info.free_bytes() >> 20));
 }
 

@@ -10,7 +10,7 @@ use crate::frame::{Frame, Reg};
 use crate::mem::{Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use abi::event::guest;
-use abi::hip::Features;
+use abi::hip::{Features, VcpuAbsence};
 use abi::state::{Controls, Injection, Interruptibility, Mtd, word};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -145,22 +145,33 @@ const VM_CR_SVMDIS: u64 = 1 << 4;
 static ASIDS: AtomicU64 = AtomicU64::new(2);
 static HAS: AtomicU64 = AtomicU64::new(0);
 
-/// What this CPU's SVM offers; empty if there is none with nested paging.
-pub fn detect() -> Features {
-    let none = Features::empty();
-    if x86::cpuid(0x8000_0001, 0).ecx & CPUID_SVM == 0 || x86::rdmsr(Msr::VmCr) & VM_CR_SVMDIS != 0 {
-        return none;
+/// What this CPU's SVM offers.
+///
+/// # Errors
+/// Why there is none, or none with nested paging.
+pub fn detect() -> Result<Features, VcpuAbsence> {
+    if x86::cpuid(0x8000_0001, 0).ecx & CPUID_SVM == 0 {
+        return Err(VcpuAbsence::Hardware);
     }
     let leaf = x86::cpuid(0x8000_000a, 0);
-    if leaf.edx & CPUID_NP == 0 {
-        return none;
-    }
+    let features = judge(leaf.edx, x86::rdmsr(Msr::VmCr))?;
     ASIDS.store(u64::from(leaf.ebx), Relaxed);
-    let mut features = Features::SVM;
-    features.set(Features::NRIP, leaf.edx & CPUID_NRIPS != 0);
-    features.set(Features::DECODE_ASSISTS, leaf.edx & CPUID_DECODE_ASSISTS != 0);
     HAS.store(features.bits(), Relaxed);
-    features
+    Ok(features)
+}
+
+/// What SVM with these features and this VM_CR offers (APM vol. 2, 15.4).
+fn judge(leaf: u32, vm_cr: u64) -> Result<Features, VcpuAbsence> {
+    if vm_cr & VM_CR_SVMDIS != 0 {
+        return Err(VcpuAbsence::Firmware);
+    }
+    if leaf & CPUID_NP == 0 {
+        return Err(VcpuAbsence::Hardware);
+    }
+    let mut features = Features::SVM;
+    features.set(Features::NRIP, leaf & CPUID_NRIPS != 0);
+    features.set(Features::DECODE_ASSISTS, leaf & CPUID_DECODE_ASSISTS != 0);
+    Ok(features)
 }
 
 /// Enables SVM on this CPU. `save` and `host` are pages for the processor's host state and for that of VMSAVE.
@@ -416,5 +427,18 @@ impl Backend for Vmcb {
     #[inline(always)]
     fn may_have_set_xcr0(self) -> bool {
         self.field(Field::Cr4) & CR4_OSXSAVE != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let all = CPUID_NP | CPUID_NRIPS;
+        assert_eq!(judge(all, 0), Ok(Features::SVM | Features::NRIP));
+        assert_eq!(judge(all, VM_CR_SVMDIS), Err(VcpuAbsence::Firmware));
+        assert_eq!(judge(CPUID_NRIPS, 0), Err(VcpuAbsence::Hardware));
     }
 }

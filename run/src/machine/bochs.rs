@@ -38,6 +38,8 @@ fn configuration(machine: &Machine, image: &str, lines: &SerialLines) -> Result<
     let (model, ignore_bad_msrs) = match machine.platform {
         Platform::BochsSvm => ("ryzen", 1),
         Platform::BochsVmxTigerlake => ("tigerlake", 0),
+        Platform::BochsVmxNoEpt => ("core2_penryn_t9600", 0),
+        Platform::BochsVmxRestricted => ("corei5_lynnfield_750", 0),
         _ => ("corei7_skylake_x", 0),
     };
     let (cpus, memory) = (machine.cpus, machine.memory.in_mib());

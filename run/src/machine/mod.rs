@@ -31,6 +31,10 @@ pub enum Platform {
     BochsVmx,
     /// Bochs: Intel VMX, as a Tiger Lake has it.
     BochsVmxTigerlake,
+    /// Bochs: Intel VMX without EPT, as a Penryn has it.
+    BochsVmxNoEpt,
+    /// Bochs: Intel VMX that cannot run guests without paging, as a Lynnfield has it.
+    BochsVmxRestricted,
     /// Bochs: AMD SVM.
     BochsSvm,
 }
@@ -38,7 +42,11 @@ pub enum Platform {
 impl Platform {
     /// Bochs boots from media only: it has no loader for boot modules.
     pub fn needs_image(self) -> bool {
-        matches!(self, Self::BochsVmx | Self::BochsVmxTigerlake | Self::BochsSvm)
+        match self {
+            Self::QemuSvm | Self::QemuNoSvm | Self::QemuSvmIntelIommu | Self::QemuSvmAmdIommu => false,
+            Self::BochsVmx | Self::BochsVmxTigerlake | Self::BochsVmxNoEpt | Self::BochsVmxRestricted => true,
+            Self::BochsSvm => true,
+        }
     }
 
     /// What the host must have.

@@ -17,9 +17,10 @@ use crate::ec::Ec;
 use crate::frame::Reg;
 use crate::mem::{Page, pool};
 use crate::space::{guest::GuestSpace, msr::MsrSpace, pio::PioSpace};
-use abi::hip::Features;
+use abi::hip::{Features, VcpuAbsence};
 use abi::status::Status;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use core::fmt;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Features found at boot.
 static FEATURES: AtomicU64 = AtomicU64::new(0);
@@ -27,41 +28,26 @@ static FEATURES: AtomicU64 = AtomicU64::new(0);
 /// 1 if the backend is VMX, 0 if it is SVM or there is none.
 pub(super) static IS_VMX: AtomicU8 = AtomicU8::new(0);
 
-/// Why there is no virtualisation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Absence {
-    /// The CPUs have none, or SVM without nested paging.
-    Hardware,
-    /// Their firmware has switched VMX off.
-    Firmware,
-    /// VMX has no EPT.
-    Ept,
-    /// VMX cannot run guests without paging.
-    UnrestrictedGuest,
-    /// VMX has no control of something that needs it.
-    Control,
+static ABSENCE: AtomicU32 = AtomicU32::new(VcpuAbsence::Hardware as u32);
+
+/// Why there is no virtualisation, if there is none.
+pub fn absence() -> VcpuAbsence {
+    VcpuAbsence::from_number(ABSENCE.load(Relaxed))
 }
 
-const ABSENCES: [&str; 5] = [
-    "none",
-    "VMX disabled by firmware",
-    "none, because VMX has no EPT",
-    "none, because VMX has no unrestricted guest",
-    "none, because VMX lacks a control",
-];
-
-static ABSENCE: AtomicU8 = AtomicU8::new(Absence::Hardware as u8);
-
 /// What there is, or why there is nothing, for the log.
-pub fn describe() -> &'static str {
-    let features = features();
-    if features.contains(Features::SVM) {
-        "SVM with nested paging"
-    } else if features.contains(Features::VMX) {
-        "VMX with EPT"
-    } else {
-        ABSENCES.get(usize::from(ABSENCE.load(Relaxed))).copied().unwrap_or_default()
+pub struct Description;
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let features = features();
+        if features.contains(Features::SVM) {
+            f.write_str("SVM with nested paging")
+        } else if features.contains(Features::VMX) {
+            f.write_str("VMX with EPT")
+        } else {
+            write!(f, "none, {}", absence())
+        }
     }
 }
 
@@ -70,22 +56,24 @@ fn is_vmx() -> bool {
     IS_VMX.load(Relaxed) != 0
 }
 
-/// Looks for hardware virtualisation, on the boot CPU.
+/// Looks for hardware virtualisation, on the boot CPU. None has both kinds.
 pub fn detect() {
-    let mut features = svm::detect();
-    if features.is_empty() {
-        match vmx::detect() {
-            Ok(()) => features = Features::VMX,
-            Err(why) => withdraw(why),
+    let found = match svm::detect() {
+        Err(VcpuAbsence::Hardware) => vmx::detect().map(|()| Features::VMX),
+        svm => svm,
+    };
+    match found {
+        Ok(features) => {
+            IS_VMX.store(features.contains(Features::VMX).into(), Relaxed);
+            FEATURES.store(features.bits(), Relaxed);
         }
+        Err(why) => withdraw(why),
     }
-    IS_VMX.store(features.contains(Features::VMX).into(), Relaxed);
-    FEATURES.store(features.bits(), Relaxed);
 }
 
 /// There is no virtualisation after all. Before the root task exists, to which it would have been promised.
-fn withdraw(why: Absence) {
-    ABSENCE.store(why as u8, Relaxed);
+fn withdraw(why: VcpuAbsence) {
+    ABSENCE.store(why as u32, Relaxed);
     let others = features() - (Features::SVM | Features::VMX);
     FEATURES.store(others.bits(), Relaxed);
 }
@@ -110,7 +98,7 @@ pub fn enable(cpu: &'static Cpu) -> Result<(), Status> {
     if !is_vmx() {
         svm::init(cpu, processor, host);
     } else if !vmx::init(cpu, processor, host) {
-        withdraw(Absence::Firmware);
+        withdraw(VcpuAbsence::Firmware);
     }
     Ok(())
 }

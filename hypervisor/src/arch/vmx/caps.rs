@@ -1,8 +1,8 @@
 //! What this CPU's VMX can do, and the controls that follow (SDM vol. 3, chapter 25.6 and appendix A).
 
 use super::ept::capability;
-use crate::arch::virt::Absence;
 use crate::arch::x86::{self, Msr};
+use abi::hip::VcpuAbsence;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Pin-based controls (SDM vol. 3, table 25-5).
@@ -81,6 +81,11 @@ pub mod entry {
 struct Allowed(u64);
 
 impl Allowed {
+    /// Whether this control may be 1.
+    fn has(self, control: u32) -> bool {
+        self.0 >> 32 & u64::from(control) != 0
+    }
+
     /// Controls with all of `needed` and what of `wanted` there is. `None` if `needed` cannot be had, or if one of
     /// `optional`, which must be free to be 0 or 1, is not.
     fn adjust(self, needed: u32, wanted: u32, optional: u32) -> Option<u32> {
@@ -147,30 +152,22 @@ fn allowed(has_true: bool, true_msr: Msr, msr: Msr) -> Allowed {
 ///
 /// # Errors
 /// What is missing.
-pub fn read() -> Result<(), Absence> {
+pub fn read() -> Result<(), VcpuAbsence> {
     let basic = x86::rdmsr(Msr::VmxBasic);
     let has_true = basic & TRUE_CONTROLS != 0;
     let primary = allowed(has_true, Msr::VmxTruePrimary, Msr::VmxPrimary);
-    if primary.0 >> 32 & u64::from(primary::SECONDARY) == 0 {
-        return Err(Absence::Ept);
-    }
-    let secondary = Allowed(x86::rdmsr(Msr::VmxSecondary));
-    if secondary.0 >> 32 & u64::from(secondary::EPT) == 0 {
-        return Err(Absence::Ept);
-    }
-    if secondary.0 >> 32 & u64::from(secondary::UNRESTRICTED) == 0 {
-        return Err(Absence::UnrestrictedGuest);
-    }
-    let ept = x86::rdmsr(Msr::VmxEptVpid);
+    let secondary = if primary.has(primary::SECONDARY) { x86::rdmsr(Msr::VmxSecondary) } else { 0 };
+    let has_ept = Allowed(secondary).has(secondary::EPT);
+    // Without EPT there may be no such register.
+    let ept = if has_ept { x86::rdmsr(Msr::VmxEptVpid) } else { 0 };
     let controls = choose(
         allowed(has_true, Msr::VmxTruePin, Msr::VmxPin),
         primary,
-        secondary,
+        Allowed(secondary),
         allowed(has_true, Msr::VmxTrueExit, Msr::VmxExit),
         allowed(has_true, Msr::VmxTrueEntry, Msr::VmxEntry),
         ept,
-    )
-    .ok_or(Absence::Control)?;
+    )?;
     FOUND.revision.store(basic & REVISION, Relaxed);
     FOUND.pin.store(u64::from(controls.pin), Relaxed);
     FOUND.primary.store(u64::from(controls.primary), Relaxed);
@@ -192,25 +189,31 @@ fn choose(
     exit: Allowed,
     entry: Allowed,
     ept: u64,
-) -> Option<Controls> {
+) -> Result<Controls, VcpuAbsence> {
     use capability as cap;
     let tables = cap::FOUR_LEVELS | cap::WRITE_BACK | cap::INVEPT;
     let invept = ept & (cap::INVEPT_SINGLE | cap::INVEPT_ALL) != 0;
-    if ept & tables != tables || !invept {
-        return None;
+    if !secondary.has(secondary::EPT) || ept & tables != tables || !invept {
+        return Err(VcpuAbsence::Ept);
+    }
+    if !secondary.has(secondary::UNRESTRICTED) {
+        return Err(VcpuAbsence::UnrestrictedGuest);
     }
     let invvpid = cap::INVVPID | cap::INVVPID_ALL;
     let mut wanted = secondary::INSTRUCTIONS;
     if ept & invvpid == invvpid {
         wanted |= secondary::VPID;
     }
-    Some(Controls {
-        pin: pin.adjust(pin::NEEDED, pin::PREEMPTION_TIMER, 0)?,
-        primary: primary.adjust(primary::ALWAYS, 0, primary::OPTIONAL)?,
-        secondary: secondary.adjust(secondary::NEEDED, wanted, secondary::WBINVD)?,
-        exit: exit.adjust(exit::NEEDED, 0, 0)?,
-        entry: entry.adjust(entry::NEEDED, 0, entry::OPTIONAL)?,
-    })
+    let adjusted = || {
+        Some(Controls {
+            pin: pin.adjust(pin::NEEDED, pin::PREEMPTION_TIMER, 0)?,
+            primary: primary.adjust(primary::ALWAYS, 0, primary::OPTIONAL)?,
+            secondary: secondary.adjust(secondary::NEEDED, wanted, secondary::WBINVD)?,
+            exit: exit.adjust(exit::NEEDED, 0, 0)?,
+            entry: entry.adjust(entry::NEEDED, 0, entry::OPTIONAL)?,
+        })
+    };
+    adjusted().ok_or(VcpuAbsence::Control)
 }
 
 /// The controls of every vCPU.
@@ -269,7 +272,7 @@ mod tests {
         0x0000_0f01_0633_4141,
     ];
 
-    fn chosen(msrs: [u64; 6]) -> Option<Controls> {
+    fn chosen(msrs: [u64; 6]) -> Result<Controls, VcpuAbsence> {
         let [pin, primary, secondary, exit, entry, ept] = msrs;
         let allowed = [pin, primary, secondary, exit, entry].map(Allowed);
         let [pin, primary, secondary, exit, entry] = allowed;
@@ -302,12 +305,23 @@ mod tests {
         {
             let mut msrs = SKYLAKE;
             msrs[index] &= !(u64::from(bit) << 32);
-            assert_eq!(chosen(msrs), None, "{index} {bit:#x}");
+            assert_eq!(chosen(msrs), Err(VcpuAbsence::Control), "{index} {bit:#x}");
         }
         let mut msrs = SKYLAKE;
         // The plain capability MSR: exits at every load of CR3 could not be turned off.
         msrs[1] |= u64::from(primary::CR3_LOAD);
-        assert_eq!(chosen(msrs), None);
+        assert_eq!(chosen(msrs), Err(VcpuAbsence::Control));
+    }
+
+    #[test]
+    fn what_old_processors_lack_is_told() {
+        for (bit, why) in
+            [(secondary::EPT, VcpuAbsence::Ept), (secondary::UNRESTRICTED, VcpuAbsence::UnrestrictedGuest)]
+        {
+            let mut msrs = SKYLAKE;
+            msrs[2] &= !(u64::from(bit) << 32);
+            assert_eq!(chosen(msrs), Err(why));
+        }
     }
 
     #[test]
@@ -320,6 +334,6 @@ mod tests {
         assert_eq!(chosen(msrs).unwrap().secondary & secondary::VPID, 0);
         msrs = SKYLAKE;
         msrs[5] &= !capability::INVEPT;
-        assert_eq!(chosen(msrs), None);
+        assert_eq!(chosen(msrs), Err(VcpuAbsence::Ept));
     }
 }

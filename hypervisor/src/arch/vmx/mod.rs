@@ -25,11 +25,11 @@ pub use setup::init as set_up;
 pub use state::{Vmcs, release};
 pub use world::{ENTRY_LAUNCH, entry_failed, exit, prepare};
 
-use super::virt::Absence;
 use super::x86::{self, Msr};
 use crate::cpu::Cpu;
 use crate::frame::MSRS;
 use crate::mem::Page;
+use abi::hip::VcpuAbsence;
 
 /// CPUID leaf 1, ECX.
 const CPUID_VMX: u32 = 1 << 5;
@@ -42,12 +42,12 @@ const FEATURE_VMX: u64 = 1 << 2;
 ///
 /// # Errors
 /// Why it cannot be used.
-pub fn detect() -> Result<(), Absence> {
+pub fn detect() -> Result<(), VcpuAbsence> {
     if x86::cpuid(1, 0).ecx & CPUID_VMX == 0 {
-        return Err(Absence::Hardware);
+        return Err(VcpuAbsence::Hardware);
     }
     if !permitted() {
-        return Err(Absence::Firmware);
+        return Err(VcpuAbsence::Firmware);
     }
     caps::read()?;
     ept::enable(caps::ept());
@@ -57,11 +57,16 @@ pub fn detect() -> Result<(), Absence> {
 /// Whether the firmware permits VMX on this CPU; if it has not decided, we do.
 fn permitted() -> bool {
     let control = x86::rdmsr(Msr::FeatureControl);
-    if control & FEATURE_LOCKED != 0 {
-        return control & FEATURE_VMX != 0;
+    let decided = decide(control);
+    if decided != control {
+        x86::wrmsr(Msr::FeatureControl, decided);
     }
-    x86::wrmsr(Msr::FeatureControl, control | FEATURE_VMX | FEATURE_LOCKED);
-    true
+    decided & FEATURE_VMX != 0
+}
+
+/// What IA32_FEATURE_CONTROL is to be: once locked, it stays what it is until the next reset.
+const fn decide(control: u64) -> u64 {
+    if control & FEATURE_LOCKED != 0 { control } else { control | FEATURE_VMX | FEATURE_LOCKED }
 }
 
 /// Enters VMX operation on this CPU. `region` is the processor's page; `msrs` holds the MSRs that exits load. False if the firmware
@@ -86,4 +91,16 @@ pub fn init(cpu: &'static Cpu, region: Page, msrs: Page) -> bool {
     // Whoever used VMX before us may have left translations.
     flush::everything();
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_firmware_has_locked_stays() {
+        assert_eq!(decide(FEATURE_LOCKED), FEATURE_LOCKED, "off");
+        assert_eq!(decide(FEATURE_LOCKED | FEATURE_VMX), FEATURE_LOCKED | FEATURE_VMX);
+        assert_eq!(decide(0), FEATURE_LOCKED | FEATURE_VMX);
+    }
 }
