@@ -1,5 +1,7 @@
 //! AMD SVM (APM vol. 2, chapter 15; offsets from appendix B).
 
+mod flush;
+
 use super::virt::{Backend, FIELDS, Field, WINDOWS};
 use super::x86::{self, Msr};
 use super::{tags, tsc};
@@ -12,7 +14,7 @@ use crate::space::{msr::MsrSpace, pio::PioSpace};
 use abi::event::guest;
 use abi::hip::{Features, VcpuAbsence};
 use abi::state::{Controls, Injection, Interruptibility, Mtd, word};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Words of the control block.
 mod control {
@@ -118,7 +120,6 @@ const DR_ALL: u64 = 0xffff_ffff << 32;
 const V_IRQ: u64 = 1 << 8 | 0xf << 16 | 1 << 20;
 const V_INTR_MASKING: u64 = 1 << 24;
 const TLB_CONTROL_SHIFT: u32 = 32;
-const TLB_FLUSH_ALL: u64 = 1;
 const EFER_SVME: u64 = 1 << 12;
 const CR4_OSXSAVE: u64 = 1 << 18;
 
@@ -139,11 +140,13 @@ mod code {
 const CPUID_SVM: u32 = 1 << 2;
 const CPUID_NP: u32 = 1 << 0;
 const CPUID_NRIPS: u32 = 1 << 3;
+const CPUID_FLUSH_BY_ASID: u32 = 1 << 6;
 const CPUID_DECODE_ASSISTS: u32 = 1 << 7;
 const VM_CR_SVMDIS: u64 = 1 << 4;
 
 static ASIDS: AtomicU64 = AtomicU64::new(2);
 static HAS: AtomicU64 = AtomicU64::new(0);
+static FLUSH_BY_ASID: AtomicBool = AtomicBool::new(false);
 
 /// What this CPU's SVM offers.
 ///
@@ -157,6 +160,7 @@ pub fn detect() -> Result<Features, VcpuAbsence> {
     let features = judge(leaf.edx, x86::rdmsr(Msr::VmCr))?;
     ASIDS.store(u64::from(leaf.ebx), Relaxed);
     HAS.store(features.bits(), Relaxed);
+    FLUSH_BY_ASID.store(leaf.edx & CPUID_FLUSH_BY_ASID != 0, Relaxed);
     Ok(features)
 }
 
@@ -335,11 +339,9 @@ pub fn prepare(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) -> u64 {
 fn renew(cpu: &'static Cpu, frame: Frame, generation: u64) -> u64 {
     let all = frame.get(Reg::AsidGeneration) != cpu.asid_generation.get()
         && tags::take(cpu, frame, ASIDS.load(Relaxed)).flush_all;
-    if !all && frame.get(Reg::SpaceGeneration) == generation {
-        return complete(frame, 0);
-    }
+    let flush = flush::needed(all, frame.get(Reg::SpaceGeneration), generation, FLUSH_BY_ASID.load(Relaxed));
     frame.set(Reg::SpaceGeneration, generation);
-    complete(frame, TLB_FLUSH_ALL << TLB_CONTROL_SHIFT)
+    complete(frame, flush << TLB_CONTROL_SHIFT)
 }
 
 #[inline(always)]
