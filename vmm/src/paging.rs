@@ -270,8 +270,9 @@ impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
     fn reserved_bits(&self, level: u32, large: bool) -> u64 {
         /// Bit 21 of a 4 MiB entry.
         const PSE_RESERVED: u64 = 1 << 21;
-        /// Bits 1, 2, 5..8 and 63 of a PAE page-directory-pointer entry.
-        const PDPTE_RESERVED: u64 = 0x1e6 | 1 << 63;
+        /// Bits 1, 2, 6..8 and 63 of a PAE page-directory-pointer entry. Bit 5, too, is reserved (APM2 5.2.3, SDM3 4.4.1), but QEMU
+        /// sets it, as if it was that of an access.
+        const PDPTE_RESERVED: u64 = 0x1c6 | 1 << 63;
         if self.is_pdpte(level) {
             PDPTE_RESERVED
         } else if level >= 4 {

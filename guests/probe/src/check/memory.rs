@@ -1,6 +1,7 @@
 //! Memory that is not RAM: every kind of instruction that accesses it.
 
 use crate::report::{check, section};
+use crate::sys::legacy;
 use crate::sys::memory::{self, BEFORE, Loads, MODIFY};
 
 /// Registers of the I/O APIC (82093AA data sheet, 3.1): the selector of one and the window onto it.
@@ -10,6 +11,8 @@ const WINDOW: u64 = 0xfec0_0010;
 const ENTRY: u32 = 0x12;
 /// Configuration space of the PCI host bridge: vendor, device, and so on.
 const BRIDGE: u64 = 0xe000_0000;
+/// Its vendor and device.
+const IDENTITY: u32 = 0x0008_1b36;
 /// Where nobody is.
 const NOBODY: u64 = 0xd000_0000;
 
@@ -17,12 +20,12 @@ pub fn run() {
     section("memory-mapped registers");
     let ones = |bits: u32| u64::MAX << bits;
     let expected = Loads {
-        plain: [ones(8) | 0x36, ones(16) | 0x1b36, 0x0008_1b36, u64::MAX],
+        plain: [ones(8) | 0x36, ones(16) | 0x1b36, u64::from(IDENTITY), u64::MAX],
         extended: [0x36, 0x1b36, 0x1b36],
-        string: 0x0008_1b36,
+        string: u64::from(IDENTITY),
         pushed: u64::MAX,
         bit: 0,
-        masked: 0x0008_1b36,
+        masked: u64::from(IDENTITY),
     };
     let mut loads = memory::load(BRIDGE);
     // Configuration space has no accesses of 8 bytes.
@@ -49,6 +52,13 @@ pub fn run() {
     }
     let mut header = [0; 4];
     memory::copy(BRIDGE, &mut header);
-    check("REP MOVSD", (header[0], header[2]), (0x0008_1b36, 0x0600_0000));
+    check("REP MOVSD", (header[0], header[2]), (IDENTITY, 0x0600_0000));
     check("REPNE SCASB", memory::length(BRIDGE, 16), 3);
+    section("modes without 64-bit code");
+    let found = legacy::trip();
+    check("no paging", found.unpaged, IDENTITY);
+    check("PAE paging", found.pae_nobody, u32::MAX);
+    check("with other page-directory pointers", found.pae_device, IDENTITY);
+    check("which exits leave as they are", (found.cpuid.to_le_bytes(), found.pae_again), (*b"Kilo", IDENTITY));
+    check("32-bit paging", found.paged, [IDENTITY, IDENTITY >> 16]);
 }

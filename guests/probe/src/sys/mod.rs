@@ -5,6 +5,7 @@ mod entry;
 pub mod exception;
 pub mod instruction;
 pub mod lapic;
+pub mod legacy;
 pub mod memory;
 pub mod port;
 pub mod power;
