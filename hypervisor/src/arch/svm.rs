@@ -13,7 +13,7 @@ use crate::mem::{Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use abi::event::guest;
 use abi::hip::{Features, VcpuAbsence};
-use abi::state::{Controls, Injection, Interruptibility, Mtd, word};
+use abi::state::{Controls, EventKind, Injection, Interruptibility, Mtd, word};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Words of the control block.
@@ -116,8 +116,11 @@ const CR0_CR4_WRITE: u64 = 1 << 16 | 1 << 20;
 /// All debug registers, reads and writes: the hypervisor does not switch DR0 to DR3.
 const DR_ALL: u64 = 0xffff_ffff << 32;
 
-/// V_IRQ with the highest priority, ignoring the task priority.
-const V_IRQ: u64 = 1 << 8 | 0xf << 16 | 1 << 20;
+/// A virtual interrupt is pending (APM vol. 2, 15.21.4); the processor clears it when the guest takes it.
+const V_IRQ_PENDING: u64 = 1 << 8;
+/// The same with the highest priority, ignoring the task priority.
+const V_IRQ: u64 = V_IRQ_PENDING | 0xf << 16 | 1 << 20;
+const V_VECTOR_SHIFT: u32 = 32;
 const V_INTR_MASKING: u64 = 1 << 24;
 const TLB_CONTROL_SHIFT: u32 = 32;
 const EFER_SVME: u64 = 1 << 12;
@@ -147,6 +150,8 @@ const VM_CR_SVMDIS: u64 = 1 << 4;
 static ASIDS: AtomicU64 = AtomicU64::new(2);
 static HAS: AtomicU64 = AtomicU64::new(0);
 static FLUSH_BY_ASID: AtomicBool = AtomicBool::new(false);
+/// Interrupts are injected as virtual ones.
+static VIRTUAL_INTERRUPTS: AtomicBool = AtomicBool::new(false);
 
 /// What this CPU's SVM offers.
 ///
@@ -161,7 +166,15 @@ pub fn detect() -> Result<Features, VcpuAbsence> {
     ASIDS.store(u64::from(leaf.ebx), Relaxed);
     HAS.store(features.bits(), Relaxed);
     FLUSH_BY_ASID.store(leaf.edx & CPUID_FLUSH_BY_ASID != 0, Relaxed);
+    VIRTUAL_INTERRUPTS.store(is_qemu_tcg(), Relaxed);
     Ok(features)
+}
+
+/// Whether QEMU's code generator is the CPU, which delivers interrupts in EVENTINJ twice (decision 0007).
+fn is_qemu_tcg() -> bool {
+    const HYPERVISOR_PRESENT: u32 = 1 << 31;
+    const SIGNATURE: [u8; 4] = *b"TCGT";
+    x86::cpuid(1, 0).ecx & HYPERVISOR_PRESENT != 0 && x86::cpuid(0x4000_0000, 0).ebx == u32::from_le_bytes(SIGNATURE)
 }
 
 /// What SVM with these features and this VM_CR offers (APM vol. 2, 15.4).
@@ -245,17 +258,49 @@ impl Vmcb {
 
     /// Injects an event, and asks for windows by a virtual interrupt that exits when it could be taken.
     fn inject(self, ec: &'static Ec, injection: u64) {
-        self.0.write(control::EVENTINJ, injection & !WINDOWS);
         ec.frame().set(Reg::Windows, injection & WINDOWS);
         let third = self.0.read(control::EXCEPTIONS_3) & !(intercept3::VINTR | intercept3::IRET);
         if injection & Injection::INTERRUPT_WINDOW != 0 {
             self.0.write(control::EXCEPTIONS_3, third | intercept3::VINTR);
             self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING | V_IRQ);
+            self.0.write(control::EVENTINJ, injection & !WINDOWS);
         } else {
             let iret = if injection & Injection::NMI_WINDOW != 0 { intercept3::IRET } else { 0 };
             self.0.write(control::EXCEPTIONS_3, third | iret);
-            self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING);
+            self.set_event(injection & !WINDOWS);
         }
+    }
+
+    /// Has the next entry deliver an event, where no interrupt window is asked for.
+    fn set_event(self, event: u64) {
+        let (event, pending) = match Injection(event) {
+            event
+                if event.is_valid()
+                    && event.kind() == Some(EventKind::Interrupt)
+                    && VIRTUAL_INTERRUPTS.load(Relaxed) =>
+            {
+                (0, V_IRQ | u64::from(event.vector()) << V_VECTOR_SHIFT)
+            }
+            _ => (event, 0),
+        };
+        self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING | pending);
+        self.0.write(control::EVENTINJ, event);
+    }
+
+    /// The interrupt that is to be delivered as a virtual one, as an event.
+    fn pending_interrupt(self) -> Option<u64> {
+        let pending = self.0.read(control::VIRTUAL_INTERRUPT);
+        let is_event = pending & V_IRQ_PENDING != 0 && self.0.read(control::EXCEPTIONS_3) & intercept3::VINTR == 0;
+        is_event.then_some(Injection::event(EventKind::Interrupt, (pending >> V_VECTOR_SHIFT) as u8).0)
+    }
+
+    /// Something else came before the virtual interrupt, or stopped its delivery, or it is the request for a window. An event is
+    /// one whose delivery was interrupted, as if it had been in EVENTINJ.
+    #[cold]
+    fn not_delivered(self) {
+        let Some(event) = self.pending_interrupt() else { return };
+        self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING);
+        self.0.write(control::EXITINTINFO, event);
     }
 
     /// The control block of the vCPU with this frame.
@@ -272,6 +317,9 @@ impl Vmcb {
         frame.set(Reg::Rax, self.0.read(control::RAX));
         frame.set(Reg::Rsp, self.0.read(control::RSP));
         self.0.write(control::EVENTINJ, 0);
+        if self.0.read(control::VIRTUAL_INTERRUPT) & V_IRQ_PENDING != 0 {
+            self.not_delivered();
+        }
         self.0.read(control::EXITCODE) & EXITCODE_MASK
     }
 
@@ -315,7 +363,12 @@ impl Vmcb {
     /// A host interrupt that arrived while an event was being delivered to the guest: deliver it at the next entry.
     fn keep_event(self) {
         let interrupted = self.0.read(control::EXITINTINFO);
-        if interrupted & Injection::VALID != 0 {
+        if interrupted & Injection::VALID == 0 {
+            return;
+        }
+        if self.0.read(control::EXCEPTIONS_3) & intercept3::VINTR == 0 {
+            self.set_event(interrupted);
+        } else {
             self.0.write(control::EVENTINJ, interrupted);
         }
     }
@@ -388,7 +441,8 @@ impl Backend for Vmcb {
         }
         if mtd.contains(Mtd::INJ) {
             utcb.write(word::INTERRUPTED, self.0.read(control::EXITINTINFO));
-            utcb.write(word::INJECTION, self.0.read(control::EVENTINJ) | ec.frame().get(Reg::Windows));
+            let event = self.pending_interrupt().unwrap_or_else(|| self.0.read(control::EVENTINJ));
+            utcb.write(word::INJECTION, event | ec.frame().get(Reg::Windows));
         }
         if mtd.contains(Mtd::CR) {
             utcb.write(word::CR8, self.0.read(control::VIRTUAL_INTERRUPT) & 0xf);
