@@ -14,8 +14,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::machine::{Platform, Time};
 use crate::machine::terminal::Terminal;
+use crate::machine::{Platform, Time};
 use crate::repository;
 use expectation::{Pattern, Steps};
 use rom::Rom;
