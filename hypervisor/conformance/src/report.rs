@@ -62,6 +62,14 @@ fn explained(name: &str, number: u64) -> bool {
     why.is_some()
 }
 
+/// Whether this machine is known not to survive the check; then that is its result.
+pub fn fatal(name: &str) -> bool {
+    let number = COUNT.load(Relaxed) + 1;
+    let is_fatal = explained(name, number);
+    COUNT.fetch_add(is_fatal.into(), Relaxed);
+    is_fatal
+}
+
 /// The checks that follow belong together.
 pub fn section(name: &str) {
     line(format_args!("# {name}"));

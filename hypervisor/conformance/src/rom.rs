@@ -5,7 +5,7 @@ use crate::sys::memory::load_byte;
 use abi::hip::RangeKind;
 
 /// How long a text may be.
-const LIMIT: usize = 512;
+const LIMIT: usize = 1024;
 /// Room for one.
 pub const BUFFER: [u8; LIMIT] = [0; LIMIT];
 

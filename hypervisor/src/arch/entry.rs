@@ -449,10 +449,10 @@ extern "sysv64" fn user_interrupt(vector: u64, error: u64) -> Resume {
 /// An interrupt while idle or at an interrupt window. An exception here is a bug of the kernel, but for a debug exception: the kernel
 /// sets no breakpoints and does not step, but Bochs 2.7 takes the single step of a guest that exits with SVM to the host.
 extern "sysv64" fn kernel_interrupt(vector: u64, error: u64, rip: u64) {
-    if vector == vector::DEBUG {
-        return;
-    }
     if vector < vector::EXCEPTIONS {
+        if vector == vector::DEBUG {
+            return;
+        }
         log::fatal(format_args!(
             "exception {vector} in the kernel at {rip:#x}, error {error:#x}, address {:#x}",
             x86::read_cr2()

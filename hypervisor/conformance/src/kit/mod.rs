@@ -3,6 +3,7 @@
 pub mod context;
 pub mod domain;
 pub mod events;
+pub mod exits;
 pub mod image;
 pub mod memory;
 pub mod object;

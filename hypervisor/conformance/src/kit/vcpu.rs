@@ -13,7 +13,7 @@ use abi::event::guest;
 use abi::hip::Features;
 use abi::hypercall::{CpuId, CreateEc, CreateSc, CreateSpace, EcBody, SpaceKind};
 use abi::message::Tag;
-use abi::state::{ArchState, Controls, Mtd, gpr, seg, word};
+use abi::state::{ArchState, Controls, Injection, Mtd, gpr, seg, word};
 use abi::status::Status;
 use core::sync::atomic::Ordering::Relaxed;
 use runtime::sys::physical::information_page;
@@ -49,7 +49,9 @@ mod at {
     pub const CR0: u64 = 16;
     pub const NEW_XMM0: u64 = 17;
     pub const NEW_EFER: u64 = 18;
-    pub const TOTAL: u64 = 19;
+    /// The event whose delivery the exit interrupted.
+    pub const INTERRUPTED: u64 = 19;
+    pub const TOTAL: u64 = 20;
 }
 
 /// Spaces that a machine is made of, besides its memory.
@@ -119,7 +121,7 @@ impl Machine {
         let handler = Handler::create(handler_cpu, handle);
         let base = object::fresh_range(guest::COUNT);
         for event in 0..guest::COUNT {
-            let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA | Mtd::CR | Mtd::XMM;
+            let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA | Mtd::INJ | Mtd::CR | Mtd::XMM;
             object::portal_at(base.offset(event), handler.ec, cells << 8 | event, mtd);
         }
         let this = Self {
@@ -189,6 +191,11 @@ impl Machine {
     /// Instruction length at the last exit; 0 if unknown.
     pub fn inst_len(&self) -> u64 {
         self.read(at::INST_LEN) & 0xffff_ffff
+    }
+
+    /// Event whose delivery the last exit interrupted.
+    pub fn interrupted(&self) -> Injection {
+        Injection(self.read(at::INTERRUPTED))
     }
 
     /// Parts of vector registers that the handler found not to be zero.
@@ -295,6 +302,7 @@ extern "sysv64" fn handle(message: &mut Message) {
     put(at::RAX, utcb::read(word::GPR + gpr::RAX));
     put(at::XMM0, utcb::read(word::XMM));
     put(at::INST_LEN, utcb::read(word::INST_LEN_INTERRUPTIBILITY));
+    put(at::INTERRUPTED, utcb::read(word::INTERRUPTED));
     cell(cells + at::COUNT).fetch_add(1, Relaxed);
     object::up(Sel(get(at::EXITED)));
     // Until the check has decided, however long that takes.

@@ -5,7 +5,7 @@ use core::arch::global_asm;
 
 global_asm!(
     ".pushsection .rodata.guest,\"a\",@progbits",
-    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes",
+    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple",
     ".global guest_\\name",
     ".global guest_\\name\\()_end",
     ".endr",
@@ -79,6 +79,27 @@ global_asm!(
     "vmmcall",
     "2: jmp 2b",
     "guest_msr_end:",
+    // Has its stack in the page at 0x90000, leaves by VMMCALL twice, raises interrupt 0x20, leaves again.
+    "guest_stack:",
+    "mov bx, 0x9000",
+    "mov ss, bx",
+    "mov sp, 0x100",
+    "sti",
+    "nop",
+    "vmmcall",
+    "vmmcall",
+    "int 0x20",
+    "vmmcall",
+    "2: jmp 2b",
+    "guest_stack_end:",
+    // An exception that cannot be delivered, nor can what that leads to.
+    "guest_triple:",
+    "xor bx, bx",
+    "mov ds, bx",
+    "lidt [0x700]",
+    "int3",
+    "2: jmp 2b",
+    "guest_triple_end:",
     // Protected mode, then long mode, leaving by VMMCALL in both. Then whatever is injected; and a single step.
     // Descriptor tables are where the check puts them. CR0 gains NE together with PE.
     "guest_modes:",
@@ -160,6 +181,10 @@ unsafe extern "C" {
     static guest_msr_end: u8;
     static guest_modes: u8;
     static guest_modes_end: u8;
+    static guest_stack: u8;
+    static guest_stack_end: u8;
+    static guest_triple: u8;
+    static guest_triple_end: u8;
 }
 
 /// A program.
@@ -174,6 +199,8 @@ pub enum Code {
     Peek,
     Msr,
     Modes,
+    Stack,
+    Triple,
 }
 
 /// VMMCALL, and the last byte of VMCALL, which has the same others (APM vol. 3, VMMCALL; SDM vol. 3, VMCALL).
@@ -191,6 +218,8 @@ pub fn copy(code: Code, to: u64, is_vmx: bool) {
         Code::Peek => (&raw const guest_peek, &raw const guest_peek_end),
         Code::Msr => (&raw const guest_msr, &raw const guest_msr_end),
         Code::Modes => (&raw const guest_modes, &raw const guest_modes_end),
+        Code::Stack => (&raw const guest_stack, &raw const guest_stack_end),
+        Code::Triple => (&raw const guest_triple, &raw const guest_triple_end),
     };
     for i in 0..end.addr() - from.addr() {
         let at = (from.addr() + i) as u64;

@@ -2,6 +2,7 @@
 
 mod account;
 mod caps;
+mod delivery;
 mod ec;
 mod exception;
 mod extended;
@@ -36,5 +37,6 @@ pub const ALL: &[(&str, fn())] = &[
     ("interrupt", interrupt::run),
     ("account", account::run),
     ("vcpu", vcpu::run),
+    ("delivery", delivery::run),
     ("fuzz", fuzz::run),
 ];

@@ -1,6 +1,7 @@
 //! Virtual CPUs: exits, state, injection, memory, recall, extended state, address-space ids.
 
 use crate::kit::context::Setup;
+use crate::kit::exits as code;
 use crate::kit::memory::{map, pages, unmap, window};
 use crate::kit::object::{self, copy, figures, fresh, must, pd, space, try_call, try_destroy};
 use crate::kit::time::{eventually, pause};
@@ -15,49 +16,6 @@ use abi::state::{EventKind, Injection};
 use abi::status::Status;
 use alloc::vec::Vec;
 use runtime::sys::physical::information_page;
-
-/// Numbers of exits: SVM's exit codes (APM vol. 2, appendix C), VMX's basic exit reasons (SDM vol. 3, appendix C).
-mod code {
-    use crate::kit::vcpu::is_vmx;
-
-    fn pick(svm: u64, vmx: u64) -> u64 {
-        if is_vmx() { vmx } else { svm }
-    }
-
-    pub fn window() -> u64 {
-        pick(0x64, 7)
-    }
-
-    /// IRET on SVM, right behind it on VMX.
-    pub fn nmi_window() -> u64 {
-        pick(0x74, 8)
-    }
-
-    pub fn cpuid() -> u64 {
-        pick(0x72, 10)
-    }
-
-    pub fn hlt() -> u64 {
-        pick(0x78, 12)
-    }
-
-    pub fn port() -> u64 {
-        pick(0x7b, 30)
-    }
-
-    pub fn read_msr() -> u64 {
-        pick(0x7c, 31)
-    }
-
-    pub fn write_msr() -> u64 {
-        pick(0x7c, 32)
-    }
-
-    /// VMMCALL or VMCALL.
-    pub fn call() -> u64 {
-        pick(0x81, 18)
-    }
-}
 
 /// First information word of a byte moved through a port: EXITINFO1 (APM vol. 2, 15.10.2) or the qualification (SDM vol. 3,
 /// table 28-5).

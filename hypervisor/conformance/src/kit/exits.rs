@@ -1,0 +1,52 @@
+//! Numbers of exits: SVM's exit codes (APM vol. 2, appendix C), VMX's basic exit reasons (SDM vol. 3, appendix C).
+
+use crate::kit::vcpu::is_vmx;
+
+fn pick(svm: u64, vmx: u64) -> u64 {
+    if is_vmx() { vmx } else { svm }
+}
+
+/// A window for interrupts has opened.
+pub fn window() -> u64 {
+    pick(0x64, 7)
+}
+
+/// IRET on SVM, right behind it on VMX.
+pub fn nmi_window() -> u64 {
+    pick(0x74, 8)
+}
+
+/// CPUID.
+pub fn cpuid() -> u64 {
+    pick(0x72, 10)
+}
+
+/// HLT.
+pub fn hlt() -> u64 {
+    pick(0x78, 12)
+}
+
+/// IN or OUT.
+pub fn port() -> u64 {
+    pick(0x7b, 30)
+}
+
+/// RDMSR.
+pub fn read_msr() -> u64 {
+    pick(0x7c, 31)
+}
+
+/// WRMSR.
+pub fn write_msr() -> u64 {
+    pick(0x7c, 32)
+}
+
+/// VMMCALL or VMCALL.
+pub fn call() -> u64 {
+    pick(0x81, 18)
+}
+
+/// Triple fault.
+pub fn shutdown() -> u64 {
+    pick(0x7f, 2)
+}

@@ -1,0 +1,87 @@
+//! Events of virtual CPUs that cannot be delivered, or not at once.
+
+use crate::kit::exits;
+use crate::kit::memory::{map, pages};
+use crate::kit::vcpu::{IRQ_VECTOR, Machine, Maps};
+use crate::report::{check, fatal, holds, section, skip};
+use crate::sys::guest_code::Code;
+use crate::sys::memory::store;
+use abi::cap::MemRights;
+use abi::event::guest;
+use abi::state::{EventKind, Injection};
+use runtime::sys::physical::information_page;
+
+/// The page of the guest's stack.
+const STACK: u64 = 0x90000;
+const PAGE: u64 = 0x1000;
+/// Length of the instruction that leaves the guest.
+const CALL_BYTES: u64 = 3;
+
+/// The topic.
+pub fn run() {
+    if !super::space::has_guests() {
+        skip("vCPUs", "the machine has neither SVM nor VMX");
+        return;
+    }
+    for cpu in 0..information_page().cpu_count as u16 {
+        interrupted(cpu);
+        impossible(cpu);
+    }
+}
+
+fn next(machine: &Machine) -> Option<u64> {
+    machine.exit().ok().map(|exit| exit.event)
+}
+
+/// A nested page fault while an event is delivered: the frame is to be pushed to a page that is not there.
+fn interrupted(cpu: u16) {
+    section("nested page faults in the delivery of events");
+    let machine = Machine::create(cpu, Code::Stack, Maps::default());
+    let stack = pages(1);
+    let give = || map(machine.guest, stack, STACK, 1, MemRights::READ | MemRights::WRITE);
+    let take = || crate::kit::memory::unmap(machine.guest, STACK, 1);
+    holds("it starts", machine.start_and_boot().is_ok());
+    check("a guest without a stack", next(&machine), Some(exits::call()));
+    check("interrupts nothing", machine.interrupted().is_valid(), false);
+    let interrupt = Injection::event(EventKind::Interrupt, IRQ_VECTOR);
+    machine.go_with(CALL_BYTES, None, Some(interrupt.0));
+    check("an interrupt", next(&machine), Some(guest::NESTED_FAULT));
+    check("at the stack", machine.last().info2 & !(PAGE - 1), STACK);
+    check("is told", machine.interrupted(), interrupt);
+    give();
+    machine.go_with(0, None, Some(machine.interrupted().0));
+    check("and delivered again", (next(&machine), machine.rax() & 0xff), (Some(exits::port()), 3));
+    take();
+    // The handler's IRET pops from there, too: a fault of an instruction.
+    machine.skip(2);
+    check("a fault of an instruction", next(&machine), Some(guest::NESTED_FAULT));
+    check("interrupts no event", machine.interrupted().is_valid(), false);
+    give();
+    machine.go();
+    check("and is repeated", next(&machine), Some(exits::call()));
+    take();
+    machine.skip(CALL_BYTES);
+    check("INT n", next(&machine), Some(guest::NESTED_FAULT));
+    let at = machine.last().rip;
+    check("is told as such", machine.interrupted().kind(), Some(EventKind::Software));
+    // Not delivered again: the instruction does that.
+    give();
+    machine.go();
+    check("and raised again", (next(&machine), machine.rax() & 0xff), (Some(exits::port()), 3));
+    machine.skip(2);
+    check("once", (next(&machine), machine.last().rip), (Some(exits::call()), at + 2));
+}
+
+/// Exceptions that lead to others, and to the end.
+fn impossible(cpu: u16) {
+    section("triple fault");
+    const NAME: &str = "a triple fault";
+    if fatal(NAME) {
+        return;
+    }
+    let machine = Machine::create(cpu, Code::Triple, Maps::default());
+    // An empty interrupt table.
+    store(machine.data + 0x700, 0);
+    holds("it starts", machine.start_and_boot().is_ok());
+    check(NAME, next(&machine), Some(exits::shutdown()));
+}
