@@ -24,7 +24,7 @@ pub struct Pd {
     first: Word,
     /// Quota taken away when the destruction began; returns to the parent.
     closed: Word,
-    /// 1 once the destruction has begun.
+    /// How far its destruction is: [`OPEN`], [`CLOSED`] or [`SETTLED`].
     closing: Word,
     /// 1 while a hypercall works at the destruction.
     claimed: Word,
@@ -34,6 +34,13 @@ pub struct Pd {
     pub(crate) mem: Link<MemSpace>,
     pub(crate) pio: Link<PioSpace>,
 }
+
+/// Not being destroyed.
+const OPEN: u64 = 0;
+/// Nothing more can be paid, but something may still be in the making.
+const CLOSED: u64 = 1;
+/// The list only gets shorter.
+const SETTLED: u64 = 2;
 
 impl ptab::Supply for Pd {
     fn alloc(&self) -> Result<Page, Status> {
@@ -73,7 +80,7 @@ impl Pd {
     /// Puts `pages` into this account; into one that is being destroyed only for its parent to get them.
     pub fn deposit(&self, pages: u64) {
         let _guard = self.lock.lock();
-        let into = if self.closing.get() == 0 { &self.quota } else { &self.closed };
+        let into = if self.closing.get() == OPEN { &self.quota } else { &self.closed };
         into.set(into.get() + pages);
     }
 
@@ -223,13 +230,24 @@ impl Pd {
         }
     }
 
-    /// Begins the destruction: from now on nothing can be paid from the account. The first time, something may be in the making
-    /// that was paid before.
-    pub fn close(&self) -> bool {
+    /// Begins the destruction: from now on nothing can be paid from the account.
+    pub fn close(&self) {
         let _guard = self.lock.lock();
         self.closed.set(self.closed.get() + self.quota.get());
         self.quota.set(0);
-        self.closing.atomic().swap(1, Relaxed) == 0
+        if self.closing.get() == OPEN {
+            self.closing.set(CLOSED);
+        }
+    }
+
+    /// Whether all CPUs have been quiescent since it was closed: what was being made then is on the list.
+    pub fn is_settled(&self) -> bool {
+        self.closing.get() == SETTLED
+    }
+
+    /// All CPUs have been quiescent since it was closed.
+    pub fn settle(&self) {
+        self.closing.set(SETTLED);
     }
 
     /// Makes the calling hypercall the only one that works at the destruction, until [`Pd::release`]. False if another one does.
