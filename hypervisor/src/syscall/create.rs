@@ -6,7 +6,7 @@ use crate::arch::{fpu, tsc, virt};
 use crate::cpu;
 use crate::ec::{Ec, State};
 use crate::event::pending;
-use crate::frame::{Frame, Kind, Reg};
+use crate::frame::{Kind, Reg};
 use crate::ipc;
 use crate::kernel;
 use crate::mem::object::{AnyObject, CapSlot};
@@ -134,14 +134,16 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
     };
     let set_up = |ec: &'static Ec| {
         let state = if ip.is_some() { State::Runnable } else { State::Idle };
-        ec.init(frame, Some(utcb), args.cpu.0, state, Kind::Sysret);
+        // A thread begins with all its registers, extended state too; a handler with what its callers send.
+        let kind = if ip.is_some() { Kind::Iret } else { Kind::Sysret };
+        ec.init(frame, Some(utcb), args.cpu.0, state, kind);
         ec.root.set(mem.root().phys().0);
         ec.obj.set(Some(obj));
         ec.pio.set(pio);
         ec.event_base.set(args.event_base.0);
         ec.frame().set(Reg::UtcbAt, utcb_at);
         match ip {
-            Some(ip) => start(ec.frame(), ip, sp),
+            Some(ip) => start(ec, ip, sp),
             None => ec.sp.set(sp),
         }
         mem.map_kernel_page(utcb_at, utcb)
@@ -150,7 +152,9 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
     make_if(pd, slot, set_up, alive).inspect_err(give_back)
 }
 
-fn start(frame: Frame, ip: u64, sp: u64) {
+fn start(ec: &'static Ec, ip: u64, sp: u64) {
+    fpu::reset(ec);
+    let frame = ec.frame();
     frame.set(Reg::Rip, ip);
     frame.set(Reg::Rsp, sp);
     frame.set(Reg::Rdi, sp);
