@@ -118,10 +118,8 @@ impl Machine {
         let cells = fresh_cells(at::TOTAL);
         let handler = Handler::create(handler_cpu, handle);
         let base = object::fresh_range(guest::COUNT);
-        for event in 0..guest::COUNT {
-            let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA | Mtd::CR | Mtd::XMM;
-            object::portal_at(base.offset(event), handler.ec, cells << 8 | event, mtd);
-        }
+        let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA | Mtd::CR | Mtd::XMM;
+        let portals = object::portals(base, guest::COUNT, handler.ec, cells << 8, mtd);
         let this = Self {
             guest,
             ec: fresh(),
@@ -130,7 +128,7 @@ impl Machine {
             cells,
             exited: semaphore(0),
             go: semaphore(0),
-            portals: base,
+            portals,
             handler: Some(handler),
         };
         cell(cells + at::EXITED).store(this.exited.0, Relaxed);
@@ -257,10 +255,7 @@ impl Drop for Machine {
             let _gone = object::try_destroy(sel);
         }
         self.handler = None;
-        for event in 0..guest::COUNT {
-            let _gone = object::try_destroy(self.portals.offset(event));
-        }
-        for sel in [self.guest, self.exited, self.go] {
+        for sel in [self.portals, self.guest, self.exited, self.go] {
             let _gone = object::try_destroy(sel);
         }
     }
