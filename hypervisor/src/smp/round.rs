@@ -22,12 +22,19 @@ impl<A: Atomic, const N: usize> Requests<A, N> {
         self.0[from as usize / 64].fetch_or(1 << (from % 64), Release) == 0
     }
 
-    /// Takes all requests and calls `perform` with each CPU that asks.
-    pub fn take(&self, mut perform: impl FnMut(u64)) {
+    /// Takes all requests and calls `perform` with each CPU that asks. Most often there are none: CPUs interrupt each other for
+    /// other reasons.
+    #[inline(always)]
+    pub fn take(&self, perform: impl FnMut(u64)) {
+        if self.0.iter().any(|word| word.load(Relaxed) != 0) {
+            self.take_some(perform);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_some(&self, mut perform: impl FnMut(u64)) {
         for (word, first) in self.0.iter().zip((0..).step_by(64)) {
-            if word.load(Relaxed) == 0 {
-                continue;
-            }
             // Ordering: Acquire, see `add`. Others' additions to the word since continue the release sequence of each.
             let mut bits = word.swap(0, Acquire);
             while bits != 0 {
