@@ -125,16 +125,21 @@ impl Pd {
 
     /// Puts a fully set-up object on the list and brings it to life.
     pub fn adopt<T: Object>(&self, object: &'static T) {
-        self.adopt_if(object, || true);
+        let _always = self.adopt_if(object, || Ok(()));
     }
 
-    /// The same, if `allowed` holds when nothing can be retired by [`Pd::retire_unless`]. Whether it did.
+    /// The same, if `allowed` says so when nothing else can be adopted, or retired by [`Pd::retire_unless`].
+    ///
+    /// # Errors
+    /// Those of `allowed`.
     #[inline(always)]
-    pub fn adopt_if<T: Object>(&self, object: &'static T, allowed: impl FnOnce() -> bool) -> bool {
+    pub fn adopt_if<T: Object>(
+        &self,
+        object: &'static T,
+        allowed: impl FnOnce() -> Result<(), Status>,
+    ) -> Result<(), Status> {
         let _guard = self.lock.lock();
-        if !allowed() {
-            return false;
-        }
+        allowed()?;
         let first = self.first.get();
         object.header().prev.set(0);
         object.header().next.set(first);
@@ -143,7 +148,7 @@ impl Pd {
         }
         self.first.set(object.addr());
         object::publish(object);
-        true
+        Ok(())
     }
 
     /// Takes a dead object off the list.

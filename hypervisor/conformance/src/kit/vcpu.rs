@@ -3,7 +3,7 @@
 use crate::kit::context::{Handler, PRIORITY};
 use crate::kit::memory::{fresh_cells, map, pages, window};
 use crate::kit::object::{self, fresh, must, semaphore};
-use crate::kit::time::{down, down_until};
+use crate::kit::time::{down, down_until, poll};
 use crate::sys::guest_code::{self, Code};
 use crate::sys::hypercall::Message;
 use crate::sys::memory::cell;
@@ -161,6 +161,11 @@ impl Machine {
     /// Whether there is no exit for so long.
     pub fn runs_for(&self, us: u64) -> bool {
         down_until(self.exited, crate::kit::time::after(us)) == Err(Status::Timeout)
+    }
+
+    /// An exit that nobody has waited for.
+    pub fn unexpected(&self) -> Option<Exit> {
+        poll(self.exited).ok().map(|_| self.last())
     }
 
     /// What is known of the last exit.

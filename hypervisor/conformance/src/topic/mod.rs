@@ -6,6 +6,7 @@ mod ec;
 mod exception;
 mod extended;
 mod fuzz;
+mod guest_memory;
 mod hypercall;
 mod interrupt;
 mod ipc;
@@ -35,6 +36,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("recall", recall::run),
     ("interrupt", interrupt::run),
     ("account", account::run),
+    ("guest_memory", guest_memory::run),
     ("vcpu", vcpu::run),
     ("fuzz", fuzz::run),
 ];
