@@ -5,10 +5,11 @@ use crate::ec::Ec;
 use crate::frame::{Frame, PUSHED};
 use crate::mem::Link;
 use crate::mem::Weak;
-use crate::mem::object::Word;
+use crate::mem::object::{self, AnyObject, Object, Word};
 use crate::sc::Sc;
 use crate::sched::Queue;
 use crate::sm::Sm;
+use crate::smp::{Arrivals, Missing, Requests};
 use crate::space::pio::PioSpace;
 use crate::timeout::Timeouts;
 use core::mem::offset_of;
@@ -16,6 +17,8 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Re
 
 /// Most CPUs.
 pub const MAX_CPUS: usize = abi::hip::MAX_CPUS;
+/// Most objects that a CPU buries at a time.
+pub const MAX_DOOMED: usize = 32;
 /// Interrupt vectors of a CPU.
 pub const VECTORS: usize = 256;
 
@@ -56,12 +59,20 @@ pub struct Cpu {
     pub pio_range: [Word; 2],
     /// APIC id.
     pub apic_id: Word,
-    /// Remote operation to perform: 1 if one is pending.
-    pub operation: Word,
-    /// Scheduling contexts that arrive from other CPUs; a stack linked by `Sc::next`.
-    pub inbox: Word,
-    /// ECs to wake that semaphore operations of other CPUs released; a stack linked by `Ec::queue_next`.
-    pub wakes: Word,
+    /// CPUs that ask this one to perform their operation.
+    pub requests: Requests,
+    /// The operation that this CPU asks all others to perform: what, and with what; and how many have yet to.
+    pub operation: [Word; 2],
+    /// See `operation`.
+    pub missing: Missing,
+    /// Dead objects that this CPU is about to bury, and how many.
+    doomed: [Word; MAX_DOOMED],
+    /// See `doomed`.
+    doomed_count: Word,
+    /// Scheduling contexts that arrive from other CPUs, linked by `Sc::next`.
+    pub inbox: Arrivals,
+    /// ECs to wake that semaphore operations of other CPUs released, linked by `Ec::queue_next`.
+    pub wakes: Arrivals,
     /// Last ASID given out and the generation.
     pub asid: Word,
     /// See `asid`.
@@ -132,6 +143,31 @@ impl Cpu {
         if self.current.is(ec) {
             self.current.set(None);
         }
+    }
+
+    /// Objects that this CPU is about to bury. Read by all CPUs while they let go of them.
+    pub fn doomed(&self) -> impl Iterator<Item = AnyObject> {
+        let count = self.doomed_count.get() as usize;
+        self.doomed.iter().take(count).filter_map(|word| object::header_at(word.get())?.object())
+    }
+
+    /// Whether there is room for another one.
+    pub fn may_doom(&self) -> bool {
+        (self.doomed_count.get() as usize) < MAX_DOOMED
+    }
+
+    /// Adds an object that has just been retired here.
+    pub fn doom<T: Object>(&self, object: &'static T) {
+        let count = self.doomed_count.get();
+        if let Some(word) = self.doomed.get(count as usize) {
+            word.set(object.addr());
+            self.doomed_count.set(count + 1);
+        }
+    }
+
+    /// They are buried.
+    pub fn forget_doomed(&self) {
+        self.doomed_count.set(0);
     }
 
     /// Index as a number.

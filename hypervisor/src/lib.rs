@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "tests state their expectations tersely"))]
 
+pub mod account;
 #[allow(unsafe_code, reason = "home of instructions, entry code and device registers")]
 pub mod arch;
 pub mod boot;

@@ -2,11 +2,12 @@
 //!
 //! Destroying a PD destroys all that is on its list.
 
+use crate::account::Account;
 use crate::mem::object::{self, AnyObject, Header, Object, Word};
 use crate::mem::{Link, Page, lock::Lock, pool, ptab};
 use crate::space::{mem::MemSpace, obj::ObjSpace, pio::PioSpace};
 use abi::status::Status;
-use core::sync::atomic::Ordering::{Acquire, Relaxed};
+use core::sync::atomic::Ordering::Acquire;
 
 /// A protection domain.
 #[derive(Default)]
@@ -14,17 +15,12 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed};
 pub struct Pd {
     header: Header,
     lock: Lock,
-    /// Pages that the account may use.
-    quota: Word,
-    /// Pages in use.
-    used: Word,
-    /// Object slots in use.
-    slots: Word,
+    account: Account,
     /// First object on the list.
     first: Word,
     /// Quota taken away when the destruction began; returns to the parent.
     closed: Word,
-    /// 1 once the destruction has begun.
+    /// How far its destruction is: [`OPEN`], [`CLOSED`] or [`SETTLED`].
     closing: Word,
     /// 1 while a hypercall works at the destruction.
     claimed: Word,
@@ -34,6 +30,13 @@ pub struct Pd {
     pub(crate) mem: Link<MemSpace>,
     pub(crate) pio: Link<PioSpace>,
 }
+
+/// Not being destroyed.
+const OPEN: u64 = 0;
+/// Nothing more can be paid, but something may still be in the making.
+const CLOSED: u64 = 1;
+/// The list only gets shorter.
+const SETTLED: u64 = 2;
 
 impl ptab::Supply for Pd {
     fn alloc(&self) -> Result<Page, Status> {
@@ -48,43 +51,29 @@ impl ptab::Supply for Pd {
 impl Pd {
     /// Sets up a fresh PD.
     pub fn init(&self, parent: Option<&'static Self>, quota: u64) {
-        self.quota.set(quota);
+        self.account.set_quota(quota);
         self.parent.set(parent);
     }
 
     /// Quota and used pages; slots count as the pages that they would fill.
     pub fn figures(&self) -> (u64, u64) {
-        let slots = self.slots.get().div_ceil(pool::SLOTS_PER_PAGE);
-        (self.quota.get(), self.used.get().max(slots))
+        (self.account.quota(), self.account.used())
     }
 
     /// Takes `pages` of unused quota out of this account.
     pub fn withdraw(&self, pages: u64) -> Result<(), Status> {
         let _guard = self.lock.lock();
-        let (quota, used) = self.figures();
-        let left = quota.checked_sub(pages).ok_or(Status::OutOfMemory)?;
-        if left < used {
-            return Err(Status::OutOfMemory);
-        }
-        self.quota.set(left);
-        Ok(())
+        self.account.withdraw(pages)
     }
 
     /// Puts `pages` into this account; into one that is being destroyed only for its parent to get them.
     pub fn deposit(&self, pages: u64) {
         let _guard = self.lock.lock();
-        let into = if self.closing.get() == 0 { &self.quota } else { &self.closed };
-        into.set(into.get() + pages);
-    }
-
-    #[inline(always)]
-    fn charge(word: &Word, amount: u64, limit: u64) -> Result<(), Status> {
-        let before = word.atomic().fetch_add(amount, Relaxed);
-        if before + amount > limit {
-            word.atomic().fetch_sub(amount, Relaxed);
-            return Err(Status::OutOfMemory);
+        if self.closing.get() == OPEN {
+            self.account.set_quota(self.account.quota() + pages);
+        } else {
+            self.closed.set(self.closed.get() + pages);
         }
-        Ok(())
     }
 
     /// A zeroed block of `2^order` pages, paid by this account.
@@ -100,9 +89,9 @@ impl Pd {
     /// # Errors
     /// `OutOfMemory` if the account is exhausted.
     pub fn alloc_filled(&self, order: usize, value: u64) -> Result<Page, Status> {
-        Self::charge(&self.used, 1 << order, self.quota.get())?;
+        self.account.charge_pages(1 << order)?;
         let Some(page) = pool::alloc(order) else {
-            self.used.atomic().fetch_sub(1 << order, Relaxed);
+            self.account.refund_pages(1 << order);
             return Err(Status::OutOfMemory);
         };
         page.fill(1 << order, value);
@@ -112,7 +101,7 @@ impl Pd {
     /// Returns a block got from [`Pd::alloc`].
     pub fn free(&self, page: Page, order: usize) {
         pool::free(page, order);
-        self.used.atomic().fetch_sub(1 << order, Relaxed);
+        self.account.refund_pages(1 << order);
     }
 
     /// A slot for a new object, paid by this account. Not yet on the list, still dead.
@@ -121,9 +110,9 @@ impl Pd {
     /// `OutOfMemory` if the account is exhausted.
     #[inline(always)]
     pub fn new_object<T: Object>(&'static self) -> Result<&'static T, Status> {
-        Self::charge(&self.slots, 1, self.quota.get() * pool::SLOTS_PER_PAGE)?;
+        self.account.charge_slot()?;
         object::alloc(Some(self)).ok_or_else(|| {
-            self.slots.atomic().fetch_sub(1, Relaxed);
+            self.account.refund_slot();
             Status::OutOfMemory
         })
     }
@@ -131,21 +120,26 @@ impl Pd {
     /// Returns the slot of an object that is dead, off the list, and unreferenced.
     pub fn free_object<T: Object>(&self, object: &'static T) {
         object::free(object);
-        self.slots.atomic().fetch_sub(1, Relaxed);
+        self.account.refund_slot();
     }
 
     /// Puts a fully set-up object on the list and brings it to life.
     pub fn adopt<T: Object>(&self, object: &'static T) {
-        self.adopt_if(object, || true);
+        let _always = self.adopt_if(object, || Ok(()));
     }
 
-    /// The same, if `allowed` holds when nothing can be retired by [`Pd::retire_unless`]. Whether it did.
+    /// The same, if `allowed` says so when nothing else can be adopted, or retired by [`Pd::retire_unless`].
+    ///
+    /// # Errors
+    /// Those of `allowed`.
     #[inline(always)]
-    pub fn adopt_if<T: Object>(&self, object: &'static T, allowed: impl FnOnce() -> bool) -> bool {
+    pub fn adopt_if<T: Object>(
+        &self,
+        object: &'static T,
+        allowed: impl FnOnce() -> Result<(), Status>,
+    ) -> Result<(), Status> {
         let _guard = self.lock.lock();
-        if !allowed() {
-            return false;
-        }
+        allowed()?;
         let first = self.first.get();
         object.header().prev.set(0);
         object.header().next.set(first);
@@ -154,7 +148,7 @@ impl Pd {
         }
         self.first.set(object.addr());
         object::publish(object);
-        true
+        Ok(())
     }
 
     /// Takes a dead object off the list.
@@ -223,13 +217,24 @@ impl Pd {
         }
     }
 
-    /// Begins the destruction: from now on nothing can be paid from the account. The first time, something may be in the making
-    /// that was paid before.
-    pub fn close(&self) -> bool {
+    /// Begins the destruction: from now on nothing can be paid from the account.
+    pub fn close(&self) {
         let _guard = self.lock.lock();
-        self.closed.set(self.closed.get() + self.quota.get());
-        self.quota.set(0);
-        self.closing.atomic().swap(1, Relaxed) == 0
+        self.closed.set(self.closed.get() + self.account.quota());
+        self.account.set_quota(0);
+        if self.closing.get() == OPEN {
+            self.closing.set(CLOSED);
+        }
+    }
+
+    /// Whether all CPUs have been quiescent since it was closed: what was being made then is on the list.
+    pub fn is_settled(&self) -> bool {
+        self.closing.get() == SETTLED
+    }
+
+    /// All CPUs have been quiescent since it was closed.
+    pub fn settle(&self) {
+        self.closing.set(SETTLED);
     }
 
     /// Makes the calling hypercall the only one that works at the destruction, until [`Pd::release`]. False if another one does.
@@ -246,7 +251,7 @@ impl Pd {
     /// Ends the destruction: the quota returns to where it came from.
     pub fn return_quota(&self) {
         if let Some(parent) = self.parent.get() {
-            parent.deposit(self.closed.get() + self.quota.get());
+            parent.deposit(self.closed.get() + self.account.quota());
         }
     }
 }
@@ -265,6 +270,7 @@ mod tests {
         ) {
             let accounts = [testing::pd(60), testing::pd(30)];
             let mut held: Vec<(usize, Page)> = Vec::new();
+            let mut objects = [0; 2];
             for (kind, amount, pick) in ops {
                 let which = pick.index(2);
                 let (account, other) = (accounts[which], accounts[1 - which]);
@@ -274,7 +280,7 @@ mod tests {
                     1 => held.extend(account.alloc(0).ok().map(|page| (which, page))),
                     2 => {
                         // Objects count too: what they need cannot be taken away.
-                        let _ = account.new_object::<Sm>();
+                        objects[which] += u64::from(account.new_object::<Sm>().is_ok());
                     }
                     _ if !held.is_empty() => {
                         let (owner, page) = held.swap_remove(pick.index(held.len()));
@@ -287,8 +293,7 @@ mod tests {
                     let (quota, used) = account.figures();
                     prop_assert!(used <= quota);
                     let pages = held.iter().filter(|h| h.0 == i).count() as u64;
-                    let slots = account.slots.get().div_ceil(pool::SLOTS_PER_PAGE);
-                    prop_assert_eq!(used, pages.max(slots));
+                    prop_assert_eq!(used, pages.max(objects[i].div_ceil(pool::SLOTS_PER_PAGE)));
                 }
             }
         }

@@ -27,8 +27,8 @@ const POOL_SHARE: u64 = 16;
 const POOL_MIN: u64 = 16 << 20;
 const POOL_MAX: u64 = 512 << 20;
 const LARGE_PAGE: u64 = 2 << 20;
-/// How long to wait for a CPU to come up.
-const AP_PATIENCE_US: u64 = 200_000;
+/// How long to wait for a CPU to come up. Those of an emulator on a busy machine take their time.
+const AP_PATIENCE_US: u64 = 2_000_000;
 /// Address range of interrupt messages (SDM vol. 3, 11.11.1).
 const MSI_RANGE: (u64, u64) = (0xfee0_0000, 0x10_0000);
 
@@ -390,6 +390,8 @@ fn start_others(facts: &acpi::Facts) {
         if cpu::count() > id {
             id += 1;
         } else {
+            // Nor may it later, on the stack of the next one.
+            apic::send_init(u64::from(apic_id));
             log::line(format_args!("CPU with APIC id {apic_id} does not start"));
         }
     }

@@ -6,11 +6,11 @@ use crate::arch::{fpu, tsc, virt};
 use crate::cpu;
 use crate::ec::{Ec, State};
 use crate::event::pending;
-use crate::frame::{Frame, Kind, Reg};
+use crate::frame::{Kind, Reg};
 use crate::ipc;
 use crate::kernel;
 use crate::mem::object::{AnyObject, CapSlot};
-use crate::mem::{Object, Page, Phys};
+use crate::mem::{Link, Object, Page, Phys};
 use crate::pd::Pd;
 use crate::pt::Pt;
 use crate::sc::Sc;
@@ -24,20 +24,20 @@ use abi::status::Status;
 /// Takes a slot of `pd`, lets `init` set the object up, and makes it visible.
 #[inline(always)]
 fn make<T: Object>(pd: &'static Pd, slot: CapSlot, init: impl FnOnce(&'static T) -> Result<(), Status>) -> Outcome {
-    make_if(pd, slot, init, || true)
+    make_if(pd, slot, init, |_| Ok(()))
 }
 
-/// The same, unless what the object depends on has been destroyed in the meantime.
+/// The same, if `allowed` says so at last, when nothing in `pd` is made or retired beside: what the object depends on may have been
+/// destroyed in the meantime.
 #[inline(always)]
 fn make_if<T: Object>(
     pd: &'static Pd,
     slot: CapSlot,
     init: impl FnOnce(&'static T) -> Result<(), Status>,
-    alive: impl FnOnce() -> bool,
+    allowed: impl FnOnce(&'static T) -> Result<(), Status>,
 ) -> Outcome {
     let object: &'static T = pd.new_object()?;
-    let outcome =
-        init(object).and_then(|()| if pd.adopt_if(object, alive) { Ok(()) } else { Err(Status::BadCapability) });
+    let outcome = init(object).and_then(|()| pd.adopt_if(object, || allowed(object)));
     if let Err(status) = outcome {
         pd.free_object(object);
         return Err(status);
@@ -69,16 +69,15 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
     match args.kind {
         SpaceKind::Object if pd.obj.get().is_some() => Err(Status::Busy),
         SpaceKind::Memory if pd.mem.get().is_some() => Err(Status::Busy),
-        SpaceKind::Object => make(pd, slot, |space: &'static ObjSpace| {
-            space.init()?;
-            pd.obj.set(Some(space));
-            Ok(())
-        }),
-        SpaceKind::Memory => make(pd, slot, |space: &'static MemSpace| {
-            space.init(Page::at(Phys(cpu::kernel_root())))?;
-            pd.mem.set(Some(space));
-            Ok(())
-        }),
+        SpaceKind::Object => {
+            make_if(pd, slot, ObjSpace::init, |space| only(&pd.obj, space).inspect_err(|_| space.release()))
+        }
+        SpaceKind::Memory => make_if(
+            pd,
+            slot,
+            |space: &'static MemSpace| space.init(Page::at(Phys(cpu::kernel_root()))),
+            |space| only(&pd.mem, space).inspect_err(|_| space.release()),
+        ),
         SpaceKind::Pio => make(pd, slot, |space: &'static PioSpace| {
             space.init()?;
             if pd.pio.get().is_none() {
@@ -95,6 +94,15 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
         SpaceKind::Msr if virt::available() => make(pd, slot, MsrSpace::init),
         SpaceKind::Guest | SpaceKind::Msr | SpaceKind::Dma => Err(Status::BadFeature),
     }
+}
+
+/// Makes `space` the only one of its kind. Another CPU may have been faster.
+fn only<T: Object>(link: &Link<T>, space: &'static T) -> Result<(), Status> {
+    if link.get().is_some() {
+        return Err(Status::Busy);
+    }
+    link.set(Some(space));
+    Ok(())
 }
 
 /// `create_ec`.
@@ -134,23 +142,37 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
     };
     let set_up = |ec: &'static Ec| {
         let state = if ip.is_some() { State::Runnable } else { State::Idle };
-        ec.init(frame, Some(utcb), args.cpu.0, state, Kind::Sysret);
+        // A thread begins with all its registers, extended state too; a handler with what its callers send.
+        let kind = if ip.is_some() { Kind::Iret } else { Kind::Sysret };
+        ec.init(frame, Some(utcb), args.cpu.0, state, kind);
         ec.root.set(mem.root().phys().0);
         ec.obj.set(Some(obj));
         ec.pio.set(pio);
         ec.event_base.set(args.event_base.0);
         ec.frame().set(Reg::UtcbAt, utcb_at);
         match ip {
-            Some(ip) => start(ec.frame(), ip, sp),
+            Some(ip) => start(ec, ip, sp),
             None => ec.sp.set(sp),
         }
+        Ok(())
+    };
+    // Mapped last, so that it is never there without its EC.
+    let map = |_| {
+        alive(obj.id() != 0 && mem.id() != 0 && pio.is_none_or(|pio| pio.id() != 0))?;
         mem.map_kernel_page(utcb_at, utcb)
     };
-    let alive = || obj.id() != 0 && mem.id() != 0 && pio.is_none_or(|pio| pio.id() != 0);
-    make_if(pd, slot, set_up, alive).inspect_err(give_back)
+    make_if(pd, slot, set_up, map).inspect_err(give_back)
 }
 
-fn start(frame: Frame, ip: u64, sp: u64) {
+/// `BadCapability` if what an EC needs does not live any more.
+#[inline(always)]
+fn alive(all: bool) -> Result<(), Status> {
+    if all { Ok(()) } else { Err(Status::BadCapability) }
+}
+
+fn start(ec: &'static Ec, ip: u64, sp: u64) {
+    fpu::reset(ec);
+    let frame = ec.frame();
     frame.set(Reg::Rip, ip);
     frame.set(Reg::Rsp, sp);
     frame.set(Reg::Rdi, sp);
@@ -204,9 +226,10 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
         ec.pio.set(Some(pio));
         Ok(())
     };
-    let alive = || {
+    let alive = |_| {
         let maps = [(pio.addr(), pio.id()), (msr.addr(), msr.id())];
-        obj.id() != 0 && guest.id() != 0 && maps.into_iter().all(|(addr, id)| id != 0 || kernel::is_denial(addr))
+        let maps = maps.into_iter().all(|(addr, id)| id != 0 || kernel::is_denial(addr));
+        alive(obj.id() != 0 && guest.id() != 0 && maps)
     };
     make_if(pd, slot, set_up, alive).inspect_err(give_back)
 }

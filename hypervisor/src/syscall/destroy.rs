@@ -1,5 +1,6 @@
 //! Destruction: explicit and final. The object is dead for all capabilities at once; then it is taken out of everything
-//! that refers to it; after all CPUs have let go of it, its memory returns to whoever paid.
+//! that refers to it; after all CPUs have let go of it, its memory returns to whoever paid. What a PD paid for goes many at a time, so
+//! that all CPUs are waited for a few times only.
 
 use super::{Caller, DONE, Outcome};
 use crate::cpu::Cpu;
@@ -13,19 +14,34 @@ use abi::cap::Perms;
 use abi::hypercall::Args;
 use abi::status::Status;
 
-/// Objects of a PD destroyed by one hypercall.
-const STEP: usize = 32;
+/// Rounds of all CPUs after which a hypercall asks to be repeated. What it does between two looks at this takes a few more.
+const ROUNDS: u32 = 8;
+
+/// A hypercall at work, and how often it may still wait for all CPUs.
+struct Work {
+    cpu: &'static Cpu,
+    rounds: u32,
+}
+
+impl Work {
+    fn everywhere(&mut self, operation: Operation) {
+        self.rounds = self.rounds.saturating_sub(1);
+        smp::everywhere(self.cpu, operation);
+    }
+}
 
 /// `destroy`. RDX: 1 if a PD still has objects and the call must be repeated.
 pub fn destroy(caller: &Caller, args: &Args) -> Outcome {
     let cap = caller.obj.load(args.sel()).filter(|cap| cap.perms().contains(Perms::DESTROY));
+    let mut work = Work { cpu: caller.cpu, rounds: ROUNDS };
     match cap.and_then(|cap| cap.object()).ok_or(Status::BadCapability)? {
         AnyObject::Ec(ec) if ec.addr() == caller.ec.addr() => Err(Status::BadParameter),
         AnyObject::Pd(pd) if lives_in(caller.ec, pd) => Err(Status::BadParameter),
-        AnyObject::Pd(pd) => domain(caller.cpu, pd),
+        AnyObject::Pd(pd) => domain(&mut work, pd),
         AnyObject::Hw(_) => Err(Status::BadParameter),
         object => {
-            one(caller.cpu, object)?;
+            doom(caller.cpu, object)?;
+            bury_doomed(&mut work);
             DONE
         }
     }
@@ -43,72 +59,28 @@ fn lives_in(ec: &'static Ec, pd: &'static Pd) -> bool {
     false
 }
 
-/// Finishes off an object that is dead and unreferenced.
-fn bury<T: Object>(object: &'static T) {
-    if let Some(pd) = object.owner() {
-        pd.disown(object);
-        pd.free_object(object);
-    }
-}
-
-/// Destroys an object that is not a PD.
-fn one(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
+/// Makes an object that is not a PD dead. If that was not done by another CPU before, this one is to bury it.
+fn doom(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
     match object {
-        AnyObject::Ec(ec) if retire(ec) => context(cpu, ec),
-        AnyObject::Sc(sc) if retire(sc) => {
-            // A CPU that saw it alive may be handing it over to one that has already let go of it, so first all must have
-            // seen it dead.
-            smp::everywhere(cpu, Operation::Grace);
-            smp::everywhere(cpu, Operation::DropSc(sc));
-            bury(sc);
-        }
-        AnyObject::Pt(pt) if retire(pt) => {
-            smp::everywhere(cpu, Operation::Grace);
-            bury(pt);
-        }
+        AnyObject::Ec(ec) if retire(ec) => cpu.doom(ec),
+        AnyObject::Sc(sc) if retire(sc) => cpu.doom(sc),
+        AnyObject::Pt(pt) if retire(pt) => cpu.doom(pt),
         AnyObject::Sm(sm) if retire(sm) => {
             sm.dissolve(cpu);
-            smp::everywhere(cpu, Operation::Grace);
-            bury(sm);
+            cpu.doom(sm);
         }
-        AnyObject::ObjSpace(space) if retire_unused(space, |ec| ec.obj.is(space))? => {
-            smp::everywhere(cpu, Operation::Grace);
-            if let Some(pd) = space.owner() {
-                pd.obj.set(None);
-            }
-            space.release();
-            bury(space);
-        }
+        AnyObject::ObjSpace(space) if retire_unused(space, |ec| ec.obj.is(space))? => cpu.doom(space),
         AnyObject::MemSpace(space) if retire_unused(space, |ec| ec.root.get() == space.root().phys().0)? => {
-            smp::everywhere(cpu, Operation::Leave(space.root().phys()));
-            if let Some(pd) = space.owner() {
-                pd.mem.set(None);
-            }
-            space.release();
-            bury(space);
+            cpu.doom(space);
         }
-        AnyObject::GuestSpace(space) if retire_unused(space, |ec| ec.guest.is(space))? => {
-            smp::everywhere(cpu, Operation::Grace);
-            space.release();
-            bury(space);
-        }
-        AnyObject::PioSpace(space) if retire_unused(space, |ec| ec.pio.is(space))? => {
-            smp::everywhere(cpu, Operation::Ports);
-            if let Some(pd) = space.owner().filter(|pd| pd.pio.is(space)) {
-                pd.pio.set(None);
-            }
-            space.release();
-            bury(space);
-        }
+        AnyObject::GuestSpace(space) if retire_unused(space, |ec| ec.guest.is(space))? => cpu.doom(space),
+        AnyObject::PioSpace(space) if retire_unused(space, |ec| ec.pio.is(space))? => cpu.doom(space),
         AnyObject::MsrSpace(space) => {
             let uses = |ec: &'static Ec| ec.is_vcpu() && ec.frame().get(Reg::MsrMap) == space.phys().0;
             if retire_unused(space, uses)? {
-                smp::everywhere(cpu, Operation::Grace);
-                space.release();
-                bury(space);
+                cpu.doom(space);
             }
         }
-        // Another CPU was faster.
         _ => {}
     }
     Ok(())
@@ -120,20 +92,82 @@ fn retire_unused<T: Object>(space: &'static T, uses: impl Fn(&'static Ec) -> boo
     pd.retire_unless(space, |object| matches!(object, AnyObject::Ec(ec) if uses(ec)))
 }
 
-fn context(cpu: &'static Cpu, ec: &'static Ec) {
-    // The first round takes it out of every queue. The second one catches the wake-up that a CPU may have sent before.
-    smp::everywhere(cpu, Operation::DropEc(ec));
-    smp::everywhere(cpu, Operation::DropEc(ec));
+/// Takes what is doomed out of everything that refers to it, on all CPUs, and returns its memory.
+fn bury_doomed(work: &mut Work) {
+    let cpu = work.cpu;
+    let is_context = |object: AnyObject| matches!(object, AnyObject::Ec(_) | AnyObject::Sc(_));
+    work.everywhere(Operation::Drop);
+    if cpu.doomed().any(is_context) {
+        // A CPU that saw one alive may have woken it or handed it over to one that had already let go of it.
+        cpu.doomed().for_each(unmap_utcb);
+        work.everywhere(Operation::Drop);
+    }
+    cpu.doomed().for_each(bury_any);
+    cpu.forget_doomed();
+}
+
+fn unmap_utcb(object: AnyObject) {
+    let AnyObject::Ec(ec) = object else { return };
+    if let Some(mem) = ec.owner().and_then(|pd| pd.mem.get()).filter(|_| !ec.is_vcpu()) {
+        // Unmapping a page needs no memory, so it cannot fail.
+        let _ = mem.set(ec.frame().get(Reg::UtcbAt) & !(PAGE - 1), 0, None);
+    }
+}
+
+/// Finishes off an object that is dead and unreferenced.
+fn bury<T: Object>(object: &'static T) {
+    if let Some(pd) = object.owner() {
+        pd.disown(object);
+        pd.free_object(object);
+    }
+}
+
+/// [`bury`] with what comes with the object.
+fn bury_any(object: AnyObject) {
+    match object {
+        AnyObject::Ec(ec) => context(ec),
+        AnyObject::Sc(sc) => bury(sc),
+        AnyObject::Pt(pt) => bury(pt),
+        AnyObject::Sm(sm) => bury(sm),
+        AnyObject::ObjSpace(space) => {
+            if let Some(pd) = space.owner() {
+                pd.obj.set(None);
+            }
+            space.release();
+            bury(space);
+        }
+        AnyObject::MemSpace(space) => {
+            if let Some(pd) = space.owner() {
+                pd.mem.set(None);
+            }
+            space.release();
+            bury(space);
+        }
+        AnyObject::GuestSpace(space) => {
+            space.release();
+            bury(space);
+        }
+        AnyObject::PioSpace(space) => {
+            if let Some(pd) = space.owner().filter(|pd| pd.pio.is(space)) {
+                pd.pio.set(None);
+            }
+            space.release();
+            bury(space);
+        }
+        AnyObject::MsrSpace(space) => {
+            space.release();
+            bury(space);
+        }
+        AnyObject::Pd(_) | AnyObject::Hw(_) => {}
+    }
+}
+
+fn context(ec: &'static Ec) {
     let Some(pd) = ec.owner() else { return };
     let frame = ec.frame();
     if ec.is_vcpu() {
         pd.free(Page::at(Phys(frame.get(Reg::Control))), 0);
     } else {
-        if let Some(mem) = pd.mem.get() {
-            // Unmapping a page needs no memory, so it cannot fail.
-            let _ = mem.set(frame.get(Reg::UtcbAt) & !(PAGE - 1), 0, None);
-            smp::everywhere(cpu, Operation::Flush(mem.root().phys()));
-        }
         pd.free(ec.utcb(), 0);
     }
     pd.free(frame.0, 0);
@@ -147,21 +181,21 @@ fn rank(object: &AnyObject) -> Option<u32> {
         AnyObject::Sc(_) => Some(0),
         AnyObject::Ec(_) => Some(1),
         AnyObject::Pt(_) | AnyObject::Sm(_) | AnyObject::Hw(_) => Some(2),
-        _ => Some(3),
+        _ => Some(SPACES),
     }
 }
-/// Number of ranks.
-const RANKS: u32 = 4;
+/// Rank of spaces, the last one. They can only be retired when the ECs that use them are off the list.
+const SPACES: u32 = 3;
 
 /// There is more to do: the caller must call again.
 const AGAIN: Outcome = Ok([1, 0]);
 
 /// Destroys what a PD paid for, a step at a time, and at last the PD.
-fn domain(cpu: &'static Cpu, top: &'static Pd) -> Outcome {
+fn domain(work: &mut Work, top: &'static Pd) -> Outcome {
     if !top.claim() {
         return AGAIN;
     }
-    let (at, outcome) = dissolve(cpu, top);
+    let (at, outcome) = dissolve(work, top);
     // The claims from where the work stopped up to the top.
     let mut claimed = at;
     while let Some(pd) = claimed {
@@ -173,14 +207,10 @@ fn domain(cpu: &'static Cpu, top: &'static Pd) -> Outcome {
 
 /// Destroys domains from the innermost outwards. Nothing recurses: domains nest as deep as quota lasts. Returns the innermost PD
 /// that is still claimed.
-fn dissolve(cpu: &'static Cpu, top: &'static Pd) -> (Option<&'static Pd>, Outcome) {
-    let mut steps = 0;
+fn dissolve(work: &mut Work, top: &'static Pd) -> (Option<&'static Pd>, Outcome) {
     let mut pd = top;
-    loop {
-        if pd.close() {
-            // What was paid before is on the list afterwards.
-            smp::everywhere(cpu, Operation::Grace);
-        }
+    while work.rounds > 0 {
+        pd.close();
         if let Some(AnyObject::Pd(child)) = pd.find(|object| rank(object).is_none()) {
             if !child.claim() {
                 return (Some(pd), AGAIN);
@@ -188,37 +218,65 @@ fn dissolve(cpu: &'static Cpu, top: &'static Pd) -> (Option<&'static Pd>, Outcom
             pd = child;
             continue;
         }
+        if !pd.is_settled() {
+            work.everywhere(Operation::Grace);
+            settle(pd, top);
+            continue;
+        }
         // What is dead on the list, another CPU is about to take away.
-        if !clear(cpu, pd, &mut steps) || !pd.is_empty() {
+        if !clear(work, pd) || !pd.is_empty() {
             return (Some(pd), AGAIN);
         }
         let parent = pd.owner();
         if retire(pd) {
-            smp::everywhere(cpu, Operation::Grace);
+            work.everywhere(Operation::Grace);
             pd.return_quota();
             bury(pd);
         }
-        steps += 1;
         match parent {
             Some(parent) if pd.addr() != top.addr() => pd = parent,
             _ => return (None, DONE),
         }
     }
+    (Some(pd), AGAIN)
+}
+
+/// All CPUs have been quiescent since these were closed: `pd` and those around it, up to `top`.
+fn settle(pd: &'static Pd, top: &'static Pd) {
+    let mut next = Some(pd);
+    while let Some(pd) = next.filter(|pd| !pd.is_settled()) {
+        pd.settle();
+        next = pd.owner().filter(|_| pd.addr() != top.addr());
+    }
 }
 
 /// Destroys what is on the list of a PD without PDs. False if there is more to do.
-fn clear(cpu: &'static Cpu, pd: &'static Pd, steps: &mut usize) -> bool {
-    for wanted in 0..RANKS {
-        while let Some(object) = pd.find(|object| rank(object) == Some(wanted)) {
-            if *steps >= STEP {
+fn clear(work: &mut Work, pd: &'static Pd) -> bool {
+    for ranks in [0..SPACES, SPACES..SPACES + 1] {
+        loop {
+            let busy = ranks.clone().any(|rank| doom_all(work.cpu, pd, rank).is_err());
+            let full = !work.cpu.may_doom();
+            if work.cpu.doomed().next().is_some() {
+                bury_doomed(work);
+            }
+            // Busy: another CPU is not yet through with an EC that uses the space.
+            if busy || full && work.rounds == 0 {
                 return false;
             }
-            *steps += 1;
-            // Busy: another CPU is not yet through with an EC that uses the space.
-            if one(cpu, object).is_err() {
-                return false;
+            if !full {
+                break;
             }
         }
     }
     true
+}
+
+/// Dooms what a PD has of a rank, as far as there is room.
+fn doom_all(cpu: &'static Cpu, pd: &'static Pd, wanted: u32) -> Result<(), Status> {
+    while cpu.may_doom()
+        && let Some(object) = pd.find(|object| rank(object) == Some(wanted))
+    {
+        doom(cpu, object)?;
+    }
+    Ok(())
 }

@@ -34,6 +34,8 @@ pub fn command(machine: &Machine, medium: &Medium, lines: &SerialLines, folder: 
         "-monitor",
         "none",
     ]);
+    // A device of every machine that signals messages (MSI): for those who check their delivery.
+    command.args(["-global", "hpet.msi=true"]);
     match machine.platform {
         Platform::QemuSvmIntelIommu => command.args(["-device", "intel-iommu,intremap=on"]),
         Platform::QemuSvmAmdIommu => command.args(["-device", "amd-iommu,intremap=on"]),

@@ -16,15 +16,14 @@ use core::sync::atomic::Ordering::Relaxed;
 pub struct Events {
     /// Event base for [`Setup::events`](crate::kit::context::Setup::events).
     pub base: Sel,
+    portals: Sel,
     cells: u64,
     _handler: Handler,
 }
 
 impl Drop for Events {
     fn drop(&mut self) {
-        for event in 0..host::COUNT {
-            let _gone = object::try_destroy(self.base.offset(event));
-        }
+        object::destroy(self.portals);
     }
 }
 
@@ -51,11 +50,8 @@ impl Events {
         let cells = memory::fresh_cells(6);
         let handler = Handler::create(cpu, record);
         let base = object::fresh_range(host::COUNT);
-        for event in 0..host::COUNT {
-            let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS;
-            object::portal_at(base.offset(event), handler.ec, cells << 8 | event, mtd);
-        }
-        Self { base, cells, _handler: handler }
+        let portals = object::portals(base, host::COUNT, handler.ec, cells << 8, Mtd::GPR | Mtd::RIP | Mtd::RFLAGS);
+        Self { base, portals, cells, _handler: handler }
     }
 
     /// What happened last.

@@ -75,6 +75,18 @@ pub fn portal_at(dst: Sel, ec: Sel, id: u64, mtd: Mtd) {
     must(CreatePt { dst, pd: root::PD, ec, ip: crate::sys::context::portal_entry(), id, mtd }.encode());
 }
 
+/// Portals of a PD of their own, which it returns, to `ec` at `first` and behind; their ids are `id` and its successors. Destroying
+/// the PD takes far fewer rounds of all CPUs than destroying the portals.
+pub fn portals(first: Sel, count: u64, ec: Sel, id: u64, mtd: Mtd) -> Sel {
+    // Four objects fill a page.
+    let owner = pd(count.div_ceil(4));
+    for i in 0..count {
+        let ip = crate::sys::context::portal_entry();
+        must(CreatePt { dst: first.offset(i), pd: owner, ec, ip, id: id + i, mtd }.encode());
+    }
+    owner
+}
+
 /// Destroys an object, a PD with all steps. The number of calls.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use crate::kit::context::{Handler, PRIORITY};
 use crate::kit::memory::{fresh_cells, map, pages, window};
 use crate::kit::object::{self, fresh, must, semaphore};
-use crate::kit::time::{down, down_until};
+use crate::kit::time::{down, down_until, poll};
 use crate::sys::guest_code::{self, Code};
 use crate::sys::hypercall::Message;
 use crate::sys::memory::cell;
@@ -120,10 +120,8 @@ impl Machine {
         let cells = fresh_cells(at::TOTAL);
         let handler = Handler::create(handler_cpu, handle);
         let base = object::fresh_range(guest::COUNT);
-        for event in 0..guest::COUNT {
-            let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA | Mtd::INJ | Mtd::CR | Mtd::XMM;
-            object::portal_at(base.offset(event), handler.ec, cells << 8 | event, mtd);
-        }
+        let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA | Mtd::INJ | Mtd::CR | Mtd::XMM;
+        let portals = object::portals(base, guest::COUNT, handler.ec, cells << 8, mtd);
         let this = Self {
             guest,
             ec: fresh(),
@@ -132,7 +130,7 @@ impl Machine {
             cells,
             exited: semaphore(0),
             go: semaphore(0),
-            portals: base,
+            portals,
             handler: Some(handler),
         };
         cell(cells + at::EXITED).store(this.exited.0, Relaxed);
@@ -165,6 +163,11 @@ impl Machine {
     /// Whether there is no exit for so long.
     pub fn runs_for(&self, us: u64) -> bool {
         down_until(self.exited, crate::kit::time::after(us)) == Err(Status::Timeout)
+    }
+
+    /// An exit that nobody has waited for.
+    pub fn unexpected(&self) -> Option<Exit> {
+        poll(self.exited).ok().map(|_| self.last())
     }
 
     /// What is known of the last exit.
@@ -264,10 +267,7 @@ impl Drop for Machine {
             let _gone = object::try_destroy(sel);
         }
         self.handler = None;
-        for event in 0..guest::COUNT {
-            let _gone = object::try_destroy(self.portals.offset(event));
-        }
-        for sel in [self.guest, self.exited, self.go] {
+        for sel in [self.portals, self.guest, self.exited, self.go] {
             let _gone = object::try_destroy(sel);
         }
     }

@@ -12,15 +12,15 @@ use crate::sys::memory::cell;
 use crate::topic::space::has_guests;
 use abi::PAGE_SIZE;
 use abi::cap::{Perms, Sel, root};
-use abi::hypercall::{CpuId, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, EcBody, SpaceKind};
+use abi::hypercall::{CpuId, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, CtrlPd, EcBody, SpaceKind};
 use abi::state::Mtd;
 use abi::status::Status;
 use core::sync::atomic::Ordering::Relaxed;
 use runtime::sys::physical::information_page;
 
 /// Objects of a kind per round, and pages enough for them.
-const COUNT: u64 = 1000;
-const QUOTA: u64 = 2600;
+const COUNT: u64 = 250;
+const QUOTA: u64 = 1000;
 /// Objects that a page of quota pays for.
 const SLOTS_PER_PAGE: u64 = 4;
 
@@ -33,19 +33,20 @@ pub fn run() {
         each(domain, first, utcbs, round == 1);
     }
     domain.destroy();
+    exhausted();
     everything();
     bomb();
 }
 
-/// A thousand of a kind, made by `make` and destroyed in an order that differs from that of their creation.
-fn thousand(name: &str, domain: Domain, first: Sel, checked: bool, make: impl Fn(Sel, u64) -> Result<(), Status>) {
+/// Many of a kind, made by `make` and destroyed in an order that differs from that of their creation.
+fn many(name: &str, domain: Domain, first: Sel, checked: bool, make: impl Fn(Sel, u64) -> Result<(), Status>) {
     let before = (figures(domain.pd), figures(root::PD));
     let made = (0..COUNT).take_while(|&i| make(first.offset(i), i).is_ok()).count() as u64;
     let during = figures(domain.pd);
     for i in 0..made {
         object::destroy(first.offset(i * 7 % made));
     }
-    // Seven and 1000 have no common divisor; otherwise some would be left.
+    // Seven and 250 have no common divisor; otherwise some would be left.
     let after = (figures(domain.pd), figures(root::PD));
     if checked {
         check(name, (made, after), (COUNT, before));
@@ -56,24 +57,24 @@ fn thousand(name: &str, domain: Domain, first: Sel, checked: bool, make: impl Fn
 fn each(domain: Domain, first: Sel, utcbs: u64, checked: bool) {
     let pd = domain.pd;
     let kinds = [("port spaces", SpaceKind::Pio), ("guest spaces", SpaceKind::Guest), ("MSR spaces", SpaceKind::Msr)];
-    thousand("semaphores", domain, first, checked, |dst, id| {
+    many("semaphores", domain, first, checked, |dst, id| {
         try_call(CreateSm { dst, pd, count: 0, receiver: Sel::NONE, id }.encode())
     });
-    thousand("domains", domain, first, checked, |dst, _| try_call(CreatePd { dst, parent: pd, quota: 1 }.encode()));
+    many("domains", domain, first, checked, |dst, _| try_call(CreatePd { dst, parent: pd, quota: 1 }.encode()));
     for (name, kind) in kinds.into_iter().take(if has_guests() { 3 } else { 1 }) {
-        // A port space is four pages, which not even this account has a thousand times: fewer are as good.
+        // A port space is four pages, which this account does not have as often: fewer are as good.
         let created = (0..COUNT / 4).map(|i| try_call(CreateSpace { dst: first.offset(i), pd, kind }.encode()));
         holds(name, created.filter(Result::is_ok).count() as u64 == COUNT / 4);
         (0..COUNT / 4).for_each(|i| object::destroy(first.offset(i)));
     }
     let ec = |dst, body| CreateEc { dst, pd, cpu: CpuId(0), event_base: Sel(0), body };
     let body = |i| EcBody::Thread { utcb: utcbs + i * PAGE_SIZE, sp: 0x1000, ip: 0x1000 };
-    thousand("threads", domain, first, checked, |dst, i| try_call(ec(dst, body(i)).encode()));
+    many("threads", domain, first, checked, |dst, i| try_call(ec(dst, body(i)).encode()));
     let slot = Slot::allocate();
     let local = EcBody::Local { utcb: utcb_at(slot.0), sp: stack_pointer(slot.0) };
     let handler = object::fresh();
     object::must(CreateEc { pd: root::PD, ..ec(handler, local) }.encode());
-    thousand("portals", domain, first, checked, |dst, id| {
+    many("portals", domain, first, checked, |dst, id| {
         try_call(CreatePt { dst, pd, ec: handler, ip: portal_entry(), id, mtd: Mtd::empty() }.encode())
     });
     object::destroy(handler);
@@ -89,6 +90,48 @@ fn each(domain: Domain, first: Sel, utcbs: u64, checked: bool) {
     check("scheduling contexts", rounds.count() as u64, COUNT);
     check("cost nothing in the end", figures(pd), before);
     object::destroy(thread);
+}
+
+/// Takes all that an account does not use.
+fn leave_nothing(pd: Sel) {
+    let [quota, used] = figures(pd);
+    object::must(CtrlPd::Transfer { to: root::PD, from: pd, pages: quota - used }.encode());
+}
+
+/// Whatever costs memory fails in an account that has none left, changes nothing, and succeeds when the account is given some.
+fn exhausted() {
+    let domain = Domain::bare(200);
+    let (pd, first, utcb) = (domain.pd, fresh_range(9), area());
+    let cpu = CpuId(0);
+    let ec = |i, body| CreateEc { dst: first.offset(i), pd, cpu, event_base: Sel(0), body }.encode();
+    let space = |i, kind| CreateSpace { dst: first.offset(i), pd, kind }.encode();
+    let portal = CreatePt { dst: first.offset(3), pd, ec: first.offset(2), ip: 0x1000, id: 0, mtd: Mtd::empty() };
+    let sc = CreateSc { dst: first.offset(4), pd, ec: first.offset(1), priority: 0, budget_us: 1000 };
+    let sm = CreateSm { dst: first.offset(5), pd, count: 0, receiver: Sel::NONE, id: 0 };
+    let vcpu = EcBody::Vcpu { guest: first.offset(6), pio: Sel::NONE, msr: Sel::NONE };
+    // In this order, because some need others.
+    let calls = [
+        ("a port space", space(0, SpaceKind::Pio)),
+        ("a thread", ec(1, EcBody::Thread { utcb, sp: 0x1000, ip: thread_entry() })),
+        ("a handler", ec(2, EcBody::Local { utcb: utcb + PAGE_SIZE, sp: 0x1000 })),
+        ("a portal", portal.encode()),
+        ("a scheduling context", sc.encode()),
+        ("a semaphore", sm.encode()),
+        ("a guest space", space(6, SpaceKind::Guest)),
+        ("an MSR space", space(7, SpaceKind::Msr)),
+        ("a vCPU", ec(8, vcpu)),
+    ];
+    for (name, call) in calls.into_iter().take(if has_guests() { 9 } else { 6 }) {
+        leave_nothing(pd);
+        // What is left of the last page pays for objects.
+        let fill = |_: &u64| try_call(CreateSm { dst: object::fresh(), ..sm }.encode()).is_ok();
+        (0..QUOTA).take_while(fill).for_each(drop);
+        let before = figures(pd);
+        check(name, (try_call(call), figures(pd)), (Err(Status::OutOfMemory), before));
+        object::must(CtrlPd::Transfer { to: pd, from: root::PD, pages: 20 }.encode());
+        check("with more quota", try_call(call), Ok(()));
+    }
+    domain.destroy();
 }
 
 extern "sysv64" fn spin(index: u64) {

@@ -1,6 +1,6 @@
 //! Exceptions of threads: what is reported, and how the thread goes on, or not.
 
-use crate::kit::context::{Handler, Setup, Thread, on_thread};
+use crate::kit::context::{Handler, PRIORITY, Setup, Thread, on_thread};
 use crate::kit::events::{Events, Seen};
 use crate::kit::memory::fresh_cells;
 use crate::kit::object::{self, fresh_range, portal_at};
@@ -219,9 +219,11 @@ fn unhandled(cpu: u16) {
     for events in [Sel(Sel::COUNT), Sel(Sel::COUNT - 3), Sel(weak.0 - UD), Sel(abi::cap::root::PD.0)] {
         let cells = fresh_cells(2);
         let thread = Thread::start(Setup::on(cpu).events(events), fault_at_once, cells);
-        holds("it starts", eventually(|| cell(cells).load(Relaxed) == 1));
-        holds("another one runs", on_thread(Setup::on(cpu), fine, cells + 1));
-        pause(1);
+        // The kernel reports the fault on the same line as these checks: they must not write meanwhile.
+        let started = eventually(|| cell(cells).load(Relaxed) == 1);
+        let another = on_thread(Setup::on(cpu).priority(PRIORITY - 1), fine, cells + 1);
+        holds("it starts", started);
+        holds("another one, which has its turn when it has stopped, runs", another);
         check("it has stopped", cell(cells).load(Relaxed), 1);
         drop(thread);
     }

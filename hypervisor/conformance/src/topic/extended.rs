@@ -1,7 +1,7 @@
 //! Extended state: kept over everything but hypercalls, and never shown to others.
 
 use crate::kit::context::{Handler, Setup, Thread, on_thread};
-use crate::kit::domain::Domain;
+use crate::kit::domain::{Domain, ROOT};
 use crate::kit::events::Events;
 use crate::kit::memory::fresh_cells;
 use crate::kit::time::{eventually, pause};
@@ -68,35 +68,51 @@ extern "sysv64" fn look(message: &mut Message) {
     message.words[0] = leftovers();
 }
 
+/// Cells: what it found + 1.
 extern "sysv64" fn look_and_end(cells: u64) {
     cell(cells).store(leftovers() + 1, Relaxed);
 }
 
-/// Another domain sees nothing of it, neither in a call nor in a thread that is new, nor after a switch in between.
+/// Nobody else sees anything of it: neither a handler of another domain, nor a thread that is new, whatever ran before it.
 fn leaks() {
     for cpu in 0..information_page().cpu_count as u16 {
-        let domain = Domain::create(300);
-        let handler = Handler::inside(Setup::on(cpu).inside(domain), look);
+        let (one, other) = (Domain::create(300), Domain::create(300));
+        let handler = Handler::inside(Setup::on(cpu).inside(one), look);
         let portal = handler.portal(0);
-        let own = hold(0x5555_5555_5555_5555, CELLS_AT + u64::from(busy_cell()) * 8, false, false);
+        let own = hold(0x5555_5555_5555_5555, CELLS_AT + busy_cell() * 8, false, false);
         check("a pattern is there", own, 0);
         check("a handler in another domain", call(portal, Message::default()).map(|r| r.words[0]), Ok(0));
-        let cells = fresh_cells(4);
-        let keeper = Thread::start(Setup::on(cpu), keep, cells);
-        pause(1);
-        holds("a thread in another domain", on_thread(Setup::on(cpu).inside(domain), look_and_end, cells + 3));
-        check("sees nothing", cell(cells + 3).load(Relaxed), 1);
+        for domain in [one, other, ROOT] {
+            new_thread(Setup::on(cpu).inside(domain));
+        }
+        // Beside one that still holds a pattern.
+        let cells = fresh_cells(3);
+        let keeper = Thread::start(Setup { budget_us: 100, ..Setup::on(cpu) }, keep, cells);
+        for domain in [one, other, ROOT] {
+            new_thread(Setup::on(cpu).inside(domain));
+        }
         cell(cells).store(1, Relaxed);
         holds("the keeper ends", keeper.join());
         check("undamaged", cell(cells + 1).load(Relaxed), 1);
         drop(handler);
-        domain.destroy();
+        one.destroy();
+        other.destroy();
     }
 }
 
+fn new_thread(setup: Setup) {
+    // One that ends in a hypercall, with its pattern in the registers.
+    let cells = fresh_cells(3);
+    cell(cells).store(1, Relaxed);
+    holds("a thread leaves a pattern", on_thread(setup, keep, cells));
+    let found = fresh_cells(1);
+    holds("a new thread", on_thread(setup, look_and_end, found));
+    check("sees nothing", cell(found).load(Relaxed), 1);
+}
+
 /// A cell that is not 0.
-fn busy_cell() -> u32 {
+fn busy_cell() -> u64 {
     let index = fresh_cells(1);
     cell(index).store(1, Relaxed);
-    index as u32
+    index
 }

@@ -7,6 +7,7 @@ mod ec;
 mod exception;
 mod extended;
 mod fuzz;
+mod guest_memory;
 mod hypercall;
 mod interrupt;
 mod ipc;
@@ -36,6 +37,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("recall", recall::run),
     ("interrupt", interrupt::run),
     ("account", account::run),
+    ("guest_memory", guest_memory::run),
     ("vcpu", vcpu::run),
     ("delivery", delivery::run),
     ("fuzz", fuzz::run),

@@ -9,7 +9,8 @@ use crate::report::{check, holds};
 use crate::sys::hypercall::{Message, enter, simple, status};
 use crate::sys::memory::cell;
 use abi::cap::{Perms, Sel, root};
-use abi::hypercall::{CreatePd, CreateSm, CtrlPd, Number, SpaceKind};
+use abi::hypercall::{CpuId, CreateEc, CreatePd, CreatePt, CreateSm, CreateSpace, CtrlPd, EcBody, Number, SpaceKind};
+use abi::state::Mtd;
 use abi::status::Status;
 use core::sync::atomic::Ordering::Relaxed;
 use runtime::sys::physical::information_page;
@@ -23,6 +24,7 @@ pub fn run() {
     nested();
     many_objects();
     running();
+    contended();
 }
 
 fn create(dst: Sel, parent: Sel, quota: u64) -> Result<(), Status> {
@@ -191,4 +193,61 @@ fn running() {
     }
     holds("threads stop with their domain", stopped);
     check("all quota is back", figures(root::PD)[0], before);
+}
+
+/// Domains that each thread of [`contended`] makes and destroys, and the objects of a kind in each.
+const ROUNDS: u64 = 10;
+const EACH: u64 = 8;
+/// Selectors that a round uses: two domains, two spaces, and objects of four kinds.
+const SELECTORS: u64 = 4 + 4 * EACH;
+
+/// Makes a domain with a domain and objects of all kinds in it. Nothing in it runs.
+fn furnish(first: Sel, cpu: u16) -> Result<(), Status> {
+    let [outer, inner, obj, mem] = [0, 1, 2, 3].map(|i| first.offset(i));
+    try_call(CreatePd { dst: outer, parent: root::PD, quota: 200 }.encode())?;
+    try_call(CreatePd { dst: inner, parent: outer, quota: 150 }.encode())?;
+    try_call(CreateSpace { dst: obj, pd: inner, kind: SpaceKind::Object }.encode())?;
+    try_call(CreateSpace { dst: mem, pd: inner, kind: SpaceKind::Memory }.encode())?;
+    for i in 0..EACH {
+        let [thread, local, pt, sm] = [0, 1, 2, 3].map(|kind| first.offset(4 + kind * EACH + i));
+        let utcb = (1 + 2 * i) * abi::PAGE_SIZE;
+        let bodies = [
+            (thread, EcBody::Thread { utcb, sp: 0x1000, ip: 0x1000 }),
+            (local, EcBody::Local { utcb: utcb + abi::PAGE_SIZE, sp: 0x1000 }),
+        ];
+        for (dst, body) in bodies {
+            try_call(CreateEc { dst, pd: inner, cpu: CpuId(cpu), event_base: Sel(0), body }.encode())?;
+        }
+        try_call(CreatePt { dst: pt, pd: inner, ec: local, ip: 0x1000, id: i, mtd: Mtd::empty() }.encode())?;
+        try_call(CreateSm { dst: sm, pd: outer, count: 0, receiver: Sel::NONE, id: 0 }.encode())?;
+    }
+    Ok(())
+}
+
+/// Cells: rounds done, failures, CPU, first selector.
+extern "sysv64" fn make_and_destroy(cells: u64) {
+    let (cpu, first) = (cell(cells + 2).load(Relaxed) as u16, Sel(cell(cells + 3).load(Relaxed)));
+    for _ in 0..ROUNDS {
+        let fine = furnish(first, cpu).is_ok() && try_destroy(first).is_ok();
+        cell(cells + 1).fetch_add(u64::from(!fine), Relaxed);
+        cell(cells).fetch_add(1, Relaxed);
+    }
+}
+
+/// All CPUs destroy domains at the same time, each its own. Nobody keeps the others from getting on.
+fn contended() {
+    let before = figures(root::PD);
+    let threads: alloc::vec::Vec<_> = (0..information_page().cpu_count as u16)
+        .map(|cpu| {
+            let cells = memory::fresh_cells(4);
+            cell(cells + 2).store(cpu.into(), Relaxed);
+            cell(cells + 3).store(object::fresh_range(SELECTORS).0, Relaxed);
+            (Thread::start(Setup::on(cpu), make_and_destroy, cells), cells)
+        })
+        .collect();
+    holds("all CPUs get on with destroying", threads.iter().all(|(thread, _)| thread.join()));
+    let results = threads.iter().map(|&(_, cells)| [0, 1].map(|i| cell(cells + i).load(Relaxed)));
+    holds("and fail in nothing", results.into_iter().all(|result| result == [ROUNDS, 0]));
+    threads.into_iter().for_each(drop);
+    check("all quota is back", figures(root::PD), before);
 }

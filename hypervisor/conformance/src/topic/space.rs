@@ -1,14 +1,18 @@
 //! Spaces: how many a domain may have, and their destruction.
 
-use crate::kit::context::{Handler, Setup};
+use crate::kit::context::{Handler, Setup, Thread};
 use crate::kit::domain::Domain;
-use crate::kit::object::{self, figures, fresh, pd, space, try_call, try_destroy};
-use crate::report::check;
+use crate::kit::memory::fresh_cells;
+use crate::kit::object::{self, figures, fresh, fresh_range, pd, space, try_call, try_destroy};
+use crate::kit::time::eventually;
+use crate::report::{check, holds};
 use crate::sys::hypercall::Message;
+use crate::sys::memory::cell;
 use abi::cap::{Sel, root};
 use abi::hip::Features;
 use abi::hypercall::{CreateSpace, SpaceKind};
 use abi::status::Status;
+use core::sync::atomic::Ordering::Relaxed;
 use runtime::sys::physical::information_page;
 
 fn create(dst: Sel, pd: Sel, kind: SpaceKind) -> Result<(), Status> {
@@ -43,7 +47,52 @@ pub fn run() {
     check("and can be made anew", create(fresh(), child, SpaceKind::Object), Ok(()));
     object::destroy(child);
     in_use();
+    at_once();
     returns_everything();
+}
+
+/// Cells: round that may begin, rounds done, spaces made, domain, first selector.
+extern "sysv64" fn make_both(cells: u64) {
+    let [pd, first] = [3, 4].map(|i| Sel(cell(cells + i).load(Relaxed)));
+    for round in 1..=RACES {
+        while cell(cells).load(Relaxed) < round {
+            core::hint::spin_loop();
+        }
+        let made = (0..).zip([SpaceKind::Object, SpaceKind::Memory]);
+        let made = made.filter(|&(i, kind)| create(first.offset(i), pd, kind).is_ok()).count();
+        cell(cells + 2).fetch_add(made as u64, Relaxed);
+        cell(cells + 1).fetch_add(1, Relaxed);
+    }
+}
+
+const RACES: u64 = 20;
+
+/// Of two CPUs that make a domain's space, one succeeds.
+fn at_once() {
+    let cpus = information_page().cpu_count.min(2) as u16;
+    let child = pd(100);
+    let threads: alloc::vec::Vec<_> = (0..cpus)
+        .map(|cpu| {
+            let (cells, first) = (fresh_cells(5), fresh_range(2));
+            cell(cells + 3).store(child.0, Relaxed);
+            cell(cells + 4).store(first.0, Relaxed);
+            (Thread::start(Setup::on(cpu), make_both, cells), cells, first)
+        })
+        .collect();
+    let mut conserved = true;
+    for round in 1..=RACES {
+        threads.iter().for_each(|(_, cells, _)| cell(*cells).store(round, Relaxed));
+        conserved &= eventually(|| threads.iter().all(|(_, cells, _)| cell(cells + 1).load(Relaxed) == round));
+        for (_, _, first) in &threads {
+            let _made_by_another = [0, 1].map(|i| try_destroy(first.offset(i)));
+        }
+        conserved &= figures(child) == [100, 0];
+    }
+    let made: u64 = threads.iter().map(|(_, cells, _)| cell(cells + 2).load(Relaxed)).sum();
+    check("each space is made once", (made, conserved), (2 * RACES, true));
+    holds("all end", threads.iter().all(|(thread, ..)| thread.join()));
+    drop(threads);
+    object::destroy(child);
 }
 
 fn in_use() {

@@ -1,0 +1,204 @@
+//! CPUs talking to each other: handing over scheduling contexts and wake-ups, and operations that all CPUs must perform.
+//!
+//! An operation is performed by all CPUs in parallel ([`round`]), and has completed when [`everywhere`] returns. As the
+//! kernel is not preemptible, that also means that each CPU has left whatever kernel code it was in, or waits in
+//! [`everywhere`] itself: a grace period.
+
+mod arrivals;
+mod atomic;
+mod round;
+
+pub use arrivals::Arrivals;
+pub use round::{Missing, Requests};
+
+use crate::arch::{apic, switch, virt};
+use crate::cpu::{self, Cpu};
+use crate::ec::{Ec, State};
+use crate::event::pending;
+use crate::frame::Reg;
+use crate::mem::object::{AnyObject, Object};
+use crate::mem::{Link, Phys};
+use crate::sc::{Place, Sc};
+use crate::{sched, sm};
+use core::hint::spin_loop;
+
+/// What all CPUs are to do.
+#[derive(Clone, Copy)]
+pub enum Operation {
+    /// Nothing but pass a quiescent state.
+    Grace,
+    /// Forget translations of the page table with this root.
+    Flush(Phys),
+    /// Leave a guest space whose translations have changed: every vCPU exits and enters anew.
+    ExitGuests,
+    /// Reload the port bitmap.
+    Ports,
+    /// Let go of the objects that the asking CPU has [doomed](Cpu::doomed).
+    Drop,
+}
+
+impl Operation {
+    fn note(self, cpu: &Cpu) {
+        let (kind, arg) = match self {
+            Self::Grace => (0, 0),
+            Self::Flush(root) => (1, root.0),
+            Self::ExitGuests => (2, 0),
+            Self::Ports => (3, 0),
+            Self::Drop => (4, 0),
+        };
+        cpu.operation[0].set(kind);
+        cpu.operation[1].set(arg);
+    }
+
+    fn noted(cpu: &Cpu) -> Self {
+        match cpu.operation[0].get() {
+            1 => Self::Flush(Phys(cpu.operation[1].get())),
+            2 => Self::ExitGuests,
+            3 => Self::Ports,
+            4 => Self::Drop,
+            _ => Self::Grace,
+        }
+    }
+
+    /// Does it on `cpu` for `asker`.
+    fn perform(self, cpu: &'static Cpu, asker: &'static Cpu) {
+        match self {
+            Self::Grace | Self::ExitGuests => {}
+            Self::Ports => switch::ports(cpu),
+            Self::Flush(root) => switch::flush(cpu, root),
+            Self::Drop => {
+                drain(cpu);
+                let mut root = None;
+                for object in asker.doomed() {
+                    if let AnyObject::Ec(ec) = object {
+                        root = Some(Phys(ec.root.get()));
+                    }
+                    let_go(cpu, object);
+                }
+                // Their UTCBs may have been unmapped. All of them are of one domain.
+                if let Some(root) = root {
+                    switch::flush(cpu, root);
+                }
+            }
+        }
+    }
+}
+
+/// Removes from this CPU whatever refers to a dead object without a check for its life.
+fn let_go(cpu: &'static Cpu, object: AnyObject) {
+    match object {
+        AnyObject::Sc(sc) => sched::drop_sc(cpu, sc),
+        AnyObject::Ec(ec) => drop_ec(cpu, ec),
+        AnyObject::MemSpace(space) => switch::leave(cpu, space.root().phys()),
+        AnyObject::PioSpace(_) => switch::ports(cpu),
+        _ => {}
+    }
+}
+
+fn drop_ec(cpu: &'static Cpu, ec: &'static Ec) {
+    cpu.forget(ec);
+    if ec.cpu.get() == cpu.index() {
+        virt::release(cpu, ec);
+        sm::cancel(cpu, ec);
+        ec.become_(State::Dead);
+        sched::release_parked(cpu, ec);
+        cpu.resched.set(1);
+    }
+}
+
+/// Performs an operation on all CPUs, this one included, and waits until all have. Meanwhile this one performs what others ask for,
+/// so the caller must hold no lock, and may only use objects afterwards that nobody else can destroy.
+pub fn everywhere(cpu: &'static Cpu, operation: Operation) {
+    let others = || cpu::all().filter(|other| other.index() != cpu.index());
+    if cpu::count() > 1 {
+        operation.note(cpu);
+        cpu.missing.begin(cpu::count() as u64 - 1);
+        for other in others() {
+            if other.requests.add(cpu.index()) {
+                apic::send_ipi(other.apic_id.get(), apic::vector::REMOTE);
+            }
+        }
+        while !cpu.missing.none() {
+            serve(cpu);
+            spin_loop();
+        }
+    }
+    operation.perform(cpu, cpu);
+}
+
+/// Performs the operations that other CPUs ask for.
+fn serve(cpu: &'static Cpu) {
+    cpu.requests.take(|asker| {
+        if let Some(asker) = cpu::get(asker) {
+            Operation::noted(asker).perform(cpu, asker);
+            asker.missing.performed();
+        }
+    });
+}
+
+/// Interrupt from another CPU: something waits here.
+pub fn interrupt(cpu: &'static Cpu) {
+    serve(cpu);
+    drain(cpu);
+}
+
+/// Takes in what other CPUs sent, in the order in which it was sent.
+fn drain(cpu: &'static Cpu) {
+    let mut next = in_order(cpu.inbox.take(), |sc: &Sc| &sc.next);
+    while let Some(sc) = next {
+        next = sc.next.get();
+        sc.put(Place::Nowhere);
+        sched::ready(cpu, sc);
+    }
+    let mut next = in_order(cpu.wakes.take(), |ec: &Ec| &ec.queue_next);
+    while let Some(ec) = next {
+        next = ec.queue_next.get();
+        sched::wake(cpu, ec);
+    }
+}
+
+/// Turns a list round. What was its end.
+fn in_order<T: Object>(last: u64, link: impl Fn(&T) -> &Link<T>) -> Option<&'static T> {
+    let (mut left, mut list) = (Link::from_raw(last), None);
+    while let Some(object) = left {
+        left = link(object).get();
+        link(object).set(list);
+        list = Some(object);
+    }
+    list
+}
+
+/// Hands a scheduling context to its CPU.
+pub fn send_sc(_here: &'static Cpu, sc: &'static Sc) {
+    let Some(there) = cpu::get(sc.cpu.get()) else {
+        return;
+    };
+    sc.put(Place::Inbox);
+    there.inbox.push(sc.addr(), |next| sc.next.set(Link::from_raw(next)));
+    apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
+}
+
+/// Tells the CPU of an EC that its wait is over.
+pub fn send_wake(ec: &'static Ec) {
+    let Some(there) = cpu::get(ec.cpu.get()) else {
+        return;
+    };
+    there.wakes.push(ec.addr(), |next| ec.queue_next.set(Link::from_raw(next)));
+    apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
+}
+
+/// Makes an EC raise its recall event before it continues.
+pub fn recall(cpu: &'static Cpu, ec: &'static Ec) {
+    let word = ec.frame();
+    if word.get(Reg::Recall) == pending::NONE {
+        word.set(Reg::Recall, pending::RECALL);
+    }
+    if ec.cpu.get() == cpu.index() {
+        // It may be the one that runs, or the next one to: the scheduler looks.
+        cpu.resched.set(1);
+        return;
+    }
+    if let Some(there) = cpu::get(ec.cpu.get()) {
+        apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
+    }
+}
