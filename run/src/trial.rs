@@ -66,8 +66,8 @@ impl Trial {
 
     fn judge(&self, end: &End, scenario: &Scenario) -> Result<(), Failure> {
         let fail = |reason: String| Err(Failure(reason));
-        if let Some(line) = self.matcher.failure() {
-            return fail(format!("unwanted line on {line}"));
+        if let Some(failure) = self.matcher.failure() {
+            return fail(failure.to_owned());
         }
         let code = match end {
             End::Panic(line) => return fail(line.clone()),

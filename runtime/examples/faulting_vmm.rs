@@ -137,7 +137,7 @@ fn start_guest(env: &'static Env, session: &Connection<Vm>, memory: &AttachedRam
 }
 
 fn construct(env: &'static Env) -> Result<(), Error> {
-    let config = AttachedRom::open(env, "config")?.text();
+    let config = AttachedRom::open(env, "config")?.text()?;
     let size = config::read(&config, |config| number(config, "memory"))?;
     let size = size.ok_or_else(|| Error::input("<config> without memory"))?;
     let memory = env.alloc_ram(size)?;

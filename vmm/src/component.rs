@@ -3,9 +3,12 @@
 mod console;
 mod hypervisor;
 mod memory;
+mod monitor;
 mod processors;
+mod terminal;
 mod timer;
 
+use std::fmt;
 use std::num::NonZeroU64;
 
 use abi::session::cpu::PRIORITY_LIMIT;
@@ -35,7 +38,7 @@ const EMPTY_BATTERY: UnixSeconds = UnixSeconds(946_684_800);
 
 /// Builds the machine and starts it.
 pub fn construct(env: &'static Env) -> Result<(), Error> {
-    let text = AttachedRom::open(env, "config")?.text();
+    let text = AttachedRom::open(env, "config")?.text()?;
     let config = VmmConfig::parse(&text).map_err(Error::input)?;
     let session: Connection<VmSession> = env.connect(&format!("priority={VCPU_PRIORITY}"))?;
     session.bind(env.pd_cap())?;
@@ -43,12 +46,13 @@ pub fn construct(env: &'static Env) -> Result<(), Error> {
     let tsc_hz = NonZeroU64::new(env.platform().tsc_hz).unwrap_or(NonZeroU64::MIN);
     let loader = loader_of(env, &config, tsc_khz(tsc_hz.get()))?;
     let console = console::Console::open(env, &config)?;
-    let kernel = Hypervisor::new(config.machine.vcpu_count(), console.attention())?;
+    let kernel = Hypervisor::new(config.machine.vcpu_count(), console.attention(), env.pd().clone())?;
     let parts = Parts { kernel, memory, tsc_hz, wall_clock: wall_clock(env), loader };
     // It lives as long as the component.
     let vm: &'static Machine = Box::leak(Box::new(Vm::new(config, parts).map_err(Error::input)?));
     timer::start(env, vm)?;
     console.serve(vm)?;
+    monitor::serve(env, vm)?;
     processors::start(env, vm, &session)?;
     core::mem::forget(session);
     Ok(())
@@ -94,9 +98,8 @@ fn loader_of(env: &'static Env, config: &VmmConfig, tsc_khz: u32) -> Result<Load
 }
 
 fn file(env: &'static Env, name: &str) -> Result<Vec<u8>, Error> {
-    let bytes = AttachedRom::open(env, name).map_err(|error| Error::input(format!("file {name}: {error}")))?.bytes();
-    if bytes.is_empty() {
-        return Err(Error::input(format!("file {name} is empty")));
-    }
-    Ok(bytes)
+    let error = |what: &dyn fmt::Display| Error::input(format!("file {name}: {what}"));
+    let rom = AttachedRom::open(env, name).map_err(|reason| error(&reason))?;
+    let bytes = rom.bytes().map_err(|reason| error(&reason))?;
+    if bytes.is_empty() { Err(error(&"empty")) } else { Ok(bytes) }
 }
