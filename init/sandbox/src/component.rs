@@ -48,14 +48,14 @@ pub struct Component {
     env: &'static Env,
     sandbox: Weak<Shared>,
     reaper: SignalHandler,
-    /// Made when it is set for the first time.
-    alarm: RefCell<Option<Alarm>>,
+    /// If there are children to be started again.
+    alarm: Option<Alarm>,
 }
 
 /// Starts the children of a configuration. They are served on the entrypoint from then on, for ever.
 ///
 /// # Errors
-/// The account cannot pay for the signal handlers.
+/// The account cannot pay for the signal handlers and the alarm.
 pub fn launch(env: &'static Env, config: Config) -> Result<(), Error> {
     let slot: Rc<RefCell<Weak<Shared>>> = Rc::default();
     let calls = |what: fn(&mut Sandbox<Component>)| {
@@ -69,8 +69,10 @@ pub fn launch(env: &'static Env, config: Config) -> Result<(), Error> {
     let reaper = calls(Sandbox::reap)?;
     let answers = calls(Sandbox::parent_answered)?;
     env.session_sigh(answers.cap())?;
+    let restarts = config.starts.iter().any(|start| start.restart);
+    let alarm = restarts.then(|| Alarm::new(env, reaper.cap().clone())).transpose()?;
     let sandbox = Rc::new_cyclic(|weak| {
-        let component = Component { env, sandbox: weak.clone(), reaper, alarm: RefCell::default() };
+        let component = Component { env, sandbox: weak.clone(), reaper, alarm };
         RefCell::new(Sandbox::new(component, config))
     });
     *slot.borrow_mut() = Rc::downgrade(&sandbox);
@@ -169,14 +171,7 @@ impl Backend for Component {
     }
 
     fn wake_at(&self, time: u64) {
-        let mut alarm = self.alarm.borrow_mut();
-        if alarm.is_none() {
-            match Alarm::new(self.env, self.reaper.cap().clone()) {
-                Ok(new) => *alarm = Some(new),
-                Err(error) => runtime::warning!("no alarm to wait for, so children are not started again: {error}"),
-            }
-        }
-        if let Some(alarm) = &*alarm {
+        if let Some(alarm) = &self.alarm {
             alarm.set(time);
         }
     }
