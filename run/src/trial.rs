@@ -37,9 +37,10 @@ pub fn run_trial(
         platform: scenario.machine,
         cpus: scenario.cpus,
         memory: scenario.memory,
-        terminals: scenario.terminals,
+        terminals: scenario.machine_terminals(),
         time: scenario.time(),
         debugger: false,
+        more: Vec::new(),
     };
     let session = Session::start(&machine, &stage.medium(image)?, folder)?;
     let mut trial = Trial::new(scenario);

@@ -37,6 +37,9 @@ pub struct RunOptions {
     /// Wait for gdb at localhost:1234 before the first instruction
     #[arg(long)]
     gdb: bool,
+    /// More arguments for QEMU, for example "-d int,cpu_reset -D qemu.log"; its files are in target/run/SCENARIO
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    emulator_args: Option<String>,
     /// End the run after this many seconds, as a failure
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -59,16 +62,17 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
         platform: scenario.machine,
         cpus: scenario.cpus,
         memory: scenario.memory,
-        terminals: scenario.terminals,
+        terminals: scenario.machine_terminals(),
         time: scenario.time(),
         debugger: options.gdb,
+        more: options.emulator_args.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect(),
     };
     announce(&machine, &products, &scenario, &folder, options.gdb);
     let log = LogCopy::open(options.log.as_ref())?;
     let session = Session::start(&machine, &medium, &folder)?;
     tty::listen(session.event_source())?;
     let raw = RawTerminal::enter()?;
-    let mut user = User { escape: raw.is_some().then(Escape::default), screen: Screen::new(scenario.terminals), log };
+    let mut user = User { escape: raw.is_some().then(Escape::default), screen: Screen::new(machine.terminals), log };
     let deadline = options.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let end = session.run(&mut user, deadline);
     drop(raw);
@@ -102,7 +106,7 @@ fn announce(machine: &Machine, products: &Products, scenario: &Scenario, folder:
         eprintln!("run: waiting for gdb: gdb {} -ex 'target remote {}'", hypervisor.display(), qemu::DEBUGGER);
     }
     if stdin().is_terminal() {
-        let switch = match scenario.terminals {
+        let switch = match machine.terminals {
             1 => String::new(),
             count => format!(", Ctrl-A 1 to Ctrl-A {count} switch between terminals"),
         };
