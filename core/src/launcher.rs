@@ -3,7 +3,7 @@
 use crate::account::{AccountError, Ledger, Resources};
 use crate::affinity::CpuSet;
 use crate::boot::{self, Memory, Module};
-use crate::dataspace::{Content, Dataspace};
+use crate::dataspace::Dataspace;
 use crate::io_port::PORTS;
 use crate::kernel::{Kernel, Machine};
 use crate::madt::IsaLines;
@@ -233,6 +233,16 @@ impl<'m, M: Machine> Core<'m, M> {
         Ok(session)
     }
 
+    /// Allocates zeroed RAM at once: nobody waits yet.
+    fn alloc_ram(&mut self, pd: Key, size: u64) -> Result<Key, LaunchError> {
+        loop {
+            match self.alloc_ram_step(pd, size) {
+                Err(AllocError::Unfinished) => {}
+                result => return result.map_err(LaunchError::Ram),
+            }
+        }
+    }
+
     /// Loads a boot module into a protection domain and returns its entry point.
     fn load(&mut self, pd: Key, name: &str) -> Result<u64, LaunchError> {
         let &module = self.modules.get(name).ok_or(LaunchError::NoModule)?;
@@ -249,7 +259,7 @@ impl<'m, M: Machine> Core<'m, M> {
             let (dataspace, offset) = match &segment.content {
                 program::Content::Shared { offset } => (module, *offset),
                 program::Content::Private { file, at } => {
-                    let dataspace = self.alloc_ram(pd, segment.size).map_err(LaunchError::Ram)?;
+                    let dataspace = self.alloc_ram(pd, segment.size)?;
                     let memory = self.physical(dataspace).ok_or(LaunchError::Thread)?;
                     let length = file.end - file.start;
                     let from = Range::new(image.base() + file.start, length);
@@ -264,13 +274,6 @@ impl<'m, M: Machine> Core<'m, M> {
             self.attach(map, dataspace, &attachment).map_err(LaunchError::Attach)?;
         }
         Ok(plan.entry)
-    }
-
-    fn physical(&self, dataspace: Key) -> Option<Range> {
-        match self.dataspaces.get(&dataspace)?.content {
-            Content::Physical { memory, .. } => Some(memory),
-            Content::Map(_) => None,
-        }
     }
 }
 

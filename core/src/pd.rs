@@ -15,12 +15,13 @@ use abi::hypercall::SpaceKind;
 use abi::session::dataspace::Dataspace as DataspaceInterface;
 use abi::session::parent::Parent;
 use abi::session::pd::{
-    self, Account, AllocError, NotOwned, Pd as PdInterface, Platform, RefAccountError, TransferError,
+    self, Account, AllocError, CLEAR_STEP, NotOwned, Pd as PdInterface, Platform, RefAccountError, TransferError,
 };
 use abi::session::region_map::RegionMap;
 use abi::session::wire::Typed;
 use abi::session::{initial, rpc::Interface};
-use alloc::collections::BTreeSet;
+use abi::status::Status;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 
 /// A protection domain.
@@ -44,8 +45,18 @@ pub struct Pd {
     pub events: Key,
     /// RAM that it has allocated.
     pub ram: BTreeSet<Key>,
+    /// What of that is being cleared, by size: the dataspace, which nobody knows yet, and the bytes that are zero.
+    pub clearing: BTreeMap<u64, (Key, u64)>,
     /// CPUs that it may know of.
     pub cpus: CpuSet,
+}
+
+const fn alloc_error(error: AccountError) -> AllocError {
+    match error {
+        AccountError::OutOfRam => AllocError::OutOfRam,
+        AccountError::OutOfCaps => AllocError::OutOfCaps,
+        AccountError::Invalid | AccountError::InUse => AllocError::Denied,
+    }
 }
 
 /// Selectors of a PD in core: the kernel's protection domain, object space, memory space, port space.
@@ -73,8 +84,8 @@ impl<M: Machine> Call<'_, '_, M> {
 }
 
 impl<M: Machine> pd::Server<Handle> for Call<'_, '_, M> {
-    fn alloc_ram(&mut self, size: u64) -> Result<Typed<DataspaceInterface, Handle>, AllocError> {
-        self.core.alloc_ram(self.key, size).map(|key| Typed::new(Handle::Own(key)))
+    fn alloc_ram_step(&mut self, size: u64) -> Result<Typed<DataspaceInterface, Handle>, AllocError> {
+        self.core.alloc_ram_step(self.key, size).map(|key| Typed::new(Handle::Own(key)))
     }
 
     fn free_ram(&mut self, dataspace: Typed<DataspaceInterface, Handle>) -> Result<(), NotOwned> {
@@ -153,6 +164,7 @@ impl<M: Machine> Core<'_, M> {
             map,
             events,
             ram: BTreeSet::new(),
+            clearing: BTreeMap::new(),
             cpus,
         };
         self.events.insert(events, key);
@@ -213,23 +225,44 @@ impl<M: Machine> Core<'_, M> {
         }
     }
 
-    /// Allocates zeroed RAM.
+    /// Goes on with an allocation of zeroed RAM, or begins one.
     ///
     /// # Errors
-    /// As [`AllocError`] says; nothing has changed then.
-    pub(crate) fn alloc_ram(&mut self, pd: Key, size: u64) -> Result<Key, AllocError> {
-        let account = self.pds.get(&pd).ok_or(AllocError::Denied)?.account;
+    /// As [`AllocError`] says; nothing has changed then, except with [`AllocError::Unfinished`].
+    pub(crate) fn alloc_ram_step(&mut self, pd: Key, size: u64) -> Result<Key, AllocError> {
         let size = size.checked_next_multiple_of(PAGE_SIZE).filter(|&size| size > 0).ok_or(AllocError::Denied)?;
-        let alloc_error = |error| match error {
-            AccountError::OutOfRam => AllocError::OutOfRam,
-            AccountError::OutOfCaps => AllocError::OutOfCaps,
-            AccountError::Invalid | AccountError::InUse => AllocError::Denied,
+        let owner = self.pds.get_mut(&pd).ok_or(AllocError::Denied)?;
+        let account = owner.account;
+        let (key, cleared) = match owner.clearing.remove(&size) {
+            Some(begun) => begun,
+            None => (self.begin_ram(pd, size, account).map_err(alloc_error)?, 0),
         };
-        self.ledger.charge(account, Resources::ram(size)).map_err(alloc_error)?;
-        let (memory, key) = self.make_ram(size, account).map_err(|error| {
-            self.credit(account, Resources::ram(size));
-            alloc_error(error)
-        })?;
+        let step = CLEAR_STEP.min(size - cleared);
+        let part = self.physical(key).and_then(|memory| Range::new(memory.base() + cleared, step));
+        let zeroed = part.map_or(Err(Status::BadParameter), |part| self.kernel.0.zero(part));
+        let owner = self.pds.get_mut(&pd).ok_or(AllocError::Denied)?;
+        if let Err(status) = zeroed {
+            owner.ram.remove(&key);
+            self.release_ram(key, account);
+            self.log(format_args!("{part:x?} cannot be cleared: {status:?}"));
+            return Err(AllocError::Denied);
+        }
+        if cleared + step < size {
+            owner.clearing.insert(size, (key, cleared + step));
+            return Err(AllocError::Unfinished);
+        }
+        Ok(key)
+    }
+
+    /// Takes RAM, which is not clear yet, with all that it costs.
+    fn begin_ram(&mut self, pd: Key, size: u64, account: AccountId) -> Result<Key, AccountError> {
+        self.ledger.charge(account, Resources::ram(size))?;
+        let taken = self.take_ram(size).ok_or(AccountError::Invalid);
+        let made = taken.and_then(|memory| {
+            let key = self.create_object(Kind::Dataspace, account);
+            key.map(|key| (memory, key)).inspect_err(|_| self.return_ram(memory))
+        });
+        let (memory, key) = made.inspect_err(|_| self.credit(account, Resources::ram(size)))?;
         let rights = MemRights::READ | MemRights::WRITE | MemRights::EXEC;
         self.dataspaces.insert(key, Dataspace::physical(memory, rights));
         if let Some(pd) = self.pds.get_mut(&pd) {
@@ -238,17 +271,12 @@ impl<M: Machine> Core<'_, M> {
         Ok(key)
     }
 
-    /// Takes and clears RAM, and makes the object for it.
-    fn make_ram(&mut self, size: u64, account: AccountId) -> Result<(Range, Key), AccountError> {
-        let memory = self.take_ram(size).ok_or(AccountError::Invalid)?;
-        let made = match self.kernel.0.zero(memory) {
-            Ok(()) => self.create_object(Kind::Dataspace, account),
-            Err(status) => {
-                self.log(format_args!("{memory:x?} cannot be cleared: {status:?}"));
-                Err(AccountError::Invalid)
-            }
-        };
-        made.map(|key| (memory, key)).inspect_err(|_| self.return_ram(memory))
+    /// Where a dataspace of memory is.
+    pub(crate) fn physical(&self, dataspace: Key) -> Option<Range> {
+        match self.dataspaces.get(&dataspace)?.content {
+            Content::Physical { memory, .. } => Some(memory),
+            Content::Map(_) => None,
+        }
     }
 
     /// Contiguous RAM, aligned for the largest pages if there is such.
@@ -264,7 +292,8 @@ impl<M: Machine> Core<'_, M> {
 
     fn free_ram(&mut self, pd: Key, dataspace: Key) -> Result<(), NotOwned> {
         let owner = self.pds.get_mut(&pd).ok_or(NotOwned::NotOwned)?;
-        if !owner.ram.remove(&dataspace) {
+        let is_clearing = owner.clearing.values().any(|&(key, _)| key == dataspace);
+        if is_clearing || !owner.ram.remove(&dataspace) {
             return Err(NotOwned::NotOwned);
         }
         let account = owner.account;

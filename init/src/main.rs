@@ -14,6 +14,6 @@ runtime::component!(construct);
 
 fn construct(env: &'static Env) -> Result<(), Error> {
     let rom = AttachedRom::open(env, "config")?;
-    let config = Config::parse(&rom.bytes()).map_err(|error| Error::input(alloc::format!("config: {error}")))?;
+    let config = Config::parse(&rom.bytes()?).map_err(|error| Error::input(alloc::format!("config: {error}")))?;
     component::launch(env, config)
 }

@@ -37,9 +37,10 @@ pub fn run_trial(
         platform: scenario.machine,
         cpus: scenario.cpus,
         memory: scenario.memory,
-        terminals: scenario.terminals,
+        terminals: scenario.machine_terminals(),
         time: scenario.time(),
         debugger: false,
+        more: Vec::new(),
     };
     let session = Session::start(&machine, &stage.medium(image)?, folder)?;
     let mut trial = Trial::new(scenario);
@@ -66,8 +67,8 @@ impl Trial {
 
     fn judge(&self, end: &End, scenario: &Scenario) -> Result<(), Failure> {
         let fail = |reason: String| Err(Failure(reason));
-        if let Some(line) = self.matcher.failure() {
-            return fail(format!("unwanted line on {line}"));
+        if let Some(failure) = self.matcher.failure() {
+            return fail(failure.to_owned());
         }
         let code = match end {
             End::Panic(line) => return fail(line.clone()),

@@ -107,7 +107,7 @@ fn exhaust() -> bool {
 }
 
 fn construct(env: &'static Env) -> Result<(), Error> {
-    let config = AttachedRom::open(env, "config")?.text();
+    let config = AttachedRom::open(env, "config")?.text()?;
     let deed = config::read(&config, |config| config.attribute("deed").unwrap_or_default().to_string())?;
     let refused = match deed.as_str() {
         "forged-selectors" => forged_selectors(),

@@ -1,4 +1,4 @@
-//! Timer tick: logs a line every second, as many times as `<config ticks="..">` says; without it, for ever.
+//! Timer tick: logs a line every second, as many times as `<config ticks="..">` says; without it, for ever. Says so when it is late.
 #![cfg_attr(kilonova, no_std, no_main)]
 #![forbid(unsafe_code)]
 
@@ -11,17 +11,26 @@ use runtime::{Env, Error, log};
 runtime::component!(construct);
 
 const PERIOD: Duration = Duration::from_secs(1);
+/// More than what a loaded host adds.
+const TOLERANCE: Duration = Duration::from_secs(2);
 
 fn construct(env: &'static Env) -> Result<(), Error> {
-    let config = AttachedRom::open(env, "config")?.text();
+    let config = AttachedRom::open(env, "config")?.text()?;
     let limit = config::read(&config, |config| number(config, "ticks"))?;
     let timer = env.connect::<Timer>("")?;
-    let mut ticks = 0;
+    let clock = (*timer).clone();
+    let beginning = clock.elapsed_us()?;
+    let mut ticks = 0_u32;
     let handler = env.entrypoint().signal_handler(move |count| {
         for _ in 0..count {
             ticks += 1;
             log!("timer tick {ticks}");
-            if Some(ticks) == limit {
+            let elapsed = Duration::from_micros(clock.elapsed_us().unwrap_or_default().saturating_sub(beginning));
+            let late = elapsed.saturating_sub(PERIOD * ticks);
+            if late > TOLERANCE {
+                log!("late by {} ms", late.as_millis());
+            }
+            if Some(u64::from(ticks)) == limit {
                 env.exit(0);
             }
         }

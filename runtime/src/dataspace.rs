@@ -1,6 +1,7 @@
 //! Dataspaces of this component: allocated, attached, freed when dropped.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use abi::cap::MemRights;
 use abi::session::dataspace::Dataspace;
@@ -85,13 +86,15 @@ impl Attached {
     /// A copy of `length` bytes from `offset` on.
     ///
     /// # Errors
-    /// The range leaves the dataspace.
-    pub fn copy(&self, offset: usize, length: usize) -> Result<Vec<u8>, OutOfRange> {
+    /// See [`CopyError`].
+    pub fn copy(&self, offset: usize, length: usize) -> Result<Vec<u8>, CopyError> {
         if offset.checked_add(length).is_none_or(|end| end > self.memory.size()) {
-            return Err(OutOfRange);
+            return Err(CopyError::OutOfRange);
         }
-        let mut bytes = alloc::vec![0; length];
-        self.memory.read(offset, &mut bytes)?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).map_err(|_| CopyError::OutOfMemory { size: length })?;
+        bytes.resize(length, 0);
+        self.memory.read(offset, &mut bytes).map_err(|OutOfRange| CopyError::OutOfRange)?;
         Ok(bytes)
     }
 }
@@ -102,6 +105,29 @@ impl Drop for Attached {
         let _detached = self.address_space.detach(self.memory.address());
     }
 }
+
+/// Why nothing was copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CopyError {
+    /// The range leaves the dataspace.
+    OutOfRange,
+    /// The RAM quota does not suffice for the copy.
+    OutOfMemory {
+        /// Bytes to copy.
+        size: usize,
+    },
+}
+
+impl fmt::Display for CopyError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange => out.write_str("range outside the dataspace"),
+            Self::OutOfMemory { size } => write!(out, "RAM quota too small for a copy of {size} bytes"),
+        }
+    }
+}
+
+impl core::error::Error for CopyError {}
 
 /// RAM of the own account, attached readable and writeable: a buffer to share.
 #[derive(Debug)]

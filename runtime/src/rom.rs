@@ -73,18 +73,22 @@ impl AttachedRom {
     }
 
     /// A copy of the content, with its padding.
-    #[must_use]
-    pub fn bytes(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// The RAM quota does not suffice for the copy.
+    pub fn bytes(&self) -> Result<Vec<u8>, Error> {
         let Some(attached) = self.attached() else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
-        attached.copy(0, attached.memory().size()).unwrap_or_default()
+        attached.copy(0, attached.memory().size()).map_err(Error::input)
     }
 
-    /// The content as text, up to the first zero; empty if it is not UTF-8.
-    #[must_use]
-    pub fn text(&self) -> String {
-        text_of(self.bytes())
+    /// The content as text, up to the first zero.
+    ///
+    /// # Errors
+    /// It is not UTF-8, or the RAM quota does not suffice for the copy.
+    pub fn text(&self) -> Result<String, Error> {
+        text_of(self.bytes()?)
     }
 
     fn renew(&mut self) -> Result<(), Error> {
@@ -102,10 +106,10 @@ impl AttachedRom {
 }
 
 /// Text is padded with zeros.
-fn text_of(mut bytes: Vec<u8>) -> String {
+fn text_of(mut bytes: Vec<u8>) -> Result<String, Error> {
     let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     bytes.truncate(length);
-    String::from_utf8(bytes).unwrap_or_default()
+    String::from_utf8(bytes).map_err(|error| Error::input(error.utf8_error()))
 }
 
 #[cfg(test)]
@@ -114,8 +118,8 @@ mod tests {
 
     #[test]
     fn text_ends_at_its_padding() {
-        assert_eq!(text_of(b"<config/>\n\0\0".to_vec()), "<config/>\n");
-        assert_eq!(text_of(b"<config/>".to_vec()), "<config/>");
-        assert_eq!(text_of(b"\xff\0".to_vec()), "");
+        assert_eq!(text_of(b"<config/>\n\0\0".to_vec()).unwrap(), "<config/>\n");
+        assert_eq!(text_of(b"<config/>".to_vec()).unwrap(), "<config/>");
+        assert!(text_of(b"\xff\0".to_vec()).is_err());
     }
 }

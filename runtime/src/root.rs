@@ -195,11 +195,14 @@ impl Env {
         let Some(root) = root.as_mut() else {
             return;
         };
-        if let Err(error) = root.rom.update() {
-            warning!("{REQUESTS}: {error}");
-            return;
-        }
-        for request in requests::parse(&root.rom.text()) {
+        let text = match root.rom.update().and_then(|()| root.rom.text()) {
+            Ok(text) => text,
+            Err(error) => {
+                warning!("{REQUESTS}: {error}");
+                return;
+            }
+        };
+        for request in requests::parse(&text) {
             self.handle_request(root, request);
         }
     }

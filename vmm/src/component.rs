@@ -3,21 +3,25 @@
 mod console;
 mod hypervisor;
 mod memory;
+mod monitor;
 mod processors;
+mod terminal;
 mod timer;
 
+use std::fmt;
 use std::num::NonZeroU64;
 
 use abi::session::cpu::PRIORITY_LIMIT;
 use abi::session::rtc::Rtc;
 use abi::session::vm::Vm as VmSession;
 use device_models::rtc::UnixSeconds;
+use runtime::dataspace::Attached;
 use runtime::env::Connection;
 use runtime::rom::AttachedRom;
 use runtime::{Env, Error};
 use runtime_guest_memory::GuestRam;
 use vmm::config::{BootConfig, LinuxBootConfig, VmmConfig};
-use vmm::linux_boot::LinuxImage;
+use vmm::linux_boot::{File, FileTooShort, LinuxImage};
 use vmm::loader;
 use vmm::vm::{Loader, Parts, Vm};
 
@@ -35,7 +39,7 @@ const EMPTY_BATTERY: UnixSeconds = UnixSeconds(946_684_800);
 
 /// Builds the machine and starts it.
 pub fn construct(env: &'static Env) -> Result<(), Error> {
-    let text = AttachedRom::open(env, "config")?.text();
+    let text = AttachedRom::open(env, "config")?.text()?;
     let config = VmmConfig::parse(&text).map_err(Error::input)?;
     let session: Connection<VmSession> = env.connect(&format!("priority={VCPU_PRIORITY}"))?;
     session.bind(env.pd_cap())?;
@@ -43,12 +47,13 @@ pub fn construct(env: &'static Env) -> Result<(), Error> {
     let tsc_hz = NonZeroU64::new(env.platform().tsc_hz).unwrap_or(NonZeroU64::MIN);
     let loader = loader_of(env, &config, tsc_khz(tsc_hz.get()))?;
     let console = console::Console::open(env, &config)?;
-    let kernel = Hypervisor::new(config.machine.vcpu_count(), console.attention())?;
+    let kernel = Hypervisor::new(config.machine.vcpu_count(), console.attention(), env.pd().clone())?;
     let parts = Parts { kernel, memory, tsc_hz, wall_clock: wall_clock(env), loader };
     // It lives as long as the component.
     let vm: &'static Machine = Box::leak(Box::new(Vm::new(config, parts).map_err(Error::input)?));
     timer::start(env, vm)?;
     console.serve(vm)?;
+    monitor::serve(env, vm)?;
     processors::start(env, vm, &session)?;
     core::mem::forget(session);
     Ok(())
@@ -75,7 +80,7 @@ fn tsc_khz(tsc_hz: u64) -> u32 {
     u32::try_from(tsc_hz / HZ_PER_KHZ).unwrap_or(u32::MAX)
 }
 
-/// What fills guest memory: the files are copied, since their server may change them.
+/// What fills guest memory. The kernel is copied, since its header is checked and its server may change it.
 fn loader_of(env: &'static Env, config: &VmmConfig, tsc_khz: u32) -> Result<Loader<GuestRam>, Error> {
     let linux: LinuxBootConfig = match &config.boot {
         Some(BootConfig::Linux(linux)) => linux.clone(),
@@ -84,19 +89,41 @@ fn loader_of(env: &'static Env, config: &VmmConfig, tsc_khz: u32) -> Result<Load
         }
         None => return Err(Error::input("<config> has no <linux>: nothing to boot")),
     };
-    let kernel = file(env, &linux.kernel)?;
+    let kernel = copy(&linux.kernel, file(env, &linux.kernel)?)?;
     let initrd = linux.initrd.as_deref().map(|name| file(env, name)).transpose()?;
     let machine = config.machine.clone();
     Ok(Box::new(move |memory| {
-        let image = LinuxImage { kernel: &kernel, initrd: initrd.as_deref(), cmdline: &linux.cmdline };
+        let initrd = initrd.as_ref().map(|initrd| initrd as &dyn File);
+        let image = LinuxImage { kernel: &kernel, initrd, cmdline: &linux.cmdline };
         loader::load_linux(memory, &machine, &image, tsc_khz).map_err(|error| error.to_string())
     }))
 }
 
-fn file(env: &'static Env, name: &str) -> Result<Vec<u8>, Error> {
-    let bytes = AttachedRom::open(env, name).map_err(|error| Error::input(format!("file {name}: {error}")))?.bytes();
-    if bytes.is_empty() {
-        return Err(Error::input(format!("file {name} is empty")));
+/// A file that is there as long as the component: a machine that is reset reads it again.
+struct RomFile(&'static Attached);
+
+impl File for RomFile {
+    fn size(&self) -> u64 {
+        self.0.memory().size() as u64
     }
-    Ok(bytes)
+
+    fn read(&self, offset: u64, to: &mut [u8]) -> Result<(), FileTooShort> {
+        let offset = usize::try_from(offset).map_err(|_| FileTooShort)?;
+        self.0.memory().read(offset, to).map_err(|_| FileTooShort)
+    }
+}
+
+fn file(env: &'static Env, name: &str) -> Result<RomFile, Error> {
+    let rom = AttachedRom::open(env, name).map_err(|error| about(name, &error))?;
+    let rom: &'static AttachedRom = Box::leak(Box::new(rom));
+    rom.attached().map(RomFile).ok_or_else(|| about(name, &"empty"))
+}
+
+fn copy(name: &str, RomFile(attached): RomFile) -> Result<Vec<u8>, Error> {
+    attached.copy(0, attached.memory().size()).map_err(|error| about(name, &error))
+}
+
+/// What is wrong with a file.
+fn about(name: &str, what: &dyn fmt::Display) -> Error {
+    Error::input(format!("file {name}: {what}"))
 }

@@ -9,9 +9,9 @@
 //! ```
 //!
 //! `<linux>` starts Linux by its boot protocol, `<multiboot>` a Multiboot kernel (first ROM) with modules
-//! (the rest); at most one of them. `exit_stats="yes"` logs in the end how often and how long the
-//! machine exited; `on_triple_fault` is `stop` (the default) or `reset`. Every node and attribute must be known: a misspelt one would be a device
-//! silently missing.
+//! (the rest); at most one of them. `exit_stats="yes"` counts how often and how long the machine exits: logged in the end, and
+//! shown at any key on the Terminal session "monitor" while it runs. `on_triple_fault` is `stop` (the default) or `reset`.
+//! Every node and attribute must be known: a misspelt one would be a device silently missing.
 
 mod attributes;
 
@@ -154,7 +154,7 @@ pub enum TripleFault {
 /// All of `<config>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmmConfig {
-    /// Count exits and their cost, and log them in the end.
+    /// Count exits and their cost, show them on request, and log them in the end.
     pub exit_stats: bool,
     /// What a triple fault leads to.
     pub on_triple_fault: TripleFault,

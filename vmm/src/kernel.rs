@@ -23,6 +23,8 @@ pub trait Kernel {
     fn rearm_timer(&self);
     /// Has the component's entrypoint look after serial lines and the end of the machine.
     fn attend(&self);
+    /// Says what of the component's budget is in use. Only when the guest does not continue: it spoils the state.
+    fn log_use(&self);
     /// Writes to the log. Only when the guest does not continue: it spoils the state.
     fn log(&self, line: fmt::Arguments<'_>);
 }

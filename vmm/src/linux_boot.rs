@@ -70,6 +70,9 @@ pub enum BootError {
         /// Largest free range it could use.
         available: u64,
     },
+    /// A file ends while it is copied.
+    #[error("initrd is shorter than it was")]
+    FileTooShort,
     /// Longer than kernel or place allow.
     #[error("command line of {length} bytes exceeds the kernel's limit of {limit}")]
     CmdlineTooLong {
@@ -92,13 +95,28 @@ pub enum BootError {
     Memory(u64),
 }
 
+/// A file that is copied into guest memory as it is, whatever it contains.
+pub trait File {
+    /// Bytes.
+    fn size(&self) -> u64;
+    /// Copies the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// It is not that long.
+    fn read(&self, offset: u64, to: &mut [u8]) -> Result<(), FileTooShort>;
+}
+
+/// A file is shorter than it said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileTooShort;
+
 /// What to boot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct LinuxImage<'a> {
     /// The bzImage.
     pub kernel: &'a [u8],
     /// The initial RAM disk.
-    pub initrd: Option<&'a [u8]>,
+    pub initrd: Option<&'a dyn File>,
     /// The command line, without terminating NUL.
     pub cmdline: &'a str,
 }
@@ -162,11 +180,11 @@ fn load_initrd<M: GuestMemoryBackend>(
     memory: &M,
     layout: &MemoryLayout,
     kernel: &KernelHeader,
-    initrd: Option<&[u8]>,
+    initrd: Option<&dyn File>,
     params: &mut bootparam::boot_params,
 ) -> Result<(), BootError> {
     let Some(initrd) = initrd else { return Ok(()) };
-    let size = initrd.len() as u64;
+    let size = initrd.size();
     let gaps = initrd_gaps(layout, kernel);
     let Some(gap) = gaps.iter().find(|gap| gap.size() >= size) else {
         let available = gaps.iter().map(MemoryRange::size).max().unwrap_or(0);
@@ -174,10 +192,27 @@ fn load_initrd<M: GuestMemoryBackend>(
     };
     // Gaps start at page boundaries, so that rounding down stays inside.
     let start = (gap.end - size) & !(PAGE_SIZE - 1);
-    memory.write_slice(initrd, GuestAddress(start)).map_err(|_| BootError::Memory(start))?;
+    copy(initrd, memory, start)?;
     // Below `initrd_addr_max`, a 32-bit address.
     params.hdr.ramdisk_image = start as u32;
     params.hdr.ramdisk_size = size as u32;
+    Ok(())
+}
+
+/// Copies a file into guest memory, piece by piece.
+fn copy<M: GuestMemoryBackend>(file: &dyn File, memory: &M, start: u64) -> Result<(), BootError> {
+    const PIECE: usize = 64 << 10;
+    let mut piece = vec![0; PIECE];
+    let size = file.size();
+    let mut offset = 0;
+    while offset < size {
+        let count = usize::try_from(size - offset).unwrap_or(PIECE).min(PIECE);
+        let piece = piece.get_mut(..count).unwrap_or_default();
+        file.read(offset, piece).map_err(|FileTooShort| BootError::FileTooShort)?;
+        let address = start + offset;
+        memory.write_slice(piece, GuestAddress(address)).map_err(|_| BootError::Memory(address))?;
+        offset += count as u64;
+    }
     Ok(())
 }
 

@@ -89,6 +89,7 @@ impl Kernel for FakeKernel {
     fn attend(&self) {
         self.note(Asked::Attend);
     }
+    fn log_use(&self) {}
     fn log(&self, line: fmt::Arguments<'_>) {
         self.note(Asked::Log(line.to_string()));
     }

@@ -145,6 +145,7 @@ impl<K: Kernel, M> Vm<K, M> {
                     inside.machine.end(EXIT_FAILURE);
                     return;
                 }
+                self.kernel.log_use();
                 // Nobody can do anything before the lock is free.
                 inside.machine.restart(me).run(&self.kernel);
                 inside.host_now = self.kernel.now();

@@ -6,6 +6,7 @@
 use super::dataspace::Dataspace;
 use super::parent::Parent;
 use super::region_map::RegionMap;
+use super::rpc::{Error, Transport};
 use super::wire::Cap;
 use crate::{rpc, wire_enum, wire_record};
 
@@ -15,8 +16,9 @@ rpc! {
         const NAME = "PD";
         const CAP_QUOTA = 40;
         const RAM_QUOTA = 64 * 1024;
-        /// Allocates zeroed RAM; `size` is rounded up to pages. Costs one capability.
-        fn alloc_ram(size: u64) -> Cap<Dataspace> | AllocError;
+        /// Allocates zeroed RAM; `size` is rounded up to pages. Costs one capability. As others wait meanwhile, a call clears no
+        /// more than [`CLEAR_STEP`]: while the answer is [`AllocError::Unfinished`], the next call with the same size goes on.
+        fn alloc_ram_step(size: u64) -> Cap<Dataspace> | AllocError;
         /// Frees RAM of this session, which disappears from all address spaces and guests.
         fn free_ram(dataspace: Cap<Dataspace>) | NotOwned;
         /// Quota and use.
@@ -33,6 +35,24 @@ rpc! {
         fn assign_parent(parent: Cap<Parent>);
         /// What the machine is.
         fn platform() -> Platform;
+    }
+}
+
+/// Most bytes of RAM that one call clears.
+pub const CLEAR_STEP: u64 = 2 << 20;
+
+impl<T: Transport> Client<T> {
+    /// Allocates zeroed RAM, in as many steps as it takes.
+    ///
+    /// # Errors
+    /// See [`AllocError`].
+    pub fn alloc_ram(&self, size: u64) -> Result<super::wire::Typed<Dataspace, T::Cap>, Error<AllocError>> {
+        loop {
+            match self.alloc_ram_step(size) {
+                Err(Error::Server(AllocError::Unfinished)) => {}
+                result => return result,
+            }
+        }
     }
 }
 
@@ -71,6 +91,8 @@ wire_enum! {
         OutOfCaps = 2,
         /// The size is 0 or more than the machine has in one piece.
         Denied = 3,
+        /// It is still being cleared.
+        Unfinished = 4,
     }
 }
 

@@ -97,7 +97,7 @@ impl parent::Server<CapItem> for Recorder {
 }
 
 impl pd::Server<CapItem> for Recorder {
-    fn alloc_ram(&mut self, _: u64) -> Result<Cap<Dataspace>, AllocError> {
+    fn alloc_ram_step(&mut self, _: u64) -> Result<Cap<Dataspace>, AllocError> {
         self.or(AllocError::OutOfCaps).map(|()| cap(1))
     }
     fn free_ram(&mut self, _: Cap<Dataspace>) -> Result<(), NotOwned> {

@@ -78,7 +78,7 @@ fn guests_get_memory_and_lose_it() {
     let mut core = core(&model);
     let before = figures(&core);
     let (pd, session) = (open_pd(&mut core), open(&mut core, "VM", QUOTA).unwrap());
-    let ram = core.alloc_ram(pd.key, 0x4000).unwrap();
+    let ram = core.alloc_ram_step(pd.key, 0x4000).unwrap();
     let wish = GuestAttachment { guest_address: 0, offset: 0, size: 0, rights: 3 };
     let mut call = vm::Call { core: &mut core, key: session.key };
     assert_eq!(call.attach(own(ram), wish), Err(VmError::InvalidPd));

@@ -9,7 +9,7 @@ use abi::cap::{MemRights, Sel};
 use abi::event::EventWords;
 use abi::session::cpu::{Server as _, ThreadPlace};
 use abi::session::cpu_thread::Server as _;
-use abi::session::pd::{AllocError, NotOwned, RefAccountError, Server as _, TransferError};
+use abi::session::pd::{AllocError, CLEAR_STEP, NotOwned, RefAccountError, Server as _, TransferError};
 use abi::session::region_map::{AttachError, Attachment, Server as _};
 use abi::session::rm::Server as _;
 use abi::session::wire::{Text, Typed};
@@ -21,7 +21,7 @@ fn ram_is_zeroed_rounded_and_paid() {
     let mut core = core(&model);
     let pd = open_pd(&mut core);
     let before = pd_call(&mut core, pd).account();
-    let dataspace = pd_call(&mut core, pd).alloc_ram(5000).unwrap().into_name().own().unwrap();
+    let dataspace = pd_call(&mut core, pd).alloc_ram_step(5000).unwrap().into_name().own().unwrap();
     let after = pd_call(&mut core, pd).account();
     assert_eq!((after.ram_used - before.ram_used, after.cap_used - before.cap_used), (8192, 1));
     assert_eq!(model.state.borrow().zeroed.last().unwrap().size(), 8192);
@@ -33,12 +33,53 @@ fn ram_is_zeroed_rounded_and_paid() {
 }
 
 #[test]
+fn much_ram_is_cleared_in_steps() {
+    let model = model();
+    let mut core = core(&model);
+    let pd = open(&mut core, "PD", r#"label="init -> app", ram_quota=9M, cap_quota=60"#).unwrap();
+    let before = figures(&core);
+    let ask = |core: &mut Core<'_, Model>, size| core.alloc_ram_step(pd.key, size);
+    let (large, small) = (2 * CLEAR_STEP + 0x1000, CLEAR_STEP + 0x1000);
+    assert_eq!(ask(&mut core, large), Err(AllocError::Unfinished));
+    assert_eq!(ask(&mut core, small), Err(AllocError::Unfinished));
+    let [begun] = [core.pds[&pd.key].clearing[&large].0];
+    assert_eq!(pd_call(&mut core, pd).free_ram(own(begun)), Err(NotOwned::NotOwned));
+    assert_eq!(ask(&mut core, large), Err(AllocError::Unfinished));
+    let large = ask(&mut core, large).unwrap();
+    let memory = core.physical(large).unwrap();
+    let zeroed = model.state.borrow().zeroed.clone();
+    let in_large: Vec<_> = zeroed.iter().filter(|part| memory.contains(**part)).map(|part| part.size()).collect();
+    assert_eq!(in_large, [CLEAR_STEP, CLEAR_STEP, 0x1000]);
+    assert!(zeroed.iter().all(|part| part.size() <= CLEAR_STEP));
+    let small = ask(&mut core, small).unwrap();
+    for dataspace in [large, small] {
+        pd_call(&mut core, pd).free_ram(own(dataspace)).unwrap();
+    }
+    assert_eq!(before, figures(&core));
+}
+
+#[test]
+fn half_cleared_ram_goes_with_its_owner() {
+    let model = model();
+    let mut core = core(&model);
+    let before = figures(&core);
+    let pd = open(&mut core, "PD", r#"label="init -> app", ram_quota=9M, cap_quota=60"#).unwrap();
+    assert_eq!(core.alloc_ram_step(pd.key, 2 * CLEAR_STEP), Err(AllocError::Unfinished));
+    model.fuse.set(Some(0));
+    assert_eq!(core.alloc_ram_step(pd.key, 2 * CLEAR_STEP), Err(AllocError::Denied));
+    assert!(core.pds[&pd.key].ram.is_empty());
+    assert_eq!(core.alloc_ram_step(pd.key, 2 * CLEAR_STEP), Err(AllocError::Unfinished));
+    core.close_session(pd);
+    assert_eq!(before, figures(&core));
+}
+
+#[test]
 fn what_cannot_be_paid_has_no_effect() {
     let model = model();
     let mut core = core(&model);
     let pd = open_pd(&mut core);
     let before = figures(&core);
-    let error = |core: &mut Core<'_, Model>, size| pd_call(core, pd).alloc_ram(size).map(drop);
+    let error = |core: &mut Core<'_, Model>, size| pd_call(core, pd).alloc_ram_step(size).map(drop);
     assert_eq!(error(&mut core, 2 << 20), Err(AllocError::OutOfRam));
     assert_eq!(error(&mut core, 0), Err(AllocError::Denied));
     assert_eq!(error(&mut core, u64::MAX), Err(AllocError::Denied));
@@ -80,7 +121,7 @@ fn faults_map_what_is_attached_and_nothing_else() {
     let mut core = core(&model);
     let pd = open_pd(&mut core);
     let map = map_of(&core, pd);
-    let dataspace = core.alloc_ram(pd.key, 0x3000).unwrap();
+    let dataspace = core.alloc_ram_step(pd.key, 0x3000).unwrap();
     attach(&mut core, map, dataspace, Attachment::at(0x100_0000, MemRights::READ)).unwrap();
     assert_eq!(fault(&mut core, pd, 0x100_1234, false), Verdict::Resume);
     assert_eq!(model.state.borrow().pages.len(), 3);
@@ -120,7 +161,7 @@ fn freed_ram_is_nowhere_mapped() {
     let model = model();
     let mut core = core(&model);
     let [a, b] = [(); 2].map(|()| open_pd(&mut core));
-    let dataspace = core.alloc_ram(a.key, 0x1000).unwrap();
+    let dataspace = core.alloc_ram_step(a.key, 0x1000).unwrap();
     for pd in [a, b] {
         let map = map_of(&core, pd);
         let at = attach(&mut core, map, dataspace, Attachment::anywhere(MemRights::READ)).unwrap();
@@ -143,7 +184,7 @@ fn managed_dataspaces_nest_and_unmap() {
     };
     let (outer, inner) = (create(&mut core), create(&mut core));
     let dataspace_of = |core: &Core<'_, Model>, map: Key| core.maps[&map].dataspace.unwrap();
-    let ram = core.alloc_ram(pd.key, 0x4000).unwrap();
+    let ram = core.alloc_ram_step(pd.key, 0x4000).unwrap();
     attach(&mut core, inner, ram, Attachment::at(0x8000, MemRights::READ)).unwrap();
     let (inner_ds, outer_ds) = (dataspace_of(&core, inner), dataspace_of(&core, outer));
     attach(&mut core, outer, inner_ds, Attachment { offset: 0x9000, size: 0x2000, address: 0x1000, rights: 1 })

@@ -36,7 +36,7 @@ runtime::component!(construct);
 
 fn construct(env: &'static Env) -> Result<(), Error> {
     let config = AttachedRom::open(env, "config")?;
-    let settings = Settings::read(&config.text())?;
+    let settings = Settings::read(&config.text()?)?;
     let mut devices = BTreeMap::new();
     for uart in settings.uarts() {
         let device = Rc::new(RefCell::new(Device::open(env, uart)?));

@@ -101,7 +101,8 @@ impl TerminalService {
         if let Err(error) = self.config.update() {
             warning!("configuration: {error}");
         }
-        let name = uart_for(&self.config.text(), label)?;
+        let text = self.config.text().inspect_err(|error| warning!("configuration: {error}")).ok()?;
+        let name = uart_for(&text, label)?;
         let device = self.devices.get(&name)?;
         Some(Rc::clone(device)).filter(|device| !device.borrow().in_use)
     }

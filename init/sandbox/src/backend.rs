@@ -93,6 +93,11 @@ pub trait Backend {
     fn submit(&self, signal: &Self::Signal);
     /// Lets [`Sandbox::reap`](crate::sandbox::Sandbox::reap) be called soon.
     fn wake(&self);
+    /// Microseconds since some time in the past.
+    fn now(&self) -> u64;
+    /// Lets [`Sandbox::reap`](crate::sandbox::Sandbox::reap) be called when [`now`](Self::now) reaches `time`. The last
+    /// wish counts.
+    fn wake_at(&self, time: u64);
     /// Serves a text as ROM.
     ///
     /// # Errors

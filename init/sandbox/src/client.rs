@@ -264,14 +264,16 @@ impl<B: Backend> Sandbox<B> {
         self.notify(client.child);
     }
 
-    fn name(&self, child: ChildId) -> &str {
-        self.children.get(&child).map_or("", |child| child.start.name.as_str())
-    }
-
-    /// A child asks for more. Only a new configuration can give it.
-    pub fn resource_request(&self, child: ChildId, wish: Quota) {
-        let name = self.name(child);
-        self.backend.log(format_args!("child \"{name}\" requests resources: ram={}, caps={}", wish.ram, wish.caps));
+    /// A child asks for more and waits for it. Budgets are those of the configuration, which is read once, so it waits for
+    /// ever: as much a failure as a fault.
+    pub fn resource_request(&self, id: ChildId, wish: Quota) {
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
+        let (name, Quota { ram, caps }) = (&child.start.name, wish);
+        self.backend
+            .log(format_args!("child \"{name}\" cannot go on: quota too small by {ram} bytes of RAM, {caps} caps"));
+        self.fail_with(&child.start);
     }
 }
 

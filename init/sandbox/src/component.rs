@@ -1,5 +1,6 @@
 //! A sandbox in a component: children are protection domains, the parent is the component's own.
 
+mod alarm;
 mod loader;
 mod parent;
 mod rom;
@@ -12,6 +13,7 @@ use abi::session::parent::{Progress, Quota, SessionError, UpgradeError};
 use abi::session::pd::{Pd, TransferError};
 use abi::session::rpc::Error as CallError;
 use abi::session::wire::{AnyObject, Signal};
+use alarm::Alarm;
 use alloc::rc::{Rc, Weak};
 use alloc::string::{String, ToString};
 use core::cell::RefCell;
@@ -22,6 +24,7 @@ use runtime::entrypoint::{self, Managed, SignalHandler};
 use runtime::env::Env;
 use runtime::requests::{self, Request};
 use runtime::rpc::{self, Client};
+use runtime::sys::tsc;
 
 /// A sandbox and those who call it.
 type Shared = RefCell<Sandbox<Component>>;
@@ -45,12 +48,14 @@ pub struct Component {
     env: &'static Env,
     sandbox: Weak<Shared>,
     reaper: SignalHandler,
+    /// If there are children to be started again.
+    alarm: Option<Alarm>,
 }
 
 /// Starts the children of a configuration. They are served on the entrypoint from then on, for ever.
 ///
 /// # Errors
-/// The account cannot pay for the signal handlers.
+/// The account cannot pay for the signal handlers and the alarm.
 pub fn launch(env: &'static Env, config: Config) -> Result<(), Error> {
     let slot: Rc<RefCell<Weak<Shared>>> = Rc::default();
     let calls = |what: fn(&mut Sandbox<Component>)| {
@@ -64,8 +69,12 @@ pub fn launch(env: &'static Env, config: Config) -> Result<(), Error> {
     let reaper = calls(Sandbox::reap)?;
     let answers = calls(Sandbox::parent_answered)?;
     env.session_sigh(answers.cap())?;
-    let sandbox =
-        Rc::new_cyclic(|weak| RefCell::new(Sandbox::new(Component { env, sandbox: weak.clone(), reaper }, config)));
+    let restarts = config.starts.iter().any(|start| start.restart);
+    let alarm = restarts.then(|| Alarm::new(env, reaper.cap().clone())).transpose()?;
+    let sandbox = Rc::new_cyclic(|weak| {
+        let component = Component { env, sandbox: weak.clone(), reaper, alarm };
+        RefCell::new(Sandbox::new(component, config))
+    });
     *slot.borrow_mut() = Rc::downgrade(&sandbox);
     sandbox.borrow_mut().start();
     // Both live as long as the component.
@@ -155,6 +164,16 @@ impl Backend for Component {
 
     fn wake(&self) {
         entrypoint::submit(self.reaper.cap());
+    }
+
+    fn now(&self) -> u64 {
+        tsc::to_us(tsc::now())
+    }
+
+    fn wake_at(&self, time: u64) {
+        if let Some(alarm) = &self.alarm {
+            alarm.set(time);
+        }
     }
 
     fn serve_text(&self, text: &str) -> Result<(rom::Served, Self::Cap), Shortage> {

@@ -58,7 +58,7 @@ pub struct Start {
     /// When it exits, so does its parent, with the same value; likewise, with a failure, when it faults or cannot be
     /// started.
     pub propagate_exit: bool,
-    /// When it faults or exits, it is started anew.
+    /// When it faults or exits, it is started anew: later and later if it fails, see [`restart`](crate::restart).
     pub restart: bool,
 }
 

@@ -24,6 +24,7 @@ pub mod config;
 pub mod filter;
 mod goal;
 pub mod label;
+pub mod restart;
 pub mod route;
 pub mod sandbox;
 pub mod server;

@@ -2,6 +2,7 @@
 
 use crate::backend::{Backend, ChildId, Environment};
 use crate::config::{Config, Start};
+use crate::restart::Backoff;
 use crate::session::{ClientEnd, Server, Session, SessionId, State, add, subtract};
 use abi::session::affinity::Affinity;
 use abi::session::args::Args;
@@ -50,6 +51,12 @@ pub struct Child<B: Backend> {
     pub start: Start,
     /// Where it is in its life.
     pub phase: Phase,
+    /// When this life began, in the backend's microseconds.
+    born: u64,
+    /// Its former lives.
+    backoff: Backoff,
+    /// It has ended by a fault or with an exit value other than 0.
+    has_failed: bool,
     /// Its account, once there is its PD session.
     pub account: Option<B::Account>,
     /// What is to be moved to its account then.
@@ -65,19 +72,28 @@ pub struct Child<B: Backend> {
     program: Option<B::Program>,
 }
 
+/// A child that will be started again.
+struct Waiting {
+    start: Start,
+    backoff: Backoff,
+    /// When, in the backend's microseconds.
+    due: u64,
+}
+
 /// The children of one configuration.
 pub struct Sandbox<B: Backend> {
     pub(crate) backend: B,
     pub(crate) config: Config,
     pub(crate) children: BTreeMap<ChildId, Child<B>>,
     pub(crate) sessions: BTreeMap<SessionId, Session<B>>,
+    waiting: Vec<Waiting>,
     next: u64,
 }
 
 impl<B: Backend> Sandbox<B> {
     /// A sandbox without children.
     pub fn new(backend: B, config: Config) -> Self {
-        Self { backend, config, children: BTreeMap::new(), sessions: BTreeMap::new(), next: 0 }
+        Self { backend, config, children: BTreeMap::new(), sessions: BTreeMap::new(), waiting: Vec::new(), next: 0 }
     }
 
     /// Starts the children of the configuration. What is wrong with one is logged and does not concern the others.
@@ -86,7 +102,7 @@ impl<B: Backend> Sandbox<B> {
             self.backend.log(format_args!("{warning}"));
         }
         for start in self.config.starts.clone() {
-            self.start_child(start);
+            self.start_child(start, Backoff::default());
         }
     }
 
@@ -105,7 +121,7 @@ impl<B: Backend> Sandbox<B> {
         self.next
     }
 
-    fn start_child(&mut self, start: Start) {
+    fn start_child(&mut self, start: Start, backoff: Backoff) {
         let Some(endowment) = self.endowment(&start) else {
             self.fail_with(&start);
             return;
@@ -115,6 +131,9 @@ impl<B: Backend> Sandbox<B> {
         let child = Child {
             start,
             phase: Phase::Starting,
+            born: self.backend.now(),
+            backoff,
+            has_failed: false,
             account: None,
             endowment,
             sessions: BTreeMap::new(),
@@ -153,7 +172,7 @@ impl<B: Backend> Sandbox<B> {
     }
 
     /// A child has failed without an exit value. Where its exit would be the own one, so is this.
-    fn fail_with(&self, start: &Start) {
+    pub(crate) fn fail_with(&self, start: &Start) {
         if start.propagate_exit {
             self.backend.exit(EXIT_FAILURE);
         }
@@ -236,6 +255,7 @@ impl<B: Backend> Sandbox<B> {
             return;
         };
         child.phase = Phase::Ended;
+        child.has_failed = value != 0;
         self.backend.log(format_args!("child \"{}\" exited with exit value {value}", child.start.name));
         if child.start.propagate_exit {
             self.backend.exit(value);
@@ -249,6 +269,7 @@ impl<B: Backend> Sandbox<B> {
             return;
         };
         child.phase = Phase::Ended;
+        child.has_failed = true;
         self.backend.log(format_args!("child \"{}\" faulted", child.start.name));
         let start = child.start.clone();
         if !start.restart {
@@ -257,17 +278,37 @@ impl<B: Backend> Sandbox<B> {
         self.backend.wake();
     }
 
-    /// Destroys the children that have ended, and starts those anew that are to be. Not called on behalf of a child,
+    /// Destroys the children that have ended, and starts those anew whose time has come. Not called on behalf of a child,
     /// because its capability to its parent goes, too.
     pub fn reap(&mut self) {
+        let now = self.backend.now();
         let ended: Vec<ChildId> =
             self.children.iter().filter(|(_, child)| child.phase == Phase::Ended).map(|(&id, _)| id).collect();
         for id in ended {
-            let start = self.children.get(&id).map(|child| child.start.clone()).filter(|start| start.restart);
+            let Some(child) = self.children.get(&id) else { continue };
+            let start = child.start.clone();
+            let backoff = child.backoff.after(now.saturating_sub(child.born), child.has_failed);
             self.destroy(id);
-            if let Some(start) = start {
-                self.start_child(start);
+            let Quota { ram, caps } = self.backend.available();
+            self.backend
+                .log(format_args!("child \"{}\" destroyed: {ram} bytes of RAM and {caps} caps are free", start.name));
+            if start.restart {
+                self.waiting.push(Waiting { start, backoff, due: now.saturating_add(backoff.delay()) });
             }
+        }
+        self.start_waiting(now);
+    }
+
+    /// Starts the children that have waited long enough.
+    fn start_waiting(&mut self, now: u64) {
+        let (due, waiting) = core::mem::take(&mut self.waiting).into_iter().partition(|child| child.due <= now);
+        self.waiting = waiting;
+        let due: Vec<Waiting> = due;
+        for Waiting { start, backoff, .. } in due {
+            self.start_child(start, backoff);
+        }
+        if let Some(next) = self.waiting.iter().map(|child| child.due).min() {
+            self.backend.wake_at(next);
         }
     }
 

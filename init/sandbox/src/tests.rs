@@ -33,6 +33,8 @@ struct State {
     signals: Vec<u64>,
     log: Vec<String>,
     exits: Vec<i64>,
+    now: u64,
+    alarm: Option<u64>,
     /// Requests by server, as published last.
     requests: Vec<Request>,
 }
@@ -135,6 +137,12 @@ impl Backend for Model {
         self.state.borrow_mut().signals.push(signal);
     }
     fn wake(&self) {}
+    fn now(&self) -> u64 {
+        self.state.borrow().now
+    }
+    fn wake_at(&self, time: u64) {
+        self.state.borrow_mut().alarm = Some(time);
+    }
     fn serve_text(&self, text: &str) -> Result<(bool, u64), Shortage> {
         Ok((text.starts_with("<session_requests"), self.new_session_id()))
     }
@@ -413,15 +421,46 @@ fn exits_propagate_and_restarts_happen_where_configured() {
            <start name="last" caps="200" ram="1M"><exit propagate="yes"/></start></config>"#,
     );
     let (again, last) = (id_of(&sandbox, "again"), id_of(&sandbox, "last"));
+    let free = |sandbox: &Sandbox<Model>| {
+        let Quota { ram, caps } = sandbox.backend().available();
+        format!("destroyed: {ram} bytes of RAM and {caps} caps are free")
+    };
+    sandbox.child_exited(again, 0);
     sandbox.child_faulted(again);
-    sandbox.child_faulted(again);
+    sandbox.reap();
+    let with_last_only = log(&sandbox).pop().unwrap();
     sandbox.child_exited(last, -5);
     sandbox.reap();
     let state = sandbox.backend().state.borrow();
     assert_eq!(state.started, ["again", "last", "again"]);
     assert_eq!(state.exits, [-5]);
-    assert_eq!(state.log, ["child \"again\" faulted", "child \"last\" exited with exit value -5"]);
+    assert_eq!(state.log[0], "child \"again\" exited with exit value 0");
+    assert_eq!(state.log[1], with_last_only);
+    assert_eq!(state.log[2], "child \"last\" exited with exit value -5");
+    assert_eq!(state.log[3], format!("child \"last\" {}", free(&sandbox)));
     assert_eq!(sandbox.children().count(), 1);
+}
+
+#[test]
+fn a_child_that_fails_waits_before_it_is_started_again() {
+    let mut sandbox = sandbox(r#"<start name="again" caps="200" ram="1M" restart="yes"/></config>"#);
+    let mut free = Vec::new();
+    for (life, delay) in [(0, 100), (5, 200), (20_000, 100)] {
+        let again = id_of(&sandbox, "again");
+        sandbox.backend().state.borrow_mut().now += life * 1000;
+        sandbox.child_faulted(again);
+        sandbox.reap();
+        free.push(log(&sandbox).pop().unwrap());
+        let now = sandbox.backend().now();
+        assert_eq!(sandbox.backend().state.borrow_mut().alarm.take(), Some(now + delay * 1000));
+        sandbox.reap();
+        assert_eq!(sandbox.children().count(), 0, "not yet");
+        sandbox.backend().state.borrow_mut().now += delay * 1000;
+        sandbox.reap();
+    }
+    free.dedup();
+    assert_eq!(free, ["child \"again\" destroyed: 67108864 bytes of RAM and 2000 caps are free"]);
+    assert_eq!(sandbox.backend().state.borrow().started, ["again"; 4]);
 }
 
 #[test]
@@ -443,6 +482,20 @@ fn failures_propagate_where_exits_do() {
         let child = id_of(&sandbox, name);
         sandbox.child_faulted(child);
         assert_eq!(sandbox.backend().state.borrow().exits, exits, "{name}");
+    }
+}
+
+#[test]
+fn a_child_that_needs_more_than_its_budget_has_failed() {
+    let sandbox = sandbox(
+        r#"<start name="patient" caps="200" ram="1M"/>
+           <start name="vital" caps="200" ram="1M"><exit propagate="yes"/></start></config>"#,
+    );
+    for (name, exits) in [("patient", &[][..]), ("vital", &[1])] {
+        sandbox.resource_request(id_of(&sandbox, name), Quota { ram: 0, caps: 6 });
+        assert_eq!(sandbox.backend().state.borrow().exits, exits, "{name}");
+        let line = format!("child \"{name}\" cannot go on: quota too small by 0 bytes of RAM, 6 caps");
+        assert_eq!(log(&sandbox).last(), Some(&line));
     }
 }
 

@@ -109,9 +109,10 @@ fn boot(scenario: &Scenario, cpus: u32, products: &Products, folder: &Path) -> R
         platform: scenario.machine,
         cpus,
         memory: scenario.memory,
-        terminals: scenario.terminals,
+        terminals: scenario.machine_terminals(),
         time: Time::Instructions,
         debugger: false,
+        more: Vec::new(),
     };
     let limit = Duration::from_secs(scenario.timeout);
     let session = Session::start(&machine, &stage.medium(None)?, folder)?;

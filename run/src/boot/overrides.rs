@@ -47,7 +47,8 @@ pub struct Overrides {
     /// Emulator and its hardware
     #[arg(long)]
     machine: Option<Platform>,
-    /// Let the VMM count VM exits and log the counts
+    /// Let the VMM count VM exits: any key at its monitor terminal (Ctrl-A 2) shows how many so far, and the log has them in
+    /// the end
     #[arg(long)]
     exit_stats: bool,
 }

@@ -37,6 +37,9 @@ pub struct RunOptions {
     /// Wait for gdb at localhost:1234 before the first instruction
     #[arg(long)]
     gdb: bool,
+    /// More arguments for QEMU, for example "-d int,cpu_reset -D qemu.log"; its files are in target/run/SCENARIO
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    emulator_args: Option<String>,
     /// End the run after this many seconds, as a failure
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -59,16 +62,17 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
         platform: scenario.machine,
         cpus: scenario.cpus,
         memory: scenario.memory,
-        terminals: scenario.terminals,
+        terminals: scenario.machine_terminals(),
         time: scenario.time(),
         debugger: options.gdb,
+        more: options.emulator_args.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect(),
     };
     announce(&machine, &products, &scenario, &folder, options.gdb);
     let log = LogCopy::open(options.log.as_ref())?;
     let session = Session::start(&machine, &medium, &folder)?;
     tty::listen(session.event_source())?;
     let raw = RawTerminal::enter()?;
-    let mut user = User { escape: raw.is_some().then(Escape::default), screen: Screen::new(scenario.terminals), log };
+    let mut user = User { escape: raw.is_some().then(Escape::default), screen: Screen::new(machine.terminals), log };
     let deadline = options.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let end = session.run(&mut user, deadline);
     drop(raw);
@@ -102,7 +106,7 @@ fn announce(machine: &Machine, products: &Products, scenario: &Scenario, folder:
         eprintln!("run: waiting for gdb: gdb {} -ex 'target remote {}'", hypervisor.display(), qemu::DEBUGGER);
     }
     if stdin().is_terminal() {
-        let switch = match scenario.terminals {
+        let switch = match machine.terminals {
             1 => String::new(),
             count => format!(", Ctrl-A 1 to Ctrl-A {count} switch between terminals"),
         };
@@ -116,7 +120,12 @@ fn report(end: &End, scenario: &Scenario, folder: &Path) -> Result<i32> {
     const ENDED_BY_SIGNAL: i32 = 128;
     let log = || format!("see the log in {}", folder.join(LOG).display());
     match end {
-        End::SystemExit(code) => Ok(*code),
+        End::SystemExit(0) => Ok(0),
+        End::SystemExit(code) => {
+            eprintln!("run: the system ended with exit code {code}; {}. Its last words:", log());
+            last_words(&folder.join(LOG)).iter().for_each(|line| eprintln!("    {line}"));
+            Ok(*code)
+        }
         End::Stopped => Ok(0),
         End::Signal(number) => Ok(ENDED_BY_SIGNAL + number),
         End::EmulatorEnded { success: true, .. } if scenario.boot == Boot::Linux => Ok(0),
@@ -129,6 +138,15 @@ fn report(end: &End, scenario: &Scenario, folder: &Path) -> Result<i32> {
         End::Panic(line) => Err(Error::new(line.clone()).remedy(log())),
         End::Timeout => Err(Error::new("the time is up").remedy(log())),
     }
+}
+
+/// The last lines of a log, where the cause of an end is.
+fn last_words(log: &Path) -> Vec<String> {
+    const LINES: usize = 5;
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines.into_iter().rev().take(LINES).rev().collect()
 }
 
 /// Where the log goes beside its file.
@@ -217,6 +235,16 @@ mod tests {
         assert_eq!(report(&End::Stopped, &system, folder), Ok(0));
         assert_eq!(report(&ended(""), &scenario("linux"), folder), Ok(0));
         assert_eq!(report(&End::Signal(2), &system, folder), Ok(130));
+    }
+
+    #[test]
+    fn last_words_are_the_end_of_the_log() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(log.path(), "1\n2\n3\n4\n[init -> vmm] Error: x\n[core] system exit: 1\r\n").unwrap();
+        let words = last_words(log.path());
+        assert_eq!(words.first().map(String::as_str), Some("2"));
+        assert_eq!(words.last().map(String::as_str), Some("[core] system exit: 1"));
+        assert!(last_words(Path::new("/no/such/log")).is_empty());
     }
 
     #[test]

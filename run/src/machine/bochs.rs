@@ -17,11 +17,11 @@ pub fn command(machine: &Machine, medium: &Medium, lines: &SerialLines, folder: 
     let Medium::Image { file, firmware: Firmware::Bios } = medium else {
         return Err(Error::new("Bochs boots images from BIOS only").remedy("use a QEMU machine"));
     };
-    if machine.terminals > 1 {
-        return Err(Error::new("Bochs has one terminal only").remedy("use a QEMU machine"));
-    }
     if machine.debugger {
         return Err(Error::new("Bochs has no debugger connection").remedy("use a QEMU machine"));
+    }
+    if !machine.more.is_empty() {
+        return Err(Error::new("Bochs is configured by a file, not by arguments").remedy("use a QEMU machine"));
     }
     repository::write(&folder.join(CONFIGURATION), configuration(machine, file, lines)?)?;
     // Debian's Bochs has its debugger built in, which waits for this command.
@@ -81,6 +81,7 @@ mod tests {
         terminals: 1,
         time: crate::machine::Time::Host,
         debugger: false,
+        more: Vec::new(),
     };
 
     fn lines() -> SerialLines {
@@ -107,7 +108,9 @@ mod tests {
             error.unwrap_err().to_string()
         };
         assert!(refusal(MACHINE, Firmware::Uefi).contains("BIOS only"));
-        let terminals = Machine { terminals: 2, ..MACHINE };
-        assert!(refusal(terminals, Firmware::Bios).contains("one terminal only"));
+        let debugger = Machine { debugger: true, ..MACHINE };
+        assert!(refusal(debugger, Firmware::Bios).contains("no debugger"));
+        let more = Machine { more: vec!["-S".into()], ..MACHINE };
+        assert!(refusal(more, Firmware::Bios).contains("not by arguments"));
     }
 }

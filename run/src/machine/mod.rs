@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::host::packages::Purpose;
+use crate::machine::terminal::Terminal;
 use crate::scenario::size::Size;
 
 /// An emulator and the virtualisation hardware it emulates.
@@ -47,6 +48,11 @@ impl Platform {
             Self::BochsVmx | Self::BochsVmxTigerlake | Self::BochsVmxNoEpt | Self::BochsVmxRestricted => true,
             Self::BochsSvm => true,
         }
+    }
+
+    /// Most terminals that it has. Bochs connects two serial lines, and one of them has the log.
+    pub fn terminals(self) -> usize {
+        if self.needs_image() { 1 } else { Terminal::ALL.len() }
     }
 
     /// What the host must have.
@@ -113,6 +119,8 @@ pub struct Machine {
     pub time: Time,
     /// Wait for a debugger before the first instruction.
     pub debugger: bool,
+    /// More arguments of the emulator, if it is QEMU.
+    pub more: Vec<String>,
 }
 
 /// What a machine boots. File names are relative to the emulator's working folder.

@@ -46,6 +46,7 @@ pub fn command(machine: &Machine, medium: &Medium, lines: &SerialLines, folder: 
         command.args(["-gdb", &format!("tcp:{DEBUGGER}"), "-S"]);
     }
     add_medium(&mut command, medium, folder)?;
+    command.args(&machine.more);
     Ok(command)
 }
 
@@ -119,8 +120,15 @@ mod tests {
     use crate::scenario::size::Size;
 
     fn arguments(platform: Platform, medium: &Medium) -> String {
-        let machine =
-            Machine { platform, cpus: 4, memory: Size::mib(512), terminals: 2, time: Time::Host, debugger: false };
+        let machine = Machine {
+            platform,
+            cpus: 4,
+            memory: Size::mib(512),
+            terminals: 2,
+            time: Time::Host,
+            debugger: false,
+            more: vec!["-d".into()],
+        };
         let lines = SerialLines {
             terminals: vec![Endpoint::Unix("/tmp/a,b".into()), Endpoint::Tcp(98)],
             log: Endpoint::Tcp(99),
@@ -137,7 +145,7 @@ mod tests {
     #[test]
     fn modules_are_one_argument() {
         let text = arguments(Platform::QemuSvm, &direct());
-        assert!(text.contains("-kernel hypervisor -append log=com2 -initrd core,init,config"), "{text}");
+        assert!(text.contains("-kernel hypervisor -append log=com2 -initrd core,init,config -d"), "{text}");
         assert!(text.contains("-smp 4 -m 512") && text.contains("-accel tcg") && !text.contains("iommu"), "{text}");
     }
 

@@ -2,16 +2,17 @@
 //!
 //! Matching is driven by output alone: no step waits for time to pass.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::Deref;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 use serde::Deserialize;
 
 use crate::machine::terminal::Terminal;
 
-/// A regular expression; `^` and `$` match at line ends.
+/// A regular expression; `^` and `$` match at line ends. A named group is a figure: it has to be the same wherever a step of the
+/// run matches a group of that name.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Pattern(Regex);
@@ -140,6 +141,25 @@ struct Stream {
     line: Vec<u8>,
 }
 
+/// What named groups have matched.
+#[derive(Debug, Default)]
+struct Figures(BTreeMap<String, Vec<u8>>);
+
+impl Figures {
+    /// Takes note of the named groups of a match; the first that was something else before is the error.
+    fn check(&mut self, pattern: &Regex, found: &Captures) -> Result<(), String> {
+        for name in pattern.capture_names().flatten() {
+            let Some(value) = found.name(name).map(|group| group.as_bytes()) else { continue };
+            let known = self.0.entry(name.to_owned()).or_insert_with(|| value.to_vec());
+            if known != value {
+                let [known, value] = [known.as_slice(), value].map(String::from_utf8_lossy);
+                return Err(format!("{name}: {known:?} became {value:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The state of matching one run.
 #[derive(Debug)]
 pub struct Matcher {
@@ -149,6 +169,7 @@ pub struct Matcher {
     log: VecDeque<String>,
     terminals: [Stream; Terminal::ALL.len()],
     outbox: Vec<(Terminal, Vec<u8>)>,
+    figures: Figures,
     failure: Option<String>,
 }
 
@@ -169,6 +190,7 @@ impl Matcher {
             log: VecDeque::new(),
             terminals: Default::default(),
             outbox: Vec::new(),
+            figures: Figures::default(),
             failure: None,
         };
         matcher.advance();
@@ -214,7 +236,7 @@ impl Matcher {
         std::mem::take(&mut self.outbox)
     }
 
-    /// The line that must not have appeared.
+    /// The line that must not have appeared, or the figure that must not have changed.
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
@@ -233,29 +255,37 @@ impl Matcher {
 
     fn check_failure(&mut self, line: &[u8], stream: &str) {
         if self.failure.is_none() && self.fail.iter().any(|pattern| pattern.0.is_match(line)) {
-            self.failure = Some(format!("{stream}: {}", String::from_utf8_lossy(line)));
+            self.failure = Some(format!("unwanted line on {stream}: {}", String::from_utf8_lossy(line)));
         }
     }
 
     fn advance(&mut self) {
         while let Some(step) = self.steps.front() {
             match step {
-                Step::Log(pattern) => {
-                    let Some(index) = self.log.iter().position(|line| pattern.0.is_match(line.as_bytes())) else {
+                Step::Log(Pattern(pattern)) => {
+                    let mut lines = self.log.iter().enumerate();
+                    let Some((index, found)) =
+                        lines.find_map(|(index, line)| Some((index, pattern.captures(line.as_bytes())?)))
+                    else {
                         // Lines that do not match the awaited step are passed for good.
                         self.log.clear();
                         return;
                     };
+                    let checked = self.figures.check(pattern, &found);
                     self.log.drain(..=index);
+                    self.failure = self.failure.take().or(checked.err());
                 }
-                Step::Terminal(terminal, pattern) => {
+                Step::Terminal(terminal, Pattern(pattern)) => {
                     let Some(stream) = self.terminals.get_mut(terminal.index()) else {
                         return;
                     };
-                    let Some(found) = pattern.0.find(&stream.unmatched).map(|found| found.end()) else {
+                    let Some(found) = pattern.captures(&stream.unmatched) else {
                         return;
                     };
-                    stream.unmatched.drain(..found);
+                    let checked = self.figures.check(pattern, &found);
+                    let end = found.get(0).map_or(0, |whole| whole.end());
+                    stream.unmatched.drain(..end);
+                    self.failure = self.failure.take().or(checked.err());
                 }
                 Step::Send(terminal, text) => {
                     self.outbox.push((*terminal, text.clone().into_bytes()));
@@ -360,7 +390,7 @@ mod tests {
         matcher.terminal(Second, b"ic\n");
         assert_eq!(matcher.failure(), None, "two halves are no line");
         matcher.terminal(First, b"ic\n");
-        assert_eq!(matcher.failure(), Some("terminal: # kernel panic"));
+        assert_eq!(matcher.failure(), Some("unwanted line on terminal: # kernel panic"));
     }
 
     #[test]
@@ -377,12 +407,27 @@ mod tests {
     }
 
     #[test]
+    fn figures_stay_the_same() {
+        let left = |rest: &str| Step::Log(pattern(&format!("(?<left>[0-9]+) left{rest}")));
+        let steps = [left(""), Step::Terminal(First, pattern("(?<other>[0-9]+) ")), left(" again")];
+        for (last, failure) in [("7 left again", None), ("8 left again", Some(r#"left: "7" became "8""#))] {
+            let mut matcher = matcher(&steps);
+            matcher.log_line("7 left");
+            matcher.terminal(First, b"9 ");
+            matcher.log_line("6 left");
+            matcher.log_line(last);
+            assert!(matcher.is_complete());
+            assert_eq!(matcher.failure(), failure);
+        }
+    }
+
+    #[test]
     fn forbidden_lines_fail_at_once() {
         let mut matcher = matcher(&[]);
         matcher.terminal(First, b"kernel pan");
         assert_eq!(matcher.failure(), None);
         matcher.terminal(First, b"ic - not syncing\n");
-        assert_eq!(matcher.failure(), Some("terminal: kernel panic - not syncing"));
+        assert_eq!(matcher.failure(), Some("unwanted line on terminal: kernel panic - not syncing"));
     }
 
     #[test]

@@ -186,14 +186,17 @@ impl Scenario {
         if !(1..=most).contains(&self.terminals) {
             return Err(Error::new(format!("a machine has 1 to {most} terminals")));
         }
-        let missing =
-            self.expect.iter().filter_map(|step| step.terminal()).find(|terminal| terminal.index() >= self.terminals);
+        let most = self.machine_terminals();
+        let missing = self.expect.iter().filter_map(|step| step.terminal()).find(|terminal| terminal.index() >= most);
         match missing {
-            Some(terminal) => {
-                Err(Error::new(format!("`expect` is about {terminal}, but `terminals` is {}", self.terminals)))
-            }
+            Some(terminal) => Err(Error::new(format!("`expect` is about {terminal}, but `terminals` is {most}"))),
             None => Ok(()),
         }
+    }
+
+    /// How many of its terminals the machine has.
+    pub fn machine_terminals(&self) -> usize {
+        self.terminals.min(self.machine.terminals())
     }
 
     /// The programs in the order of the boot modules: root task first.

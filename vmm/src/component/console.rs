@@ -4,34 +4,22 @@ use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use abi::cap::MemRights;
-use abi::session::terminal::{BUFFER_SIZE, Terminal};
+use abi::session::terminal::BUFFER_SIZE;
 use abi::session::wire::Signal;
 use device_models::bus::log::{HostSink, LogBus};
 use device_models::bus::serial::HostSerial;
 use device_models::hostsink::LineSink;
 use runtime::capability::Cap;
-use runtime::dataspace::Attached;
 use runtime::entrypoint::SignalHandler;
-use runtime::env::Connection;
 use runtime::{Env, Error, log};
 use vmm::config::VmmConfig;
 use vmm::machine::MachineNode;
 
 use super::Machine;
+use super::terminal::TerminalEnd;
 
 /// Longest line of the log where no `<hostsink>` says.
 const LOG_LINE: NonZeroUsize = NonZeroUsize::new(120).unwrap();
-
-/// A Terminal session with its buffer.
-struct TerminalEnd {
-    session: Connection<Terminal>,
-    buffer: Attached,
-    /// Output that the server has not taken yet.
-    output: Vec<u8>,
-    /// Input that the guest has not taken yet.
-    input: Vec<u8>,
-}
 
 /// What is connected to a serial line.
 struct Line {
@@ -108,7 +96,7 @@ impl Console {
             if let Some(lines) = state.borrow().as_ref()
                 && let Some(terminal) = lines.lines.get(index).and_then(|line| line.terminal.as_ref())
             {
-                terminal.session.read_avail_sigh(input.cap())?;
+                terminal.on_input(input.cap())?;
             }
             core::mem::forget(input);
         }
@@ -119,9 +107,7 @@ impl Console {
 
 impl Line {
     fn open(env: &'static Env, nodes: &[MachineNode], host: HostSerial) -> Self {
-        let terminal = TerminalEnd::open(env, host)
-            .inspect_err(|error| log!("serial line {:#x} goes to the log: {error}", host.0))
-            .ok();
+        let terminal = TerminalEnd::open(env, &format!("{:#x}", host.0));
         let sink = nodes.iter().find_map(|node| match *node {
             MachineNode::Hostsink { host_dev, buffer } if host_dev == host.0 => {
                 let buffer = NonZeroUsize::new(buffer as usize).unwrap_or(LOG_LINE);
@@ -149,51 +135,9 @@ impl Line {
             self.scratch.iter().for_each(|byte| sink.write(*byte, &mut Log));
         }
         match &mut self.terminal {
-            Some(terminal) => {
-                terminal.output.extend_from_slice(&self.scratch);
-                terminal.flush()
-            }
+            Some(terminal) => terminal.write(&self.scratch),
             None => true,
         }
-    }
-}
-
-impl TerminalEnd {
-    fn open(env: &'static Env, host: HostSerial) -> Result<Self, Error> {
-        let label = format!("{:#x}", host.0);
-        let session: Connection<Terminal> = env.connect_label(&label, "")?;
-        let dataspace = session.dataspace()?;
-        let buffer = env.attach(&dataspace, MemRights::READ | MemRights::WRITE)?;
-        Ok(Self { session, buffer, output: Vec::new(), input: Vec::new() })
-    }
-
-    /// Writes output as far as the server takes it. False if some is left.
-    fn flush(&mut self) -> bool {
-        let room = self.buffer.memory().size();
-        let mut done = 0;
-        while let Some(rest) = self.output.get(done..).filter(|rest| !rest.is_empty()) {
-            let chunk = rest.get(..room).unwrap_or(rest);
-            // It fits into the buffer, and what the server claims to have taken is not more than it was given.
-            let _copied = self.buffer.memory().write(0, chunk);
-            let taken = self.session.write(chunk.len() as u64).unwrap_or(0);
-            match usize::try_from(taken).unwrap_or(0).min(chunk.len()) {
-                0 => break,
-                taken => done += taken,
-            }
-        }
-        self.output.drain(..done);
-        self.output.is_empty()
-    }
-
-    /// Fetches input, if the guest has taken the last.
-    fn fetch(&mut self) {
-        if !self.input.is_empty() {
-            return;
-        }
-        let size = self.buffer.memory().size();
-        let count = self.session.read(size as u64).unwrap_or(0);
-        let count = usize::try_from(count).unwrap_or(0).min(size);
-        self.input = self.buffer.copy(0, count).unwrap_or_default();
     }
 }
 
@@ -227,12 +171,12 @@ impl Lines {
             return;
         };
         loop {
-            terminal.fetch();
-            if terminal.input.is_empty() {
+            let input = terminal.input();
+            if input.is_empty() {
                 return;
             }
-            let taken = vm.offer_input(line.host, &terminal.input);
-            terminal.input.drain(..taken);
+            let taken = vm.offer_input(line.host, input);
+            terminal.consume(taken);
             if taken == 0 {
                 return;
             }
@@ -247,7 +191,7 @@ impl Lines {
             }
         }
         if let Some(stats) = self.vm.stats() {
-            log!("{stats}");
+            log!("{}", stats.to_string().trim_end());
         }
         self.env.exit(code);
     }

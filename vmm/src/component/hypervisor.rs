@@ -6,10 +6,12 @@ use std::sync::OnceLock;
 use abi::cap::Sel;
 use abi::event::guest;
 use abi::hypercall::{CtrlPt, SmDown};
+use abi::session::pd::{Account, Pd};
 use abi::session::wire::{Signal, VcpuContext};
 use abi::state::{ArchState, Mtd};
 use runtime::Error;
 use runtime::capability::Cap;
+use runtime::rpc::Client;
 use runtime::semaphore;
 use runtime::sys::{syscall, tsc, utcb};
 use vmm::kernel::Kernel;
@@ -29,17 +31,20 @@ pub struct Hypervisor {
     timer: Sel,
     /// What the entrypoint attends to.
     attention: Cap<Signal>,
+    /// The component's budget.
+    pd: Client<Pd>,
 }
 
 impl Hypervisor {
-    /// For a machine with `processors` virtual CPUs, which signals its entrypoint by `attention`.
-    pub fn new(processors: usize, attention: Cap<Signal>) -> Result<Self, Error> {
+    /// For a machine with `processors` virtual CPUs, which signals its entrypoint by `attention` and is paid by `pd`.
+    pub fn new(processors: usize, attention: Cap<Signal>, pd: Client<Pd>) -> Result<Self, Error> {
         let processor =
             || -> Result<Processor, Error> { Ok(Processor { wake: semaphore::create(0)?, made: OnceLock::new() }) };
         Ok(Self {
             processors: (0..processors).map(|_| processor()).collect::<Result<_, _>>()?,
             timer: semaphore::create(0)?,
             attention,
+            pd,
         })
     }
 
@@ -114,6 +119,12 @@ impl Kernel for Hypervisor {
     fn attend(&self) {
         // As for `wake`.
         let _signalled = semaphore::up(self.attention.name().sel());
+    }
+
+    fn log_use(&self) {
+        if let Ok(Account { ram_used, cap_used, .. }) = self.pd.account() {
+            self.log(format_args!("{ram_used} bytes of RAM and {cap_used} caps in use"));
+        }
     }
 
     fn log(&self, line: fmt::Arguments<'_>) {

@@ -6,6 +6,31 @@ use super::*;
 use crate::paging::{Access, AccessKind, translate};
 use crate::state::{CpuMode, Gpr};
 
+impl File for &[u8] {
+    fn size(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read(&self, offset: u64, to: &mut [u8]) -> Result<(), FileTooShort> {
+        to.copy_from_slice(self.get(offset as usize..).and_then(|rest| rest.get(..to.len())).ok_or(FileTooShort)?);
+        Ok(())
+    }
+}
+
+/// A file that is not as long as it says.
+struct Liar;
+
+impl File for Liar {
+    fn size(&self) -> u64 {
+        1 << 20
+    }
+
+    fn read(&self, offset: u64, to: &mut [u8]) -> Result<(), FileTooShort> {
+        to.fill(0);
+        if offset == 0 { Ok(()) } else { Err(FileTooShort) }
+    }
+}
+
 type Memory = GuestMemoryMmap<()>;
 
 const PREFERRED: u64 = 0x100_0000;
@@ -50,6 +75,7 @@ const RSDP: u64 = ACPI_REGION.start;
 
 fn boot(size: u64, kernel: &[u8], initrd: Option<&[u8]>, cmdline: &str) -> (Memory, Result<VcpuState, BootError>) {
     let (memory, layout) = machine(size);
+    let initrd = initrd.as_ref().map(|initrd| initrd as &dyn File);
     let image = LinuxImage { kernel, initrd, cmdline };
     let result = load(&memory, &layout, &[ACPI], Some(RSDP), &image);
     (memory, result)
@@ -67,7 +93,7 @@ fn bytes(memory: &Memory, address: u64, length: usize) -> Vec<u8> {
 
 #[test]
 fn everything_is_in_its_place() {
-    let initrd = vec![0x77; 0x2345];
+    let initrd: Vec<u8> = (0..0x2_2345_u32).map(|n| (n / 7) as u8).collect();
     let (memory, state) = boot(64 << 20, &kernel(), Some(&initrd), "console=ttyS0");
     let state = state.unwrap();
 
@@ -75,9 +101,9 @@ fn everything_is_in_its_place() {
     let params = params(&memory);
     assert_eq!({ params.acpi_rsdp_addr }, RSDP);
     assert_eq!({ params.hdr.type_of_loader }, 0xff);
-    assert_eq!({ params.hdr.ramdisk_size }, 0x2345);
+    assert_eq!({ params.hdr.ramdisk_size }, 0x2_2345);
     let initrd_at = u64::from(params.hdr.ramdisk_image);
-    assert_eq!(initrd_at, (64 << 20) - 0x3000, "page-aligned at the top");
+    assert_eq!(initrd_at, (64 << 20) - 0x2_3000, "page-aligned at the top");
     assert_eq!(bytes(&memory, initrd_at, initrd.len()), initrd);
     let cmdline_at = u64::from(params.hdr.cmd_line_ptr);
     assert_eq!(bytes(&memory, cmdline_at, 14), b"console=ttyS0\0");
@@ -153,6 +179,9 @@ fn bad_initrd_and_command_line_are_named() {
     let error = boot(64 << 20, &kernel(), Some(&large), "").1.unwrap_err();
     let expected = "initrd of 50331648 bytes does not fit into 41943040 bytes of free RAM";
     assert_eq!(error.to_string(), expected);
+    let (memory, layout) = machine(64 << 20);
+    let image = LinuxImage { kernel: &kernel(), initrd: Some(&Liar), cmdline: "" };
+    assert_eq!(load(&memory, &layout, &[], None, &image).unwrap_err(), BootError::FileTooShort);
     let error = boot(64 << 20, &kernel(), None, &"a".repeat(2048)).1.unwrap_err();
     assert_eq!(error.to_string(), "command line of 2048 bytes exceeds the kernel's limit of 2047");
     assert!(boot(64 << 20, &kernel(), None, &"a".repeat(2047)).1.is_ok());
