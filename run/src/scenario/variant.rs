@@ -41,6 +41,8 @@ pub struct Variant {
     options: BTreeMap<String, String>,
     /// Other expectations.
     expect: Option<Steps>,
+    /// Another exit code.
+    exit: Option<i32>,
 }
 
 impl Variant {
@@ -64,6 +66,7 @@ impl Variant {
         }
         changed.roms.extend(self.roms.clone());
         changed.options.extend(self.options.clone());
+        changed.exit = self.exit.or(changed.exit);
         if let Some(expect) = &self.expect {
             changed.expect.clone_from(expect);
         }
@@ -107,12 +110,12 @@ mod tests {
     fn contents_are_replaced_or_added() {
         let changed = only_variant(&scenario(
             "components = ['init', 'tick']\nroms = { a = 'text:a', b = 'text:b' }\noptions = { x = '1' }\n\
-             expect = [{ log = 'one' }]\nvariants = [{ name = 'v', components = ['init'], long = true, timeout = 7, \
+             expect = [{ log = 'one' }]\nvariants = [{ name = 'v', components = ['init'], long = true, timeout = 7, exit = 2, \
              roms = { b = 'text:c' }, options = { y = '2' }, expect = [{ log = 'two' }] }]",
         ))
         .unwrap();
         assert_eq!(changed.components, ["init"]);
-        assert!(changed.long && changed.timeout == 7 && changed.variants.is_empty());
+        assert!(changed.long && changed.timeout == 7 && changed.exit == Some(2) && changed.variants.is_empty());
         let roms: Vec<_> = changed.roms.keys().map(String::as_str).collect();
         assert_eq!(roms, ["a", "b"]);
         assert_ne!(changed.roms.get("a"), changed.roms.get("b"));

@@ -34,6 +34,7 @@ global_asm!(
     ".org 0x200",
     "lea rsp, [rip + {stack} + {size}]",
     "xor ebp, ebp",
+    "mov rdi, rsi",
     "call {begin}",
     "ud2",
     ".popsection",
@@ -49,6 +50,18 @@ struct Stack([u8; STACK_BYTES]);
 
 static mut STACK: Stack = Stack([0; STACK_BYTES]);
 
-extern "sysv64" fn begin() -> ! {
-    crate::begin()
+/// `parameters`: address of the boot parameters.
+extern "sysv64" fn begin(parameters: u64) -> ! {
+    crate::begin(command_line(parameters))
+}
+
+fn command_line(parameters: u64) -> &'static str {
+    /// Offset of the command line's address, which is below 4 GiB.
+    const COMMAND_LINE: u64 = 0x228;
+    // SAFETY: the boot protocol says that it is there, ends with a zero byte, and is nobody else's.
+    let text = unsafe {
+        let at = ((parameters + COMMAND_LINE) as *const u32).read_unaligned();
+        core::ffi::CStr::from_ptr(at as usize as *const _)
+    };
+    text.to_str().unwrap_or_default()
 }
