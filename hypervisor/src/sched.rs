@@ -190,7 +190,7 @@ pub fn consumed(cpu: &'static Cpu, sc: &'static Sc) -> u64 {
     sc.consumed.get()
 }
 
-/// Puts the current scheduling context back: in front while budget is left, else refilled at the end.
+/// Puts the current scheduling context back: in front while budget is left, else at the end.
 fn requeue(cpu: &'static Cpu) {
     charge(cpu);
     let Some(sc) = cpu.sc.get() else { return };
@@ -199,11 +199,7 @@ fn requeue(cpu: &'static Cpu) {
         sc.put(Place::Nowhere);
         return;
     }
-    let exhausted = sc.left.get() == 0;
-    if exhausted {
-        sc.left.set(sc.budget.get());
-    }
-    cpu.ready.insert(sc, !exhausted);
+    cpu.ready.insert(sc, sc.left.get() != 0);
 }
 
 /// Leaves the CPU to a scheduling context of higher priority, if there is one; otherwise continues `ec`.
@@ -316,7 +312,7 @@ fn schedule_at<const HYPERCALL: bool>(cpu: &'static Cpu, now: u64) -> Resume {
         && frame.get(Reg::Recall) == 0
     {
         cpu.helping.set(0);
-        arm_for(cpu, Some(sc));
+        arm_until(cpu, now.saturating_add(renew(sc)));
         if HYPERCALL {
             switch::from_hypercall(cpu, ec, frame);
         } else {
@@ -338,10 +334,24 @@ fn take(cpu: &'static Cpu, now: u64) -> Option<&'static Sc> {
     Some(sc)
 }
 
+/// What is left of the budget of `sc`, which has just become current: all of it, if it was used up. That may have been in the moment
+/// in which it blocked, and without budget there is no timer for its end.
+#[inline(always)]
+fn renew(sc: &'static Sc) -> u64 {
+    match sc.left.get() {
+        0 => {
+            sc.left.set(sc.budget.get());
+            sc.budget.get()
+        }
+        left => left,
+    }
+}
+
 /// [`schedule`] from the current `sc` on, which is about any EC of a call chain.
 #[inline(never)]
 fn schedule_chain(cpu: &'static Cpu, mut sc: &'static Sc) -> Resume {
     loop {
+        renew(sc);
         if let Some(resume) = activate(cpu, sc) {
             arm(cpu);
             return resume;
@@ -464,17 +474,17 @@ fn migrate(cpu: &'static Cpu, sc: &'static Sc, to: u64) -> Option<Resume> {
 /// that is armed for earlier stays.
 #[inline(always)]
 fn arm(cpu: &'static Cpu) {
-    arm_for(cpu, cpu.sc.get());
-}
-
-/// [`arm`] with `current` being the current scheduling context.
-#[inline(always)]
-fn arm_for(cpu: &'static Cpu, current: Option<&'static Sc>) {
-    let end = match current.map_or(0, |sc| sc.left.get()) {
+    let end = match cpu.sc.get().map_or(0, |sc| sc.left.get()) {
         // It is about to be replaced; a timer for that would only interrupt the replacement.
         0 => u64::MAX,
         left => cpu.since.get().saturating_add(left),
     };
+    arm_until(cpu, end);
+}
+
+/// [`arm`] with `end` being that of the budget.
+#[inline(always)]
+fn arm_until(cpu: &'static Cpu, end: u64) {
     let want = end.min(cpu.timeouts.first()).min(cpu.retry.get());
     if want < cpu.armed.get() {
         timer::arm(cpu, want);
@@ -507,6 +517,18 @@ mod tests {
         let sc: &'static Sc = testing::pd(1).new_object().unwrap();
         sc.priority.set(priority);
         sc
+    }
+
+    #[test]
+    fn whoever_blocked_with_an_empty_budget_has_one_when_it_runs_again() {
+        let (cpu, sc) = (testing::cpu(), sc(5));
+        sc.budget.set(7);
+        for (left, then) in [(0, 7), (3, 3)] {
+            sc.left.set(left);
+            cpu.ready.insert(sc, false);
+            assert!(take(cpu, 0).is_some_and(|taken| taken.addr() == sc.addr()));
+            assert_eq!((renew(sc), sc.left.get()), (then, then));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! I/O ports by delegation.
 
-use crate::kit::context::{Setup, on_thread};
+use crate::kit::context::{PRIORITY, Setup, on_thread};
 use crate::kit::domain::Domain;
 use crate::kit::events::Events;
 use crate::kit::memory::fresh_cells;
@@ -97,7 +97,8 @@ fn domains() {
     let cells = fresh_cells(2);
     holds("in one domain", on_thread(Setup::default(), read, cells));
     let thread = crate::kit::context::Thread::start(Setup::default().inside(domain), read, cells + 1);
-    crate::kit::time::pause(5);
+    // Runs when the other one has stopped.
+    holds("others run", on_thread(Setup::default().priority(PRIORITY - 1), read, fresh_cells(1)));
     check("not in the other", (cell(cells).load(Relaxed), cell(cells + 1).load(Relaxed)), (2, 1));
     drop(thread);
     check("given", delegate(root::ALL_PIO, domain.pio, POST, POST, 1, 1), Ok(1));

@@ -1,6 +1,6 @@
 //! Scheduling contexts: arguments, priorities, budgets, time.
 
-use crate::kit::context::{Handler, Setup, Thread};
+use crate::kit::context::{Handler, PRIORITY, Setup, Thread};
 use crate::kit::memory::fresh_cells;
 use crate::kit::object::{self, fresh, must, try_call, try_destroy};
 use crate::kit::time::{self, eventually, pause, ticks};
@@ -104,7 +104,9 @@ fn consumed() {
     drop(thread);
     let idle = Thread::start(Setup::default(), nothing, 0);
     holds("a thread ends", idle.join());
-    pause(1);
+    // Runs when the other one waits for ever.
+    let last = Thread::start(Setup::default().priority(PRIORITY - 1), nothing, 0);
+    holds("and one of lower priority after it", last.join());
     let ended = must(simple(Number::CtrlSc, idle.sc))[0];
     pause(20);
     check("waiting costs nothing", must(simple(Number::CtrlSc, idle.sc))[0], ended);
