@@ -59,6 +59,8 @@ bitflags::bitflags! {
         const XMM = 1 << 24;
         /// Flush the vCPU's tagged TLB entries before the next entry (written).
         const TLB_FLUSH = 1 << 25;
+        /// When the vCPU is recalled (written).
+        const DEADLINE = 1 << 26;
         /// Stop the EC for good (written).
         const KILL = 1 << 31;
         /// All general-purpose registers.
@@ -304,6 +306,9 @@ pub struct ArchState {
     pub tsc_offset: u64,
     /// Guest TSC at the exit.
     pub tsc_value: u64,
+    /// Value of the host's TSC at which the vCPU is recalled, once; 0: never (written). It replaces the one before, and outlasts exits
+    /// until then.
+    pub deadline: u64,
     /// Extended control register 0.
     pub xcr0: u64,
     /// Number of valid bytes in `inst_bytes`.
@@ -346,6 +351,7 @@ impl Default for ArchState {
             pat: 0,
             tsc_offset: 0,
             tsc_value: 0,
+            deadline: 0,
             xcr0: 0,
             inst_bytes_len: 0,
             inst_bytes: [0; 16],
@@ -374,7 +380,7 @@ pub mod word {
         CR0 = cr0, CR2 = cr2, CR3 = cr3, CR4 = cr4, CR8 = cr8, DR6 = dr6, DR7 = dr7, EFER = efer,
         STAR = star, LSTAR = lstar, CSTAR = cstar, SFMASK = sfmask, KERNEL_GS_BASE = kernel_gs_base,
         SYSENTER_CS = sysenter_cs, SYSENTER_ESP = sysenter_esp, SYSENTER_EIP = sysenter_eip,
-        PAT = pat, TSC_OFFSET = tsc_offset, TSC_VALUE = tsc_value, XCR0 = xcr0,
+        PAT = pat, TSC_OFFSET = tsc_offset, TSC_VALUE = tsc_value, DEADLINE = deadline, XCR0 = xcr0,
         INST_BYTES_LEN = inst_bytes_len, INST_BYTES = inst_bytes, XMM = xmm,
     }
 }
@@ -384,7 +390,7 @@ const _: () = assert!(offset_of!(ArchState, rip) == 0x80);
 const _: () = assert!(offset_of!(ArchState, injection) == 0xa0);
 const _: () = assert!(offset_of!(ArchState, seg) == 0xb0);
 const _: () = assert!(offset_of!(ArchState, cr0) == 0x150);
-const _: () = assert!(size_of::<ArchState>() == 0x308);
+const _: () = assert!(size_of::<ArchState>() == 0x310);
 
 #[cfg(test)]
 mod tests {

@@ -491,6 +491,21 @@ fn arm_until(cpu: &'static Cpu, end: u64) {
     }
 }
 
+/// Has a vCPU of this CPU recalled at a deadline; 0: never. What a handler on another CPU says has no effect: each CPU's timeouts
+/// are its own.
+#[inline(never)]
+pub fn set_deadline(cpu: &'static Cpu, ec: &'static Ec, deadline: u64) {
+    if ec.cpu.get() != cpu.index() {
+        return;
+    }
+    cpu.timeouts.remove(ec);
+    if deadline != 0 {
+        cpu.timeouts.insert(ec, deadline);
+        // The end of the budget is armed for already.
+        arm_until(cpu, u64::MAX);
+    }
+}
+
 /// Removes a dead scheduling context from whatever list of this CPU it is on.
 pub fn drop_sc(cpu: &'static Cpu, sc: &'static Sc) {
     if cpu.sc.is(sc) {

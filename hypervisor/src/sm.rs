@@ -298,9 +298,13 @@ fn release(cpu: &'static Cpu, ec: &'static Ec) {
     }
 }
 
-/// Ends the waits of this CPU whose time has come.
+/// Ends the waits of this CPU whose time has come, and recalls the vCPUs whose deadline has.
 pub fn expire(cpu: &'static Cpu) {
     while let Some(ec) = cpu.timeouts.pop(tsc::read()) {
+        if ec.is_vcpu() {
+            smp::recall(cpu, ec);
+            continue;
+        }
         // An up on another CPU may have been faster; then the wake-up is on its way.
         if ec.sm.get().is_some_and(|sm| sm.remove(ec)) {
             ec.frame().set(Reg::Rax, Status::Timeout as u64);

@@ -51,7 +51,8 @@ mod at {
     pub const NEW_EFER: u64 = 18;
     /// The event whose delivery the exit interrupted.
     pub const INTERRUPTED: u64 = 19;
-    pub const TOTAL: u64 = 20;
+    pub const DEADLINE: u64 = 20;
+    pub const TOTAL: u64 = 21;
 }
 
 /// Spaces that a machine is made of, besides its memory.
@@ -241,6 +242,13 @@ impl Machine {
         object::up(self.go);
     }
 
+    /// Lets it go on, to be recalled when the host's TSC is there; 0: not to be.
+    pub fn go_until(&self, deadline: u64) {
+        self.write(at::DEADLINE, deadline);
+        self.write(at::MTD, Mtd::DEADLINE.bits().into());
+        object::up(self.go);
+    }
+
     /// Answers the startup event: real mode at [`CODE_AT`], with this XMM0 and CR0.
     pub fn boot(&self, xmm0: u64, cr0: u64) {
         self.write(at::NEW_XMM0, xmm0);
@@ -316,6 +324,7 @@ extern "sysv64" fn handle(message: &mut Message) {
         utcb::write(word::GPR + gpr::RAX, get(at::NEW_RAX));
         utcb::write(word::INJECTION, get(at::INJECTION));
         utcb::write(word::EFER, get(at::NEW_EFER));
+        utcb::write(word::DEADLINE, get(at::DEADLINE));
     }
     message.tag = Tag(mtd.into());
 }

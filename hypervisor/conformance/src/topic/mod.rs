@@ -15,6 +15,7 @@ mod memory;
 mod pd;
 mod ports;
 mod recall;
+mod running;
 mod sc;
 mod sm;
 mod space;
@@ -40,5 +41,6 @@ pub const ALL: &[(&str, fn())] = &[
     ("guest_memory", guest_memory::run),
     ("vcpu", vcpu::run),
     ("delivery", delivery::run),
+    ("running", running::run),
     ("fuzz", fuzz::run),
 ];

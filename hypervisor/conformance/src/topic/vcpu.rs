@@ -1,17 +1,18 @@
 //! Virtual CPUs: exits, state, injection, memory, recall, extended state, address-space ids.
 
+use super::running::{count, recall};
 use crate::kit::context::Setup;
 use crate::kit::exits as code;
 use crate::kit::memory::{map, pages, unmap, window};
 use crate::kit::object::{self, copy, figures, fresh, must, pd, space, try_call, try_destroy};
-use crate::kit::time::{eventually, pause};
+use crate::kit::time::eventually;
 use crate::kit::vcpu::{CODE_AT, CR0_REAL, Exit, IRQ_VECTOR, Machine, Maps, guest_space, is_vmx, vcpu};
 use crate::report::{check, holds, section, skip};
 use crate::sys::guest_code::Code;
 use crate::sys::memory::{load, store};
 use abi::cap::{MemRights, Perms, Sel, root};
 use abi::event::guest;
-use abi::hypercall::{CtrlEc, Delegate, SpaceKind};
+use abi::hypercall::{Delegate, SpaceKind};
 use abi::state::{EventKind, Injection};
 use abi::status::Status;
 use alloc::vec::Vec;
@@ -53,7 +54,6 @@ pub fn run() {
     let cpus = information_page().cpu_count as u16;
     for cpu in 0..cpus {
         tour(cpu, cpu);
-        counting(cpu);
         injection(cpu);
         modes(cpu);
         extended(cpu, cpu);
@@ -70,7 +70,8 @@ pub fn run() {
     destruction();
 }
 
-fn event(exit: Result<Exit, Status>) -> Result<(u64, u64), Status> {
+/// Number and reason of an exit.
+pub(super) fn event(exit: Result<Exit, Status>) -> Result<(u64, u64), Status> {
     exit.map(|exit| (exit.event, exit.reason))
 }
 
@@ -148,44 +149,6 @@ fn tour(cpu: u16, handler_cpu: u16) {
     check("comes before it goes on", event(machine.exit()), Ok((guest::RECALL, guest::RECALL)));
     machine.go();
     check("then it does", event(machine.exit()), Ok((code::hlt(), code::hlt())));
-}
-
-fn recall(ec: Sel) -> Result<(), Status> {
-    try_call(CtrlEc::Recall { ec }.encode())
-}
-
-/// The counter of the counting program.
-fn count(machine: &Machine) -> u64 {
-    load(machine.data + 0x500) & 0xffff_ffff
-}
-
-fn counting(cpu: u16) {
-    section("recall of a running vCPU");
-    let machine = Machine::create(cpu, Code::Count, Maps::default());
-    holds("it starts", machine.start_and_boot().is_ok());
-    holds("a guest without exits runs", eventually(|| count(&machine) > 1000));
-    let mut recalled = 0;
-    for _ in 0..20 {
-        recalled +=
-            u64::from(recall(machine.ec).is_ok() && event(machine.exit()) == Ok((guest::RECALL, guest::RECALL)));
-        let at_exit = count(&machine);
-        pause(1);
-        recalled += u64::from(count(&machine) == at_exit);
-        machine.go();
-        recalled += u64::from(eventually(|| count(&machine) > at_exit));
-    }
-    check("recalls stop it, and it goes on", (recalled, machine.unexpected()), (60, None));
-    let other = Machine::create(cpu, Code::Count, Maps::default());
-    holds("another one starts", other.start_and_boot().is_ok());
-    let before = (count(&machine), count(&other));
-    holds("both run", eventually(|| count(&machine) > before.0 && count(&other) > before.1));
-    check("without exits", (machine.unexpected(), other.unexpected()), (None, None));
-    object::destroy(machine.ec);
-    let at_end = count(&machine);
-    pause(2);
-    check("a destroyed one has stopped", count(&machine), at_end);
-    let before = count(&other);
-    holds("the other one has not", eventually(|| count(&other) > before));
 }
 
 fn injection(cpu: u16) {

@@ -6,6 +6,7 @@ use crate::arch::{fpu, percpu, svm, vmx};
 use crate::ec::Ec;
 use crate::frame::Reg;
 use crate::mem::{Object, Page};
+use crate::sched;
 use abi::state::{Injection, Mtd, word};
 
 /// A vendor's way to run vCPUs: where a vCPU's state is kept between an exit and the next entry.
@@ -148,6 +149,9 @@ fn load_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
     if mtd.contains(Mtd::TLB_FLUSH) {
         // A new tag has no translations.
         ec.frame().set(Reg::AsidGeneration, 0);
+    }
+    if mtd.contains(Mtd::DEADLINE) {
+        sched::set_deadline(percpu::current(), ec, utcb.read(word::DEADLINE));
     }
     if mtd.contains(Mtd::XMM) {
         for i in 0..fpu::XMM_WORDS {
