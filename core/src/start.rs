@@ -105,7 +105,7 @@ impl Root {
 }
 
 impl Handler for Root {
-    fn handle(&self, id: u64, message: Message) -> Message {
+    fn handle(&mut self, id: u64, message: Message) -> Message {
         let mut core = self.core.borrow_mut();
         if core.is_events(id) {
             let [reason, info1, info2, rip] = message.words;

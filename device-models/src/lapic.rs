@@ -287,6 +287,13 @@ impl Lapic {
 
     // ---- the vCPU's side
 
+    /// Whether nothing is requested: then there is neither [`Lapic::pending`] nor [`Lapic::extint`].
+    #[inline]
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.irr.is_empty() && !self.extint_message && !self.lint0
+    }
+
     /// Whether the processor has an interrupt of the 8259 pair to acknowledge there.
     #[inline]
     #[must_use]

@@ -3,6 +3,8 @@
 //! | kind | target | linked by |
 //! |---|---|---|
 //! | ring 0 | `x86_64-unknown-none` | the linker script that `hypervisor/build.rs` passes |
+//! | bare program | `x86_64-unknown-none` | the linker script that its own `build.rs` passes |
+//! | Linux program | the host's own, static | the host's linker |
 //! | component | the host's own `x86_64-unknown-linux-gnu` with its stock `std`, freestanding | `ld.lld` without libc and start files |
 
 use std::path::PathBuf;
@@ -33,6 +35,9 @@ const COMPONENT_FLAGS: &[&str] = &[
     "-Clink-arg=-Truntime/component.ld",
     "--cfg=kilonova",
 ];
+
+/// Compiler flags of programs that run in a Linux guest, which has no libraries.
+const LINUX_FLAGS: &[&str] = &["-Ctarget-feature=+crt-static"];
 
 /// Packages that `cargo test` leaves out because not even their pure parts run on the host. A
 /// freestanding binary needs no entry here: it says `test = false` in its manifest.
@@ -65,7 +70,19 @@ impl Toolchain {
         }
     }
 
-    /// For ring 0: rustup's precompiled `core` where it can be had, else Debian's compiler and sources.
+    /// For programs that run in a Linux guest.
+    pub fn linux() -> Self {
+        Self {
+            cargo: "cargo",
+            environment: &[],
+            arguments: &[],
+            target: COMPONENT_TARGET,
+            flags: LINUX_FLAGS,
+            target_folder: "linux",
+        }
+    }
+
+    /// For ring 0 and for bare machines: rustup's precompiled `core` where it can be had, else Debian's compiler and sources.
     pub fn ring0() -> Result<Self> {
         if has_ring0_target() || rustup_adds_ring0_target() {
             return Ok(Self {

@@ -109,7 +109,7 @@ impl Entrypoint {
 
 impl Handler for Entrypoint {
     /// Server objects have entries of their own, so what comes here is a signal.
-    fn handle(&self, id: u64, message: Message) -> Message {
+    fn handle(&mut self, id: u64, message: Message) -> Message {
         if id != SIGNAL_PORTAL {
             return Refusal::NoObject.message();
         }

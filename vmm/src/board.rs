@@ -139,6 +139,23 @@ impl Board {
         !self.marked.is_empty() || !self.wires.serial.is_empty() || self.wants_input()
     }
 
+    /// Whether a virtual CPU has nothing to take and nobody has anything to do since [`Board::deadline`] was asked last, output
+    /// aside.
+    #[inline]
+    pub(crate) fn is_calm(&self, vcpu: usize) -> bool {
+        self.marked.is_empty()
+            && !self.models.deadline_stale
+            && !self.power_pending()
+            && !self.wires.serial.any_input_waits()
+            && self.models.lapics.get(vcpu).is_some_and(Lapic::is_calm)
+    }
+
+    /// The host's ends of the serial lines, to look at.
+    #[inline]
+    pub(crate) fn lines(&self) -> &SerialLines {
+        &self.wires.serial
+    }
+
     /// The host's ends of the serial lines.
     #[inline]
     pub fn serial(&mut self) -> &mut SerialLines {

@@ -89,8 +89,11 @@ impl ExitKind {
     }
 }
 
+/// Buckets of a histogram: powers of two.
+const BUCKETS: usize = u64::BITS as usize;
+
 /// Figures of one kind of exit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitCounter {
     /// Number of exits.
     pub count: u64,
@@ -100,14 +103,39 @@ pub struct ExitCounter {
     pub min: u64,
     /// Ticks in the longest.
     pub max: u64,
+    /// How many took at least 2^n ticks, but less than twice that; the first bucket has those without any too.
+    buckets: [u64; BUCKETS],
+}
+
+impl Default for ExitCounter {
+    fn default() -> Self {
+        ExitCounter { count: 0, total: 0, min: 0, max: 0, buckets: [0; BUCKETS] }
+    }
 }
 
 impl ExitCounter {
     fn add(&mut self, ticks: u64) {
+        if let Some(bucket) = self.buckets.get_mut(ticks.checked_ilog2().unwrap_or(0) as usize) {
+            *bucket = bucket.saturating_add(1);
+        }
         self.min = if self.count == 0 { ticks } else { self.min.min(ticks) };
         self.max = self.max.max(ticks);
         self.count = self.count.saturating_add(1);
         self.total = self.total.saturating_add(ticks);
+    }
+}
+
+/// The buckets that are not empty: `LOWER:COUNT,...`.
+struct Buckets<'a>(&'a ExitCounter);
+
+impl fmt::Display for Buckets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let present = self.0.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        for (index, (bucket, count)) in present.enumerate() {
+            let separator = if index == 0 { "" } else { "," };
+            write!(f, "{separator}{}:{count}", 1_u64 << bucket)?;
+        }
+        Ok(())
     }
 }
 
@@ -136,6 +164,9 @@ impl ExitStats {
                 mine.max = mine.max.max(theirs.max);
                 mine.count = mine.count.saturating_add(theirs.count);
                 mine.total = mine.total.saturating_add(theirs.total);
+                for (mine, theirs) in mine.buckets.iter_mut().zip(&theirs.buckets) {
+                    *mine = mine.saturating_add(*theirs);
+                }
             }
         }
     }
@@ -147,7 +178,7 @@ fn share(part: u64, whole: u64) -> u64 {
 }
 
 impl fmt::Display for ExitStats {
-    /// A table with one line per kind that occurred, the most frequent first.
+    /// A table with one line per kind that occurred, the most frequent first; then a histogram of each, for programs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = |field: fn(&ExitCounter) -> u64| self.counters.iter().map(field).fold(0, u64::saturating_add);
         let (count, total) = (sum(|counter| counter.count), sum(|counter| counter.total));
@@ -162,7 +193,7 @@ impl fmt::Display for ExitStats {
             "{:>14} {:>10} {:>8} {:>8} {:>12} {:>12} {:>12}",
             "VM-EXIT", "Samples", "Samples%", "Time%", "Min ticks", "Max ticks", "Avg ticks"
         )?;
-        for (kind, counter) in rows {
+        for &(kind, counter) in &rows {
             let samples = share(counter.count, count);
             let time = share(counter.total, total);
             writeln!(
@@ -179,7 +210,11 @@ impl fmt::Display for ExitStats {
                 counter.total / counter.count,
             )?;
         }
-        writeln!(f, "Total samples: {count}, total ticks: {total}")
+        writeln!(f, "Total samples: {count}, total ticks: {total}")?;
+        for (kind, counter) in rows {
+            writeln!(f, "exit-histogram kind={} buckets={}", kind.name(), Buckets(counter))?;
+        }
+        Ok(())
     }
 }
 
@@ -208,6 +243,8 @@ mod tests {
             "         cpuid          3   75.00%   98.36%          100          300          200\n",
             "           hlt          1   25.00%    1.63%           10           10           10\n",
             "Total samples: 4, total ticks: 610\n",
+            "exit-histogram kind=cpuid buckets=64:1,128:1,256:1\n",
+            "exit-histogram kind=hlt buckets=8:1\n",
         ];
         let expected = expected.concat();
         assert_eq!(stats.to_string(), expected);

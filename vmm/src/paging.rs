@@ -173,6 +173,7 @@ struct Walk<'a, M> {
 ///
 /// Ordering: Relaxed; the guest's own stores to its tables are ordered by the exit, and an entry
 /// changed by another vCPU meanwhile is caught by the compare-exchange in [`Walk::set_bits`].
+#[inline(always)]
 fn load<T: AtomicAccess>(memory: &impl GuestMemoryBackend, address: u64) -> Option<T> {
     let slice = memory.get_slice(GuestAddress(address), size_of::<T>()).ok()?;
     slice.load(0, Ordering::Relaxed).ok()

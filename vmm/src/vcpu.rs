@@ -85,8 +85,8 @@ struct Call {
     words: EventWords,
     /// What of the state was delivered.
     delivered: Mtd,
-    /// Where the instruction behind the intercepted one is, if the exit says so.
-    next: Option<NextRip>,
+    /// Whose the words are.
+    vendor: Vendor,
 }
 
 impl Call {
@@ -111,6 +111,12 @@ impl Step {
     /// Continues at `boundary` with `changed` state.
     fn new(changed: Mtd, boundary: Boundary) -> Self {
         Step { changed, boundary, halts: false }
+    }
+
+    /// It brings no event and does not halt.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        !self.halts && self.boundary.event().is_none()
     }
 }
 
@@ -151,17 +157,22 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// Handles event `number`, whose state the kernel holds. Returns the parts of the state to take back.
     pub fn handle(&mut self, number: u64, delivered: Mtd, words: EventWords) -> Mtd {
         let vm = self.vm;
-        let mut inside = vm.enter();
         let vendor = Vendor::of(self.traits.features);
         let mut exit = Exit::of(vendor, number, &words);
-        let mut call = Call { words, delivered, next: vendor.next_rip(&words) };
+        let mut call = Call { words, delivered, vendor };
+        if exit == Exit::Cpuid && !vm.counts_exits() && self.injector.is_idle() {
+            // Nobody else is concerned and nothing waits for an exit, so there is no need to look at the machine: whoever
+            // wants something of this CPU recalls it.
+            let step = self.cpuid(&call);
+            return if step.is_plain() { step.changed } else { self.resume(vm.enter(), step) };
+        }
+        let mut inside = vm.enter();
         if exit == Exit::Recall
             && let Some(deferred) = self.deferred.take()
         {
             self.vm.kernel.select_recall(self.index, selection::RECALL);
             exit = deferred.exit;
-            let next = vendor.next_rip(&deferred.words);
-            call = Call { words: deferred.words, delivered: deferred.selection, next };
+            call = Call { words: deferred.words, delivered: deferred.selection, vendor };
         }
         let handled = self.dispatch(exit, &call, &mut inside);
         if let Some(stats) = &mut inside.machine.stats {
@@ -169,6 +180,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             stats.record(exit.kind(), ticks);
         }
         match handled {
+            Ok(step) if self.is_routine(&inside, &step) => step.changed,
             Ok(step) => self.resume(inside, step),
             Err(trouble) => self.recover(inside, exit, call.words, trouble),
         }
@@ -211,8 +223,13 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         }
     }
 
-    /// The end of every exit: what the CPU takes and what others have to know.
+    /// Whether the guest continues and nobody has to know of anything, as after most exits.
     #[inline]
+    fn is_routine(&self, inside: &Inside<'_>, step: &Step) -> bool {
+        step.is_plain() && self.injector.is_idle() && inside.machine.is_calm(self.index)
+    }
+
+    /// The end of any exit: what the CPU takes and what others have to know.
     fn resume(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
         if self.must_look(&mut inside) {
             return self.look_around(inside, step);

@@ -110,6 +110,12 @@ impl<K: Kernel, M> Vm<K, M> {
         &self.config
     }
 
+    /// Whether exits are counted.
+    #[inline]
+    pub(crate) fn counts_exits(&self) -> bool {
+        self.config.exit_stats
+    }
+
     /// Ticks of the TSC per second.
     pub fn tsc_hz(&self) -> u64 {
         self.clock.tsc_hz()
@@ -157,6 +163,8 @@ impl<K: Kernel, M> Vm<K, M> {
     /// Rebuilds the models, fills the memory again and starts over. RAM keeps the rest of its content, as it
     /// does in a machine of metal.
     fn reset(&self, machine: &mut Machine) -> Result<(), StartError> {
+        // Its clock starts when everything is in place.
+        machine.boot_state = (self.loader)(&self.memory).map_err(StartError::Boot)?;
         let origin = self.kernel.now();
         let (UnixSeconds(then), at) = self.wall_clock;
         let elapsed = origin.saturating_sub(at) / self.clock.tsc_hz();
@@ -165,7 +173,6 @@ impl<K: Kernel, M> Vm<K, M> {
         let mut board = Board::new(&self.config.machine, &self.description.fixed, environment)?;
         board.succeed(&mut machine.board);
         machine.board = board;
-        machine.boot_state = (self.loader)(&self.memory).map_err(StartError::Boot)?;
         machine.origin = origin;
         machine.generation += 1;
         Ok(())

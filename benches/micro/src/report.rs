@@ -1,7 +1,6 @@
 //! From the first instruction to the last line.
 //!
-//! The lines are read by `run/src/bench/`: a header with the version of the format, a line per row, its histogram, and
-//! the end.
+//! The lines are those of `bench_stats`.
 
 use crate::asm::{self, LOOP};
 use crate::{console, rows};
@@ -10,12 +9,10 @@ use abi::hip::{self, Features, Hip};
 use abi::hypercall::CreateSm;
 use abi::status::Status;
 use alloc::vec::Vec;
-use bench_micro::stats::{Histogram, Summary};
+use bench_stats::{END, FORMAT, HistogramLine, RowLine, Summary, Unit};
 use core::fmt;
 use runtime::sys::physical;
 
-/// Version of the lines.
-const FORMAT: u32 = 1;
 /// Instructions of the loop that tells whether the counter counts instructions.
 const CALIBRATION: u64 = 2_000_000;
 
@@ -27,7 +24,7 @@ macro_rules! line {
 /// What taking stamps costs, and what is measured in.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
-    unit: &'static str,
+    unit: Unit,
     /// Of a stamp of a loop.
     pub stamp: u64,
     /// Of a stamp of an event handler.
@@ -53,9 +50,7 @@ pub struct Row {
 
 impl Report {
     fn new(information: &Hip) -> Self {
-        let ticks = asm::calibrate();
-        // Instructions if within 0.1 %.
-        let unit = if ticks.abs_diff(CALIBRATION) < CALIBRATION / 1000 { "insn" } else { "cycle" };
+        let unit = Unit::of(asm::calibrate(), CALIBRATION);
         let smallest = || asm::intervals().min().unwrap_or(0);
         asm::loops::nothing();
         let stamp = smallest().saturating_sub(LOOP);
@@ -77,8 +72,9 @@ impl Report {
         let Some(summary) = Summary::of(&mut samples) else {
             return;
         };
-        line!("bench name={} unit={} user={} {summary}", row.name, self.unit, row.user);
-        line!("histogram name={} unit={} buckets={}", row.name, self.unit, Histogram(&samples));
+        let Self { unit, .. } = *self;
+        line!("{}", RowLine { name: row.name, unit, user: row.user, summary });
+        line!("{}", HistogramLine { name: row.name, unit, samples: &samples });
     }
 
     /// Prints why a row is missing.
@@ -122,7 +118,7 @@ fn measure(information: &'static Hip) -> i32 {
     );
     match rows::all(&report) {
         Ok(()) => {
-            line!("bench-end");
+            line!("{END}");
             0
         }
         Err(status) => {

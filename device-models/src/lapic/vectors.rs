@@ -34,6 +34,12 @@ impl VectorSet {
         self.0[Self::word(vector)] & Self::bit(vector) != 0
     }
 
+    #[inline]
+    pub(super) const fn is_empty(&self) -> bool {
+        let [w0, w1, w2, w3] = self.0;
+        w0 | w1 | w2 | w3 == 0
+    }
+
     /// The highest vector, which is the most urgent.
     #[inline]
     pub(super) fn highest(&self) -> Option<u8> {

@@ -41,14 +41,41 @@ pub struct Limit {
     pub kvm: Option<Anchor>,
     /// What has to be known to judge the figure.
     pub note: Option<String>,
+    /// Whether it is in the main plot.
+    #[serde(default)]
+    pub plot: bool,
+}
+
+/// A boot of Linux.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootLimit {
+    /// Name.
+    pub name: String,
+    /// What is booted, in words.
+    pub title: String,
+    /// What the kernel's command line has besides.
+    pub append: String,
+    /// Whether its exits are counted too.
+    #[serde(default)]
+    pub exits: bool,
+    /// Instructions that it may need, by those on the bare machine.
+    pub ratio: f64,
+    /// That ratio with KVM, and of what.
+    pub kvm: Option<String>,
+    /// What has to be known to judge the figure.
+    pub note: Option<String>,
 }
 
 /// All rows.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// In the order in which they are shown.
     pub row: Vec<Limit>,
+    /// Boots of Linux.
+    #[serde(default)]
+    pub boot: Vec<BootLimit>,
 }
 
 impl Limits {

@@ -1,4 +1,4 @@
-//! The lines of `benches/micro`: what was measured.
+//! The lines of measuring programs (`benches/stats`): what was measured.
 //!
 //! A log comes from a serial line and may hold anything else too; only lines of the format count.
 
@@ -12,7 +12,8 @@ const HEADER: &str = "bench-log ";
 const ROW: &str = "bench ";
 const HISTOGRAM: &str = "histogram ";
 const SKIPPED: &str = "skipped ";
-const END: &str = "bench-end";
+/// The last line.
+pub const END: &str = "bench-end";
 
 /// What the figures count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -169,8 +170,18 @@ impl Log {
         Some(())
     }
 
+    /// The row of this name.
+    pub fn row(&self, name: &str) -> Option<&Sample> {
+        self.rows.iter().find(|row| row.name == name)
+    }
+
     /// This log with the rows that only `other` has.
     pub fn with_missing_of(mut self, other: Self) -> Self {
+        for (name, reason) in other.skipped {
+            if self.row(&name).is_none() {
+                self.skipped.entry(name).or_insert(reason);
+            }
+        }
         for row in other.rows {
             if !self.rows.iter().any(|own| own.name == row.name) {
                 self.skipped.remove(&row.name);
@@ -189,7 +200,8 @@ fn fields(text: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn buckets(text: &str) -> Option<Vec<(u64, u64)>> {
+/// Words of the form `LOWER:COUNT,...`.
+pub fn buckets(text: &str) -> Option<Vec<(u64, u64)>> {
     let bucket = |word: &str| {
         let (lower, count) = word.split_once(':')?;
         Some((lower.parse().ok()?, count.parse().ok()?))

@@ -1,30 +1,26 @@
-//! `./x bench`: what the hypervisor's operations cost, beside others and against its own limits.
+//! `./x bench`: what operations cost, beside others and against the project's own limits.
 //!
-//! The root task `bench-micro` measures and prints lines; here they are read ([`log`]), joined with what is known about each
-//! row ([`limits`]), and shown as a table ([`table`]) and as files ([`report`], [`chart`]).
+//! Programs that measure print lines ([`measure`] boots them, [`log`] reads them); here these are joined with what is known
+//! about each row ([`limits`]), and shown as a table ([`table`]) and as files ([`report`], [`chart`]). Boots of Linux are
+//! compared with those on the bare machine ([`linux_boot`]).
 
 mod chart;
+mod exits;
 mod limits;
+mod linux_boot;
 mod log;
+mod measure;
 mod report;
 mod table;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
-use crate::boot::product::Products;
-use crate::boot::stage::Stage;
 use crate::error::{Error, Result};
-use crate::host::packages;
-use crate::machine::terminal::Terminal;
-use crate::machine::{Machine, Time};
 use crate::repository;
-use crate::scenario::Scenario;
-use crate::session::end::End;
-use crate::session::{LOG, Observer, Session, Wish};
 use limits::Limits;
+use linux_boot::Boot;
 use log::{Log, Unit};
 use report::Results;
 
@@ -36,6 +32,9 @@ pub struct BenchOptions {
     /// Fail if a figure is above its line in benches/limits.toml
     #[arg(long)]
     check: bool,
+    /// Write the main plot, of which docs/cost.svg is one, to this file
+    #[arg(long, value_name = "FILE", conflicts_with = "from_log")]
+    plot: Option<PathBuf>,
     /// Report what a machine printed on its serial line instead of booting an emulator
     #[arg(long, value_name = "FILE")]
     from_log: Option<PathBuf>,
@@ -51,97 +50,137 @@ pub enum Part {
     Ipc,
     /// Creation of objects, delegation
     Objects,
+    /// Guests of the real VMM: exits end to end, boots of Linux
+    Guest,
+    /// The same exits under KVM, beside the VMM's
+    Kvm,
 }
 
-/// The scenario that measures.
-const SCENARIO: &str = "bench";
-/// Machines on which it is booted, by their number of CPUs: with one, no other CPU's instructions are counted; the
-/// second machine is for rows that need another CPU.
-const MACHINES: [u32; 2] = [1, 2];
-
-/// Measures or reads, and reports. Returns the exit status.
-pub fn execute(options: &BenchOptions) -> Result<i32> {
-    let limits = Limits::load()?;
-    let log = match &options.from_log {
-        Some(file) => Log::parse(&repository::read_text(file)?)
-            .map_err(|error| Error::new(format!("{}: {error}", file.display())))?,
-        None => measure()?,
-    };
-    if options.check && log.unit != Unit::Instructions {
-        return Err(Error::new("limits are in instructions, the log is in cycles").remedy("check without --from-log"));
-    }
-    let results = Results::new(&log, &limits, options.part)?;
-    table::print(&results);
-    let folder = repository::target().join("bench");
-    report::write(&results, &folder)?;
-    eprintln!("bench: report in {}", folder.join(report::HTML).display());
-    if !options.check {
-        return Ok(0);
-    }
-    let above = results.above_limit();
-    for row in &above {
-        eprintln!("error: {}", row.excess());
-    }
-    Ok(i32::from(!above.is_empty()))
+/// What was measured.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// Rows of this system.
+    pub log: Option<Log>,
+    /// Rows of the same names under KVM.
+    pub kvm: Option<Log>,
+    /// Boots of Linux.
+    pub boots: Vec<Boot>,
 }
 
-/// Boots the scenario on each machine and joins what they say.
-fn measure() -> Result<Log> {
-    let scenario = Scenario::load(SCENARIO)?;
-    packages::ensure(scenario.machine.needs())?;
-    let products = Products::build(&[&scenario])?;
-    let mut joined: Option<Log> = None;
-    for (index, cpus) in (1..).zip(MACHINES) {
-        eprintln!("bench: {cpus} CPU(s) in {}, machine {index} of {}", scenario.machine, MACHINES.len());
-        let folder = repository::target().join(format!("run/{SCENARIO}@{cpus}"));
-        let log = boot(&scenario, cpus, &products, &folder)?;
-        joined = Some(match joined {
+impl Measured {
+    /// Measures a part, or everything.
+    fn take(part: Option<Part>, limits: &Limits) -> Result<Self> {
+        let (micro, guest, boots, kvm) = match part {
+            None => (true, true, true, true),
+            Some(Part::Exits | Part::Ipc | Part::Objects) => (true, false, false, false),
+            Some(Part::Guest) => (false, true, true, false),
+            Some(Part::Kvm) => (false, true, false, true),
+        };
+        let mut measured = Self::default();
+        if micro {
+            measured.add(measure::micro()?);
+        }
+        if guest {
+            measured.add(measure::guest()?);
+        }
+        if boots {
+            measured.boots = limits.boot.iter().map(Boot::measure).collect::<Result<_>>()?;
+        }
+        if kvm {
+            measured.kvm = Some(measure::kvm()?);
+        }
+        Ok(measured)
+    }
+
+    fn add(&mut self, log: Log) {
+        self.log = Some(match self.log.take() {
             None => log,
             Some(first) => first.with_missing_of(log),
         });
     }
-    joined.ok_or_else(|| Error::new("nothing was measured"))
+
+    /// What a machine printed.
+    fn read(file: &Path) -> Result<Self> {
+        let text = repository::read_text(file)?;
+        let log = Log::parse(&text).map_err(|error| Error::new(format!("{}: {error}", file.display())))?;
+        Ok(Self { log: Some(log), ..Self::default() })
+    }
 }
 
-fn boot(scenario: &Scenario, cpus: u32, products: &Products, folder: &Path) -> Result<Log> {
-    let stage = Stage::prepare(scenario, products, folder)?;
-    let machine = Machine {
-        platform: scenario.machine,
-        cpus,
-        memory: scenario.memory,
-        terminals: scenario.machine_terminals(),
-        time: Time::Instructions,
-        debugger: false,
-        more: Vec::new(),
+/// Measures what takes no more than seconds, and fails where it costs more than it may.
+pub fn check() -> Result<()> {
+    let limits = Limits::load()?;
+    let mut measured = Measured::default();
+    measured.add(measure::micro()?);
+    measured.add(measure::guest()?);
+    let excess = Results::new(&measured, &limits, None, true)?.excess();
+    if excess.is_empty() { Ok(()) } else { Err(Error::new(excess.join("; "))) }
+}
+
+/// Measures or reads, and reports. Returns the exit status.
+pub fn execute(options: &BenchOptions) -> Result<i32> {
+    let limits = Limits::load()?;
+    let measured = match &options.from_log {
+        Some(file) => Measured::read(file)?,
+        None => Measured::take(options.part, &limits)?,
     };
-    let limit = Duration::from_secs(scenario.timeout);
-    let session = Session::start(&machine, &stage.medium(None)?, folder)?;
-    let mut progress = Progress::default();
-    let end = session.run(&mut progress, Some(Instant::now() + limit))?;
-    let file = folder.join(LOG);
-    if end != End::SystemExit(0) {
-        return Err(Error::new(format!("the measurement did not end well: {end:?}"))
-            .remedy(format!("see the log in {}", file.display())));
+    let results = Results::new(&measured, &limits, options.part, options.from_log.is_none())?;
+    if options.check && results.unit != Unit::Instructions {
+        return Err(Error::new("limits are in instructions, the log is in cycles").remedy("check without --from-log"));
     }
-    Log::parse(&repository::read_text(&file)?).map_err(|error| Error::new(format!("{}: {error}", file.display())))
+    table::print(&results);
+    let folder = repository::target().join("bench");
+    report::write(&results, &folder)?;
+    eprintln!("bench: report in {}", folder.join(report::HTML).display());
+    if let Some(file) = &options.plot {
+        let rows: Vec<_> = results.rows.iter().filter(|row| row.known.plot).cloned().collect();
+        repository::write(file, chart::main_plot(&rows, results.unit))?;
+    }
+    if !options.check {
+        return Ok(0);
+    }
+    let excess = results.excess();
+    excess.iter().for_each(|text| eprintln!("error: {text}"));
+    Ok(i32::from(!excess.is_empty()))
 }
 
-/// Tells the user how far the measurement is.
-#[derive(Default)]
-struct Progress {
-    rows: usize,
-}
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
 
-impl Observer for Progress {
-    fn terminal(&mut self, _: Terminal, _: &[u8]) -> Wish {
-        Wish::NOTHING
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: BenchOptions,
     }
 
-    fn log_line(&mut self, line: &str) -> Wish {
-        if let Some(name) = log::row_name(line) {
-            self.rows += 1;
-            eprintln!("bench: {:>3} {name}", self.rows);
+    fn from_log(text: &str) -> Result<i32> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let file = file.path().to_string_lossy().into_owned();
+        execute(&Command::try_parse_from(["bench", "--check", "--from-log", &file]).unwrap().options)
+    }
+
+    #[test]
+    fn an_unknown_part_is_named_with_those_that_exist() {
+        let error = Command::try_parse_from(["bench", "abacus"]).unwrap_err();
+        assert_ne!(error.exit_code(), 0);
+        let text = error.to_string();
+        assert!(text.contains("abacus") && text.contains("exits, ipc, objects, guest, kvm"), "{text}");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_used_is_refused() {
+        for (text, expected) in [
+            ("bench-log version=7 unit=insn\nbench-end", "version 7"),
+            ("hello", "no line that begins with `bench-log`"),
+            ("bench-log version=1 unit=cycle\nbench-end", "in cycles"),
+        ] {
+            let error = from_log(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
-        Wish::NOTHING
+        assert!(Measured::read(Path::new("/no/such/file")).unwrap_err().to_string().contains("/no/such/file"));
     }
 }

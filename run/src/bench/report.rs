@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::bench::limits::{Limit, Limits};
-use crate::bench::log::{Log, Sample, Unit};
-use crate::bench::{Part, chart};
+use crate::bench::linux_boot::Boot;
+use crate::bench::log::{Sample, Unit};
+use crate::bench::{Measured, Part, chart};
 use crate::error::{Error, Result};
 use crate::repository;
 
@@ -33,14 +34,27 @@ pub struct Row {
     pub count: u64,
     /// Instructions outside the hypervisor.
     pub user: u64,
+    /// The same row under KVM in the same run.
+    pub kvm_median: Option<u64>,
     /// Histogram: lower ends of buckets, and what is in them.
     pub buckets: Vec<(u64, u64)>,
 }
 
 impl Row {
-    fn new(known: &Limit, sample: &Sample) -> Self {
+    fn new(known: &Limit, sample: &Sample, kvm: Option<&Sample>) -> Self {
         let Sample { min, median, p99, max, count, user, buckets, .. } = sample.clone();
-        Self { known: known.clone(), min, median, p99, max, count, user, buckets }
+        let kvm_median = kvm.map(|sample| sample.median);
+        Self { known: known.clone(), min, median, p99, max, count, user, kvm_median, buckets }
+    }
+
+    /// What KVM needs: measured in this run, or else known.
+    pub fn kvm(&self) -> Option<u64> {
+        self.kvm_median.or_else(|| self.known.kvm.as_ref().map(|anchor| anchor.insn))
+    }
+
+    /// What NOVA needs.
+    pub fn nova(&self) -> Option<u64> {
+        self.known.nova.as_ref().map(|anchor| anchor.insn)
     }
 
     /// Whether it costs more than it may.
@@ -64,36 +78,45 @@ pub struct Results {
     pub machine: std::collections::BTreeMap<String, String>,
     /// Rows in the order of the limits.
     pub rows: Vec<Row>,
+    /// Boots of Linux.
+    pub boots: Vec<Boot>,
     /// Rows that could not be measured, and why.
     pub skipped: std::collections::BTreeMap<String, String>,
 }
 
 impl Results {
-    /// Joins a log with the limits. A row that only one of them has is an error: the two belong together.
-    pub fn new(log: &Log, limits: &Limits, part: Option<Part>) -> Result<Self> {
+    /// Joins what was measured with the limits. A row without limits is an error, and so is a missing one where all rows
+    /// of a part are to be there (`is_complete`): the two belong together.
+    pub fn new(measured: &Measured, limits: &Limits, part: Option<Part>, is_complete: bool) -> Result<Self> {
+        let log = measured.log.as_ref().ok_or_else(|| Error::new("nothing was measured"))?;
         let known = |name: &str| limits.row.iter().any(|limit| limit.name == name);
         let unknown = log.rows.iter().find(|row| !known(&row.name));
         if let Some(row) = unknown {
             return Err(Error::new(format!("unknown row `{}`", row.name)).remedy("add it to benches/limits.toml"));
         }
+        // The part of KVM compares: its rows are those of guests.
+        let part = part.map(|part| if part == Part::Kvm { Part::Guest } else { part });
         let mut rows = Vec::new();
-        for limit in &limits.row {
-            let sample = log.rows.iter().find(|row| row.name == limit.name);
+        for limit in limits.row.iter().filter(|limit| part.is_none_or(|part| limit.part == part)) {
+            let sample = log.row(&limit.name);
+            let kvm = measured.kvm.as_ref().and_then(|log| log.row(&limit.name));
             match sample {
-                Some(sample) => rows.push(Row::new(limit, sample)),
-                None if log.skipped.contains_key(&limit.name) => {}
+                Some(sample) => rows.push(Row::new(limit, sample, kvm)),
+                None if log.skipped.contains_key(&limit.name) || !is_complete => {}
                 None => {
                     return Err(Error::new(format!("`{}` was not measured", limit.name)));
                 }
             }
         }
-        rows.retain(|row| part.is_none_or(|part| row.known.part == part));
-        Ok(Self { unit: log.unit, machine: log.machine.clone(), rows, skipped: log.skipped.clone() })
+        let skipped = log.skipped.clone();
+        Ok(Self { unit: log.unit, machine: log.machine.clone(), rows, boots: measured.boots.clone(), skipped })
     }
 
-    /// Rows that cost more than they may.
-    pub fn above_limit(&self) -> Vec<&Row> {
-        self.rows.iter().filter(|row| row.is_above_limit()).collect()
+    /// What costs more than it may, as sentences.
+    pub fn excess(&self) -> Vec<String> {
+        let rows = self.rows.iter().filter(|row| row.is_above_limit()).map(Row::excess);
+        let boots = self.boots.iter().filter(|boot| boot.is_above_limit()).map(Boot::excess);
+        rows.chain(boots).collect()
     }
 
     /// The limit of a row, where it is in the unit of the figures.
@@ -122,14 +145,15 @@ fn html(results: &Results) -> String {
         results.unit,
         escape(&results.machine.iter().map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", ")),
     );
-    page += &chart::bars(results);
+    page += &chart::bars(&results.rows, results.unit);
     page += "<h2>Figures</h2>\n<table><tr><th>operation<th>min<th>median<th>99 %<th>max<th>outside<th>limit<th>NOVA<th>KVM\
              <th>CR3<th>serialising</tr>\n";
     results.rows.iter().for_each(|row| page += &table_row(results, row));
     page += "</table>\n<p><small>outside: instructions of user mode and guest among the median. CR3: loads of the page-table \
              root; serialising: further serialising instructions and world switches.</small></p>\n";
+    results.boots.iter().for_each(|boot| page += &boot_section(boot));
     page += "<h2>Distributions</h2>\n";
-    results.rows.iter().for_each(|row| page += &chart::histogram(row));
+    results.rows.iter().for_each(|row| page += &chart::histogram(&row.known.title, &row.buckets));
     page += "<h2>Sources and notes</h2>\n<ul>\n";
     for row in &results.rows {
         let known = &row.known;
@@ -143,6 +167,32 @@ fn html(results: &Results) -> String {
         }
     }
     page + "</ul>\n</html>\n"
+}
+
+/// A boot: figures, timeline, and what its exits took.
+fn boot_section(boot: &Boot) -> String {
+    let known = &boot.known;
+    let mut section = format!(
+        "<h2>{}</h2>\n<p{}>{} instructions as a guest, {} on the bare machine: {:.3} times (at most {})</p>\n",
+        escape(&known.title),
+        if boot.is_above_limit() { " class=\"above\"" } else { "" },
+        boot.guest.instructions,
+        boot.bare.instructions,
+        boot.ratio(),
+        known.ratio,
+    );
+    let kvm = known.kvm.as_ref().map(|kvm| format!("KVM: {kvm}"));
+    for text in kvm.iter().chain(&known.note) {
+        section += &format!("<p><small>{}</small></p>\n", escape(text));
+    }
+    section += &chart::timeline(boot);
+    if !boot.guest.exits.is_empty() {
+        section += "<h3>Its exits, by ticks in the VMM</h3>\n";
+    }
+    for exits in &boot.guest.exits {
+        section += &chart::histogram(&format!("{}: {}", exits.kind, exits.count()), &exits.buckets);
+    }
+    section
 }
 
 fn table_row(results: &Results, row: &Row) -> String {
@@ -159,8 +209,8 @@ fn table_row(results: &Results, row: &Row) -> String {
         row.max,
         row.user,
         number(results.limit(row)),
-        number(known.nova.as_ref().map(|anchor| anchor.insn)),
-        number(known.kvm.as_ref().map(|anchor| anchor.insn)),
+        number(row.nova()),
+        number(row.kvm()),
         known.cr3,
         known.serialising,
     )
@@ -174,6 +224,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::bench::log::Log;
 
     pub fn results(unit: &str) -> Results {
         let log = Log::parse(&format!(
@@ -185,7 +236,9 @@ pub mod tests {
              skipped name=c reason=x
              bench-end"
         ));
-        Results::new(&log.unwrap(), &limits(), None).unwrap()
+        let boots = vec![crate::bench::linux_boot::tests::sample(1200)];
+        let measured = Measured { log: log.ok(), kvm: None, boots };
+        Results::new(&measured, &limits(), None, true).unwrap()
     }
 
     fn limits() -> Limits {
@@ -202,27 +255,31 @@ pub mod tests {
     #[test]
     fn rows_above_their_limit_are_found() {
         let results = results("insn");
-        let above: Vec<_> = results.above_limit().iter().map(|row| row.excess()).collect();
-        assert_eq!(above, ["b: 20 instructions, at most 19"]);
+        let expected = ["b: 20 instructions, at most 19", "linux: 1.200 times the bare machine, at most 1.15"];
+        assert_eq!(results.excess(), expected);
     }
 
     #[test]
     fn a_log_and_limits_that_do_not_fit_are_refused() {
         let log =
             "bench-log version=1 unit=insn\nbench name=z unit=insn user=0 min=1 median=1 p99=1 max=1 n=1\nbench-end";
-        let error = Results::new(&Log::parse(log).unwrap(), &limits(), None);
-        assert!(error.unwrap_err().to_string().contains("`z`"));
-        let empty = Log::parse("bench-log version=1 unit=insn\nbench-end").unwrap();
-        let error = Results::new(&empty, &limits(), None);
-        assert!(error.unwrap_err().to_string().contains("`a` was not measured"));
+        let results = |text: &str, is_complete| {
+            let measured = Measured { log: Log::parse(text).ok(), ..Measured::default() };
+            Results::new(&measured, &limits(), None, is_complete)
+        };
+        assert!(results(log, true).unwrap_err().to_string().contains("`z`"));
+        let empty = "bench-log version=1 unit=insn\nbench-end";
+        assert!(results(empty, true).unwrap_err().to_string().contains("`a` was not measured"));
+        assert!(results(empty, false).unwrap().rows.is_empty(), "a machine's log may have some rows only");
     }
 
     #[test]
     fn the_page_names_everything() {
         let page = html(&results("insn"));
-        for expected in ["A &lt;call&gt;", "class=\"above\">20", "<svg", "NOVA: x", "B: n"] {
+        for expected in ["A &lt;call&gt;", "class=\"above\">20", "<svg", "NOVA: x", "B: n", "1.200 times", "Linux &lt;"]
+        {
             assert!(page.contains(expected), "{expected}: {page}");
         }
-        assert!(!html(&results("cycle")).contains("class=\"above\""), "cycles have no limits");
+        assert!(!html(&results("cycle")).contains("class=\"above\">20"), "cycles have no limits");
     }
 }

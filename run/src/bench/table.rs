@@ -9,31 +9,70 @@ pub fn print(results: &Results) {
 }
 
 fn render(results: &Results) -> String {
-    let mut lines = vec![vec![
-        "operation".to_owned(),
-        results.unit.to_string(),
-        "99 %".to_owned(),
-        "limit".to_owned(),
-        "NOVA".to_owned(),
-        "KVM".to_owned(),
-        "CR3".to_owned(),
-        "serialising".to_owned(),
-    ]];
+    let mut text = columns(&rows(results));
+    if !results.boots.is_empty() {
+        text.push(String::new());
+        text.extend(columns(&boots(results)));
+    }
+    for (name, reason) in &results.skipped {
+        text.push(format!("{name}: not measured: {reason}"));
+    }
+    text.join("\n")
+}
+
+fn rows(results: &Results) -> Vec<Vec<String>> {
+    if results.unit == Unit::Cycles {
+        return cycles(results);
+    }
+    let unit = results.unit.to_string();
+    let head = ["operation", &unit, "99 %", "limit", "NOVA", "KVM", "CR3", "serialising"];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
     let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
     for row in &results.rows {
         let known = &row.known;
-        let above = results.unit == Unit::Instructions && row.is_above_limit();
+        let above = row.is_above_limit();
         lines.push(vec![
             known.title.clone(),
             row.median.to_string(),
             row.p99.to_string(),
             format!("{}{}", if above { "! " } else { "" }, number(results.limit(row))),
-            number(known.nova.as_ref().map(|anchor| anchor.insn)),
-            number(known.kvm.as_ref().map(|anchor| anchor.insn)),
+            number(row.nova()),
+            number(row.kvm()),
             known.cr3.to_string(),
             known.serialising.to_string(),
         ]);
     }
+    lines
+}
+
+/// Cycles differ from one time to the next, and neither limits nor others' figures are in them.
+fn cycles(results: &Results) -> Vec<Vec<String>> {
+    let head = ["cycles", "min", "median", "99 %", "max", "samples"];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    for row in &results.rows {
+        let figures = [row.min, row.median, row.p99, row.max, row.count].map(|figure| figure.to_string());
+        lines.push(std::iter::once(row.known.title.clone()).chain(figures).collect());
+    }
+    lines
+}
+
+fn boots(results: &Results) -> Vec<Vec<String>> {
+    let head = ["boot to the first process", "guest", "bare", "ratio", "limit"];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    for boot in &results.boots {
+        lines.push(vec![
+            boot.known.title.clone(),
+            boot.guest.instructions.to_string(),
+            boot.bare.instructions.to_string(),
+            format!("{:.3}", boot.ratio()),
+            format!("{}{}", if boot.is_above_limit() { "! " } else { "" }, boot.known.ratio),
+        ]);
+    }
+    lines
+}
+
+/// Aligns cells: the first of a line to the left, the others to the right.
+fn columns(lines: &[Vec<String>]) -> Vec<String> {
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -49,11 +88,7 @@ fn render(results: &Results) -> String {
             .collect::<Vec<_>>()
             .join("  ")
     };
-    let mut text: Vec<_> = lines.iter().map(align).collect();
-    for (name, reason) in &results.skipped {
-        text.push(format!("{name}: not measured: {reason}"));
-    }
-    text.join("\n")
+    lines.iter().map(align).collect()
 }
 
 #[cfg(test)]
@@ -65,10 +100,13 @@ mod tests {
     fn columns_are_aligned_and_excess_is_marked() {
         let text = render(&results("insn"));
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines.len(), 7);
         assert_eq!(lines[0].len(), lines[1].len());
         assert!(!lines[1].contains('!') && lines[2].contains("! 19"), "{text}");
-        assert!(lines[3].starts_with("c: not measured"));
-        assert!(!render(&results("cycle")).contains('!'));
+        assert!(lines[5].ends_with("1200  1000  1.200  ! 1.15"), "{text}");
+        assert!(lines[6].starts_with("c: not measured"));
+        let cycles = render(&results("cycle"));
+        assert_eq!(cycles.matches('!').count(), 1, "boots only");
+        assert!(cycles.lines().nth(1).unwrap().ends_with("1      12    30   40        5"), "{cycles}");
     }
 }

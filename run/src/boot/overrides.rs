@@ -19,7 +19,7 @@ pub const APPEND: &str = "append";
 /// Placeholder for a guest's memory.
 pub const MEMORY: &str = "memory";
 /// Placeholder that tells a VMM to report how often each kind of exit occurred: `yes` or `no`.
-const EXIT_STATS: &str = "exit_stats";
+pub const EXIT_STATS: &str = "exit_stats";
 
 /// The least memory a guest can have.
 const LEAST_GUEST_MEMORY: Size = Size::mib(64);

@@ -31,7 +31,7 @@ pub fn execute(options: &ImageOptions) -> Result<()> {
     let mut scenario = Scenario::load(&options.scenario)?;
     options.overrides.apply(&mut scenario)?;
     let mut purposes = vec![Purpose::Image];
-    purposes.extend(scenario.roms.values().filter_map(|rom| rom.source.needs()));
+    purposes.extend(scenario.roms.values().flat_map(|rom| rom.sources()).filter_map(|source| source.needs()));
     packages::ensure(&purposes)?;
     let products = Products::build(&[&scenario])?;
     let folder = repository::target().join("image");

@@ -83,7 +83,7 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
 pub fn needs(scenario: &Scenario, image: Option<Firmware>) -> Vec<Purpose> {
     let mut purposes = scenario.machine.needs().to_vec();
     purposes.extend(image.map(|_| Purpose::Image));
-    purposes.extend(scenario.roms.values().filter_map(|rom| rom.source.needs()));
+    purposes.extend(scenario.roms.values().flat_map(|rom| rom.sources()).filter_map(|source| source.needs()));
     purposes
 }
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 use clap::Args;
 use regex::Regex;
 
+use crate::bench;
 use crate::boot::overrides::Overrides;
 use crate::boot::product::Products;
 use crate::commands::loc;
@@ -52,6 +53,8 @@ const FORMAT: &str = "fmt";
 const LINTS: &str = "clippy";
 const UNIT_TESTS: &str = "unit";
 const LINES: &str = "loc";
+/// A check of what operations cost.
+const COST: &str = "cost";
 
 /// A booted test.
 #[derive(Debug)]
@@ -92,7 +95,7 @@ impl Tally {
 /// Runs the tests; the last line of output is the summary. Returns the exit status.
 pub fn execute(options: &TestOptions) -> Result<i32> {
     let selected = |name: &str| options.filter.as_ref().is_none_or(|filter| filter.is_match(name));
-    let checks: Vec<_> = [FORMAT, LINTS, UNIT_TESTS, LINES].into_iter().filter(|name| selected(name)).collect();
+    let checks: Vec<_> = [FORMAT, LINTS, UNIT_TESTS, LINES, COST].into_iter().filter(|name| selected(name)).collect();
     let mut booted = all_booted(options.long)?;
     booted.retain(|test| selected(&test.name()));
     if options.list {
@@ -135,6 +138,7 @@ fn check(name: &str, tally: &mut Tally) {
     match name {
         UNIT_TESTS => unit_tests(tally),
         LINES => tally.count(name, started, &loc::execute()),
+        COST => tally.count(name, started, &bench::check()),
         _ => tally.count(name, started, &check_source(name)),
     }
 }
@@ -213,8 +217,8 @@ fn prepare(tests: &[Booted]) -> Result<Products> {
         purposes.extend(super::run::needs(&test.scenario, test.image));
     }
     packages::ensure(&purposes)?;
-    for rom in scenarios.iter().flat_map(|scenario| scenario.roms.values()) {
-        if let Source::Guest { guest, .. } = &rom.source {
+    for source in scenarios.iter().flat_map(|scenario| scenario.roms.values()).flat_map(|rom| rom.sources()) {
+        if let Source::Guest { guest, .. } = source {
             guest::provide(guest)?;
         }
     }

@@ -44,6 +44,15 @@ pub fn build(root: &Path, busybox: &[u8], applets: &str) -> Result<Vec<u8>> {
     write(&entries).map_err(|cause| Error::new(format!("cannot write the initramfs: {cause}")))
 }
 
+/// Builds an archive of programs and files, to be unpacked over another one, behind which it goes.
+pub fn overlay(files: Vec<(&str, Vec<u8>)>) -> Result<Vec<u8>> {
+    let mut entries = BTreeMap::new();
+    for (path, content) in files {
+        insert(&mut entries, path, Entry::File { content, executable: true });
+    }
+    write(&entries).map_err(|cause| Error::new(format!("cannot write the initramfs: {cause}")))
+}
+
 /// Adds an entry and the folders above it.
 fn insert(entries: &mut BTreeMap<String, Entry>, path: &str, entry: Entry) {
     for (end, _) in path.match_indices('/') {

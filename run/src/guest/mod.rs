@@ -1,6 +1,6 @@
 //! Guests: what runs inside virtual machines, provided by recipes in `guests/`.
 
-mod initramfs;
+pub mod initramfs;
 mod recipe;
 
 use std::fs::Permissions;
@@ -85,7 +85,7 @@ fn fetch(package: &Package, packages: &Path) -> Result<()> {
 
 /// The one file of a folder whose name begins as the recipe says.
 fn find(extract: &Extract, packages: &Path) -> Result<PathBuf> {
-    let folder = packages.join(&extract.folder);
+    let folder = folder_of(extract, packages)?;
     let mut found = repository::list(&folder)?;
     found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&extract.prefix)));
     match <[PathBuf; 1]>::try_from(found) {
@@ -97,6 +97,26 @@ fn find(extract: &Extract, packages: &Path) -> Result<PathBuf> {
             extract.prefix
         ))),
     }
+}
+
+/// The folder of a file: a `*` in it stands for the one folder that is there, whatever its name.
+fn folder_of(extract: &Extract, packages: &Path) -> Result<PathBuf> {
+    let mut folder = packages.to_path_buf();
+    for part in &extract.folder {
+        if part != "*" {
+            folder.push(part);
+            continue;
+        }
+        let mut found = repository::list(&folder)?;
+        found.retain(|path| path.is_dir());
+        folder = match <[PathBuf; 1]>::try_from(found) {
+            Ok([only]) => only,
+            Err(found) => {
+                return Err(Error::new(format!("{} folders in {}, expected one", found.len(), folder.display())));
+            }
+        };
+    }
+    Ok(folder)
 }
 
 /// Writes a file unless it has this content already; another run may be reading it.
@@ -124,6 +144,10 @@ mod tests {
         std::fs::write(folder.path().join("vmlinuz-1"), "").unwrap();
         let extract = Extract { name: "vmlinuz".into(), folder: ".".into(), prefix: "vmlinuz-".into() };
         assert!(find(&extract, folder.path()).unwrap().ends_with("vmlinuz-1"));
+        std::fs::create_dir_all(folder.path().join("6.1/kvm")).unwrap();
+        std::fs::write(folder.path().join("6.1/kvm/kvm.ko"), "").unwrap();
+        let module = Extract { name: "kvm.ko".into(), folder: "*/kvm".into(), prefix: "kvm.ko".into() };
+        assert!(find(&module, folder.path()).unwrap().ends_with("6.1/kvm/kvm.ko"));
         std::fs::write(folder.path().join("vmlinuz-2"), "").unwrap();
         assert!(find(&extract, folder.path()).unwrap_err().to_string().starts_with("2 files"));
     }

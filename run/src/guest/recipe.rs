@@ -39,7 +39,7 @@ pub struct Package {
 pub struct Extract {
     /// Its name as a file of the guest.
     pub name: String,
-    /// Its folder: package name and path in the package.
+    /// Its folder: package name and path in the package. A `*` is the only folder at that place.
     pub folder: PathBuf,
     /// How its name in that folder begins.
     pub prefix: String,

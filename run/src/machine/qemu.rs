@@ -9,6 +9,8 @@ use crate::machine::terminal::Terminal;
 use crate::machine::{Endpoint, Firmware, Machine, Medium, Platform, SerialLines, Time, tied_command};
 use crate::repository;
 
+/// A clock that does not read the host's: a system that reads it does the same in each run.
+const FIXED_CLOCK: &str = "base=2026-01-01T00:00:00,clock=vm";
 const VARIABLES: &str = "uefi-variables.fd";
 /// Where gdb connects to with `--gdb`.
 pub const DEBUGGER: &str = "localhost:1234";
@@ -19,7 +21,7 @@ pub fn command(machine: &Machine, medium: &Medium, lines: &SerialLines, folder: 
     command.args(match machine.time {
         Time::Host => ["-accel", "tcg,thread=single"].as_slice(),
         Time::Parallel => &["-accel", "tcg,thread=multi"],
-        Time::Instructions => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
+        Time::Instructions => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-rtc", FIXED_CLOCK],
     });
     command.args(["-machine", "q35", "-cpu", cpu(machine.platform)]);
     command.args(["-smp", &machine.cpus.to_string(), "-m", &machine.memory.in_mib().to_string()]);

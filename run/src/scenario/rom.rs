@@ -1,13 +1,17 @@
 //! Boot modules that are not programs of the workspace.
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde::Deserialize;
 
 use crate::boot::product::Products;
 use crate::error::{Error, Result};
-use crate::guest;
+use crate::guest::{self, initramfs};
+use crate::host::command::checked;
 use crate::host::packages::Purpose;
 use crate::repository;
 use crate::scenario::size::Size;
@@ -20,43 +24,72 @@ pub struct Rom {
     pub source: Source,
     /// To which size it is cut, or padded with zeros.
     pub size: Option<Size>,
+    /// Programs and files that an initramfs has besides, by their paths in it.
+    pub add: BTreeMap<String, Source>,
 }
 
-/// A ROM as scenario files write it: a source, or a source and a size.
+/// A ROM as scenario files write it: a source, or a source and what is changed of it.
 #[derive(Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 enum Notation {
     Whole(String),
     Resized { from: String, size: Size },
+    Extended { from: String, add: BTreeMap<String, String> },
 }
 
 impl TryFrom<Notation> for Rom {
     type Error = String;
 
     fn try_from(notation: Notation) -> std::result::Result<Self, String> {
-        let (source, size) = match notation {
-            Notation::Whole(source) => (source, None),
-            Notation::Resized { from, size } => (from, Some(size)),
+        let (source, size, add) = match notation {
+            Notation::Whole(source) => (source, None, BTreeMap::new()),
+            Notation::Resized { from, size } => (from, Some(size), BTreeMap::new()),
+            Notation::Extended { from, add } => (from, None, add),
         };
+        let added = |(path, source)| Ok((path, Source::try_from(source)?));
+        let add = add.into_iter().map(added).collect::<std::result::Result<_, String>>()?;
         let source = Source::try_from(source)?;
-        Ok(Self { source, size })
+        Ok(Self { source, size, add })
     }
 }
 
 impl Rom {
     /// All of a source.
     pub const fn whole(source: Source) -> Self {
-        Self { source, size: None }
+        Self { source, size: None, add: BTreeMap::new() }
+    }
+
+    /// Everything that it is made of.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        std::iter::once(&self.source).chain(self.add.values())
     }
 
     /// Writes the content to `destination`. `folder` is the scenario's folder.
     pub fn stage(&self, folder: &Path, products: &Products, destination: &Path) -> Result<()> {
         self.source.stage(folder, products, destination)?;
+        self.append(folder, products, destination)?;
         let Some(size) = self.size else {
             return Ok(());
         };
         let file = File::options().write(true).open(destination);
         file.and_then(|file| file.set_len(size.in_bytes())).map_err(|cause| Error::io("resize", destination, &cause))
+    }
+
+    /// Appends an archive to the one that is there: Linux unpacks one after the other, a later file in place of an
+    /// earlier one.
+    fn append(&self, folder: &Path, products: &Products, destination: &Path) -> Result<()> {
+        if self.add.is_empty() {
+            return Ok(());
+        }
+        let scratch = destination.with_extension("part");
+        let mut files = Vec::new();
+        for (path, source) in &self.add {
+            source.stage(folder, products, &scratch)?;
+            files.push((path.as_str(), repository::read(&scratch)?));
+        }
+        let archive = initramfs::overlay(files)?;
+        append(destination, &archive).map_err(|cause| Error::io("extend", destination, &cause))?;
+        std::fs::remove_file(&scratch).map_err(|cause| Error::io("delete", &scratch, &cause))
     }
 }
 
@@ -70,29 +103,35 @@ pub enum Source {
         /// One of the files its recipe provides.
         file: String,
     },
-    /// `program:NAME`: a program of the workspace that runs on a bare machine, as a guest.
-    Program(String),
     /// `file:PATH`: a file, relative to the scenario's folder.
     File(PathBuf),
     /// `text:TEXT`: the text itself.
     Text(String),
+    /// `program:NAME`: a program of the workspace that runs on a bare machine, as a guest.
+    Program(String),
+    /// `linux:NAME`: a program of the workspace for Linux, with everything that it needs.
+    Linux(String),
 }
 
 impl TryFrom<String> for Source {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
-        let problem =
-            || format!("`{text}` is no ROM source: write guest:NAME/FILE, program:NAME, file:PATH or text:TEXT");
+        let problem = || {
+            format!(
+                "`{text}` is no ROM source: write guest:NAME/FILE, file:PATH, text:TEXT, program:NAME or linux:NAME"
+            )
+        };
         let (kind, value) = text.split_once(':').ok_or_else(problem)?;
         match kind {
             "guest" => {
                 let (guest, file) = value.split_once('/').ok_or_else(problem)?;
                 Ok(Self::Guest { guest: guest.to_owned(), file: file.to_owned() })
             }
-            "program" => Ok(Self::Program(value.to_owned())),
             "file" => Ok(Self::File(PathBuf::from(value))),
             "text" => Ok(Self::Text(value.to_owned())),
+            "program" => Ok(Self::Program(value.to_owned())),
+            "linux" => Ok(Self::Linux(value.to_owned())),
             _ => Err(problem()),
         }
     }
@@ -104,22 +143,39 @@ impl Source {
         matches!(self, Self::Guest { .. }).then_some(Purpose::Guest)
     }
 
-    /// The program of the workspace that it is.
+    /// Name of a program for a bare machine.
     pub fn program(&self) -> Option<&str> {
-        match self {
-            Self::Program(name) => Some(name),
-            Self::Guest { .. } | Self::File(_) | Self::Text(_) => None,
-        }
+        if let Self::Program(name) = self { Some(name) } else { None }
+    }
+
+    /// Name of a program for Linux.
+    pub fn linux(&self) -> Option<&str> {
+        if let Self::Linux(name) = self { Some(name) } else { None }
     }
 
     fn stage(&self, folder: &Path, products: &Products, destination: &Path) -> Result<()> {
         match self {
-            Self::Program(name) => repository::copy(products.guest(name)?, destination),
             Self::Guest { guest, file } => repository::copy(&guest::provide(guest)?.file(file)?, destination),
             Self::File(path) => repository::copy(&folder.join(path), destination),
             Self::Text(text) => repository::write(destination, text),
+            Self::Program(name) => repository::copy(products.guest(name)?, destination),
+            Self::Linux(name) => strip(products.linux(name)?, destination),
         }
     }
+}
+
+/// Appends an archive where the kernel looks for one: at a multiple of four bytes.
+fn append(file: &Path, archive: &[u8]) -> std::io::Result<()> {
+    const ALIGNMENT: u64 = 4;
+    let mut file = File::options().append(true).open(file)?;
+    let size = file.metadata()?.len();
+    file.set_len(size.next_multiple_of(ALIGNMENT))?;
+    file.write_all(archive)
+}
+
+/// Copies a program without its symbols, which would only have to be unpacked.
+fn strip(program: &Path, destination: &Path) -> Result<()> {
+    checked(Command::new("strip").arg("-o").arg(destination).arg(program))
 }
 
 /// Checks a module name: letters, digits, `.`, `_`, `-`. Boot loaders separate modules by commas and a
@@ -166,6 +222,9 @@ mod tests {
         assert_eq!(staged("rom = 'text:hello'"), b"hello");
         assert_eq!(staged("rom = { from = 'text:hello', size = '2' }"), b"he");
         assert_eq!(staged("rom = { from = 'text:hello', size = '7' }"), b"hello\0\0");
+        let extended = staged("rom = { from = 'text:hello', add = { 'bin/x' = 'text:content' } }");
+        assert!(extended.starts_with(b"hello\x00\x00\x00070701"), "the next archive begins at a multiple of four");
+        assert!(extended.windows(7).any(|part| part == b"content"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::selector;
 pub trait Handler: 'static {
     /// Handles a message to the portal with this id. For an event the tag holds the state selection and the words are
     /// [`EventWords`](abi::event::EventWords); the state is in the UTCB.
-    fn handle(&self, id: u64, message: Message) -> Message;
+    fn handle(&mut self, id: u64, message: Message) -> Message;
 }
 
 /// A local execution context. It lives as long as the component.
@@ -124,7 +124,7 @@ extern "sysv64" fn enter<H: Handler>(id: u64, tag: u64, word0: u64, word3: u64, 
     let message = Message { tag: Tag(tag), words: [word0, word1, word2, word3] };
     // SAFETY: `enter_first` put a handler of this type there, which lives forever, before the first portal with
     // this entry could be entered. Only this context uses it, one entry at a time.
-    let handler = unsafe { &*((*current()).user[USER_CONTEXT] as *const H) };
+    let handler = unsafe { &mut *((*current()).user[USER_CONTEXT] as *mut H) };
     let reply = handler.handle(id, message);
     // SAFETY: nothing on the stack needs to be dropped.
     unsafe { syscall::reply(reply) }

@@ -1,7 +1,6 @@
 //! Virtual CPUs: each has a context that handles its exits, and a portal for each kind of them.
 
 use std::arch::x86_64::__cpuid_count;
-use std::cell::RefCell;
 
 use abi::cap::Sel;
 use abi::event::{EventWords, guest};
@@ -23,16 +22,15 @@ use super::{Machine, memory};
 const STACK: u64 = 128 * 1024;
 
 /// Handles the exits of one virtual CPU.
-struct ExitHandler(RefCell<Vcpu<'static, Hypervisor, GuestRam>>);
+struct ExitHandler(Vcpu<'static, Hypervisor, GuestRam>);
 
 impl Handler for ExitHandler {
     #[inline]
-    fn handle(&self, id: u64, message: Message) -> Message {
+    fn handle(&mut self, id: u64, message: Message) -> Message {
         let [reason, info1, info2, rip] = message.words;
         let words = EventWords { reason, info1, info2, rip };
-        let delivered = Mtd::from_bits_truncate(message.tag.0 as u32);
-        // A context handles one message at a time.
-        let reply = self.0.borrow_mut().handle(id, delivered, words);
+        let delivered = Mtd::from_bits_retain(message.tag.0 as u32);
+        let reply = self.0.handle(id, delivered, words);
         Message { tag: Tag(reply.bits().into()), ..Message::default() }
     }
 }
@@ -86,8 +84,7 @@ fn make(
     let base = selector::allocate_block(guest::COUNT as usize)
         .ok_or_else(|| Error::input("no room for the portals of another virtual CPU"))?;
     let number = index as usize;
-    let handler =
-        env.spawner().handler(cpu, STACK, move |_| ExitHandler(RefCell::new(Vcpu::new(vm, number, cpuid, traits))))?;
+    let handler = env.spawner().handler(cpu, STACK, move |_| ExitHandler(Vcpu::new(vm, number, cpuid, traits)))?;
     let portal = |event: u64| Sel(base.0 + event);
     for event in events(traits.features) {
         let selection = selection(event, traits.features, traits.xsave);

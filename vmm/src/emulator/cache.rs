@@ -25,9 +25,7 @@ struct Entry {
 impl Entry {
     /// Whether the fetched `code` starts with this entry's instruction.
     fn matches(&self, state: &VcpuState, code: &InstructionBytes) -> bool {
-        self.rip == state.rip
-            && self.mode.bits() == state.mode().bits()
-            && code.as_slice().starts_with(self.bytes.as_slice())
+        self.rip == state.rip && self.mode.bits() == state.mode().bits() && code.starts_with(&self.bytes)
     }
 
     /// The instruction may continue on a page that was not fetched yet.

@@ -6,7 +6,7 @@
 
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
-use super::{Access, Format, PAGE_SIZE, Path, TranslationError, Visited, Walk, flat, load};
+use super::{Access, Format, PAGE_SIZE, Path, TranslationError, Visited, Walk, flat, load, translate};
 use crate::state::{Cr0, Cr4, Efer, Rflags, VcpuState};
 
 /// Pages remembered, direct-mapped by page number.
@@ -66,12 +66,9 @@ impl WalkMemo {
         linear: u64,
         access: Access,
     ) -> Result<GuestAddress, TranslationError> {
-        let Some(walk) = Walk::new(memory, state, linear, access) else {
-            return Ok(flat(linear).address);
-        };
         // The top entries of PAE are not part of a path, those of two levels are 4 bytes.
-        if !matches!(walk.format, Format::FourLevel | Format::FiveLevel) {
-            return walk.run().map(|(translation, _)| translation.address);
+        if !matches!(Format::of(state), Format::FourLevel | Format::FiveLevel) {
+            return translate(memory, state, linear, access).map(|translation| translation.address);
         }
         let key = Key::new(state, linear, access);
         let slot = &mut self.entries[key.page as usize % ENTRIES];
@@ -82,6 +79,9 @@ impl WalkMemo {
         {
             return Ok(GuestAddress(remembered.frame | offset));
         }
+        let Some(walk) = Walk::new(memory, state, linear, access) else {
+            return Ok(flat(linear).address);
+        };
         let (translation, path) = walk.run()?;
         let frame = translation.address.0 - offset;
         *slot = Some(Remembered { key, path, frame });

@@ -9,7 +9,7 @@ use crate::state::Cr4;
 
 impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     /// CPUID: what it reflects of the guest's state is delivered only where there is something to reflect.
-    #[inline]
+    #[inline(always)]
     pub(super) fn cpuid(&self, call: &Call) -> Step {
         let rflags = self.vm.kernel.with_state(|arch| {
             let input = if call.delivered.contains(Mtd::CR | Mtd::XCR0) {

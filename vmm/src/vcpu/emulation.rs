@@ -65,7 +65,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             // Descriptors or the stack of a handler: no instruction is to blame.
             return Err(self.unable(format_args!("event delivery through {:#x}, outside RAM", address.0)));
         }
-        if self.vm.memory.address_in_range(address) {
+        if self.vm.memory.get_slice(address, 1).is_ok() {
             // RAM is mapped as long as the machine exists.
             return Err(self.unable(format_args!("nested fault in RAM at {:#x}", address.0)));
         }

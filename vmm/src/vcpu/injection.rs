@@ -17,10 +17,10 @@ pub(super) struct Boundary {
     pub(super) nmi_possible: bool,
     /// An instruction has ended: the interrupt shadow of the one before ends with it.
     pub(super) ends_shadow: bool,
-    /// Delivery of this event was interrupted by the exit.
-    pub(super) interrupted: Option<Injection>,
-    /// The instruction raised this exception.
-    pub(super) exception: Option<Injection>,
+    /// The event whose delivery was interrupted by the exit, if it is valid.
+    pub(super) interrupted: Injection,
+    /// The exception that the instruction raised, if it is valid.
+    pub(super) exception: Injection,
 }
 
 impl Boundary {
@@ -63,13 +63,19 @@ impl Boundary {
 
     /// The same, with an exception.
     pub(super) fn with_exception(self, exception: Injection) -> Self {
-        Boundary { exception: Some(exception), ..self }
+        Boundary { exception, ..self }
+    }
+
+    /// The event that comes before all others: one interrupted is delivered again before the instruction is.
+    #[inline]
+    pub(super) fn event(&self) -> Option<Injection> {
+        [self.interrupted, self.exception].into_iter().find(|event| event.is_valid())
     }
 }
 
-/// An event whose delivery has to be repeated. Those of instructions (INT n, INT3, INTO) are not: RIP is still at the
+/// The event if its delivery has to be repeated. Those of instructions (INT n, INT3, INTO) are not: RIP is still at the
 /// instruction, which raises them again.
-fn repeated(event: Injection) -> Option<Injection> {
+fn repeated(event: Injection) -> Injection {
     /// SVM has INT3 and INTO as exceptions (APM2 15.7.2), which nothing else raises.
     const BREAKPOINT: u8 = 3;
     const OVERFLOW: u8 = 4;
@@ -78,7 +84,7 @@ fn repeated(event: Injection) -> Option<Injection> {
         Some(EventKind::Exception) => matches!(event.vector(), BREAKPOINT | OVERFLOW),
         _ => false,
     };
-    Some(event).filter(|event| event.is_valid() && !is_raised_again)
+    if event.is_valid() && !is_raised_again { event } else { Injection::NONE }
 }
 
 /// What has been promised to and by a virtual CPU.
@@ -97,6 +103,12 @@ const WINDOWS: u64 = Injection::INTERRUPT_WINDOW | Injection::NMI_WINDOW;
 const NMI: u8 = 2;
 
 impl Injector {
+    /// Nothing was promised to the CPU or by it.
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        self.window == 0 && !self.nmi_pending
+    }
+
     /// A non-maskable interrupt arrived.
     pub(super) fn nmi(&mut self) {
         self.nmi_pending = true;
@@ -121,7 +133,7 @@ impl Injector {
     /// Whether something could end a HLT.
     #[inline]
     pub(super) fn wakes(&self, board: &Board, vcpu: usize, boundary: &Boundary) -> bool {
-        boundary.exception.is_some()
+        boundary.exception.is_valid()
             || self.nmi_pending && !self.nmi_blocked
             || boundary.interruptible && board.interrupt_pending(vcpu)
     }
@@ -131,7 +143,7 @@ impl Injector {
     pub(super) fn decide(&mut self, board: &mut Board, vcpu: usize, boundary: &Boundary) -> Option<Injection> {
         let is_pending = board.interrupt_pending(vcpu);
         let nothing = !is_pending && self.window == 0 && !self.nmi_pending;
-        if nothing && boundary.interrupted.is_none() && boundary.exception.is_none() {
+        if nothing && boundary.event().is_none() {
             return None;
         }
         self.decide_something(board, vcpu, boundary, is_pending)
@@ -146,7 +158,7 @@ impl Injector {
         is_pending: bool,
     ) -> Option<Injection> {
         let mut injection = Injection::NONE;
-        if let Some(event) = boundary.interrupted.or(boundary.exception) {
+        if let Some(event) = boundary.event() {
             injection = event;
         } else if self.nmi_pending && !self.nmi_blocked && boundary.nmi_possible {
             self.nmi_pending = false;

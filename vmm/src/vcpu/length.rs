@@ -29,7 +29,7 @@ pub(super) const XSETBV: u64 = 3;
 /// Moves the instruction pointer behind the instruction, which has `known` bytes if the CPU does not say.
 #[inline]
 pub(super) fn advance(arch: &mut ArchState, call: &Call, known: u64) {
-    if let Some(NextRip(next)) = call.next {
+    if let Some(NextRip(next)) = call.vendor.next_rip(&call.words) {
         arch.rip = next;
         return;
     }

@@ -128,6 +128,21 @@ impl Machine {
         }
     }
 
+    /// Whether a virtual CPU that continues has neither to look at anything nor to tell anybody: nothing has happened to it or
+    /// to the machine, deadlines are those that somebody waits for already, and somebody will come for the output.
+    ///
+    /// Whoever ends or resets the machine tells all other CPUs, so that is not asked for here.
+    #[inline]
+    pub(crate) fn is_calm(&self, vcpu: usize) -> bool {
+        self.slots.get(vcpu).is_some_and(|slot| !slot.kicked) && self.board.is_calm(vcpu) && self.is_output_attended()
+    }
+
+    #[inline]
+    fn is_output_attended(&self) -> bool {
+        let serial = self.board.lines();
+        serial.is_empty() || (self.attending || self.flush_at.is_some()) && !serial.is_crowded()
+    }
+
     /// Ends the machine; the first reason counts.
     pub(crate) fn end(&mut self, code: i64) {
         if self.life == Life::Running {

@@ -119,6 +119,36 @@ pub(super) const PLAIN: u32 = {
     bits
 };
 
+/// The bits of the largest selection that is frequent: what an emulator of instructions reads.
+pub(super) const EMULATE_PLAIN: u32 = Mtd::EMULATE.bits() & PLAIN;
+
+const EMULATE_COUNT: usize = {
+    let (mut count, mut i) = (0, 0);
+    while i < TABLE.len() {
+        if EMULATE_PLAIN >> i & 1 == 1 {
+            count += TABLE[i].len();
+        }
+        i += 1;
+    }
+    count
+};
+
+/// The words of [`EMULATE_PLAIN`], so that copying them is straight-line code.
+pub(super) const EMULATE_WORDS: [(usize, Field); EMULATE_COUNT] = {
+    let mut words = [(0, Field::Rip); EMULATE_COUNT];
+    let (mut count, mut i) = (0, 0);
+    while i < TABLE.len() {
+        let mut j = 0;
+        while EMULATE_PLAIN >> i & 1 == 1 && j < TABLE[i].len() {
+            words[count] = TABLE[i][j];
+            count += 1;
+            j += 1;
+        }
+        i += 1;
+    }
+    words
+};
+
 /// All fields that are in the table.
 pub fn all() -> impl Iterator<Item = Field> {
     TABLE.into_iter().flatten().map(|&(_, field)| field)

@@ -1,6 +1,6 @@
 //! Delivery of a vCPU's state to the handler of its event, and acceptance of what the handler changed.
 
-use super::field::{Field, PLAIN, TABLE};
+use super::field::{EMULATE_PLAIN, EMULATE_WORDS, Field, PLAIN, TABLE};
 use super::is_vmx;
 use crate::arch::{fpu, percpu, svm, vmx};
 use crate::ec::Ec;
@@ -60,9 +60,12 @@ pub fn save(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
 pub fn save_from<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
     let rip = this.field(Field::Rip);
     let more = mtd - Mtd::GPR;
+    // What most events are handled with does without the table.
     if more == Mtd::RIP {
         utcb.write(word::RIP, rip);
         this.save_instruction_length(ec, utcb);
+    } else if more == Mtd::RFLAGS {
+        utcb.write(word::RFLAGS, this.field(Field::Rflags));
     } else if !more.is_empty() {
         save_more(this, ec, utcb, more);
     }
@@ -74,6 +77,10 @@ pub fn save_from<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> 
 #[inline(never)]
 fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     let mut bits = mtd.bits() & PLAIN;
+    if bits & EMULATE_PLAIN == EMULATE_PLAIN {
+        save_emulated(this, utcb);
+        bits &= !EMULATE_PLAIN;
+    }
     while bits != 0 {
         for &(word, field) in TABLE[bits.trailing_zeros() as usize] {
             utcb.write(word, this.field(field));
@@ -84,6 +91,21 @@ fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
         this.save_special(ec, utcb, mtd);
         save_extended(ec, utcb, mtd);
     }
+}
+
+/// What an emulator reads: a load and a store for each word, because a loop would take six times as many instructions.
+#[inline(always)]
+fn save_emulated<B: Backend>(this: B, utcb: Page) {
+    macro_rules! save {
+        ($($index:literal)*) => {
+            const _: () = assert!(EMULATE_WORDS.len() == [$($index),*].len());
+            $(
+                let (word, field) = const { EMULATE_WORDS[$index] };
+                utcb.write(word, this.field(field));
+            )*
+        };
+    }
+    save!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18);
 }
 
 /// What the context page holds, whatever the vendor.
@@ -117,6 +139,9 @@ fn load_into<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) {
     let more = mtd - Mtd::GPR;
     if more == Mtd::RIP {
         this.set_field(Field::Rip, utcb.read(word::RIP));
+    } else if more == Mtd::RIP | Mtd::RFLAGS {
+        this.set_field(Field::Rip, utcb.read(word::RIP));
+        this.set_field(Field::Rflags, utcb.read(word::RFLAGS));
     } else if !more.is_empty() {
         load_more(this, ec, utcb, more);
     }

@@ -42,7 +42,8 @@ mod ioio {
     pub const PORT_SHIFT: u32 = 16;
 }
 
-#[inline]
+/// Decodes an exit. A call would pass the result through memory.
+#[inline(always)]
 pub(super) fn decode(event: u64, words: &EventWords) -> Exit {
     match event {
         code::IOIO => port_io(words),

@@ -1,0 +1,204 @@
+//! Booting what measures, and collecting what it says.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::boot::overrides::Overrides;
+use crate::boot::product::Products;
+use crate::boot::stage::Stage;
+use crate::commands::run::needs;
+use crate::error::{Error, Result};
+use crate::host::packages;
+use crate::machine::terminal::Terminal;
+use crate::machine::{Machine, Time};
+use crate::repository;
+use crate::scenario::Scenario;
+use crate::session::end::{End, LineSplitter};
+use crate::session::{Observer, Session, Wish};
+
+use super::log::{self, Log};
+
+/// The root task that measures the hypervisor.
+const MICRO: &str = "bench";
+/// The guest that measures its exits, under this project's VMM.
+const GUEST: &str = "bench-guest";
+/// The same under KVM.
+const KVM: &str = "bench-kvm";
+/// Machines on which the hypervisor is measured, by their number of CPUs: with one, no other CPU's instructions are counted;
+/// the second machine is for rows that need another CPU.
+const MACHINES: [u32; 2] = [1, 2];
+
+/// Measures the hypervisor on each machine and joins what they say.
+pub fn micro() -> Result<Log> {
+    let mut joined: Option<Log> = None;
+    for cpus in MACHINES {
+        let mut bench = Bench::load(MICRO)?;
+        bench.scenario.cpus = cpus;
+        let log = bench.log()?;
+        joined = Some(match joined {
+            None => log,
+            Some(first) => first.with_missing_of(log),
+        });
+    }
+    joined.ok_or_else(|| Error::new("nothing was measured"))
+}
+
+/// Measures the exits of a guest.
+pub fn guest() -> Result<Log> {
+    Bench::load(GUEST)?.log()
+}
+
+/// Measures the exits of the same guest under KVM.
+pub fn kvm() -> Result<Log> {
+    Bench::load(KVM)?.log()
+}
+
+/// A scenario that is booted to be measured: its time is instructions.
+pub struct Bench {
+    /// The scenario, which may be changed.
+    pub scenario: Scenario,
+}
+
+/// What a measurement said.
+pub struct Said {
+    /// Lines of the log.
+    pub log: Vec<String>,
+    /// Lines of the terminal.
+    pub terminal: Vec<String>,
+}
+
+impl Bench {
+    /// Reads a scenario.
+    pub fn load(name: &str) -> Result<Self> {
+        let mut scenario = Scenario::load(name)?;
+        Overrides::default().apply(&mut scenario)?;
+        Ok(Self { scenario })
+    }
+
+    /// Boots it up to the end of its measurements, which it may print on the log or on its terminal.
+    fn log(&self) -> Result<Log> {
+        let said = self.run(|line| line == log::END)?;
+        let lines = if said.terminal.iter().any(|line| line == log::END) { said.terminal } else { said.log };
+        let malformed = |error| Error::new(format!("{}: {error}", self.folder().display()));
+        Log::parse(&lines.join("\n")).map_err(malformed)
+    }
+
+    /// Boots it until a line is the last one.
+    pub fn run(&self, is_last: impl Fn(&str) -> bool) -> Result<Said> {
+        self.follow(Collector::new(&is_last, true))
+    }
+
+    /// Boots it until the machine switches itself off. A line has to come before that.
+    pub fn run_out(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Said> {
+        self.follow(Collector::new(&is_wanted, false))
+    }
+
+    fn follow(&self, mut collector: Collector<'_>) -> Result<Said> {
+        let Self { scenario } = self;
+        packages::ensure(&needs(scenario, None))?;
+        let products = Products::build(&[scenario])?;
+        let folder = self.folder();
+        eprintln!("bench: {} on {} CPU(s) of {}", scenario.name, scenario.cpus, scenario.machine);
+        let stage = Stage::prepare(scenario, &products, &folder)?;
+        let machine = Machine {
+            platform: scenario.machine,
+            cpus: scenario.cpus,
+            memory: scenario.memory,
+            terminals: scenario.machine_terminals(),
+            time: Time::Instructions,
+            debugger: false,
+            more: Vec::new(),
+        };
+        let session = Session::start(&machine, &stage.medium(None)?, &folder)?;
+        let end = session.run(&mut collector, Some(Instant::now() + scenario.limit()))?;
+        if collector.is_complete {
+            return Ok(collector.said);
+        }
+        let reason = match end {
+            End::EmulatorEnded { message, .. } if !message.is_empty() => message.replace('\n', " "),
+            End::Timeout => format!("{} s passed", scenario.timeout),
+            end => format!("{end:?}"),
+        };
+        Err(Error::new(format!("the measurement `{}` did not end well: {reason}", scenario.name))
+            .remedy(format!("see what it said in {}", folder.display())))
+    }
+
+    fn folder(&self) -> PathBuf {
+        let Scenario { name, cpus, .. } = &self.scenario;
+        repository::target().join(format!("run/{name}@{cpus}"))
+    }
+}
+
+/// Collects lines, and tells the user how far the measurement is.
+struct Collector<'a> {
+    said: Said,
+    terminal: LineSplitter,
+    is_last: &'a dyn Fn(&str) -> bool,
+    is_complete: bool,
+    /// The run ends when it is.
+    stops: bool,
+    rows: usize,
+}
+
+impl<'a> Collector<'a> {
+    fn new(is_last: &'a dyn Fn(&str) -> bool, stops: bool) -> Self {
+        let said = Said { log: Vec::new(), terminal: Vec::new() };
+        Self { said, terminal: LineSplitter::default(), is_last, is_complete: false, stops, rows: 0 }
+    }
+
+    fn note(&mut self, line: &str) {
+        if let Some(name) = log::row_name(line) {
+            self.rows += 1;
+            eprintln!("bench: {:>3} {name}", self.rows);
+        }
+        self.is_complete |= (self.is_last)(line);
+    }
+
+    fn wish(&self) -> Wish {
+        if self.is_complete && self.stops { Wish::Stop } else { Wish::NOTHING }
+    }
+}
+
+impl Observer for Collector<'_> {
+    fn terminal(&mut self, terminal: Terminal, output: &[u8]) -> Wish {
+        if terminal == Terminal::First {
+            for line in self.terminal.push(output) {
+                let line = line.trim().to_owned();
+                self.note(&line);
+                self.said.terminal.push(line);
+            }
+        }
+        self.wish()
+    }
+
+    fn log_line(&mut self, line: &str) -> Wish {
+        let line = line.trim();
+        self.note(line);
+        self.said.log.push(line.to_owned());
+        self.wish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_collected_up_to_the_last() {
+        let is_last = |line: &str| line == "bench-end";
+        let mut collector = Collector::new(&is_last, true);
+        assert_eq!(collector.log_line("[core] hello"), Wish::NOTHING);
+        assert_eq!(collector.terminal(Terminal::First, b"bench name=a x\r\nbench-"), Wish::NOTHING);
+        assert_eq!(collector.terminal(Terminal::First, b"end\r\n"), Wish::Stop);
+        assert_eq!(collector.said.log, ["[core] hello"]);
+        assert_eq!(collector.said.terminal, ["bench name=a x", "bench-end"]);
+        assert_eq!(collector.rows, 1);
+    }
+
+    #[test]
+    fn every_measurement_has_its_scenario() {
+        for name in [MICRO, GUEST, KVM] {
+            Bench::load(name).unwrap();
+        }
+    }
+}
