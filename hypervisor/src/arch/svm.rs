@@ -271,7 +271,8 @@ impl Vmcb {
         }
     }
 
-    /// Has the next entry deliver an event, where no interrupt window is asked for.
+    /// Has the next entry deliver an event, where no interrupt window is asked for. A virtual interrupt stays pending by itself if an
+    /// interrupt of the host comes first; nothing else can, because the guest can take it at once.
     fn set_event(self, event: u64) {
         let (event, pending) = match Injection(event) {
             event
@@ -294,13 +295,16 @@ impl Vmcb {
         is_event.then_some(Injection::event(EventKind::Interrupt, (pending >> V_VECTOR_SHIFT) as u8).0)
     }
 
-    /// Something else came before the virtual interrupt, or stopped its delivery, or it is the request for a window. An event is
-    /// one whose delivery was interrupted, as if it had been in EVENTINJ.
-    #[cold]
-    fn not_delivered(self) {
-        let Some(event) = self.pending_interrupt() else { return };
-        self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING);
-        self.0.write(control::EXITINTINFO, event);
+    /// The event whose delivery the exit interrupted. Of a virtual interrupt, which it has left pending, QEMU reports another type.
+    fn interrupted_event(self) -> u64 {
+        let event = self.0.read(control::EXITINTINFO);
+        match self.pending_interrupt().filter(|_| event & Injection::VALID != 0) {
+            Some(interrupt) => {
+                self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING);
+                interrupt
+            }
+            None => event,
+        }
     }
 
     /// The control block of the vCPU with this frame.
@@ -317,9 +321,6 @@ impl Vmcb {
         frame.set(Reg::Rax, self.0.read(control::RAX));
         frame.set(Reg::Rsp, self.0.read(control::RSP));
         self.0.write(control::EVENTINJ, 0);
-        if self.0.read(control::VIRTUAL_INTERRUPT) & V_IRQ_PENDING != 0 {
-            self.not_delivered();
-        }
         self.0.read(control::EXITCODE) & EXITCODE_MASK
     }
 
@@ -363,7 +364,7 @@ impl Vmcb {
     /// A host interrupt that arrived while an event was being delivered to the guest: deliver it at the next entry.
     fn keep_event(self) {
         let interrupted = self.0.read(control::EXITINTINFO);
-        if interrupted & Injection::VALID == 0 {
+        if interrupted & Injection::VALID == 0 || self.pending_interrupt().is_some() {
             return;
         }
         if self.0.read(control::EXCEPTIONS_3) & intercept3::VINTR == 0 {
@@ -440,7 +441,7 @@ impl Backend for Vmcb {
             utcb.write(word::ACTIVITY_CONTROLS, 0);
         }
         if mtd.contains(Mtd::INJ) {
-            utcb.write(word::INTERRUPTED, self.0.read(control::EXITINTINFO));
+            utcb.write(word::INTERRUPTED, self.interrupted_event());
             let event = self.pending_interrupt().unwrap_or_else(|| self.0.read(control::EVENTINJ));
             utcb.write(word::INJECTION, event | ec.frame().get(Reg::Windows));
         }
