@@ -50,7 +50,16 @@ pub struct Board {
     news: Vec<VcpuNews>,
     /// CPUs with news.
     marked: VcpuSet,
-    deadline: Option<Tsc>,
+    deadlines: Deadlines,
+}
+
+/// When models have something to do next.
+#[derive(Clone, Copy, Debug, Default)]
+struct Deadlines {
+    /// Any model.
+    any: Option<Tsc>,
+    /// Any but local APICs.
+    shared: Option<Tsc>,
 }
 
 /// The models by kind; what a machine has several of, in the order of its nodes.
@@ -83,9 +92,16 @@ impl Board {
     pub fn deadline(&mut self) -> Option<Tsc> {
         if self.models.deadline_stale {
             self.models.deadline_stale = false;
-            self.deadline = self.models.deadline();
+            self.deadlines = self.models.deadlines();
         }
-        self.deadline
+        self.deadlines.any
+    }
+
+    /// The same without the local APICs of other virtual CPUs than `vcpu`.
+    #[inline]
+    pub fn deadline_of(&mut self, vcpu: usize) -> Option<Tsc> {
+        self.deadline()?;
+        earliest(self.deadlines.shared, self.models.lapics.get(vcpu).and_then(Lapic::deadline))
     }
 
     /// Does what is due at `now`.
@@ -195,15 +211,16 @@ impl Board {
 }
 
 impl Models {
-    fn deadline(&self) -> Option<Tsc> {
+    fn deadlines(&self) -> Deadlines {
         let chips = [
             self.pit.as_ref().and_then(Pit::deadline),
             self.rtc.as_ref().and_then(Rtc::deadline),
             self.acpi_pm.as_ref().and_then(AcpiPm::deadline),
         ];
         let uarts = self.uarts.iter().map(Uart16550::deadline);
-        let lapics = self.lapics.iter().map(Lapic::deadline);
-        chips.into_iter().chain(uarts).chain(lapics).fold(None, earliest)
+        let shared = chips.into_iter().chain(uarts).fold(None, earliest);
+        let any = self.lapics.iter().map(Lapic::deadline).fold(shared, earliest);
+        Deadlines { any, shared }
     }
 
     /// Keyboard controller with its wires.

@@ -6,7 +6,6 @@ mod memory;
 mod monitor;
 mod processors;
 mod terminal;
-mod timer;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -30,8 +29,8 @@ use hypervisor::Hypervisor;
 /// The virtual machine of this component.
 type Machine = Vm<Hypervisor, GuestRam>;
 
-/// How far virtual CPUs are below the component's own threads: one step of the kernel's priorities, so that timers
-/// and input are handled while the guest is busy.
+/// How far virtual CPUs are below the component's own threads: one step of the kernel's priorities, so that input
+/// and output are handled while the guest is busy.
 const VCPU_PRIORITY: u64 = PRIORITY_LIMIT / 64;
 
 /// Where the clock starts if nobody knows the time of day, as an empty battery leaves it: at 2000-01-01.
@@ -51,7 +50,6 @@ pub fn construct(env: &'static Env) -> Result<(), Error> {
     let parts = Parts { kernel, memory, tsc_hz, wall_clock: wall_clock(env), loader };
     // It lives as long as the component.
     let vm: &'static Machine = Box::leak(Box::new(Vm::new(config, parts).map_err(Error::input)?));
-    timer::start(env, vm)?;
     console.serve(vm)?;
     monitor::serve(env, vm)?;
     processors::start(env, vm, &session)?;

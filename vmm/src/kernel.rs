@@ -19,8 +19,6 @@ pub trait Kernel {
     fn recall(&self, vcpu: usize);
     /// Sets what state recall events of a virtual CPU deliver.
     fn select_recall(&self, vcpu: usize, selection: Mtd);
-    /// Has the timer thread ask [`Vm::serve_timers`](crate::vm::Vm::serve_timers) again.
-    fn rearm_timer(&self);
     /// Has the component's entrypoint look after serial lines and the end of the machine.
     fn attend(&self);
     /// Says what of the component's budget is in use. Only when the guest does not continue: it spoils the state.

@@ -167,12 +167,13 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             return if step.is_plain() { step.changed } else { self.resume(vm.enter(), step) };
         }
         let mut inside = vm.enter();
-        if exit == Exit::Recall
-            && let Some(deferred) = self.deferred.take()
-        {
-            self.vm.kernel.select_recall(self.index, selection::RECALL);
-            exit = deferred.exit;
-            call = Call { words: deferred.words, delivered: deferred.selection, vendor };
+        if exit == Exit::Recall {
+            inside.machine.recalled(self.index);
+            if let Some(deferred) = self.deferred.take() {
+                self.vm.kernel.select_recall(self.index, selection::RECALL);
+                exit = deferred.exit;
+                call = Call { words: deferred.words, delivered: deferred.selection, vendor };
+            }
         }
         let handled = self.dispatch(exit, &call, &mut inside);
         if let Some(stats) = &mut inside.machine.stats {
@@ -247,11 +248,21 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     fn enter_guest(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
         let boundary = &step.boundary;
         let injection = self.injector.decide(&mut inside.machine.board, self.index, boundary);
-        self.vm.leave(inside, Who::Vcpu(self.index));
+        let changed = step.changed | self.depart(inside);
         match injection {
-            Some(injection) => step.changed | self.inject(injection, boundary),
-            None => step.changed,
+            Some(injection) => changed | self.inject(injection, boundary),
+            None => changed,
         }
+    }
+
+    /// Leaves for the guest, from which the next deadline has to bring this CPU back.
+    #[inline]
+    fn depart(&self, inside: Inside<'_>) -> Mtd {
+        let Some(deadline) = self.vm.depart(inside, self.index) else {
+            return Mtd::empty();
+        };
+        self.vm.kernel.with_state(|arch| arch.deadline = deadline);
+        Mtd::DEADLINE
     }
 
     fn inject(&self, injection: Injection, boundary: &Boundary) -> Mtd {

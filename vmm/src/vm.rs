@@ -1,9 +1,13 @@
-//! A virtual machine: its board, and what its virtual CPUs, its timer thread and the component's
-//! entrypoint share.
+//! A virtual machine: its board, and what its virtual CPUs and the component's entrypoint share.
 //!
 //! Everybody [enters](Vm::enter) under one lock, which brings the models up to date, and
 //! [leaves](Vm::leave), which tells the others what has become their business: a virtual CPU that runs
-//! is recalled, one that waits is woken, the timer thread learns of an earlier deadline.
+//! is recalled, one that waits is woken.
+//!
+//! Nobody waits for the deadlines of models but virtual CPUs. One whose handler waits does so until the next deadline; one that enters
+//! its guest has the hypervisor recall it then. Each looks after those of its own local APIC, which only its own accesses bring
+//! forward, and each after those that concern the whole machine: whoever brings one of these forward is there when it comes. Only the
+//! entrypoint is not: if nobody else is there in time, it tells the boot CPU.
 
 mod machine;
 
@@ -21,8 +25,7 @@ use crate::config::VmmConfig;
 use crate::exit_stats::ExitStats;
 use crate::kernel::Kernel;
 use crate::state::VcpuState;
-pub(crate) use machine::Activity;
-pub(crate) use machine::{Life, Machine, Who};
+pub(crate) use machine::{Activity, BOOT_CPU, Life, Machine, Who};
 
 /// Puts kernel, tables and whatever else into guest memory, and says where the boot CPU starts.
 pub type Loader<M> = Box<dyn Fn(&M) -> Result<VcpuState, String> + Send + Sync>;
@@ -141,6 +144,20 @@ impl<K: Kernel, M> Vm<K, M> {
         }
     }
 
+    /// The same for the handler of a virtual CPU that enters its guest. Returns the host's TSC at which the hypervisor has to recall it, if
+    /// that has to be told.
+    #[inline]
+    pub(crate) fn depart(&self, mut inside: Inside<'_>, vcpu: usize) -> Option<u64> {
+        let errands = inside.machine.close(inside.now, Who::Vcpu(vcpu));
+        // The round may have made a deadline.
+        let promise = inside.machine.promise(vcpu, inside.host_now);
+        drop(inside);
+        if let Some(errands) = errands {
+            errands.run(&self.kernel);
+        }
+        promise
+    }
+
     /// Does what the guest wants to happen to the machine.
     pub(crate) fn power(&self, inside: &mut Inside<'_>, event: PowerEvent, me: usize) {
         match event {
@@ -176,19 +193,6 @@ impl<K: Kernel, M> Vm<K, M> {
         machine.origin = origin;
         machine.generation += 1;
         Ok(())
-    }
-
-    /// For the timer thread: does what is due and returns the host's TSC value until which there is nothing
-    /// to do.
-    pub fn serve_timers(&self) -> Option<u64> {
-        let mut inside = self.enter();
-        let errands = inside.machine.close(inside.now, Who::Timer);
-        let until = inside.machine.host_deadline();
-        drop(inside);
-        if let Some(errands) = errands {
-            errands.run(&self.kernel);
-        }
-        until
     }
 
     /// For the entrypoint: takes the output of a serial line; `to` is emptied first.

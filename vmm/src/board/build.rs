@@ -25,7 +25,7 @@ use device_models::uart16550::Uart16550;
 
 use super::mmio::MmioDevice;
 use super::ports::PortDevice;
-use super::{Board, Models, VcpuNews, VcpuSet, Wires};
+use super::{Board, Deadlines, Models, VcpuNews, VcpuSet, Wires};
 use crate::acpi::FixedHardware;
 use crate::machine::{MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
 use crate::memory::{DEVICE_HOLE_END, MemoryLayout, MemoryRange};
@@ -75,7 +75,7 @@ impl Board {
             wires: Wires::default(),
             news: vec![VcpuNews::default(); config.vcpu_count()],
             marked: VcpuSet::default(),
-            deadline: None,
+            deadlines: Deadlines::default(),
         };
         for node in config.nodes() {
             board.add(node, config.memory(), environment)?;

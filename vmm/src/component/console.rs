@@ -11,7 +11,7 @@ use device_models::bus::serial::HostSerial;
 use device_models::hostsink::LineSink;
 use runtime::capability::Cap;
 use runtime::entrypoint::SignalHandler;
-use runtime::{Env, Error, log};
+use runtime::{Env, Error, log, semaphore};
 use vmm::config::VmmConfig;
 use vmm::machine::MachineNode;
 
@@ -145,20 +145,39 @@ impl Lines {
     /// The machine wants something: output is to be written, there is room for input, or it has ended.
     fn attend(&mut self) {
         let vm = self.vm;
-        let mut complete = true;
-        for line in &mut self.lines {
-            complete &= line.flush(vm);
+        if let Some(code) = vm.ended() {
+            if !self.ended {
+                self.ended = true;
+                self.finish(code);
+            }
+            return;
         }
-        if !complete {
+        if !self.flush() {
             vm.attend_later();
         }
         for index in 0..self.lines.len() {
             self.receive(index);
         }
-        if let Some(code) = vm.ended().filter(|_| !self.ended) {
-            self.ended = true;
-            self.finish(code);
+    }
+
+    /// Passes on what the guest has written. False if a part has to wait.
+    fn flush(&mut self) -> bool {
+        let vm = self.vm;
+        self.lines.iter_mut().fold(true, |complete, line| line.flush(vm) && complete)
+    }
+
+    /// Passes on all that the guest wrote before its end. No virtual CPU is left to have anybody called again, so this waits
+    /// for terminals itself; one that takes too long loses the rest.
+    fn drain(&mut self) {
+        const PAUSE_US: u64 = 5_000;
+        const PAUSES: u32 = 1_000;
+        for _ in 0..PAUSES {
+            if self.flush() {
+                return;
+            }
+            semaphore::sleep_us(PAUSE_US);
         }
+        log!("a terminal did not take the guest's last output");
     }
 
     /// Offers input to the guest until nobody has any more or the guest has enough.
@@ -185,6 +204,7 @@ impl Lines {
 
     /// The last words.
     fn finish(&mut self, code: i64) {
+        self.drain();
         for line in &mut self.lines {
             if let Some(sink) = &mut line.sink {
                 sink.flush(&mut Log);

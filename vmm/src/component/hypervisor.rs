@@ -27,8 +27,6 @@ struct Processor {
 /// Kernel objects of the machine.
 pub struct Hypervisor {
     processors: Vec<Processor>,
-    /// What the timer thread waits on.
-    timer: Sel,
     /// What the entrypoint attends to.
     attention: Cap<Signal>,
     /// The component's budget.
@@ -42,7 +40,6 @@ impl Hypervisor {
             || -> Result<Processor, Error> { Ok(Processor { wake: semaphore::create(0)?, made: OnceLock::new() }) };
         Ok(Self {
             processors: (0..processors).map(|_| processor()).collect::<Result<_, _>>()?,
-            timer: semaphore::create(0)?,
             attention,
             pd,
         })
@@ -54,11 +51,6 @@ impl Hypervisor {
             // Each is made once.
             let _first = processor.made.set((vcpu, recall));
         }
-    }
-
-    /// Blocks the timer thread until it is woken or the host's TSC reaches `deadline`.
-    pub fn wait_for_timer(&self, deadline: Option<u64>) {
-        wait(self.timer, deadline);
     }
 
     fn vcpu(&self, index: usize) -> Option<&(Cap<VcpuContext>, Sel)> {
@@ -109,11 +101,6 @@ impl Kernel for Hypervisor {
             // The portal is this component's own.
             let _set = syscall::ctrl_pt(CtrlPt { pt, id: guest::RECALL, mtd: selection });
         }
-    }
-
-    fn rearm_timer(&self) {
-        // As for `wake`.
-        let _woken = semaphore::up(self.timer);
     }
 
     fn attend(&self) {

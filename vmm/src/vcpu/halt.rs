@@ -1,5 +1,4 @@
-//! HLT, and waiting in general: the handler blocks until something happens or the next deadline of
-//! a model, for which it does the timer thread's work.
+//! HLT, and waiting in general: the handler blocks until something happens or the next deadline comes.
 
 use abi::state::Mtd;
 use vm_memory::GuestMemoryBackend;
@@ -47,10 +46,10 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// Blocks once, with the lock free meanwhile.
     pub(super) fn block(&self, mut inside: Inside<'vm>) -> Inside<'vm> {
         let vm = self.vm;
-        self.set_activity(&mut inside, Activity::Waiting);
-        let deadline = inside.machine.host_deadline();
+        let until = inside.machine.host_deadline(self.index);
+        self.set_activity(&mut inside, Activity::Waiting { until });
         vm.leave(inside, Who::Waiting(self.index));
-        vm.kernel.wait(self.index, deadline);
+        vm.kernel.wait(self.index, until);
         let mut inside = vm.enter();
         self.set_activity(&mut inside, Activity::Running);
         inside

@@ -9,10 +9,7 @@ use super::injection::Injector;
 use super::{Emulator, Inside, Kernel, MsrFile, Vcpu, selection, transfer};
 use crate::board::VcpuNews;
 use crate::state::{Cr0, DescriptorTable, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState};
-use crate::vm::Life;
-
-/// The CPU that boots.
-const BOOT_CPU: usize = 0;
+use crate::vm::{BOOT_CPU, Life};
 
 impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// Starts this CPU from scratch, once it is its turn.
@@ -60,13 +57,9 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let offset = self.tsc_offset(&inside);
         let kernel = &self.vm.kernel;
         kernel.with_state(|arch| transfer::write_initial(arch, state, offset));
-        self.vm.leave(inside, crate::vm::Who::Vcpu(self.index));
-        if self.traits.xsave {
-            selection::EVERYTHING | Mtd::XCR0
-        } else {
-            // The guest cannot see it, so the hypervisor need not switch it.
-            selection::EVERYTHING
-        }
+        // Where the guest cannot see it, the hypervisor need not switch it.
+        let extended = if self.traits.xsave { Mtd::XCR0 } else { Mtd::empty() };
+        selection::EVERYTHING | extended | self.depart(inside)
     }
 
     /// Guest TSC minus host TSC.

@@ -9,12 +9,15 @@ use crate::state::VcpuState;
 
 /// What a virtual CPU does, as far as others have to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activity {
+pub(crate) enum Activity {
     /// It executes instructions, or its exit is being handled.
     #[default]
     Running,
     /// Its handler waits for something to happen.
-    Waiting,
+    Waiting {
+        /// The host's TSC when it looks here unless it is woken earlier.
+        until: Option<u64>,
+    },
 }
 
 /// A virtual CPU as others see it.
@@ -23,6 +26,20 @@ pub(crate) struct Slot {
     pub(crate) activity: Activity,
     /// It was told to look here and has not done so yet.
     pub(crate) kicked: bool,
+    /// The host's TSC at which the hypervisor recalls it. A value in the past is one of which it has yet to hear, except that it
+    /// may itself have been faster.
+    recall_at: Option<u64>,
+}
+
+impl Slot {
+    /// Whether it looks here by `deadline`, a value of the host's TSC, without being told.
+    fn looks_by(&self, deadline: u64) -> bool {
+        let back_at = match self.activity {
+            Activity::Running => self.recall_at,
+            Activity::Waiting { until } => until,
+        };
+        self.kicked || back_at.is_some_and(|back_at| back_at <= deadline)
+    }
 }
 
 /// Who leaves the machine.
@@ -32,8 +49,6 @@ pub(crate) enum Who {
     Vcpu(usize),
     /// The handler of a virtual CPU, which waits until the deadline.
     Waiting(usize),
-    /// The timer thread, which waits until the deadline.
-    Timer,
     /// The entrypoint.
     Entrypoint,
 }
@@ -42,7 +57,7 @@ impl Who {
     fn vcpu(self) -> Option<usize> {
         match self {
             Who::Vcpu(vcpu) | Who::Waiting(vcpu) => Some(vcpu),
-            Who::Timer | Who::Entrypoint => None,
+            Who::Entrypoint => None,
         }
     }
 }
@@ -55,6 +70,8 @@ pub(crate) enum Life {
     Ended(i64),
 }
 
+/// The CPU that boots, and is never without its handler.
+pub(crate) const BOOT_CPU: usize = 0;
 /// How long output may wait for more.
 const FLUSH_US: u64 = 5_000;
 const US_PER_SECOND: u64 = 1_000_000;
@@ -72,8 +89,6 @@ pub(crate) struct Machine {
     pub(crate) origin: u64,
     pub(crate) stats: Option<ExitStats>,
     flush_ticks: u64,
-    /// What the timer thread waits for.
-    armed: Option<Tsc>,
     /// When output has waited long enough.
     flush_at: Option<Tsc>,
     /// When the entrypoint wants to be called again.
@@ -93,7 +108,6 @@ impl Machine {
             origin: 0,
             stats: stats.then(ExitStats::default),
             flush_ticks: (u128::from(tsc_hz) * u128::from(FLUSH_US) / u128::from(US_PER_SECOND)) as u64,
-            armed: None,
             flush_at: None,
             attend_at: None,
             attending: false,
@@ -107,17 +121,31 @@ impl Machine {
         Tsc(host.saturating_sub(self.origin))
     }
 
-    /// The host's TSC when something has to be done next.
-    pub(crate) fn host_deadline(&mut self) -> Option<u64> {
-        let Tsc(ticks) = self.deadline()?;
+    /// The host's TSC when a virtual CPU has to do something next, if nothing happens until then: what concerns its own local APIC,
+    /// or the whole machine.
+    pub(crate) fn host_deadline(&mut self, vcpu: usize) -> Option<u64> {
+        let attention = earliest(self.flush_at, self.attend_at);
+        let Tsc(ticks) = earliest(self.board.deadline_of(vcpu), attention)?;
         Some(self.origin.saturating_add(ticks))
     }
 
-    /// When something has to be done next.
-    #[inline]
-    pub(crate) fn deadline(&mut self) -> Option<Tsc> {
-        let attention = earliest(self.flush_at, self.attend_at);
-        earliest(self.board.deadline(), attention)
+    /// For a virtual CPU that enters its guest: when the hypervisor has to recall it, unless it has been told a time that is early
+    /// enough. Too early a recall is cheaper than to take each time back.
+    pub(super) fn promise(&mut self, vcpu: usize, host_now: u64) -> Option<u64> {
+        let deadline = self.host_deadline(vcpu);
+        let slot = self.slots.get_mut(vcpu)?;
+        // It looks now, so what it was told for now is done with.
+        slot.recall_at = slot.recall_at.filter(|recall_at| *recall_at > host_now);
+        let deadline = deadline.filter(|deadline| slot.recall_at.is_none_or(|recall_at| *deadline < recall_at))?;
+        slot.recall_at = Some(deadline);
+        Some(deadline)
+    }
+
+    /// A virtual CPU has been recalled. It looks even if nobody told it to: the time that it had been given may have come.
+    pub(crate) fn recalled(&mut self, vcpu: usize) {
+        if let Some(slot) = self.slots.get_mut(vcpu) {
+            slot.kicked = true;
+        }
     }
 
     /// Brings the models up to `now`.
@@ -153,28 +181,12 @@ impl Machine {
     /// Finds out what others have to be told when `who` leaves: mostly nothing.
     #[inline]
     pub(super) fn close(&mut self, now: Tsc, who: Who) -> Option<Errands> {
-        let deadline = self.deadline();
-        let must_arm = match who {
-            // It waits for the deadline itself.
-            Who::Waiting(_) => false,
-            Who::Timer => {
-                self.armed = deadline;
-                false
-            }
-            Who::Vcpu(_) | Who::Entrypoint => match (deadline, self.armed) {
-                (Some(deadline), Some(armed)) => deadline < armed,
-                (deadline, None) => deadline.is_some(),
-                (None, _) => false,
-            },
-        };
-        let nothing_else = !self.board.concerns_others()
+        let nothing = who != Who::Entrypoint
+            && !self.board.concerns_others()
             && self.life == Life::Running
             && self.flush_at.is_none()
             && self.attend_at.is_none();
-        if nothing_else && !must_arm {
-            return None;
-        }
-        Some(self.run_round(now, who))
+        if nothing { None } else { Some(self.run_round(now, who)) }
     }
 
     /// The round of those who may have to be told something.
@@ -189,24 +201,22 @@ impl Machine {
             self.finish(who.vcpu(), &mut errands);
         }
         self.flush(now, who, &mut errands);
-        self.set_timer(who, &mut errands);
+        if who == Who::Entrypoint {
+            self.entrust_deadline(&mut errands);
+        }
         errands
     }
 
-    /// Makes sure that somebody is there at the deadline.
-    fn set_timer(&mut self, who: Who, errands: &mut Errands) {
-        match who {
-            // It waits for the deadline itself.
-            Who::Waiting(_) => {}
-            Who::Timer => self.armed = self.deadline(),
-            Who::Vcpu(_) | Who::Entrypoint => {
-                if let Some(deadline) = self.deadline()
-                    && self.armed.is_none_or(|armed| deadline < armed)
-                {
-                    self.armed = Some(deadline);
-                    errands.rearm = true;
-                }
-            }
+    /// Makes sure that a virtual CPU is there at the deadline, for one who cannot be: a virtual CPU promises that itself when it enters
+    /// its guest or waits.
+    fn entrust_deadline(&mut self, errands: &mut Errands) {
+        let Some(deadline) = self.host_deadline(BOOT_CPU) else {
+            return;
+        };
+        if !self.slots.iter().any(|slot| slot.looks_by(deadline))
+            && let Some(slot) = self.slots.get_mut(BOOT_CPU)
+        {
+            errands.tell(BOOT_CPU, slot);
         }
     }
 
@@ -235,7 +245,7 @@ impl Machine {
     pub(super) fn waiters(&mut self) -> Errands {
         let mut errands = Errands::default();
         for (vcpu, slot) in self.slots.iter_mut().enumerate() {
-            if slot.activity == Activity::Waiting {
+            if matches!(slot.activity, Activity::Waiting { .. }) {
                 errands.tell(vcpu, slot);
             }
         }
@@ -295,7 +305,6 @@ impl Machine {
 pub struct Errands {
     recall: VcpuSet,
     wake: VcpuSet,
-    rearm: bool,
     attend: bool,
 }
 
@@ -305,7 +314,7 @@ impl Errands {
             slot.kicked = true;
             match slot.activity {
                 Activity::Running => self.recall.insert(vcpu),
-                Activity::Waiting => self.wake.insert(vcpu),
+                Activity::Waiting { .. } => self.wake.insert(vcpu),
             }
         }
     }
@@ -314,9 +323,6 @@ impl Errands {
     pub(super) fn run(self, kernel: &impl Kernel) {
         self.recall.iter().for_each(|vcpu| kernel.recall(vcpu));
         self.wake.iter().for_each(|vcpu| kernel.wake(vcpu));
-        if self.rearm {
-            kernel.rearm_timer();
-        }
         if self.attend {
             kernel.attend();
         }
