@@ -25,7 +25,6 @@ pub(crate) enum Asked {
     Wake(usize),
     Recall(usize),
     SelectRecall(usize, Mtd),
-    RearmTimer,
     Attend,
     Log(String),
 }
@@ -82,9 +81,6 @@ impl Kernel for FakeKernel {
     }
     fn select_recall(&self, vcpu: usize, selection: Mtd) {
         self.note(Asked::SelectRecall(vcpu, selection));
-    }
-    fn rearm_timer(&self) {
-        self.note(Asked::RearmTimer);
     }
     fn attend(&self) {
         self.note(Asked::Attend);
@@ -375,5 +371,8 @@ fn copy(to: &mut ArchState, from: &ArchState, selected: Mtd) {
     }
     if has(Mtd::XMM) {
         to.xmm = from.xmm;
+    }
+    if has(Mtd::DEADLINE) {
+        to.deadline = from.deadline;
     }
 }

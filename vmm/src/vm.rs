@@ -25,7 +25,7 @@ use crate::config::VmmConfig;
 use crate::exit_stats::ExitStats;
 use crate::kernel::Kernel;
 use crate::state::VcpuState;
-pub(crate) use machine::{Activity, BOOT_CPU, Life, Machine, Who};
+pub(crate) use machine::{BOOT_CPU, Life, Machine, Who};
 
 /// Puts kernel, tables and whatever else into guest memory, and says where the boot CPU starts.
 pub type Loader<M> = Box<dyn Fn(&M) -> Result<VcpuState, String> + Send + Sync>;
@@ -136,26 +136,32 @@ impl<K: Kernel, M> Vm<K, M> {
 
     /// Gives the lock back and tells others what they need to know.
     #[inline]
-    pub(crate) fn leave(&self, mut inside: Inside<'_>, who: Who) {
-        let errands = inside.machine.close(inside.now, who);
-        drop(inside);
-        if let Some(errands) = errands {
-            errands.run(&self.kernel);
-        }
+    pub(crate) fn leave(&self, inside: Inside<'_>, who: Who) {
+        self.leave_with(inside, who, |_| ());
     }
 
-    /// The same for the handler of a virtual CPU that enters its guest. Returns the host's TSC at which the hypervisor has to recall it, if
-    /// that has to be told.
+    /// The same, with what is left to say once it is known what others are told.
     #[inline]
-    pub(crate) fn depart(&self, mut inside: Inside<'_>, vcpu: usize) -> Option<u64> {
-        let errands = inside.machine.close(inside.now, Who::Vcpu(vcpu));
-        // The round may have made a deadline.
-        let promise = inside.machine.promise(vcpu, inside.host_now);
+    fn leave_with<R>(&self, mut inside: Inside<'_>, who: Who, last: impl FnOnce(&mut Inside<'_>) -> R) -> R {
+        let errands = inside.machine.close(inside.now, who);
+        let result = last(&mut inside);
         drop(inside);
         if let Some(errands) = errands {
             errands.run(&self.kernel);
         }
-        promise
+        result
+    }
+
+    /// [`Self::leave`] for the handler of a virtual CPU that enters its guest. Returns the host's TSC at which the hypervisor has to recall it, if
+    /// that has to be told.
+    #[inline]
+    pub(crate) fn depart(&self, inside: Inside<'_>, vcpu: usize) -> Option<u64> {
+        self.leave_with(inside, Who::Vcpu(vcpu), |inside| inside.machine.promise(vcpu, inside.host_now))
+    }
+
+    /// The same for the handler of a virtual CPU that waits. Returns until when.
+    pub(crate) fn retire(&self, inside: Inside<'_>, vcpu: usize) -> Option<u64> {
+        self.leave_with(inside, Who::Waiting(vcpu), |inside| inside.machine.wait(vcpu))
     }
 
     /// Does what the guest wants to happen to the machine.

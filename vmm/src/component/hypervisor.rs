@@ -38,11 +38,7 @@ impl Hypervisor {
     pub fn new(processors: usize, attention: Cap<Signal>, pd: Client<Pd>) -> Result<Self, Error> {
         let processor =
             || -> Result<Processor, Error> { Ok(Processor { wake: semaphore::create(0)?, made: OnceLock::new() }) };
-        Ok(Self {
-            processors: (0..processors).map(|_| processor()).collect::<Result<_, _>>()?,
-            attention,
-            pd,
-        })
+        Ok(Self { processors: (0..processors).map(|_| processor()).collect::<Result<_, _>>()?, attention, pd })
     }
 
     /// Virtual CPU `index` has been made.

@@ -4,7 +4,6 @@ use abi::state::Mtd;
 use vm_memory::GuestMemoryBackend;
 
 use super::{Call, Inside, Kernel, Step, Vcpu, length};
-use crate::vm::{Activity, Who};
 
 impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// HLT.
@@ -44,20 +43,12 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     }
 
     /// Blocks once, with the lock free meanwhile.
-    pub(super) fn block(&self, mut inside: Inside<'vm>) -> Inside<'vm> {
+    pub(super) fn block(&self, inside: Inside<'vm>) -> Inside<'vm> {
         let vm = self.vm;
-        let until = inside.machine.host_deadline(self.index);
-        self.set_activity(&mut inside, Activity::Waiting { until });
-        vm.leave(inside, Who::Waiting(self.index));
+        let until = vm.retire(inside, self.index);
         vm.kernel.wait(self.index, until);
         let mut inside = vm.enter();
-        self.set_activity(&mut inside, Activity::Running);
+        inside.machine.end_wait(self.index);
         inside
-    }
-
-    fn set_activity(&self, inside: &mut Inside<'_>, activity: Activity) {
-        if let Some(slot) = inside.machine.slots.get_mut(self.index) {
-            slot.activity = activity;
-        }
     }
 }

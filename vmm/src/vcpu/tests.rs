@@ -1,5 +1,6 @@
 //! Exits of a machine under a kernel that is not there.
 
+mod deadlines;
 mod interrupts;
 mod life;
 mod vmx;
@@ -12,7 +13,7 @@ use proptest::prelude::*;
 
 use super::selection::{FULL, RECALL};
 use crate::state::Rflags;
-use crate::testing::{Asked, CODE, Guest, ORIGIN, TSC_HZ, exits, machine};
+use crate::testing::{Asked, CODE, Guest, ORIGIN, exits, machine};
 
 const SERIAL: HostSerial = HostSerial(0x4711);
 const COM1: u16 = 0x3f8;
@@ -26,16 +27,17 @@ const GENERAL_PROTECTION: Injection = Injection::exception(13, Some(0));
 #[test]
 fn output_reaches_the_serial_line_and_costs_one_word() {
     let mut guest = Guest::started("");
-    assert_eq!(guest.outb(COM1, b'k'), Mtd::RIP);
-    assert_eq!(guest.state.rip, CODE + 1);
-    // It may wait for more: the timer thread is told.
-    assert_eq!(guest.kernel().asked(), [Asked::RearmTimer]);
-    guest.kernel().now.set(ORIGIN + TSC_HZ);
-    assert_eq!(guest.vm.serve_timers(), None);
+    // It may wait for more, so this CPU comes back for it.
+    assert_eq!(guest.outb(COM1, b'k'), Mtd::RIP | Mtd::DEADLINE);
+    assert_eq!(guest.outb(COM1, b'n'), Mtd::RIP);
+    assert_eq!(guest.state.rip, CODE + 2);
+    assert_eq!(guest.kernel().asked(), []);
+    guest.kernel().now.set(guest.state.deadline);
+    assert_eq!(guest.exit(guest::RECALL, 0, 0), Mtd::empty());
     assert_eq!(guest.kernel().asked(), [Asked::Attend]);
     let mut output = Vec::new();
     guest.vm.take_output(SERIAL, &mut output);
-    assert_eq!(output, b"k");
+    assert_eq!(output, b"kn");
 }
 
 #[test]
@@ -147,7 +149,7 @@ fn the_tsc_can_be_set() {
     interrupts::set_timer(&mut guest, 3000);
     guest.rdmsr(MSR_TSC_DEADLINE);
     assert_eq!(guest.state.gpr[gpr::RAX], 3000);
-    assert_eq!(guest.vm.serve_timers(), Some(ORIGIN + 2000));
+    assert_eq!(guest.state.deadline, ORIGIN + 2000);
 }
 
 #[test]

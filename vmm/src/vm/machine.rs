@@ -9,7 +9,7 @@ use crate::state::VcpuState;
 
 /// What a virtual CPU does, as far as others have to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Activity {
+enum Activity {
     /// It executes instructions, or its exit is being handled.
     #[default]
     Running,
@@ -23,7 +23,7 @@ pub(crate) enum Activity {
 /// A virtual CPU as others see it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slot {
-    pub(crate) activity: Activity,
+    activity: Activity,
     /// It was told to look here and has not done so yet.
     pub(crate) kicked: bool,
     /// The host's TSC at which the hypervisor recalls it. A value in the past is one of which it has yet to hear, except that it
@@ -123,7 +123,7 @@ impl Machine {
 
     /// The host's TSC when a virtual CPU has to do something next, if nothing happens until then: what concerns its own local APIC,
     /// or the whole machine.
-    pub(crate) fn host_deadline(&mut self, vcpu: usize) -> Option<u64> {
+    fn host_deadline(&mut self, vcpu: usize) -> Option<u64> {
         let attention = earliest(self.flush_at, self.attend_at);
         let Tsc(ticks) = earliest(self.board.deadline_of(vcpu), attention)?;
         Some(self.origin.saturating_add(ticks))
@@ -139,6 +139,24 @@ impl Machine {
         let deadline = deadline.filter(|deadline| slot.recall_at.is_none_or(|recall_at| *deadline < recall_at))?;
         slot.recall_at = Some(deadline);
         Some(deadline)
+    }
+
+    /// For a virtual CPU that waits: until when at most.
+    pub(super) fn wait(&mut self, vcpu: usize) -> Option<u64> {
+        let until = self.host_deadline(vcpu);
+        self.set_activity(vcpu, Activity::Waiting { until });
+        until
+    }
+
+    /// The wait of a virtual CPU is over.
+    pub(crate) fn end_wait(&mut self, vcpu: usize) {
+        self.set_activity(vcpu, Activity::Running);
+    }
+
+    fn set_activity(&mut self, vcpu: usize, activity: Activity) {
+        if let Some(slot) = self.slots.get_mut(vcpu) {
+            slot.activity = activity;
+        }
     }
 
     /// A virtual CPU has been recalled. It looks even if nobody told it to: the time that it had been given may have come.

@@ -8,9 +8,9 @@ use crate::testing::{Asked, CODE, Guest, ORIGIN, exits};
 use crate::vm::Who;
 
 const LVT_TIMER: u64 = LAPIC + 0x320;
-const TIMER_VECTOR: u8 = 0xec;
+pub(super) const TIMER_VECTOR: u8 = 0xec;
 
-fn interrupt(vector: u8) -> Injection {
+pub(super) fn interrupt(vector: u8) -> Injection {
     Injection::event(EventKind::Interrupt, vector)
 }
 
@@ -44,7 +44,8 @@ fn an_interrupt_that_cannot_be_taken_asks_for_a_window() {
     let window = Injection::NONE.with_interrupt_window();
     assert_eq!(guest.state.injection, window);
     // As long as it lasts, nothing has to be said again.
-    assert_eq!(guest.outb(COM1, b'x'), Mtd::RIP);
+    guest.inb(COM1 + 5);
+    assert_eq!(guest.state.injection, Injection::NONE, "an exit ends what was said, and the fake CPU with it");
     // The window opens.
     guest.set_interrupts(true);
     assert_eq!(guest.exit(exits::VINTR, 0, 0), Mtd::INJ);
@@ -93,13 +94,9 @@ fn set_self_ipi(guest: &Guest, vector: u8) {
 }
 
 #[test]
-fn the_timer_thread_recalls_a_running_cpu_once() {
+fn a_cpu_that_is_told_to_look_is_told_once() {
     let mut guest = Guest::started("");
-    set_timer(&mut guest, 1_000_000);
-    assert!(guest.kernel().asked().contains(&Asked::RearmTimer));
-    assert_eq!(guest.vm.serve_timers(), Some(ORIGIN + 1_000_000));
-    guest.kernel().now.set(ORIGIN + 1_000_000);
-    assert_eq!(guest.vm.serve_timers(), None);
+    set_self_ipi(&guest, 0xe0);
     assert_eq!(guest.kernel().asked(), [Asked::Recall(0)]);
     set_self_ipi(&guest, 0xf0);
     assert_eq!(guest.kernel().asked(), [], "it will look anyway");
@@ -107,18 +104,6 @@ fn the_timer_thread_recalls_a_running_cpu_once() {
     guest.exit(guest::RECALL, 0, 0);
     // The one of higher priority first.
     assert_eq!(guest.state.injection, interrupt(0xf0));
-}
-
-#[test]
-fn a_later_deadline_does_not_bother_the_timer_thread() {
-    let mut guest = Guest::started("");
-    set_timer(&mut guest, 1_000_000);
-    guest.vm.serve_timers();
-    guest.kernel().asked();
-    guest.wrmsr(MSR_TSC_DEADLINE, 2_000_000);
-    assert_eq!(guest.kernel().asked(), []);
-    guest.wrmsr(MSR_TSC_DEADLINE, 500_000);
-    assert_eq!(guest.kernel().asked(), [Asked::RearmTimer]);
 }
 
 #[test]
