@@ -106,6 +106,20 @@ impl Board {
 
     /// Does what is due at `now`.
     pub fn expire(&mut self, now: Tsc) {
+        self.deadline();
+        if self.deadlines.shared.is_some_and(|deadline| deadline <= now) {
+            self.expire_shared(now);
+        }
+        let Self { models, wires, .. } = self;
+        for lapic in &mut models.lapics {
+            lapic.expire(now, wires);
+        }
+        models.deadline_stale = true;
+        self.settle();
+    }
+
+    /// Those of all models but local APICs.
+    fn expire_shared(&mut self, now: Tsc) {
         let Self { models, wires, .. } = self;
         if let Some(pit) = &mut models.pit {
             pit.expire(now, wires);
@@ -119,11 +133,6 @@ impl Board {
         for uart in &mut models.uarts {
             uart.expire(now, wires);
         }
-        for lapic in &mut models.lapics {
-            lapic.expire(now, wires);
-        }
-        models.deadline_stale = true;
-        self.settle();
     }
 
     /// Offers input that arrived on a serial line. Returns how many bytes the guest's UART took; for the rest,

@@ -35,6 +35,15 @@ impl VcpuSet {
         }
     }
 
+    /// Removes a CPU.
+    #[inline]
+    pub fn remove(&mut self, vcpu: usize) {
+        if let Some(word) = self.words.get_mut(vcpu / u64::BITS as usize) {
+            *word &= !(1 << (vcpu % u64::BITS as usize));
+            self.is_empty = self.words == [0; WORDS];
+        }
+    }
+
     /// Whether there is none.
     #[inline]
     #[must_use]
@@ -120,6 +129,14 @@ impl Board {
     #[inline]
     pub fn take_marked(&mut self) -> VcpuSet {
         std::mem::take(&mut self.marked)
+    }
+
+    /// A CPU looks by itself.
+    #[inline]
+    pub(crate) fn unmark(&mut self, vcpu: usize) {
+        if !self.marked.is_empty() {
+            self.marked.remove(vcpu);
+        }
     }
 
     /// Whether something but interrupts happened to a CPU.

@@ -199,6 +199,10 @@ impl Machine {
     /// Finds out what others have to be told when `who` leaves: mostly nothing.
     #[inline]
     pub(super) fn close(&mut self, now: Tsc, who: Who) -> Option<Errands> {
+        if let Some(me) = who.vcpu() {
+            // It has looked just now.
+            self.board.unmark(me);
+        }
         let nothing = who != Who::Entrypoint
             && !self.board.concerns_others()
             && self.life == Life::Running
@@ -213,7 +217,7 @@ impl Machine {
         let mut errands = Errands::default();
         let marked = self.board.take_marked();
         if !marked.is_empty() {
-            self.kick(marked, who.vcpu(), &mut errands);
+            self.kick(marked, &mut errands);
         }
         if self.life != Life::Running {
             self.finish(who.vcpu(), &mut errands);
@@ -238,8 +242,8 @@ impl Machine {
         }
     }
 
-    fn kick(&mut self, marked: VcpuSet, me: Option<usize>, errands: &mut Errands) {
-        for vcpu in marked.iter().filter(|vcpu| Some(*vcpu) != me) {
+    fn kick(&mut self, marked: VcpuSet, errands: &mut Errands) {
+        for vcpu in marked.iter() {
             let something = self.board.interrupt_pending(vcpu) || self.board.has_news(vcpu);
             if something && let Some(slot) = self.slots.get_mut(vcpu) {
                 errands.tell(vcpu, slot);
