@@ -163,7 +163,11 @@ impl Lines {
     /// Passes on what the guest has written. False if a part has to wait.
     fn flush(&mut self) -> bool {
         let vm = self.vm;
-        self.lines.iter_mut().fold(true, |complete, line| line.flush(vm) && complete)
+        let mut complete = true;
+        for line in &mut self.lines {
+            complete &= line.flush(vm);
+        }
+        complete
     }
 
     /// Passes on all that the guest wrote before its end. No virtual CPU is left to have anybody called again, so this waits
