@@ -13,11 +13,13 @@ mod measure;
 mod report;
 mod table;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
+use crate::machine::Platform;
 use crate::repository;
 use limits::Limits;
 use linux_boot::Boot;
@@ -59,8 +61,10 @@ pub enum Part {
 /// What was measured.
 #[derive(Debug, Default)]
 pub struct Measured {
-    /// Rows of this system.
+    /// Rows of this system, on the usual machine.
     pub log: Option<Log>,
+    /// Its rows on other machines.
+    pub others: BTreeMap<Platform, Log>,
     /// Rows of the same names under KVM.
     pub kvm: Option<Log>,
     /// Boots of Linux.
@@ -79,6 +83,7 @@ impl Measured {
         let mut measured = Self::default();
         if micro {
             measured.add(measure::micro()?);
+            measured.add_others(part, limits)?;
         }
         if guest {
             measured.add(measure::guest()?);
@@ -90,6 +95,17 @@ impl Measured {
             measured.kvm = Some(measure::kvm()?);
         }
         Ok(measured)
+    }
+
+    /// Measures what has limits on other machines.
+    fn add_others(&mut self, part: Option<Part>, limits: &Limits) -> Result<()> {
+        let rows = limits.row.iter().filter(|row| part.is_none_or(|part| row.part == part));
+        let machines: BTreeSet<_> =
+            rows.map(|row| row.machine).filter(|machine| *machine != Platform::default()).collect();
+        for machine in machines {
+            self.others.insert(machine, measure::micro_on(machine)?);
+        }
+        Ok(())
     }
 
     fn add(&mut self, log: Log) {
@@ -112,6 +128,7 @@ pub fn check() -> Result<()> {
     let limits = Limits::load()?;
     let mut measured = Measured::default();
     measured.add(measure::micro()?);
+    measured.add_others(None, &limits)?;
     measured.add(measure::guest()?);
     let excess = Results::new(&measured, &limits, None, true)?.excess();
     if excess.is_empty() { Ok(()) } else { Err(Error::new(excess.join("; "))) }
