@@ -23,7 +23,7 @@ use crate::machine::Platform;
 use crate::repository;
 use limits::Limits;
 use linux_boot::Boot;
-use log::{Log, Unit};
+use log::{Log, Sample, Unit};
 use report::Results;
 
 /// Options of `bench`.
@@ -116,10 +116,24 @@ impl Measured {
     }
 
     /// What a machine printed.
-    fn read(file: &Path) -> Result<Self> {
+    fn read(file: &Path, limits: &Limits) -> Result<Self> {
         let text = repository::read_text(file)?;
         let log = Log::parse(&text).map_err(|error| Error::new(format!("{}: {error}", file.display())))?;
-        Ok(Self { log: Some(log), ..Self::default() })
+        Ok(Self::of_machine(log, limits))
+    }
+
+    /// Rows that have limits of their own with VMX are those of a machine that has it.
+    fn of_machine(mut log: Log, limits: &Limits) -> Self {
+        const VMX: Platform = Platform::BochsVmx;
+        let mut others = BTreeMap::new();
+        if log.machine.get("virtualisation").is_some_and(|kind| kind == "vmx") {
+            let mut vmx = log.clone();
+            let is_own = |row: &Sample| limits.row.iter().any(|limit| limit.machine == VMX && limit.name == row.name);
+            vmx.rows.retain(is_own);
+            log.rows.retain(|row| !is_own(row));
+            others.insert(VMX, vmx);
+        }
+        Self { log: Some(log), others, ..Self::default() }
     }
 }
 
@@ -138,7 +152,7 @@ pub fn check() -> Result<()> {
 pub fn execute(options: &BenchOptions) -> Result<i32> {
     let limits = Limits::load()?;
     let measured = match &options.from_log {
-        Some(file) => Measured::read(file)?,
+        Some(file) => Measured::read(file, &limits)?,
         None => Measured::take(options.part, &limits)?,
     };
     let results = Results::new(&measured, &limits, options.part, options.from_log.is_none())?;
@@ -189,6 +203,21 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_with_vmx_has_the_limits_of_vmx() {
+        let limits = Limits::load().unwrap();
+        let row = |name| format!("bench name={name} unit=insn user=0 min=9 median=9 p99=9 max=9 n=1\n");
+        let rows = row("exit-cpuid") + &row("null-hypercall");
+        let machines = |kind| {
+            let text = format!("bench-log version=1 unit=insn virtualisation={kind}\n{rows}bench-end");
+            let measured = Measured::of_machine(Log::parse(&text).unwrap(), &limits);
+            let results = Results::new(&measured, &limits, None, false).unwrap();
+            results.rows.iter().map(|row| row.known.full_name()).collect::<Vec<_>>()
+        };
+        assert_eq!(machines("vmx"), ["null-hypercall", "exit-cpuid@bochs-vmx"]);
+        assert_eq!(machines("svm"), ["null-hypercall", "exit-cpuid"]);
+    }
+
+    #[test]
     fn a_log_that_cannot_be_used_is_refused() {
         for (text, expected) in [
             ("bench-log version=7 unit=insn\nbench-end", "version 7"),
@@ -198,6 +227,7 @@ mod tests {
             let error = from_log(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
-        assert!(Measured::read(Path::new("/no/such/file")).unwrap_err().to_string().contains("/no/such/file"));
+        let limits = Limits::load().unwrap();
+        assert!(Measured::read(Path::new("/no/such/file"), &limits).unwrap_err().to_string().contains("/no/such/file"));
     }
 }
