@@ -104,15 +104,26 @@ pub fn main(_: u64) -> ! {
     runtime::semaphore::sleep_forever()
 }
 
+fn virtualisation(features: Features) -> &'static str {
+    if features.contains(Features::SVM) {
+        "svm"
+    } else if features.contains(Features::VMX) {
+        "vmx"
+    } else {
+        "none"
+    }
+}
+
 fn measure(information: &'static Hip) -> i32 {
     let report = Report::new(information);
     line!(
-        "bench-log version={FORMAT} abi={} unit={} hz={} cpus={} features={:#x} stamp={} handler-stamp={}",
+        "bench-log version={FORMAT} abi={} unit={} hz={} cpus={} features={:#x} virtualisation={} stamp={} handler-stamp={}",
         abi::VERSION,
         report.unit,
         information.tsc_hz,
         report.cpus,
         information.features,
+        virtualisation(report.features),
         report.stamp,
         report.handler_stamp,
     );

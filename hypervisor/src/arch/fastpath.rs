@@ -24,6 +24,7 @@ use crate::{sm, space::obj};
 use abi::cap::{ObjectType, Perms, Sel};
 use abi::hypercall::{Number, SEL_SHIFT};
 use abi::message::MAX_WORDS;
+use abi::status::Status;
 use core::arch::global_asm;
 
 const fn at(reg: Reg) -> usize {
@@ -79,7 +80,7 @@ global_asm!(
     "mov r12, [rbp + rax]",
     "mov r13, [rbp + rax + 8]",
     "test r12b, {pt_call}",
-    "jz syscall_saved",
+    "jz call_denied",
     "and r12, {slot_mask}",
     "cmp [r12], r13",
     "jne syscall_saved",
@@ -136,6 +137,18 @@ global_asm!(
     "xor r13d, r13d",
     "xor r14d, r14d",
     "xor r15d, r15d",
+    "swapgs",
+    "sysretq",
+    // No capability, or not this permission: the commonest mistake. RCX and R11 are as they came.
+    "call_denied:",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "pop rsp",
+    "mov eax, {bad_capability}",
     "swapgs",
     "sysretq",
     // For an event: RDI portal, RSI selection, RCX handler, RDX, R8, R9 and the stack: words.
@@ -410,6 +423,7 @@ global_asm!(
     tables = const Sel::COUNT >> TABLE_BITS,
     slot_mask = const -(object::SLOT as i64),
     pt_call = const Perms::PT_CALL.bits(),
+    bad_capability = const Status::BadCapability as u64,
     object_kind = const object::KIND,
     kind_pt = const ObjectType::Pt as u8,
     pt_ec = const pt::offset::EC,

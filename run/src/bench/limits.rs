@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::Part;
 use crate::error::{Error, Result};
+use crate::machine::Platform;
 use crate::repository;
 
 /// The file, below the root of the repository.
@@ -25,13 +26,16 @@ pub struct Anchor {
 pub struct Limit {
     /// Name, as the measuring program prints it.
     pub name: String,
+    /// Machine that it is measured on.
+    #[serde(default)]
+    pub machine: Platform,
     /// What is measured, in words.
     pub title: String,
     /// Part that it belongs to.
     pub part: Part,
     /// Instructions that it may need.
     pub limit: u64,
-    /// Loads of CR3 on the path.
+    /// Loads of CR3 on the path. Each flushes the TLB, and nothing else on the path does.
     pub cr3: u64,
     /// Further serialising instructions on the path (SDM vol. 3, 9.3), world switches included.
     pub serialising: u64,
@@ -78,6 +82,14 @@ pub struct Limits {
     pub boot: Vec<BootLimit>,
 }
 
+impl Limit {
+    /// Name with the machine, unless that is the usual one.
+    pub fn full_name(&self) -> String {
+        let Self { name, machine, .. } = self;
+        if *machine == Platform::default() { name.clone() } else { format!("{name}@{machine}") }
+    }
+}
+
 impl Limits {
     /// Reads the file.
     pub fn load() -> Result<Self> {
@@ -93,7 +105,7 @@ mod tests {
     #[test]
     fn the_file_is_well_formed() {
         let limits = Limits::load().unwrap();
-        let names: std::collections::BTreeSet<_> = limits.row.iter().map(|row| &row.name).collect();
+        let names: std::collections::BTreeSet<_> = limits.row.iter().map(Limit::full_name).collect();
         assert_eq!(names.len(), limits.row.len(), "names are unique");
         assert!(limits.row.iter().all(|row| row.limit > 0));
     }

@@ -10,7 +10,7 @@ use crate::commands::run::needs;
 use crate::error::{Error, Result};
 use crate::host::packages;
 use crate::machine::terminal::Terminal;
-use crate::machine::{Machine, Time};
+use crate::machine::{Firmware, Machine, Platform, Time};
 use crate::repository;
 use crate::scenario::Scenario;
 use crate::session::end::{End, LineSplitter};
@@ -41,6 +41,13 @@ pub fn micro() -> Result<Log> {
         });
     }
     joined.ok_or_else(|| Error::new("nothing was measured"))
+}
+
+/// Measures the hypervisor on a machine with one CPU and other virtualisation hardware.
+pub fn micro_on(platform: Platform) -> Result<Log> {
+    let mut bench = Bench::load(MICRO)?;
+    (bench.scenario.machine, bench.scenario.cpus) = (platform, 1);
+    bench.log()
 }
 
 /// Measures the exits of a guest.
@@ -109,7 +116,11 @@ impl Bench {
             debugger: false,
             more: Vec::new(),
         };
-        let session = Session::start(&machine, &stage.medium(None)?, &folder)?;
+        let session = Session::start(
+            &machine,
+            &stage.medium(scenario.machine.needs_image().then_some(Firmware::Bios))?,
+            &folder,
+        )?;
         let end = session.run(&mut collector, Some(Instant::now() + scenario.limit()))?;
         if collector.is_complete {
             return Ok(collector.said);
@@ -124,8 +135,8 @@ impl Bench {
     }
 
     fn folder(&self) -> PathBuf {
-        let Scenario { name, cpus, .. } = &self.scenario;
-        repository::target().join(format!("run/{name}@{cpus}"))
+        let Scenario { name, machine, cpus, .. } = &self.scenario;
+        repository::target().join(format!("run/{name}@{machine}@{cpus}"))
     }
 }
 

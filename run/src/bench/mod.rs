@@ -13,15 +13,17 @@ mod measure;
 mod report;
 mod table;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
+use crate::machine::Platform;
 use crate::repository;
 use limits::Limits;
 use linux_boot::Boot;
-use log::{Log, Unit};
+use log::{Log, Sample, Unit};
 use report::Results;
 
 /// Options of `bench`.
@@ -59,8 +61,10 @@ pub enum Part {
 /// What was measured.
 #[derive(Debug, Default)]
 pub struct Measured {
-    /// Rows of this system.
+    /// Rows of this system, on the usual machine.
     pub log: Option<Log>,
+    /// Its rows on other machines.
+    pub others: BTreeMap<Platform, Log>,
     /// Rows of the same names under KVM.
     pub kvm: Option<Log>,
     /// Boots of Linux.
@@ -79,6 +83,7 @@ impl Measured {
         let mut measured = Self::default();
         if micro {
             measured.add(measure::micro()?);
+            measured.add_others(part, limits)?;
         }
         if guest {
             measured.add(measure::guest()?);
@@ -92,6 +97,17 @@ impl Measured {
         Ok(measured)
     }
 
+    /// Measures what has limits on other machines.
+    fn add_others(&mut self, part: Option<Part>, limits: &Limits) -> Result<()> {
+        let rows = limits.row.iter().filter(|row| part.is_none_or(|part| row.part == part));
+        let machines: BTreeSet<_> =
+            rows.map(|row| row.machine).filter(|machine| *machine != Platform::default()).collect();
+        for machine in machines {
+            self.others.insert(machine, measure::micro_on(machine)?);
+        }
+        Ok(())
+    }
+
     fn add(&mut self, log: Log) {
         self.log = Some(match self.log.take() {
             None => log,
@@ -100,10 +116,24 @@ impl Measured {
     }
 
     /// What a machine printed.
-    fn read(file: &Path) -> Result<Self> {
+    fn read(file: &Path, limits: &Limits) -> Result<Self> {
         let text = repository::read_text(file)?;
         let log = Log::parse(&text).map_err(|error| Error::new(format!("{}: {error}", file.display())))?;
-        Ok(Self { log: Some(log), ..Self::default() })
+        Ok(Self::of_machine(log, limits))
+    }
+
+    /// Rows that have limits of their own with VMX are those of a machine that has it.
+    fn of_machine(mut log: Log, limits: &Limits) -> Self {
+        const VMX: Platform = Platform::BochsVmx;
+        let mut others = BTreeMap::new();
+        if log.machine.get("virtualisation").is_some_and(|kind| kind == "vmx") {
+            let mut vmx = log.clone();
+            let is_own = |row: &Sample| limits.row.iter().any(|limit| limit.machine == VMX && limit.name == row.name);
+            vmx.rows.retain(is_own);
+            log.rows.retain(|row| !is_own(row));
+            others.insert(VMX, vmx);
+        }
+        Self { log: Some(log), others, ..Self::default() }
     }
 }
 
@@ -112,6 +142,7 @@ pub fn check() -> Result<()> {
     let limits = Limits::load()?;
     let mut measured = Measured::default();
     measured.add(measure::micro()?);
+    measured.add_others(None, &limits)?;
     measured.add(measure::guest()?);
     let excess = Results::new(&measured, &limits, None, true)?.excess();
     if excess.is_empty() { Ok(()) } else { Err(Error::new(excess.join("; "))) }
@@ -121,7 +152,7 @@ pub fn check() -> Result<()> {
 pub fn execute(options: &BenchOptions) -> Result<i32> {
     let limits = Limits::load()?;
     let measured = match &options.from_log {
-        Some(file) => Measured::read(file)?,
+        Some(file) => Measured::read(file, &limits)?,
         None => Measured::take(options.part, &limits)?,
     };
     let results = Results::new(&measured, &limits, options.part, options.from_log.is_none())?;
@@ -172,6 +203,21 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_with_vmx_has_the_limits_of_vmx() {
+        let limits = Limits::load().unwrap();
+        let row = |name| format!("bench name={name} unit=insn user=0 min=9 median=9 p99=9 max=9 n=1\n");
+        let rows = row("exit-cpuid") + &row("null-hypercall");
+        let machines = |kind| {
+            let text = format!("bench-log version=1 unit=insn virtualisation={kind}\n{rows}bench-end");
+            let measured = Measured::of_machine(Log::parse(&text).unwrap(), &limits);
+            let results = Results::new(&measured, &limits, None, false).unwrap();
+            results.rows.iter().map(|row| row.known.full_name()).collect::<Vec<_>>()
+        };
+        assert_eq!(machines("vmx"), ["null-hypercall", "exit-cpuid@bochs-vmx"]);
+        assert_eq!(machines("svm"), ["null-hypercall", "exit-cpuid"]);
+    }
+
+    #[test]
     fn a_log_that_cannot_be_used_is_refused() {
         for (text, expected) in [
             ("bench-log version=7 unit=insn\nbench-end", "version 7"),
@@ -181,6 +227,7 @@ mod tests {
             let error = from_log(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
-        assert!(Measured::read(Path::new("/no/such/file")).unwrap_err().to_string().contains("/no/such/file"));
+        let limits = Limits::load().unwrap();
+        assert!(Measured::read(Path::new("/no/such/file"), &limits).unwrap_err().to_string().contains("/no/such/file"));
     }
 }

@@ -9,6 +9,7 @@ use crate::bench::linux_boot::Boot;
 use crate::bench::log::{Sample, Unit};
 use crate::bench::{Measured, Part, chart};
 use crate::error::{Error, Result};
+use crate::machine::Platform;
 use crate::repository;
 
 /// The report for humans.
@@ -64,7 +65,7 @@ impl Row {
 
     /// That it does, as a sentence.
     pub fn excess(&self) -> String {
-        let Limit { name, limit, .. } = &self.known;
+        let (name, limit) = (self.known.full_name(), self.known.limit);
         format!("{name}: {} instructions, at most {limit}", self.median)
     }
 }
@@ -89,7 +90,8 @@ impl Results {
     /// of a part are to be there (`is_complete`): the two belong together.
     pub fn new(measured: &Measured, limits: &Limits, part: Option<Part>, is_complete: bool) -> Result<Self> {
         let log = measured.log.as_ref().ok_or_else(|| Error::new("nothing was measured"))?;
-        let known = |name: &str| limits.row.iter().any(|limit| limit.name == name);
+        let known =
+            |name: &str| limits.row.iter().any(|limit| limit.machine == Platform::default() && limit.name == name);
         let unknown = log.rows.iter().find(|row| !known(&row.name));
         if let Some(row) = unknown {
             return Err(Error::new(format!("unknown row `{}`", row.name)).remedy("add it to benches/limits.toml"));
@@ -98,13 +100,15 @@ impl Results {
         let part = part.map(|part| if part == Part::Kvm { Part::Guest } else { part });
         let mut rows = Vec::new();
         for limit in limits.row.iter().filter(|limit| part.is_none_or(|part| limit.part == part)) {
-            let sample = log.row(&limit.name);
+            let log =
+                if limit.machine == Platform::default() { Some(log) } else { measured.others.get(&limit.machine) };
+            let sample = log.and_then(|log| log.row(&limit.name));
             let kvm = measured.kvm.as_ref().and_then(|log| log.row(&limit.name));
             match sample {
                 Some(sample) => rows.push(Row::new(limit, sample, kvm)),
-                None if log.skipped.contains_key(&limit.name) || !is_complete => {}
+                None if log.is_some_and(|log| log.skipped.contains_key(&limit.name)) || !is_complete => {}
                 None => {
-                    return Err(Error::new(format!("`{}` was not measured", limit.name)));
+                    return Err(Error::new(format!("`{}` was not measured", limit.full_name())));
                 }
             }
         }
@@ -147,10 +151,11 @@ fn html(results: &Results) -> String {
     );
     page += &chart::bars(&results.rows, results.unit);
     page += "<h2>Figures</h2>\n<table><tr><th>operation<th>min<th>median<th>99 %<th>max<th>outside<th>limit<th>NOVA<th>KVM\
-             <th>CR3<th>serialising</tr>\n";
+             <th>CR3 (TLB flushes)<th>serialising</tr>\n";
     results.rows.iter().for_each(|row| page += &table_row(results, row));
     page += "</table>\n<p><small>outside: instructions of user mode and guest among the median. CR3: loads of the page-table \
-             root; serialising: further serialising instructions and world switches.</small></p>\n";
+             root, each of which flushes the TLB; nothing else in these operations does. serialising: further serialising \
+             instructions and world switches.</small></p>\n";
     results.boots.iter().for_each(|boot| page += &boot_section(boot));
     page += "<h2>Distributions</h2>\n";
     results.rows.iter().for_each(|row| page += &chart::histogram(&row.known.title, &row.buckets));
@@ -237,7 +242,7 @@ pub mod tests {
              bench-end"
         ));
         let boots = vec![crate::bench::linux_boot::tests::sample(1200)];
-        let measured = Measured { log: log.ok(), kvm: None, boots };
+        let measured = Measured { log: log.ok(), boots, ..Measured::default() };
         Results::new(&measured, &limits(), None, true).unwrap()
     }
 
@@ -271,6 +276,23 @@ pub mod tests {
         let empty = "bench-log version=1 unit=insn\nbench-end";
         assert!(results(empty, true).unwrap_err().to_string().contains("`a` was not measured"));
         assert!(results(empty, false).unwrap().rows.is_empty(), "a machine's log may have some rows only");
+    }
+
+    #[test]
+    fn a_row_of_another_machine_has_its_own_limit() {
+        let mut limits = limits();
+        let vmx = Limit { machine: Platform::BochsVmx, limit: 29, ..limits.row[0].clone() };
+        limits.row = vec![limits.row[0].clone(), vmx];
+        let log = |median| {
+            let row = format!("bench name=a unit=insn user=0 min=1 median={median} p99=40 max=40 n=1");
+            Log::parse(&format!("bench-log version=1 unit=insn\n{row}\nbench-end")).ok()
+        };
+        let mut measured = Measured { log: log(12), ..Measured::default() };
+        let error = Results::new(&measured, &limits, None, true).unwrap_err().to_string();
+        assert!(error.contains("`a@bochs-vmx` was not measured"), "{error}");
+        measured.others.extend(log(30).map(|log| (Platform::BochsVmx, log)));
+        let results = Results::new(&measured, &limits, None, true).unwrap();
+        assert_eq!(results.excess(), ["a@bochs-vmx: 30 instructions, at most 29"]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn rows(results: &Results) -> Vec<Vec<String>> {
         return cycles(results);
     }
     let unit = results.unit.to_string();
-    let head = ["operation", &unit, "99 %", "limit", "NOVA", "KVM", "CR3", "serialising"];
+    let head = ["operation", &unit, "99 %", "limit", "NOVA", "KVM", "CR3 (TLB flushes)", "serialising"];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     let number = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
     for row in &results.rows {

@@ -20,10 +20,7 @@ pub trait Backend: Copy {
     /// Delivers what is not a plain word.
     fn save_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd);
     /// Delivers what comes with the instruction pointer and is not a plain word.
-    #[inline(always)]
-    fn save_instruction_length(self, ec: &'static Ec, utcb: Page) {
-        self.save_special(ec, utcb, Mtd::RIP);
-    }
+    fn save_instruction_length(self, ec: &'static Ec, utcb: Page);
     /// Accepts what is not a plain word, after those that are.
     fn load_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd);
     /// Selection bits that lead to [`Backend::load_special`] although they are plain words.

@@ -114,7 +114,8 @@ fn exited(exit: impl FnOnce(vmx::Vmcs, &'static Cpu) -> Option<Event>) -> Resume
     let Some(ec) = cpu.current() else {
         return sched::schedule(cpu);
     };
-    let (frame, this) = (ec.frame(), vmx::Vmcs::of(ec));
+    let frame = ec.frame();
+    let this = vmx::Vmcs::entered(frame);
     let event = exit(this, cpu);
     restore_xcr0(frame, this.may_have_set_xcr0());
     match event {

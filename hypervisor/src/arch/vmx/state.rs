@@ -155,7 +155,21 @@ impl Vmcs {
         }
     }
 
+    /// The structure of a vCPU that has just been in the guest, or was refused: it is current and active.
+    #[inline(always)]
+    pub fn entered(frame: Frame) -> Self {
+        Self(frame)
+    }
+
+    /// Length of the instruction that exited; 0 if the event is not about one.
+    #[inline(always)]
+    fn instruction_length(self) -> u64 {
+        // Events that are no exits (startup, recall) have higher numbers than any reason.
+        if event::has_length(self.0.get(Reg::EventReason)) { vmcs::read(Code::ExitInstructionLength) } else { 0 }
+    }
+
     /// Gives the structure up if this is not the vCPU's own CPU, which can enter it only then.
+    #[inline(always)]
     fn release_foreign(self, ec: &'static Ec) {
         let cpu = percpu::current();
         if ec.cpu.get() != cpu.index() {
@@ -165,6 +179,7 @@ impl Vmcs {
 }
 
 /// Takes the structure of a vCPU off this CPU, if it is there: before another CPU uses it, and before its memory is freed.
+#[cold]
 pub fn release(cpu: &'static Cpu, ec: &'static Ec) {
     let frame = ec.frame();
     if frame.get(Reg::Active) != active::NO {
@@ -229,11 +244,14 @@ impl Backend for Vmcs {
         }
     }
 
+    #[inline(always)]
+    fn save_instruction_length(self, _ec: &'static Ec, utcb: Page) {
+        utcb.write(word::INST_LEN_INTERRUPTIBILITY, self.instruction_length());
+    }
+
     fn save_special(self, _ec: &'static Ec, utcb: Page, mtd: Mtd) {
         if mtd.intersects(Mtd::RIP | Mtd::STA) {
-            // Events that are no exits (startup, recall) have higher numbers than any reason.
-            let reason = self.0.get(Reg::EventReason);
-            let length = if event::has_length(reason) { vmcs::read(Code::ExitInstructionLength) } else { 0 };
+            let length = self.instruction_length();
             let state = event::interruptibility(vmcs::read(Code::Interruptibility)).bits();
             utcb.write(word::INST_LEN_INTERRUPTIBILITY, length | u64::from(state) << 32);
             utcb.write(word::ACTIVITY_CONTROLS, vmcs::read(Code::Activity));

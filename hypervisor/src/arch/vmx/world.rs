@@ -94,7 +94,10 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
         return Some(Event { number: guest::INVALID_STATE, reason, info1: vmcs::read(Code::Qualification), info2: 0 });
     }
     frame.set(Reg::Active, active::LAUNCHED);
-    match reason & reason::BASIC {
+    let basic = reason & reason::BASIC;
+    // The state that is delivered depends on it.
+    frame.set(Reg::EventReason, basic);
+    match basic {
         reason::INTERRUPT | reason::PREEMPTION_TIMER => {
             this.keep_event();
             None
@@ -102,7 +105,7 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
         reason::EXCEPTION => exception(this),
         reason::EPT_VIOLATION => violation(),
         reason::CONTROL_REGISTER if agree_on_cr0(this) => None,
-        basic => {
+        _ => {
             if matches!(basic, reason::INTERRUPT_WINDOW | reason::NMI_WINDOW) {
                 this.ask(0);
             }
