@@ -20,6 +20,8 @@ pub mod pending {
     pub const RECALL: u64 = 1;
     /// The first activation of a vCPU.
     pub const STARTUP: u64 = 2;
+    /// A recall because of the deadline, which another deadline withdraws.
+    pub const DEADLINE: u64 = 3;
 }
 
 /// Flags that a handler may set in a thread: arithmetic flags, TF, DF, RF, AC, ID (SDM vol. 1, 3.4.3). IF stays set.

@@ -106,6 +106,12 @@ impl Frame {
         self.0.write(reg as usize, value);
     }
 
+    /// Changes a register that other CPUs may set as well, if it still is `from`.
+    pub fn change(self, reg: Reg, from: u64, to: u64) {
+        // Otherwise who was faster has the register.
+        let _changed = self.0.change(reg as usize, from, to);
+    }
+
     /// Virtual address of the frame.
     #[inline(always)]
     pub fn addr(self) -> u64 {

@@ -3,6 +3,7 @@
 use crate::arch::{switch, timer, tsc, virt};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
+use crate::event::pending;
 use crate::frame::{Frame, Kind, Reg};
 use crate::ipc;
 use crate::mem::Link;
@@ -499,11 +500,19 @@ pub fn set_deadline(cpu: &'static Cpu, ec: &'static Ec, deadline: u64) {
         return;
     }
     cpu.timeouts.remove(ec);
+    ec.frame().change(Reg::Recall, pending::DEADLINE, pending::NONE);
     if deadline != 0 {
         cpu.timeouts.insert(ec, deadline);
         // The end of the budget is armed for already.
         arm_until(cpu, u64::MAX);
     }
+}
+
+/// The deadline of a vCPU of this CPU has passed.
+pub fn deadline_passed(cpu: &'static Cpu, ec: &'static Ec) {
+    ec.frame().change(Reg::Recall, pending::NONE, pending::DEADLINE);
+    // It may be the one that runs, or the next one to: the scheduler looks.
+    cpu.resched.set(1);
 }
 
 /// Removes a dead scheduling context from whatever list of this CPU it is on.

@@ -302,7 +302,7 @@ fn release(cpu: &'static Cpu, ec: &'static Ec) {
 pub fn expire(cpu: &'static Cpu) {
     while let Some(ec) = cpu.timeouts.pop(tsc::read()) {
         if ec.is_vcpu() {
-            smp::recall(cpu, ec);
+            sched::deadline_passed(cpu, ec);
             continue;
         }
         // An up on another CPU may have been faster; then the wake-up is on its way.

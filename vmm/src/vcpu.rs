@@ -168,7 +168,8 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         }
         let mut inside = vm.enter();
         if exit == Exit::Recall {
-            inside.machine.recalled(self.index);
+            let host_now = inside.host_now;
+            inside.machine.recalled(self.index, host_now);
             if let Some(deferred) = self.deferred.take() {
                 self.vm.kernel.select_recall(self.index, selection::RECALL);
                 exit = deferred.exit;

@@ -52,6 +52,12 @@ impl Page {
         direct::word_at(self.0 + index as u64 * 8).store(value, Relaxed);
     }
 
+    /// Changes word `index` of the page in one step, if it still is `from`. Orders nothing else.
+    pub fn change(self, index: usize, from: u64, to: u64) -> bool {
+        debug_assert!(index < WORDS);
+        direct::word_at(self.0 + index as u64 * 8).compare_exchange(from, to, Relaxed, Relaxed).is_ok()
+    }
+
     /// Copies the first `words` words of `from` here.
     #[inline(always)]
     pub fn copy_from(self, from: Self, words: usize) {

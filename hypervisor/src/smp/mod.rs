@@ -190,7 +190,7 @@ pub fn send_wake(ec: &'static Ec) {
 /// Makes an EC raise its recall event before it continues.
 pub fn recall(cpu: &'static Cpu, ec: &'static Ec) {
     let word = ec.frame();
-    if word.get(Reg::Recall) == pending::NONE {
+    if matches!(word.get(Reg::Recall), pending::NONE | pending::DEADLINE) {
         word.set(Reg::Recall, pending::RECALL);
     }
     if ec.cpu.get() == cpu.index() {

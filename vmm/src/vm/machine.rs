@@ -20,6 +20,9 @@ enum Activity {
     },
 }
 
+/// As a deadline: no recall.
+const NEVER: u64 = 0;
+
 /// A virtual CPU as others see it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slot {
@@ -134,8 +137,11 @@ impl Machine {
     pub(super) fn promise(&mut self, vcpu: usize, host_now: u64) -> Option<u64> {
         let deadline = self.host_deadline(vcpu);
         let slot = self.slots.get_mut(vcpu)?;
-        // It looks now, so what it was told for now is done with.
-        slot.recall_at = slot.recall_at.filter(|recall_at| *recall_at > host_now);
+        // It looks now, so a recall for now that it has not yet heard of has nothing to tell: any word about the next one withdraws it.
+        if slot.recall_at.is_some_and(|recall_at| recall_at <= host_now) {
+            slot.recall_at = deadline;
+            return Some(deadline.unwrap_or(NEVER));
+        }
         let deadline = deadline.filter(|deadline| slot.recall_at.is_none_or(|recall_at| *deadline < recall_at))?;
         slot.recall_at = Some(deadline);
         Some(deadline)
@@ -160,9 +166,10 @@ impl Machine {
     }
 
     /// A virtual CPU has been recalled. It looks even if nobody told it to: the time that it had been given may have come.
-    pub(crate) fn recalled(&mut self, vcpu: usize) {
+    pub(crate) fn recalled(&mut self, vcpu: usize, host_now: u64) {
         if let Some(slot) = self.slots.get_mut(vcpu) {
             slot.kicked = true;
+            slot.recall_at = slot.recall_at.filter(|recall_at| *recall_at > host_now);
         }
     }
 

@@ -86,6 +86,13 @@ fn deadline(cpu: u16) {
     machine.go();
     check("does not end it", event(machine.exit()), Ok((guest::RECALL, guest::RECALL)));
     holds("and it is as late", now() >= then);
+    let then = time::after(3000);
+    machine.go_until(then);
+    check("an exit before one", stop(), Ok((guest::RECALL, guest::RECALL)));
+    holds("that passes meanwhile", eventually(|| now() > then));
+    machine.go_until(0);
+    holds("and is withdrawn", machine.runs_for(3000));
+    check("so an exit is for itself", stop(), Ok((guest::RECALL, guest::RECALL)));
     machine.go_until(time::after(20_000));
     check("an exit before one", stop(), Ok((guest::RECALL, guest::RECALL)));
     machine.go_until(0);

@@ -185,3 +185,18 @@ fn a_cpu_that_is_not_started_waits_for_what_concerns_all() {
     assert_eq!(second.exit(guest::STARTUP, 0, 0), Mtd::KILL);
     assert!(vm.kernel().asked().contains(&Asked::Wait(1, None)), "a timer of the boot CPU is none of its business");
 }
+
+/// Nobody listens there.
+const UNUSED_PORT: u16 = 0x80;
+
+#[test]
+fn a_deadline_that_comes_while_the_cpu_waits_recalls_it_no_more() {
+    let mut guest = Guest::started("");
+    set_timer(&mut guest, 1_000_000);
+    guest.set_interrupts(true);
+    guest.kernel().now.set(ORIGIN + 1_000_000);
+    // As if from HLT: it serves the deadline on its own, before it can be told.
+    let taken = guest.outb(UNUSED_PORT, 0);
+    assert!(taken.contains(Mtd::INJ | Mtd::DEADLINE));
+    assert_eq!((guest.state.injection, guest.state.deadline), (interrupt(TIMER_VECTOR), 0));
+}
