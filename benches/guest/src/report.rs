@@ -7,7 +7,7 @@ use bench_stats::{END, FORMAT, HistogramLine, RowLine, Summary, Unit};
 use core::fmt::Write;
 
 /// Instructions of the loop that tells whether the counter counts instructions.
-const CALIBRATION: u64 = 2_000_000;
+const CALIBRATION: u64 = 200_000;
 
 /// Everything so far.
 pub struct Report {
@@ -21,8 +21,8 @@ pub struct Report {
 
 impl Report {
     fn new(entered: u64) -> Self {
-        // An interrupt of the host makes it longer.
-        let ticks = (0..3).map(|_| loops::calibrate()).min().unwrap_or(0);
+        // An interrupt of the host makes it longer, so it is short and one of many.
+        let ticks = (0..20).map(|_| loops::calibrate()).min().unwrap_or(0);
         let unit = Unit::of(ticks, CALIBRATION);
         loops::nothing();
         let stamp = loops::intervals().min().unwrap_or(0).saturating_sub(LOOP);

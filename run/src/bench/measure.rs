@@ -52,7 +52,14 @@ pub fn micro_on(platform: Platform) -> Result<Log> {
 
 /// Measures the exits of a guest.
 pub fn guest() -> Result<Log> {
-    Bench::load(GUEST)?.log()
+    guest_on(Platform::default())
+}
+
+/// Measures the exits of a guest on a machine.
+pub fn guest_on(platform: Platform) -> Result<Log> {
+    let mut bench = Bench::load(GUEST)?;
+    bench.scenario.machine = platform;
+    bench.log()
 }
 
 /// Measures the exits of the same guest under KVM.

@@ -83,11 +83,11 @@ impl Measured {
         let mut measured = Self::default();
         if micro {
             measured.add(measure::micro()?);
-            measured.add_others(part, limits)?;
         }
         if guest {
             measured.add(measure::guest()?);
         }
+        measured.add_others(part, limits)?;
         if boots {
             measured.boots = limits.boot.iter().map(Boot::measure).collect::<Result<_>>()?;
         }
@@ -100,10 +100,15 @@ impl Measured {
     /// Measures what has limits on other machines.
     fn add_others(&mut self, part: Option<Part>, limits: &Limits) -> Result<()> {
         let rows = limits.row.iter().filter(|row| part.is_none_or(|part| row.part == part));
-        let machines: BTreeSet<_> =
-            rows.map(|row| row.machine).filter(|machine| *machine != Platform::default()).collect();
-        for machine in machines {
-            self.others.insert(machine, measure::micro_on(machine)?);
+        let others = rows.filter(|row| row.machine != Platform::default());
+        let programs: BTreeSet<_> = others.map(|row| (row.machine, row.part == Part::Guest)).collect();
+        for (machine, is_guest) in programs {
+            let log = if is_guest { measure::guest_on(machine)? } else { measure::micro_on(machine)? };
+            let joined = match self.others.remove(&machine) {
+                None => log,
+                Some(first) => first.with_missing_of(log),
+            };
+            self.others.insert(machine, joined);
         }
         Ok(())
     }
