@@ -36,6 +36,45 @@ const fn at(reg: Reg) -> usize {
     reg as usize * 8
 }
 
+/// Loads the registers of the frame at RAX, but RAX and RSP.
+macro_rules! load {
+    () => {
+        "mov r15, [rax + {r15}]
+        mov r14, [rax + {r14}]
+        mov r13, [rax + {r13}]
+        mov r12, [rax + {r12}]
+        mov rbp, [rax + {rbp}]
+        mov rbx, [rax + {rbx}]
+        mov rcx, [rax + {rcx}]
+        mov r11, [rax + {r11}]
+        mov rdi, [rax + {rdi}]
+        mov rsi, [rax + {rsi}]
+        mov rdx, [rax + {rdx}]
+        mov r8, [rax + {r8}]
+        mov r9, [rax + {r9}]
+        mov r10, [rax + {r10}]"
+    };
+}
+
+/// Saves registers to the current frame, whose end is in RDI, but RAX, RDI and RSP.
+macro_rules! save {
+    () => {
+        "mov [rdi - {top} + {r15}], r15
+        mov [rdi - {top} + {r14}], r14
+        mov [rdi - {top} + {r13}], r13
+        mov [rdi - {top} + {r12}], r12
+        mov [rdi - {top} + {rbp}], rbp
+        mov [rdi - {top} + {rbx}], rbx
+        mov [rdi - {top} + {rcx}], rcx
+        mov [rdi - {top} + {r11}], r11
+        mov [rdi - {top} + {rsi}], rsi
+        mov [rdi - {top} + {rdx}], rdx
+        mov [rdi - {top} + {r8}], r8
+        mov [rdi - {top} + {r9}], r9
+        mov [rdi - {top} + {r10}], r10"
+    };
+}
+
 global_asm!(
     ".pushsection .text.hot,\"ax\",@progbits",
     ".global syscall_entry",
@@ -124,20 +163,7 @@ global_asm!(
     "push qword ptr [rax + {rflags}]",
     "push {user_cs}",
     "push qword ptr [rax + {rip}]",
-    "mov r15, [rax + {r15}]",
-    "mov r14, [rax + {r14}]",
-    "mov r13, [rax + {r13}]",
-    "mov r12, [rax + {r12}]",
-    "mov rbp, [rax + {rbp}]",
-    "mov rbx, [rax + {rbx}]",
-    "mov rcx, [rax + {rcx}]",
-    "mov r11, [rax + {r11}]",
-    "mov rdi, [rax + {rdi}]",
-    "mov rsi, [rax + {rsi}]",
-    "mov rdx, [rax + {rdx}]",
-    "mov r8, [rax + {r8}]",
-    "mov r9, [rax + {r9}]",
-    "mov r10, [rax + {r10}]",
+    load!(),
     "mov rax, [rax + {rax}]",
     "swapgs",
     "iretq",
@@ -156,20 +182,7 @@ global_asm!(
     "jne 6f",
     "call {guest_prepare}",
     "push qword ptr gs:[{host_control}]",
-    "mov r15, [rax + {r15}]",
-    "mov r14, [rax + {r14}]",
-    "mov r13, [rax + {r13}]",
-    "mov r12, [rax + {r12}]",
-    "mov rbp, [rax + {rbp}]",
-    "mov rbx, [rax + {rbx}]",
-    "mov rcx, [rax + {rcx}]",
-    "mov r11, [rax + {r11}]",
-    "mov rdi, [rax + {rdi}]",
-    "mov rsi, [rax + {rsi}]",
-    "mov rdx, [rax + {rdx}]",
-    "mov r8, [rax + {r8}]",
-    "mov r9, [rax + {r9}]",
-    "mov r10, [rax + {r10}]",
+    load!(),
     "mov rax, [rax + {control}]",
     // With GIF clear the interrupt flag only says that interrupts exit the guest (APM vol. 2, 15.17).
     "clgi",
@@ -181,19 +194,7 @@ global_asm!(
     "vmload rax",
     "mov gs:[{scratch}], rdi",
     "mov rdi, gs:[{frame_top}]",
-    "mov [rdi - {top} + {r15}], r15",
-    "mov [rdi - {top} + {r14}], r14",
-    "mov [rdi - {top} + {r13}], r13",
-    "mov [rdi - {top} + {r12}], r12",
-    "mov [rdi - {top} + {rbp}], rbp",
-    "mov [rdi - {top} + {rbx}], rbx",
-    "mov [rdi - {top} + {rcx}], rcx",
-    "mov [rdi - {top} + {r11}], r11",
-    "mov [rdi - {top} + {rsi}], rsi",
-    "mov [rdi - {top} + {rdx}], rdx",
-    "mov [rdi - {top} + {r8}], r8",
-    "mov [rdi - {top} + {r9}], r9",
-    "mov [rdi - {top} + {r10}], r10",
+    save!(),
     "mov rax, gs:[{scratch}]",
     "mov [rdi - {top} + {rdi}], rax",
     "cli",
@@ -205,20 +206,7 @@ global_asm!(
     "6:",
     "call {guest_prepare_vmx}",
     "cmp edx, {launch}",
-    "mov r15, [rax + {r15}]",
-    "mov r14, [rax + {r14}]",
-    "mov r13, [rax + {r13}]",
-    "mov r12, [rax + {r12}]",
-    "mov rbp, [rax + {rbp}]",
-    "mov rbx, [rax + {rbx}]",
-    "mov rcx, [rax + {rcx}]",
-    "mov r11, [rax + {r11}]",
-    "mov rdi, [rax + {rdi}]",
-    "mov rsi, [rax + {rsi}]",
-    "mov rdx, [rax + {rdx}]",
-    "mov r8, [rax + {r8}]",
-    "mov r9, [rax + {r9}]",
-    "mov r10, [rax + {r10}]",
+    load!(),
     "mov rax, [rax + {rax}]",
     "je 7f",
     "vmresume",
@@ -236,19 +224,7 @@ global_asm!(
     "cli",
     "mov gs:[{scratch}], rdi",
     "mov rdi, gs:[{frame_top}]",
-    "mov [rdi - {top} + {r15}], r15",
-    "mov [rdi - {top} + {r14}], r14",
-    "mov [rdi - {top} + {r13}], r13",
-    "mov [rdi - {top} + {r12}], r12",
-    "mov [rdi - {top} + {rbp}], rbp",
-    "mov [rdi - {top} + {rbx}], rbx",
-    "mov [rdi - {top} + {rcx}], rcx",
-    "mov [rdi - {top} + {r11}], r11",
-    "mov [rdi - {top} + {rsi}], rsi",
-    "mov [rdi - {top} + {rdx}], rdx",
-    "mov [rdi - {top} + {r8}], r8",
-    "mov [rdi - {top} + {r9}], r9",
-    "mov [rdi - {top} + {r10}], r10",
+    save!(),
     "mov [rdi - {top} + {rax}], rax",
     "mov rax, gs:[{scratch}]",
     "mov [rdi - {top} + {rdi}], rax",
@@ -262,19 +238,7 @@ global_asm!(
     "swapgs",
     "push rdi",
     "mov rdi, gs:[{frame_top}]",
-    "mov [rdi - {top} + {r15}], r15",
-    "mov [rdi - {top} + {r14}], r14",
-    "mov [rdi - {top} + {r13}], r13",
-    "mov [rdi - {top} + {r12}], r12",
-    "mov [rdi - {top} + {rbp}], rbp",
-    "mov [rdi - {top} + {rbx}], rbx",
-    "mov [rdi - {top} + {rcx}], rcx",
-    "mov [rdi - {top} + {r11}], r11",
-    "mov [rdi - {top} + {rsi}], rsi",
-    "mov [rdi - {top} + {rdx}], rdx",
-    "mov [rdi - {top} + {r8}], r8",
-    "mov [rdi - {top} + {r9}], r9",
-    "mov [rdi - {top} + {r10}], r10",
+    save!(),
     "mov [rdi - {top} + {rax}], rax",
     "pop qword ptr [rdi - {top} + {rdi}]",
     "mov rax, rdi",
