@@ -114,3 +114,82 @@ mod tests {
         assert_eq!((wrapped.tag, wrapped.flush_all), (Tag { number: 1, generation: 8 }, true));
     }
 }
+
+/// What happens to translations of vCPUs, for model tests of what each vendor flushes.
+#[cfg(test)]
+pub(super) mod model {
+    use super::{Next, Tag, next};
+    use proptest::prelude::*;
+
+    pub const VCPUS: usize = 4;
+    pub const SPACES: usize = 2;
+
+    #[derive(Clone, Copy, Debug)]
+    pub enum Op {
+        /// A vCPU is entered.
+        Enter(usize),
+        /// A vCPU wants its translations flushed.
+        Forget(usize),
+        /// A space loses translations.
+        Unmap(usize),
+    }
+
+    pub fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => (0..VCPUS).prop_map(Op::Enter),
+            1 => (0..VCPUS).prop_map(Op::Forget),
+            1 => (0..SPACES).prop_map(Op::Unmap),
+        ]
+    }
+
+    /// An entry of a vCPU.
+    pub struct Entry {
+        pub vcpu: usize,
+        pub space: usize,
+        pub next: Next,
+        /// Generation of its space at its last entry, and now.
+        pub seen: u64,
+        pub now: u64,
+        /// How often it has wanted a flush.
+        pub wishes: u64,
+    }
+
+    /// The vCPUs and spaces of a CPU.
+    pub struct Cpu {
+        held: [Tag; VCPUS],
+        wishes: [u64; VCPUS],
+        seen: [u64; VCPUS],
+        last: Tag,
+        generations: [u64; SPACES],
+    }
+
+    impl Cpu {
+        pub const fn new() -> Self {
+            let none = Tag { number: 0, generation: 0 };
+            let last = Tag { number: 0, generation: 1 };
+            Self { held: [none; VCPUS], wishes: [0; VCPUS], seen: [0; VCPUS], last, generations: [1; SPACES] }
+        }
+
+        /// Does it, with `count` tags. What is entered, if something is.
+        pub fn step(&mut self, op: Op, count: u64) -> Option<Entry> {
+            match op {
+                Op::Forget(vcpu) => {
+                    self.held[vcpu].generation = 0;
+                    self.wishes[vcpu] += 1;
+                    None
+                }
+                Op::Unmap(space) => {
+                    self.generations[space] += 1;
+                    None
+                }
+                Op::Enter(vcpu) => {
+                    let space = vcpu % SPACES;
+                    let (next, seen, now) =
+                        (next(self.held[vcpu], self.last, count), self.seen[vcpu], self.generations[space]);
+                    (self.held[vcpu], self.last, self.seen[vcpu]) = (next.tag, next.last, now);
+                    Some(Entry { vcpu, space, next, seen, now, wishes: self.wishes[vcpu] })
+                }
+            }
+        }
+    }
+}

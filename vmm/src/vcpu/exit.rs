@@ -217,6 +217,16 @@ impl Exit {
     }
 }
 
+/// An access to a port, which is of a size that there is.
+#[inline]
+fn port_io(access: PortAccess, next: NextRip, is_string: bool, is_in: bool) -> Exit {
+    match (is_string, is_in) {
+        (true, _) => Exit::PortString,
+        (false, true) => Exit::PortIn(access, next),
+        (false, false) => Exit::PortOut(access, next),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

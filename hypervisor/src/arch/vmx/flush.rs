@@ -73,6 +73,7 @@ fn invept(kind: Invept, pointer: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::tags::model::{self, Cpu, op};
     use crate::arch::tags::{self, Tag};
     use proptest::prelude::*;
 
@@ -101,24 +102,6 @@ mod tests {
         assert_eq!(invept_type(INVEPT_ALL), Invept::All);
     }
 
-    const VCPUS: usize = 4;
-    const SPACES: usize = 2;
-
-    #[derive(Clone, Copy, Debug)]
-    enum Op {
-        Enter(usize),
-        Forget(usize),
-        Unmap(usize),
-    }
-
-    fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![
-            4 => (0..VCPUS).prop_map(Op::Enter),
-            1 => (0..VCPUS).prop_map(Op::Forget),
-            1 => (0..SPACES).prop_map(Op::Unmap),
-        ]
-    }
-
     /// A translation in the model's TLB, with the facts it was made from.
     #[derive(Clone, Copy, Debug)]
     struct Entry {
@@ -134,39 +117,21 @@ mod tests {
     proptest! {
         #[test]
         fn no_entry_meets_a_stale_translation(ops in proptest::collection::vec(op(), 1..200), count in 2u64..5) {
-            let none = Tag { number: 0, generation: 0 };
-            let (mut held, mut wishes, mut seen) = ([none; VCPUS], [0; VCPUS], [0; VCPUS]);
-            let mut last = Tag { number: 0, generation: 1 };
-            let mut generations = [1; SPACES];
+            let mut cpu = Cpu::new();
             let mut tlb: Vec<Entry> = Vec::new();
-            for op in ops {
-                let vcpu = match op {
-                    Op::Forget(vcpu) => {
-                        held[vcpu].generation = 0;
-                        wishes[vcpu] += 1;
-                        continue;
-                    }
-                    Op::Unmap(space) => {
-                        generations[space] += 1;
-                        continue;
-                    }
-                    Op::Enter(vcpu) => vcpu,
-                };
-                let (space, next) = (vcpu % SPACES, tags::next(held[vcpu], last, count));
-                let flush = needed(next, seen[vcpu], generations[space]);
+            for model::Entry { vcpu, space, next, seen, now, wishes } in ops.into_iter().filter_map(|op| cpu.step(op, count)) {
+                let flush = needed(next, seen, now);
                 tlb.retain(|e| !(flush.every_tag && e.combined || flush.space && e.space == space));
-                (held[vcpu], last, seen[vcpu]) = (next.tag, next.last, generations[space]);
                 for e in tlb.iter().filter(|e| e.space == space) {
                     if !e.combined || e.tag == next.tag.number {
-                        prop_assert_eq!(e.generation, generations[space]);
+                        prop_assert_eq!(e.generation, now);
                     }
                     if e.combined && e.tag == next.tag.number {
-                        prop_assert_eq!((e.vcpu, e.wishes), (vcpu, wishes[vcpu]));
+                        prop_assert_eq!((e.vcpu, e.wishes), (vcpu, wishes));
                     }
                 }
                 for combined in [false, true] {
-                    let generation = generations[space];
-                    tlb.push(Entry { tag: next.tag.number, vcpu, wishes: wishes[vcpu], space, generation, combined });
+                    tlb.push(Entry { tag: next.tag.number, vcpu, wishes, space, generation: now, combined });
                 }
             }
         }

@@ -82,11 +82,7 @@ fn port_io(words: &EventWords) -> Exit {
     let access = PortAccess { port: (words.info1 >> ioio::PORT_SHIFT) as u16, size };
     // The next instruction pointer, whether or not the CPU saves it for other exits.
     let next = NextRip(words.info2);
-    match (words.info1 & ioio::STRING != 0, words.info1 & ioio::IN != 0) {
-        (true, _) => Exit::PortString,
-        (false, true) => Exit::PortIn(access, next),
-        (false, false) => Exit::PortOut(access, next),
-    }
+    super::port_io(access, next, words.info1 & ioio::STRING != 0, words.info1 & ioio::IN != 0)
 }
 
 #[cfg(test)]

@@ -87,11 +87,7 @@ fn port_io(words: &EventWords) -> Exit {
     };
     let access = PortAccess { port: (words.info1 >> io::PORT_SHIFT) as u16, size };
     let next = NextRip(words.info2);
-    match (words.info1 & io::STRING != 0, words.info1 & io::IN != 0) {
-        (true, _) => Exit::PortString,
-        (false, true) => Exit::PortIn(access, next),
-        (false, false) => Exit::PortOut(access, next),
-    }
+    super::port_io(access, next, words.info1 & io::STRING != 0, words.info1 & io::IN != 0)
 }
 
 /// Why the CPU refused an entry.
