@@ -151,6 +151,19 @@ fn kill(ec: &'static Ec, number: u64) {
     ec.become_(State::Dead);
 }
 
+/// The recall that is pending for a vCPU that was interrupted while it ran, if there is one: [raised](raise) as any exit is, it needs
+/// no decision of the scheduler. It is pending no more.
+#[inline(always)]
+pub fn take_recall(frame: Frame) -> Option<Event> {
+    if frame.get(Reg::Recall) == pending::NONE {
+        return None;
+    }
+    frame.set(Reg::Recall, pending::NONE);
+    // The event is not about an instruction, which backends tell by this.
+    frame.set(Reg::EventReason, guest::RECALL);
+    Some(Event { number: guest::RECALL, reason: guest::RECALL, info1: 0, info2: 0 })
+}
+
 /// Turns a pending recall or startup of a runnable EC into its event. False if there is nobody to tell.
 pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
     let frame = ec.frame();

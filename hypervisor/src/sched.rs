@@ -168,7 +168,12 @@ pub fn ready(here: &'static Cpu, sc: &'static Sc) {
 
 /// Charges the current scheduling context for the time since it was last charged.
 fn charge(cpu: &'static Cpu) {
-    let now = tsc::read();
+    charge_until(cpu, tsc::read());
+}
+
+/// The same when it is `now`.
+#[inline(always)]
+fn charge_until(cpu: &'static Cpu, now: u64) {
     if let Some(sc) = cpu.sc.get() {
         charge_to(cpu, sc, now);
     }
@@ -218,13 +223,14 @@ pub fn preempt(cpu: &'static Cpu) -> Resume {
     schedule(cpu)
 }
 
-/// The current scheduling context has used up its budget, or another event calls for a decision.
-pub fn tick(cpu: &'static Cpu) {
-    charge(cpu);
+/// The timer has fired, which it is `now`: the current scheduling context may have used up its budget, or others may have to try again.
+#[inline(always)]
+pub fn tick(cpu: &'static Cpu, now: u64) {
+    charge_until(cpu, now);
     if cpu.sc.get().is_some_and(|sc| sc.left.get() == 0) {
         cpu.resched.set(1);
     }
-    if cpu.retry.get() <= tsc::read() {
+    if cpu.retry.get() <= now {
         cpu.retry.set(u64::MAX);
         while let Some(sc) = cpu.aside.get() {
             cpu.aside.set(sc.next.get());
@@ -508,11 +514,10 @@ pub fn set_deadline(cpu: &'static Cpu, ec: &'static Ec, deadline: u64) {
     }
 }
 
-/// The deadline of a vCPU of this CPU has passed.
-pub fn deadline_passed(cpu: &'static Cpu, ec: &'static Ec) {
+/// The deadline of a vCPU of this CPU has passed. That calls for no decision: whoever continues a vCPU looks at what is pending for it.
+#[inline(always)]
+pub fn deadline_passed(ec: &'static Ec) {
     ec.frame().change(Reg::Recall, pending::NONE, pending::DEADLINE);
-    // It may be the one that runs, or the next one to: the scheduler looks.
-    cpu.resched.set(1);
 }
 
 /// Removes a dead scheduling context from whatever list of this CPU it is on.

@@ -298,11 +298,12 @@ fn release(cpu: &'static Cpu, ec: &'static Ec) {
     }
 }
 
-/// Ends the waits of this CPU whose time has come, and recalls the vCPUs whose deadline has.
-pub fn expire(cpu: &'static Cpu) {
-    while let Some(ec) = cpu.timeouts.pop(tsc::read()) {
+/// Ends the waits of this CPU whose time has come by `now`, and recalls the vCPUs whose deadline has.
+#[inline(always)]
+pub fn expire(cpu: &'static Cpu, now: u64) {
+    while let Some(ec) = cpu.timeouts.pop(now) {
         if ec.is_vcpu() {
-            sched::deadline_passed(cpu, ec);
+            sched::deadline_passed(ec);
             continue;
         }
         // An up on another CPU may have been faster; then the wake-up is on its way.

@@ -9,7 +9,7 @@
 //!
 //! Offsets are those of [`crate::frame::Reg`] and [`crate::cpu::Cpu`]. Interrupts are off throughout.
 
-use super::{apic, descriptor, log, switch, virt, vmx, x86};
+use super::{apic, descriptor, log, switch, tsc, virt, vmx, x86};
 use crate::cpu::Cpu;
 use crate::event::{self, Event};
 use crate::frame::{Frame, Kind, PUSHED, Reg};
@@ -436,8 +436,9 @@ fn handle(cpu: &'static Cpu, vector: u64) {
         apic::vector::TIMER => {
             apic::eoi();
             cpu.armed.set(u64::MAX);
-            sm::expire(cpu);
-            sched::tick(cpu);
+            let now = tsc::read();
+            sm::expire(cpu, now);
+            sched::tick(cpu, now);
         }
         apic::vector::REMOTE => {
             apic::eoi();

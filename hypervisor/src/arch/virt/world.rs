@@ -87,9 +87,9 @@ pub(in crate::arch) extern "sysv64" fn vm_exit() -> Resume {
 fn window(cpu: &'static Cpu, ec: &'static Ec, reason: u64) -> Resume {
     let frame = ec.frame();
     let this = svm::Vmcb::with(frame);
-    match this.interrupted(ec, reason) {
+    match this.interrupted(ec, reason).or_else(|| host_interrupt(cpu, frame)) {
         Some(event) => raise(cpu, ec, frame, this, event),
-        None => host_interrupt(cpu, ec),
+        None => sched::continue_or_preempt(cpu, ec),
     }
 }
 
@@ -118,16 +118,16 @@ fn exited(exit: impl FnOnce(vmx::Vmcs, &'static Cpu) -> Option<Event>) -> Resume
     let this = vmx::Vmcs::entered(frame);
     let event = exit(this, cpu);
     restore_xcr0(frame, this.may_have_set_xcr0());
-    match event {
+    match event.or_else(|| host_interrupt(cpu, frame)) {
         Some(event) => raise(cpu, ec, frame, this, event),
-        None => host_interrupt(cpu, ec),
+        None => sched::continue_or_preempt(cpu, ec),
     }
 }
 
-fn host_interrupt(cpu: &'static Cpu, ec: &'static Ec) -> Resume {
+/// Lets the interrupt of the host in for which the vCPU with this frame has exited. If it keeps the CPU, a recall that is pending for it
+/// then is its event. Else the recall stays pending: the scheduler finds it when the vCPU has its turn, if it lives by then.
+#[inline(always)]
+fn host_interrupt(cpu: &'static Cpu, frame: Frame) -> Option<Event> {
     x86::interrupt_window();
-    if ec.frame().get(Reg::Recall) != 0 {
-        cpu.resched.set(1);
-    }
-    sched::continue_or_preempt(cpu, ec)
+    if cpu.resched.get() != 0 { None } else { event::take_recall(frame) }
 }
