@@ -151,11 +151,12 @@ fn kill(ec: &'static Ec, number: u64) {
     ec.become_(State::Dead);
 }
 
-/// The recall that is pending for a vCPU that was interrupted while it ran, if there is one: [raised](raise) as any exit is, it needs
-/// no decision of the scheduler. It is pending no more.
+/// The recall that is pending for the vCPU with this frame, which was interrupted while it ran, if it keeps the CPU: it is
+/// [raised](raise) as any exit is, and pending no more. Else it stays pending, and the scheduler finds it when the vCPU has its turn, if
+/// it lives by then.
 #[inline(always)]
-pub fn take_recall(frame: Frame) -> Option<Event> {
-    if frame.get(Reg::Recall) == pending::NONE {
+pub fn take_recall(cpu: &Cpu, frame: Frame) -> Option<Event> {
+    if cpu.resched.get() != 0 || frame.get(Reg::Recall) == pending::NONE {
         return None;
     }
     frame.set(Reg::Recall, pending::NONE);

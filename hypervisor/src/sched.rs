@@ -540,7 +540,8 @@ pub fn drop_sc(cpu: &'static Cpu, sc: &'static Sc) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::{event, testing};
+    use abi::event::guest;
 
     fn sc(priority: u64) -> &'static Sc {
         let sc: &'static Sc = testing::pd(1).new_object().unwrap();
@@ -558,6 +559,74 @@ mod tests {
             assert!(take(cpu, 0).is_some_and(|taken| taken.addr() == sc.addr()));
             assert_eq!((renew(sc), sc.left.get()), (then, then));
         }
+    }
+
+    /// A CPU on which a vCPU of this budget has run until now, which its deadline is. Its timer is not armed: the host has none.
+    fn at_deadline(budget: u64) -> (&'static Cpu, &'static Ec) {
+        let (pd, cpu, sc) = (testing::pd(8), testing::cpu(), sc(5));
+        let vcpu: &'static Ec = pd.new_object().unwrap();
+        vcpu.init(pd.alloc_filled(0, 0).unwrap(), None, 0, State::Runnable, Kind::Guest);
+        sc.left.set(budget);
+        cpu.sc.set(Some(sc));
+        cpu.armed.set(0);
+        cpu.since.set(NOW - RUN);
+        set_deadline(cpu, vcpu, NOW);
+        (cpu, vcpu)
+    }
+    const RUN: u64 = 100;
+    const NOW: u64 = 1000;
+
+    /// What the interrupt of the timer does.
+    fn fire(cpu: &'static Cpu) {
+        crate::sm::expire(cpu, NOW);
+        tick(cpu, NOW);
+    }
+
+    #[test]
+    fn a_deadline_recalls_the_vcpu_that_keeps_the_cpu_at_once_and_once() {
+        let (cpu, vcpu) = at_deadline(RUN + 1);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_none(), "before it has passed");
+        fire(cpu);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_some_and(|event| event.number == guest::RECALL));
+        fire(cpu);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
+    }
+
+    #[test]
+    fn a_recall_waits_for_whoever_the_same_expiry_lets_run_first() {
+        for (priority, waits) in [(4, false), (5, false), (6, true)] {
+            let (cpu, vcpu) = at_deadline(RUN + 1);
+            let (pd, woken) = (testing::pd(8), sc(priority));
+            let (thread, sm): (&'static Ec, &'static crate::sm::Sm) =
+                (pd.new_object().unwrap(), pd.new_object().unwrap());
+            thread.init(pd.alloc_filled(0, 0).unwrap(), None, 0, State::Blocked, Kind::Sysret);
+            pd.adopt(woken);
+            park(woken, thread);
+            sm.enqueue(thread);
+            cpu.timeouts.insert(thread, NOW);
+            fire(cpu);
+            assert_eq!(cpu.ready.top(), Some(priority));
+            assert_eq!(event::take_recall(cpu, vcpu.frame()).is_none(), waits, "{priority}");
+            assert_eq!(vcpu.frame().get(Reg::Recall) == pending::DEADLINE, waits, "{priority}");
+        }
+    }
+
+    #[test]
+    fn a_recall_waits_when_the_budget_ends_with_it() {
+        let (cpu, vcpu) = at_deadline(RUN);
+        fire(cpu);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
+        assert_eq!(vcpu.frame().get(Reg::Recall), pending::DEADLINE);
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_is_withdrawn_by_the_next() {
+        let (cpu, vcpu) = at_deadline(RUN + 1);
+        fire(cpu);
+        set_deadline(cpu, vcpu, NOW + 1);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
+        fire(cpu);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
     }
 
     #[test]

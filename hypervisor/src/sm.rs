@@ -210,8 +210,9 @@ impl Sm {
         Taken { id: 0, count: taken }
     }
 
+    /// Lets an EC wait; the lock is held.
     #[inline(always)]
-    fn enqueue(&'static self, ec: &'static Ec) {
+    pub(crate) fn enqueue(&'static self, ec: &'static Ec) {
         ec.sm.set(Some(self));
         ec.queue_next.set(None);
         ec.queue_prev.set(self.last.get());

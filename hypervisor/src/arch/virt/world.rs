@@ -124,10 +124,9 @@ fn exited(exit: impl FnOnce(vmx::Vmcs, &'static Cpu) -> Option<Event>) -> Resume
     }
 }
 
-/// Lets the interrupt of the host in for which the vCPU with this frame has exited. If it keeps the CPU, a recall that is pending for it
-/// then is its event. Else the recall stays pending: the scheduler finds it when the vCPU has its turn, if it lives by then.
+/// Lets the interrupt of the host in for which the vCPU with this frame has exited. It may be why the vCPU is recalled.
 #[inline(always)]
 fn host_interrupt(cpu: &'static Cpu, frame: Frame) -> Option<Event> {
     x86::interrupt_window();
-    if cpu.resched.get() != 0 { None } else { event::take_recall(frame) }
+    event::take_recall(cpu, frame)
 }
