@@ -173,15 +173,16 @@ fn beside_a_thread(cpu: u16) {
     holds("it starts", machine.start_and_boot().is_ok());
     let cells = fresh_cells(1);
     let thread = Thread::start(Setup { budget_us: 1000, ..Setup::on(cpu) }, spin, cells);
-    let (mut recalled, mut shared) = (0, 0);
+    let (mut recalled, before) = (0, cell(cells).load(Relaxed));
     let stopped = recall(machine.ec).and_then(|()| event(machine.exit()));
     check("it stops", stopped, Ok((guest::RECALL, guest::RECALL)));
     for round in 0..20 {
-        let (then, before) = (time::after(2500 + 130 * round), cell(cells).load(Relaxed));
+        let then = time::after(2500 + 130 * round);
         machine.go_until_with(then, Mtd::RIP);
         recalled += u64::from(event(machine.exit()) == Ok((guest::RECALL, guest::RECALL)) && machine.time() >= then);
-        shared += u64::from(cell(cells).load(Relaxed) > before);
     }
-    check("each comes in time", (recalled, shared), (20, 20));
+    check("each comes, and not too early", recalled, 20);
+    // Not in each round: an emulator may itself be preempted.
+    holds("the thread has its share", cell(cells).load(Relaxed) > before);
     drop(thread);
 }
