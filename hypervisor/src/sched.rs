@@ -1,7 +1,7 @@
 //! Scheduling: fixed priorities, round robin among equals, budgets. Each CPU schedules its own; nothing here is shared.
 
 use crate::arch::{switch, timer, tsc, virt};
-use crate::cpu::Cpu;
+use crate::cpu::{self, Cpu};
 use crate::ec::{Ec, State};
 use crate::event::pending;
 use crate::frame::{Frame, Kind, Reg};
@@ -249,7 +249,7 @@ pub fn block(cpu: &'static Cpu, ec: &'static Ec) -> Resume {
         cpu.sc.set(None);
         park(sc, ec);
     }
-    schedule_at::<true>(cpu, now)
+    schedule_at::<true, false>(cpu, now)
 }
 
 fn park(sc: &'static Sc, ec: &'static Ec) {
@@ -300,14 +300,22 @@ pub fn release_parked(cpu: &'static Cpu, ec: &'static Ec) {
 
 /// Takes the best ready scheduling context and continues what it is about.
 pub fn schedule(cpu: &'static Cpu) -> Resume {
-    schedule_at::<false>(cpu, tsc::read())
+    schedule_at::<false, false>(cpu, tsc::read())
 }
 
-/// The same when it is `now`. With `HYPERCALL`, the current EC is in a hypercall.
+/// The same where the CPU was idle and has been woken, perhaps for nothing.
+pub fn wake_up(cpu: &'static Cpu) -> Resume {
+    schedule_at::<false, true>(cpu, tsc::read())
+}
+
+/// The same when it is `now`. With `HYPERCALL`, the current EC is in a hypercall; with `WOKEN`, there was nothing to run before.
 #[inline(always)]
-fn schedule_at<const HYPERCALL: bool>(cpu: &'static Cpu, now: u64) -> Resume {
+fn schedule_at<const HYPERCALL: bool, const WOKEN: bool>(cpu: &'static Cpu, now: u64) -> Resume {
     let Some(sc) = take(cpu, now) else {
         arm(cpu);
+        if WOKEN && cpu::count() > 1 {
+            smp::sleep(cpu);
+        }
         return Resume::IDLE;
     };
     // Most often it is about its own EC.

@@ -422,12 +422,14 @@ extern "sysv64" fn kernel_interrupt(vector: u64, error: u64, rip: u64) {
             x86::read_cr2()
         ));
     }
-    handle(super::percpu::current(), vector);
+    let cpu = super::percpu::current();
+    cpu.sleep.end();
+    handle(cpu, vector);
 }
 
 /// The CPU was idle and an interrupt came, or it has just started.
 extern "sysv64" fn idle_wake() -> Resume {
-    sched::schedule(super::percpu::current())
+    sched::wake_up(super::percpu::current())
 }
 
 /// Does what an interrupt is about; the caller decides what runs next.

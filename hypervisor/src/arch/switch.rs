@@ -113,7 +113,7 @@ pub fn put_down(cpu: &'static Cpu, ec: &'static Ec) {
 }
 
 /// Loads the FS base.
-#[cold]
+#[inline(always)]
 pub fn set_fs(cpu: &'static Cpu, base: u64) {
     x86::wrmsr(Msr::FsBase, base);
     cpu.fs_base.set(base);
