@@ -63,6 +63,9 @@ pub fn save_from<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> 
         this.save_instruction_length(ec, utcb);
     } else if more == Mtd::RFLAGS {
         utcb.write(word::RFLAGS, this.field(Field::Rflags));
+    } else if more == Mtd::RFLAGS | Mtd::XCR0 {
+        utcb.write(word::RFLAGS, this.field(Field::Rflags));
+        save_xcr0(this, ec, utcb);
     } else if !more.is_empty() {
         save_more(this, ec, utcb, more);
     }
@@ -86,8 +89,15 @@ fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     }
     if mtd.bits() & !PLAIN | mtd.bits() & Mtd::RIP.bits() != 0 {
         this.save_special(ec, utcb, mtd);
-        save_extended(ec, utcb, mtd);
+        save_extended(this, ec, utcb, mtd);
     }
+}
+
+/// XCR0 as the guest can read it.
+#[inline(always)]
+fn save_xcr0<B: Backend>(this: B, ec: &'static Ec, utcb: Page) {
+    let is_visible = this.field(Field::Cr4) & fpu::CR4_OSXSAVE != 0;
+    utcb.write(word::XCR0, if is_visible { ec.frame().get(Reg::Xcr0) } else { 0 });
 }
 
 /// What an emulator reads: a load and a store for each word, because a loop would take six times as many instructions.
@@ -106,9 +116,9 @@ fn save_emulated<B: Backend>(this: B, utcb: Page) {
 }
 
 /// What the context page holds, whatever the vendor.
-fn save_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
+fn save_extended<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     if mtd.contains(Mtd::XCR0) {
-        utcb.write(word::XCR0, ec.frame().get(Reg::Xcr0));
+        save_xcr0(this, ec, utcb);
     }
     if mtd.contains(Mtd::XMM) {
         if percpu::current().current().is_some_and(|current| current.addr() == ec.addr()) {
