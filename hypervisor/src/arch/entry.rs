@@ -3,7 +3,8 @@
 //! | way in | saves | Rust handler |
 //! |---|---|---|
 //! | SYSCALL | callee-saved registers, RIP, RSP, RFLAGS, pushed right into the frame | [`crate::syscall::TABLE`] |
-//! | interrupt or exception in user mode | all registers | [`user_interrupt`] |
+//! | exception in user mode | all registers | none, see [`super::fastpath`] |
+//! | interrupt in user mode, general protection | all registers | [`user_interrupt`] |
 //! | the same in the kernel (only while idle or at an interrupt window) | caller-saved registers, on the stack | [`kernel_interrupt`] |
 //! | exit of a vCPU | all guest registers | [`virt::vm_exit`] |
 //!
@@ -12,7 +13,7 @@
 use super::{apic, descriptor, log, switch, virt, vmx, x86};
 use crate::cpu::Cpu;
 use crate::event::{self, Event};
-use crate::frame::{Frame, Kind, PUSHED, Reg};
+use crate::frame::{Kind, PUSHED, Reg};
 use crate::sched::{self, Resume};
 use crate::{cpu, interrupt, sm, smp};
 use abi::hypercall::{NUMBER_MASK, Number};
@@ -56,10 +57,13 @@ macro_rules! load {
     };
 }
 
-/// Saves registers to the current frame, whose end is in RDI, but RAX, RDI and RSP.
+/// Saves registers to the current frame but RAX and RSP, and has the frame's end in RDI.
 macro_rules! save {
     () => {
-        "mov [rdi - {top} + {r15}], r15
+        "push rdi
+        mov rdi, gs:[{frame_top}]
+        pop qword ptr [rdi - {top} + {rdi}]
+        mov [rdi - {top} + {r15}], r15
         mov [rdi - {top} + {r14}], r14
         mov [rdi - {top} + {r13}], r13
         mov [rdi - {top} + {r12}], r12
@@ -124,7 +128,7 @@ global_asm!(
     "xor r10d, r10d",
     "swapgs",
     "sysretq",
-    // RAX: frame, RDX: kind.
+    // RAX: frame of the current EC, RDX: kind.
     ".global resume",
     "resume:",
     "test edx, edx",
@@ -147,15 +151,13 @@ global_asm!(
     "mov rax, [rax + {rax}]",
     "swapgs",
     "sysretq",
-    // RDI: frame. For handlers that need not return.
-    ".global resume_frame",
-    "resume_frame:",
-    "mov rax, rdi",
-    "mov edx, [rdi + {kind}]",
     "2:",
     "mov rsp, gs:[{stack}]",
     "cmp edx, {iret}",
     "jne 3f",
+    // RAX: frame, RSP: stack.
+    ".global resume_interrupted",
+    "resume_interrupted:",
     // While it runs in user mode it counts as one that enters by a hypercall; other ways in say so.
     "mov qword ptr [rax + {kind}], {sysret}",
     "push {user_ss}",
@@ -175,11 +177,13 @@ global_asm!(
     "cli",
     "call {idle_wake}",
     "jmp resume",
-    // vCPU: RAX is the frame. Registers but RAX and RSP travel by hand, those two in the VMCB.
+    // The current EC is a vCPU. Registers but RAX and RSP travel by hand, those two in the VMCB.
     "4:",
-    "mov rdi, rax",
     "cmp byte ptr [rip + {is_vmx}], 0",
-    "jne 6f",
+    "jne enter_vmx",
+    ".global enter_svm",
+    "enter_svm:",
+    "mov rdi, gs:[{current}]",
     "call {guest_prepare}",
     "push qword ptr gs:[{host_control}]",
     load!(),
@@ -192,18 +196,19 @@ global_asm!(
     "vmsave rax",
     "pop rax",
     "vmload rax",
-    "mov gs:[{scratch}], rdi",
-    "mov rdi, gs:[{frame_top}]",
+    // The host half just loaded was saved with this FS base.
+    "mov qword ptr gs:[{cpu_fs_base}], 0",
     save!(),
-    "mov rax, gs:[{scratch}]",
-    "mov [rdi - {top} + {rdi}], rax",
     "cli",
     "stgi",
-    "mov rsp, gs:[{stack}]",
+    "sub rdi, {top}",
     "call {vm_exit}",
-    "jmp resume",
+    "lea r15, [rip + {deliver_svm}]",
+    "jmp raise_or_resume",
     // The same with VMX: RSP is in the VMCS. EDX says how to enter; interrupts exit whatever the interrupt flag.
-    "6:",
+    ".global enter_vmx",
+    "enter_vmx:",
+    "mov rdi, gs:[{current}]",
     "call {guest_prepare_vmx}",
     "cmp edx, {launch}",
     load!(),
@@ -215,32 +220,46 @@ global_asm!(
     // Only if it failed: the guest's registers are still in the frame.
     "8:",
     "mov rsp, gs:[{stack}]",
+    "mov rdi, gs:[{frame_top}]",
+    "sub rdi, {top}",
     "call {entry_failed}",
-    "jmp resume",
+    "lea r15, [rip + {deliver_vmx}]",
+    "jmp raise_or_resume",
     // The host state of the VMCS has RSP on the kernel stack. Interrupts are off, but Bochs 2.7 takes those that are pending
     // until something writes the flag: before the first instruction, which is an interrupt window as good as any.
     ".global vmx_exit",
     "vmx_exit:",
     "cli",
-    "mov gs:[{scratch}], rdi",
-    "mov rdi, gs:[{frame_top}]",
     save!(),
     "mov [rdi - {top} + {rax}], rax",
-    "mov rax, gs:[{scratch}]",
-    "mov [rdi - {top} + {rdi}], rax",
+    "sub rdi, {top}",
     "call {vm_exit_vmx}",
-    "jmp resume",
-    // Interrupts and exceptions. On the stack: vector, error code, RIP, CS, RFLAGS, RSP, SS.
-    "interrupt_common:",
-    "cld",
+    "lea r15, [rip + {deliver_vmx}]",
+    "jmp raise_or_resume",
+    // Exceptions and interrupts. On the stack: vector, error code, RIP, CS, RFLAGS, RSP, SS.
+    "exception_common:",
     "test byte ptr [rsp + 24], 3",
     "jz 5f",
     "swapgs",
-    "push rdi",
-    "mov rdi, gs:[{frame_top}]",
     save!(),
     "mov [rdi - {top} + {rax}], rax",
-    "pop qword ptr [rdi - {top} + {rdi}]",
+    "pop rdx",
+    "pop r8",
+    "pop r10",
+    "mov [rdi - {top} + {rip}], r10",
+    "pop rax",
+    "pop r11",
+    "mov [rdi - {top} + {rflags}], r11",
+    "pop qword ptr [rdi - {top} + {rsp}]",
+    "mov qword ptr [rdi - {top} + {kind}], {iret}",
+    "jmp raise_exception",
+    "interrupt_common:",
+    "test byte ptr [rsp + 24], 3",
+    "jz 5f",
+    "swapgs",
+    save!(),
+    "mov [rdi - {top} + {rax}], rax",
+    "cld",
     "mov rax, rdi",
     "pop rdi",
     "pop rsi",
@@ -251,8 +270,10 @@ global_asm!(
     "mov qword ptr [rax - {top} + {kind}], {iret}",
     "mov rsp, gs:[{stack}]",
     "call {user_interrupt}",
-    "jmp resume",
+    "lea r15, [rip + {deliver_thread}]",
+    "jmp raise_or_resume",
     "5:",
+    "cld",
     "push rax",
     "push rcx",
     "push rdx",
@@ -289,7 +310,11 @@ global_asm!(
     ".endif",
     ".byte 0x68", // push imm32, so that every stub is as long
     ".long i",
+    ".if (i < {exceptions}) && (i != {general_protection})",
+    "jmp exception_common",
+    ".else",
     "jmp interrupt_common",
+    ".endif",
     ".set i, i + 1",
     ".endr",
     // NMIs may hit anywhere, also between SWAPGS and its exit; nothing is done about them.
@@ -298,6 +323,8 @@ global_asm!(
     "iretq",
     ".popsection",
     scratch = const cpu::SCRATCH,
+    current = const cpu::CURRENT,
+    cpu_fs_base = const cpu::FS_BASE,
     frame_top = const cpu::FRAME_TOP,
     stack = const cpu::STACK,
     host_control = const cpu::HOST_CONTROL,
@@ -340,6 +367,11 @@ global_asm!(
     vm_exit_vmx = sym virt::vm_exit_vmx,
     entry_failed = sym virt::entry_failed,
     launch = const vmx::ENTRY_LAUNCH,
+    deliver_svm = sym virt::deliver_svm,
+    deliver_vmx = sym virt::deliver_vmx,
+    deliver_thread = sym event::deliver_thread,
+    exceptions = const vector::EXCEPTIONS,
+    general_protection = const vector::GENERAL_PROTECTION,
     user_interrupt = sym user_interrupt,
     kernel_interrupt = sym kernel_interrupt,
 );
@@ -350,14 +382,6 @@ unsafe extern "sysv64" {
     fn nmi_entry();
     fn vmx_exit();
     fn resume();
-    fn resume_frame(frame: u64) -> !;
-}
-
-/// Continues a context that was interrupted, or a vCPU, which is current. As if a handler had returned this.
-#[inline(always)]
-pub fn continue_interrupted(frame: Frame) -> ! {
-    // SAFETY: nothing on the stack of who is in the kernel is still needed; `resume` trusts a frame as it does a handler.
-    unsafe { resume_frame(frame.addr()) }
 }
 
 /// Address of the SYSCALL entry.
@@ -388,20 +412,17 @@ pub fn start(cpu: &'static Cpu) -> ! {
     }
 }
 
-/// An interrupt or exception in user mode.
+/// An interrupt in user mode, or a general-protection fault.
 extern "sysv64" fn user_interrupt(vector: u64, error: u64) -> Resume {
     let cpu = super::percpu::current();
     let Some(ec) = cpu.current() else {
         return sched::schedule(cpu);
     };
-    if vector < vector::EXCEPTIONS {
-        if vector == vector::GENERAL_PROTECTION && switch::missing_ports(cpu, ec) {
+    if vector == vector::GENERAL_PROTECTION {
+        if switch::missing_ports(cpu, ec) {
             return Resume::of(ec);
         }
-        let cr2 = if vector == vector::PAGE_FAULT { x86::read_cr2() } else { 0 };
-        let event = Event { number: vector, reason: vector, info1: error, info2: cr2 };
-        let frame = ec.frame();
-        return event::raise(cpu, ec, frame, event, |utcb, _| event::deliver_host(frame, utcb));
+        return event::raise(ec.frame(), Event { number: vector, reason: vector, info1: error, info2: 0 });
     }
     handle(cpu, vector);
     if ec.frame().get(Reg::Recall) != 0 {

@@ -1,8 +1,8 @@
-//! What components do all the time, in as few instructions as possible: calls and replies on one CPU, and ups and downs
-//! of semaphores that make nobody run or wait.
+//! What components do all the time, in as few instructions as possible: calls and replies on one CPU, exceptions and exits that
+//! a handler there takes at once ([`event`]), and ups and downs of semaphores that make nobody run or wait.
 //!
 //! It changes nothing before it has checked everything; if anything is unusual, it goes on in [`super::entry`] as if
-//! nothing had happened, and [`crate::ipc`] or [`crate::sm`] does the whole operation. So this is an accelerator only: what it
+//! nothing had happened, and [`crate::ipc`], [`crate::event`] or [`crate::sm`] does the whole operation. So this is an accelerator only: what it
 //! does must be what they do in that case.
 //!
 //! Invariants that it relies on, beside the layouts:
@@ -12,14 +12,16 @@
 //!   hypercalls (`entry`).
 //! * The state of a handler is in its registers only while it runs. Between calls it has none but its stack pointer.
 
+mod event;
+
 use super::x86::Msr;
 use super::{descriptor, fpu, percpu};
 use crate::cpu;
-use crate::ec::{self, Ec, State};
+use crate::ec::{self, State};
 use crate::frame::{PUSHED, Reg};
-use crate::ipc::{USER_FLAGS, Words};
+use crate::ipc::USER_FLAGS;
 use crate::mem::object::{self, CAP_SLOT_BITS, CapSlot};
-use crate::pt::{self, Pt};
+use crate::pt;
 use crate::{sm, space::obj};
 use abi::cap::{ObjectType, Perms, Sel};
 use abi::hypercall::{Number, SEL_SHIFT};
@@ -54,6 +56,90 @@ macro_rules! save {
     };
 }
 
+/// Finds the portal whose selector RDI has at bit 8, in the space of the EC in RBX, and its handler, which is idle, on this CPU.
+/// Then R12: portal, R13: handler, RAX: the handler's identity, RBP: that of the EC. Goes to `$denied` if there is no capability,
+/// or none with the permission `$perm`; to `$unusual` if anything else is not so.
+macro_rules! find_handler {
+    ($perm:literal, $denied:literal, $unusual:literal) => {
+        concat!(
+            // RBP: table of the selector, then RAX: offset of its slot.
+            "mov rbp, [rbx + {ec_obj}]
+            mov rbp, [rbp + {obj_root}]
+            mov rax, rdi
+            shr rax, {table_shift}
+            cmp rax, {tables}
+            jae ", $unusual, "
+            mov rbp, [rbp + rax * 8]
+            mov eax, edi
+            shr eax, {slot_shift}
+            and eax, {slot_offset_mask}",
+            // R12: portal. Permission, identity, type.
+            "
+            mov r12, [rbp + rax]
+            mov r13, [rbp + rax + 8]
+            test r12b, ", $perm, "
+            jz ", $denied, "
+            and r12, {slot_mask}
+            cmp [r12], r13
+            jne ", $unusual, "
+            cmp byte ptr [r12 + {object_kind}], {kind_pt}
+            jne ", $unusual,
+            // R13: handler, RAX: its identity. Alive, idle, on this CPU.
+            "
+            mov r13, [r12 + {pt_ec}]
+            mov rax, [r12 + {pt_ec} + 8]
+            cmp [r13], rax
+            jne ", $unusual, "
+            cmp qword ptr [r13 + {ec_state}], {idle}
+            jne ", $unusual, "
+            mov rbp, gs:[{cpu_id}]
+            cmp [r13 + {ec_cpu}], rbp
+            jne ", $unusual,
+            // The EC itself may have been destroyed by another CPU.
+            "
+            mov rbp, [rbx]
+            test rbp, rbp
+            jz ", $unusual
+        )
+    };
+}
+
+/// The handler found by [`find_handler`] serves the EC. Weak references: address, then identity.
+macro_rules! serve {
+    () => {
+        "mov [r13 + {ec_caller}], rbx
+        mov [r13 + {ec_caller} + 8], rbp
+        mov [rbx + {ec_callee}], r13
+        mov [rbx + {ec_callee} + 8], rax
+        mov qword ptr [rbx + {ec_state}], {waiting}
+        mov qword ptr [r13 + {ec_state}], {runnable}"
+    };
+}
+
+/// Whether the spaces of the EC in R13, with its frame in R14, are loaded; if not, goes to `switch_spaces`. RBX tells where to go
+/// then.
+macro_rules! compare_spaces {
+    () => {
+        "mov rbp, [r13 + {ec_root}]
+        cmp rbp, gs:[{cpu_root}]
+        jne switch_spaces
+        mov rbp, [r13 + {ec_pio}]
+        cmp rbp, gs:[{cpu_ports}]
+        jne switch_spaces
+        mov rbp, [r14 + {fs_base}]
+        cmp rbp, gs:[{cpu_fs_base}]
+        jne switch_spaces"
+    };
+}
+use {compare_spaces, find_handler, serve};
+
+/// Where `switch_spaces` goes on.
+mod after {
+    pub const ENTER_PORTAL: u64 = 0;
+    pub const RETURN_TO_CALLER: u64 = 1;
+    pub const RETURN_TO_INTERRUPTED: u64 = 2;
+}
+
 global_asm!(
     ".pushsection .text.hot,\"ax\",@progbits",
     // RDI: portal, no flags. RSI: tag. RDX, R8, R9, R10: words. RAX is free.
@@ -64,67 +150,21 @@ global_asm!(
     "cmp esi, {max_words}",
     "ja syscall_general",
     save!(),
-    // RBP: table of the selector, then RAX: offset of its slot.
     "mov rbx, gs:[{current}]",
-    "mov rbp, [rbx + {ec_obj}]",
-    "mov rbp, [rbp + {obj_root}]",
-    "mov rax, rdi",
-    "shr rax, {table_shift}",
-    "cmp rax, {tables}",
-    "jae syscall_saved",
-    "mov rbp, [rbp + rax * 8]",
-    "mov eax, edi",
-    "shr eax, {slot_shift}",
-    "and eax, {slot_offset_mask}",
-    // R12: portal. Permission, identity, type.
-    "mov r12, [rbp + rax]",
-    "mov r13, [rbp + rax + 8]",
-    "test r12b, {pt_call}",
-    "jz call_denied",
-    "and r12, {slot_mask}",
-    "cmp [r12], r13",
-    "jne syscall_saved",
-    "cmp byte ptr [r12 + {object_kind}], {kind_pt}",
-    "jne syscall_saved",
-    // R13: handler, RAX: its identity. Alive, idle, on this CPU.
-    "mov r13, [r12 + {pt_ec}]",
-    "mov rax, [r12 + {pt_ec} + 8]",
-    "cmp [r13], rax",
-    "jne syscall_saved",
-    "cmp qword ptr [r13 + {ec_state}], {idle}",
-    "jne syscall_saved",
-    "mov rbp, gs:[{cpu_id}]",
-    "cmp [r13 + {ec_cpu}], rbp",
-    "jne syscall_saved",
-    // The caller itself may have been destroyed by another CPU.
-    "mov rbp, [rbx]",
-    "test rbp, rbp",
-    "jz syscall_saved",
-    // From here on it happens. Weak references: address, then identity.
-    "mov [r13 + {ec_caller}], rbx",
-    "mov [r13 + {ec_caller} + 8], rbp",
-    "mov [rbx + {ec_callee}], r13",
-    "mov [rbx + {ec_callee} + 8], rax",
-    "mov qword ptr [rbx + {ec_state}], {waiting}",
-    "mov qword ptr [r13 + {ec_state}], {runnable}",
+    find_handler!("{pt_call}", "call_denied", "syscall_saved"),
+    // From here on it happens.
+    serve!(),
     "test esi, esi",
     "jnz copy_call",
-    "call_copied:",
+    // R13 serves whoever was current, and is to enter portal R12. RDI is free, RSI, RDX, R8, R9, R10: tag and words.
+    ".global enter_handler",
+    "enter_handler:",
     "mov r14, [r13 + {ec_frame}]",
     "lea rbp, [r14 + {top}]",
     "mov gs:[{current}], r13",
     "mov gs:[{frame_top}], rbp",
-    // RBX tells where to go after `switch_spaces`.
-    "xor ebx, ebx",
-    "mov rbp, [r13 + {ec_root}]",
-    "cmp rbp, gs:[{cpu_root}]",
-    "jne switch_spaces",
-    "mov rbp, [r13 + {ec_pio}]",
-    "cmp rbp, gs:[{cpu_ports}]",
-    "jne switch_spaces",
-    "mov rbp, [r14 + {fs_base}]",
-    "cmp rbp, gs:[{cpu_fs_base}]",
-    "jne switch_spaces",
+    "mov ebx, {enter_portal}",
+    compare_spaces!(),
     "enter_portal:",
     "mov rdi, [r12 + {pt_id}]",
     "mov rcx, [r12 + {pt_ip}]",
@@ -151,13 +191,6 @@ global_asm!(
     "mov eax, {bad_capability}",
     "swapgs",
     "sysretq",
-    // For an event: RDI portal, RSI selection, RCX handler, RDX, R8, R9 and the stack: words.
-    ".global enter_portal_with",
-    "enter_portal_with:",
-    "mov r10, [rsp + 8]",
-    "mov r12, rdi",
-    "mov r13, rcx",
-    "jmp enter_portal",
     // RDI is the number of the hypercall and nothing else. RSI: tag. RDX, R8, R9, R10: words. Nothing is saved, because a
     // handler that replies has no state: RAX, RDI and RSP are free, the others are left alone until it is certain.
     ".balign 64",
@@ -173,7 +206,7 @@ global_asm!(
     "jne 7f",
     "mov rsp, [rdi + {ec_frame}]",
     "cmp qword ptr [rsp + {kind}], {sysret}",
-    "jne 8f",
+    "jne reply_to_event",
     "cmp esi, {max_words}",
     "ja 7f",
     "mov rax, gs:[{cpu_id}]",
@@ -195,16 +228,8 @@ global_asm!(
     "jnz copy_reply",
     "reply_copied:",
     "mov gs:[{current}], r13",
-    "mov ebx, 1",
-    "mov rbp, [r13 + {ec_root}]",
-    "cmp rbp, gs:[{cpu_root}]",
-    "jne switch_spaces",
-    "mov rbp, [r13 + {ec_pio}]",
-    "cmp rbp, gs:[{cpu_ports}]",
-    "jne switch_spaces",
-    "mov rbp, [r14 + {fs_base}]",
-    "cmp rbp, gs:[{cpu_fs_base}]",
-    "jne switch_spaces",
+    "mov ebx, {return_to_caller}",
+    compare_spaces!(),
     "return_to_caller:",
     "mov r15, [r14 + {r15}]",
     "mov r13, [r14 + {r13}]",
@@ -222,11 +247,6 @@ global_asm!(
     "7:",
     "mov edi, {reply}",
     "jmp syscall_general",
-    // The caller has raised an event. RSI: selection.
-    "8:",
-    "mov rsp, gs:[{stack}]",
-    "call {reply_to_event}",
-    "jmp resume",
     // RDI: semaphore and EAX: 0 for up, 1 for down, no flags. RDX, R8, R9, R10 and RSP are free.
     ".balign 64",
     ".global semaphore_fast",
@@ -332,7 +352,7 @@ global_asm!(
     "mov rdi, [r13 + {ec_utcb}]",
     "rep movsq",
     "mov rsi, r15",
-    "jmp call_copied",
+    "jmp enter_handler",
     "copy_reply:",
     "mov rdi, gs:[{current}]",
     "mov r15, rsi",
@@ -343,6 +363,7 @@ global_asm!(
     "mov rsi, r15",
     "jmp reply_copied",
     // What `switch::to` does for the EC in R13 with its frame in R14, when something differs. RAX, RCX, RBP, R11, R15 are free.
+    ".global switch_spaces",
     "switch_spaces:",
     "mov rbp, [r13 + {ec_root}]",
     "cmp rbp, gs:[{cpu_root}]",
@@ -368,9 +389,10 @@ global_asm!(
     "cmp rbp, gs:[{cpu_fs_base}]",
     "jne 6f",
     "7:",
-    "test ebx, ebx",
-    "jz enter_portal",
-    "jmp return_to_caller",
+    "cmp ebx, {return_to_caller}",
+    "jb enter_portal",
+    "je return_to_caller",
+    "jmp return_to_interrupted",
     "2:",
     "fxrstor64 [rip + {initial}]",
     "jmp 9b",
@@ -446,9 +468,10 @@ global_asm!(
     sysret = const crate::frame::Kind::Sysret as u64,
     flags = const USER_FLAGS,
     reply = const Number::Reply as u64,
+    enter_portal = const after::ENTER_PORTAL,
+    return_to_caller = const after::RETURN_TO_CALLER,
     sm_up_found = sym crate::syscall::sm_up_found,
     sm_down_found = sym crate::syscall::sm_down_found,
-    reply_to_event = sym crate::syscall::reply_to_event,
     stack = const cpu::STACK,
     xcr0 = sym fpu::XCR0,
     initial = sym fpu::INIT,
@@ -466,17 +489,3 @@ global_asm!(
     rip = const at(Reg::Rip),
     rflags = const at(Reg::Rflags),
 );
-
-unsafe extern "sysv64" {
-    fn enter_portal_with(pt: &Pt, tag: u64, word0: u64, handler: &Ec, word1: u64, word2: u64, word3: u64) -> !;
-}
-
-/// Lets `handler`, which is current and has just been linked to its caller, enter its portal `pt`. Does not go through its frame
-/// and `entry`, as nothing of it is in there.
-#[inline(always)]
-pub fn enter_portal(pt: &'static Pt, handler: &'static Ec, tag: u64, words: Words) -> ! {
-    let [word0, word1, word2, word3] = words;
-    // SAFETY: whoever is in the kernel has nothing on its stack that is still needed, and all of the CPU's state is the
-    // handler's, which is for the caller's side to have done: nothing that is unsafe for the kernel depends on it.
-    unsafe { enter_portal_with(pt, tag, word0, handler, word1, word2, word3) }
-}

@@ -310,14 +310,12 @@ impl Vmcb {
     /// The control block of the vCPU with this frame.
     #[inline(always)]
     pub fn with(frame: Frame) -> Self {
-        Self(Page::at(Phys(frame.get(Reg::Control))))
+        Self(Page::at_virt(frame.get(Reg::ControlAt)))
     }
 
     /// After each exit. Returns the exit code.
     #[inline(always)]
-    pub fn left(self, cpu: &'static Cpu, frame: Frame) -> u64 {
-        // The host half loaded after the exit was saved with this FS base.
-        cpu.fs_base.set(0);
+    pub fn left(self, frame: Frame) -> u64 {
         frame.set(Reg::Rax, self.0.read(control::RAX));
         frame.set(Reg::Rsp, self.0.read(control::RSP));
         self.0.write(control::EVENTINJ, 0);
@@ -400,7 +398,7 @@ fn renew(cpu: &'static Cpu, frame: Frame, generation: u64) -> u64 {
 
 #[inline(always)]
 fn complete(frame: Frame, tlb: u64) -> u64 {
-    let vmcb = Page::at(Phys(frame.get(Reg::Control)));
+    let Vmcb(vmcb) = Vmcb::with(frame);
     vmcb.write(control::ASID_TLB, frame.get(Reg::Asid) | tlb);
     vmcb.write(control::RAX, frame.get(Reg::Rax));
     vmcb.write(control::RSP, frame.get(Reg::Rsp));
@@ -429,7 +427,7 @@ impl Backend for Vmcb {
     }
 
     #[inline(always)]
-    fn save_instruction_length(self, _ec: &'static Ec, utcb: Page) {
+    fn save_instruction_length(self, utcb: Page) {
         utcb.write(word::INST_LEN_INTERRUPTIBILITY, self.instruction_length());
     }
 

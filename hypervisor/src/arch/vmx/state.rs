@@ -245,7 +245,7 @@ impl Backend for Vmcs {
     }
 
     #[inline(always)]
-    fn save_instruction_length(self, _ec: &'static Ec, utcb: Page) {
+    fn save_instruction_length(self, utcb: Page) {
         utcb.write(word::INST_LEN_INTERRUPTIBILITY, self.instruction_length());
     }
 

@@ -95,8 +95,6 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
     }
     frame.set(Reg::Active, active::LAUNCHED);
     let basic = reason & reason::BASIC;
-    // The state that is delivered depends on it.
-    frame.set(Reg::EventReason, basic);
     match basic {
         reason::INTERRUPT | reason::PREEMPTION_TIMER => {
             this.keep_event();
