@@ -194,9 +194,9 @@ pub fn deliver(ec: &'static Ec, handler: &'static Ec, pt: &'static Pt) -> (u64, 
 }
 
 /// Copies the selected state of a thread. Returns the instruction pointer. Entered from `arch::fastpath`.
-pub extern "sysv64" fn deliver_thread(ec: &'static Ec, utcb: Page, mtd: u32) -> u64 {
-    save_gprs(ec.frame(), utcb, Mtd::from_bits_retain(mtd));
-    deliver_host(ec.frame(), utcb)
+pub extern "sysv64" fn deliver_thread(frame: Frame, _: &'static Ec, utcb: Page, mtd: u32) -> u64 {
+    save_gprs(frame, utcb, Mtd::from_bits_retain(mtd));
+    deliver_host(frame, utcb)
 }
 
 /// Copies the state of a host EC but the general-purpose registers. Returns the instruction pointer.

@@ -164,11 +164,7 @@ pub fn reply_to_event(cpu: &'static Cpu, ec: &'static Ec, caller: Option<&'stati
     let hurry = cpu.helping.get() | cpu.resched.get() | frame.get(Reg::Recall);
     // Last: a caller of another CPU may be continued there at once.
     caller.become_(State::Runnable);
-    if caller.cpu.get() == cpu.index() && hurry == 0 {
-        sched::run(cpu, caller)
-    } else {
-        continue_elsewhere()
-    }
+    if caller.cpu.get() == cpu.index() && hurry == 0 { sched::run(cpu, caller) } else { continue_elsewhere() }
 }
 
 /// What runs next is not whom a handler replied to.

@@ -179,11 +179,13 @@ global_asm!(
     "jmp resume",
     // The current EC is a vCPU. Registers but RAX and RSP travel by hand, those two in the VMCB.
     "4:",
+    "mov rdi, rax",
+    "mov rsi, gs:[{current}]",
     "cmp byte ptr [rip + {is_vmx}], 0",
     "jne enter_vmx",
+    // RDI: frame, RSI: EC, RSP: stack.
     ".global enter_svm",
     "enter_svm:",
-    "mov rdi, gs:[{current}]",
     "call {guest_prepare}",
     "push qword ptr gs:[{host_control}]",
     load!(),
@@ -208,7 +210,6 @@ global_asm!(
     // The same with VMX: RSP is in the VMCS. EDX says how to enter; interrupts exit whatever the interrupt flag.
     ".global enter_vmx",
     "enter_vmx:",
-    "mov rdi, gs:[{current}]",
     "call {guest_prepare_vmx}",
     "cmp edx, {launch}",
     load!(),

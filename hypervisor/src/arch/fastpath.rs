@@ -68,7 +68,9 @@ macro_rules! find_handler {
             mov rax, rdi
             shr rax, {table_shift}
             cmp rax, {tables}
-            jae ", $unusual, "
+            jae ",
+            $unusual,
+            "
             mov rbp, [rbp + rax * 8]
             mov eax, edi
             shr eax, {slot_shift}
@@ -77,29 +79,42 @@ macro_rules! find_handler {
             "
             mov r12, [rbp + rax]
             mov r13, [rbp + rax + 8]
-            test r12b, ", $perm, "
-            jz ", $denied, "
+            test r12b, ",
+            $perm,
+            "
+            jz ",
+            $denied,
+            "
             and r12, {slot_mask}
             cmp [r12], r13
-            jne ", $unusual, "
+            jne ",
+            $unusual,
+            "
             cmp byte ptr [r12 + {object_kind}], {kind_pt}
-            jne ", $unusual,
+            jne ",
+            $unusual,
             // R13: handler, RAX: its identity. Alive, idle, on this CPU.
             "
             mov r13, [r12 + {pt_ec}]
             mov rax, [r12 + {pt_ec} + 8]
             cmp [r13], rax
-            jne ", $unusual, "
+            jne ",
+            $unusual,
+            "
             cmp qword ptr [r13 + {ec_state}], {idle}
-            jne ", $unusual, "
+            jne ",
+            $unusual,
+            "
             mov rbp, gs:[{cpu_id}]
             cmp [r13 + {ec_cpu}], rbp
-            jne ", $unusual,
+            jne ",
+            $unusual,
             // The EC itself may have been destroyed by another CPU.
             "
             mov rbp, [rbx]
             test rbp, rbp
-            jz ", $unusual
+            jz ",
+            $unusual
         )
     };
 }

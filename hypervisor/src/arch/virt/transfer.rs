@@ -5,15 +5,15 @@ use super::is_vmx;
 use crate::arch::{fpu, percpu, svm, vmx};
 use crate::ec::Ec;
 use crate::event;
-use crate::frame::Reg;
+use crate::frame::{Frame, Reg};
 use crate::mem::{Object, Page};
 use crate::sched;
 use abi::state::{Injection, Mtd, word};
 
 /// A vendor's way to run vCPUs: where a vCPU's state is kept between an exit and the next entry.
 pub trait Backend: Copy {
-    /// The state of a vCPU.
-    fn of(ec: &'static Ec) -> Self;
+    /// The state of the vCPU with this frame.
+    fn with(frame: Frame) -> Self;
     /// A word of state.
     fn field(self, field: Field) -> u64;
     /// Sets a word of state.
@@ -39,7 +39,7 @@ pub const WINDOWS: u64 = Injection::INTERRUPT_WINDOW | Injection::NMI_WINDOW;
 /// Instruction pointer of a vCPU.
 pub fn rip(ec: &'static Ec) -> u64 {
     fn of<B: Backend>(ec: &'static Ec) -> u64 {
-        let this = B::of(ec);
+        let this = B::with(ec.frame());
         let rip = this.field(Field::Rip);
         this.done(ec);
         rip
@@ -50,7 +50,7 @@ pub fn rip(ec: &'static Ec) -> u64 {
 /// Copies the selected state (but the general-purpose registers) to `utcb`. Returns the instruction pointer.
 pub fn save(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
     fn of<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
-        let this = B::of(ec);
+        let this = B::with(ec.frame());
         let rip = save_from(this, ec, utcb, mtd);
         this.done(ec);
         rip
@@ -59,19 +59,15 @@ pub fn save(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
 }
 
 /// [`save`], registers too, after an exit with SVM. Entered from `arch::fastpath`.
-pub(in crate::arch) extern "sysv64" fn deliver_svm(ec: &'static Ec, utcb: Page, mtd: u32) -> u64 {
-    deliver(svm::Vmcb::with(ec.frame()), ec, utcb, Mtd::from_bits_retain(mtd))
+pub(in crate::arch) extern "sysv64" fn deliver_svm(frame: Frame, ec: &'static Ec, utcb: Page, mtd: u32) -> u64 {
+    event::save_gprs(frame, utcb, Mtd::from_bits_retain(mtd));
+    save_from(svm::Vmcb::with(frame), ec, utcb, Mtd::from_bits_retain(mtd))
 }
 
 /// The same with VMX.
-pub(in crate::arch) extern "sysv64" fn deliver_vmx(ec: &'static Ec, utcb: Page, mtd: u32) -> u64 {
-    deliver(vmx::Vmcs::entered(ec.frame()), ec, utcb, Mtd::from_bits_retain(mtd))
-}
-
-#[inline(always)]
-fn deliver<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
-    event::save_gprs(ec.frame(), utcb, mtd);
-    save_from(this, ec, utcb, mtd)
+pub(in crate::arch) extern "sysv64" fn deliver_vmx(frame: Frame, ec: &'static Ec, utcb: Page, mtd: u32) -> u64 {
+    event::save_gprs(frame, utcb, Mtd::from_bits_retain(mtd));
+    save_from(vmx::Vmcs::entered(frame), ec, utcb, Mtd::from_bits_retain(mtd))
 }
 
 /// [`save`] from a backend's state of `ec`.
@@ -147,7 +143,7 @@ fn save_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
 /// Takes the selected state (but the general-purpose registers) from `utcb`.
 pub fn load(ec: &'static Ec, utcb: Page, mtd: Mtd) {
     fn of<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) {
-        let this = B::of(ec);
+        let this = B::with(ec.frame());
         load_into(this, ec, utcb, mtd);
         this.done(ec);
     }
@@ -155,19 +151,15 @@ pub fn load(ec: &'static Ec, utcb: Page, mtd: Mtd) {
 }
 
 /// [`load`], registers too, on the vCPU's own CPU, with SVM. Entered from `arch::fastpath`.
-pub(in crate::arch) extern "sysv64" fn accept_svm(ec: &'static Ec, utcb: Page, mtd: u32) {
-    accept::<svm::Vmcb>(ec, utcb, Mtd::from_bits_retain(mtd));
+pub(in crate::arch) extern "sysv64" fn accept_svm(frame: Frame, ec: &'static Ec, utcb: Page, mtd: u32) {
+    event::load_gprs(frame, utcb, Mtd::from_bits_retain(mtd));
+    load_into(svm::Vmcb::with(frame), ec, utcb, Mtd::from_bits_retain(mtd));
 }
 
 /// The same with VMX.
-pub(in crate::arch) extern "sysv64" fn accept_vmx(ec: &'static Ec, utcb: Page, mtd: u32) {
-    accept::<vmx::Vmcs>(ec, utcb, Mtd::from_bits_retain(mtd));
-}
-
-#[inline(always)]
-fn accept<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) {
-    event::load_gprs(ec.frame(), utcb, mtd);
-    load_into(B::of(ec), ec, utcb, mtd);
+pub(in crate::arch) extern "sysv64" fn accept_vmx(frame: Frame, ec: &'static Ec, utcb: Page, mtd: u32) {
+    event::load_gprs(frame, utcb, Mtd::from_bits_retain(mtd));
+    load_into(vmx::Vmcs::with(frame), ec, utcb, Mtd::from_bits_retain(mtd));
 }
 
 #[inline(always)]

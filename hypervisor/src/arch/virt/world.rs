@@ -9,8 +9,7 @@ use crate::frame::{Frame, Reg};
 use crate::sched::{self, Resume};
 
 /// Last thing before `ec`, which is current, is entered with SVM. Returns the address of its frame.
-pub(in crate::arch) extern "sysv64" fn prepare(ec: &'static Ec) -> u64 {
-    let frame = ec.frame();
+pub(in crate::arch) extern "sysv64" fn prepare(frame: Frame, ec: &'static Ec) -> u64 {
     load_xcr0(frame);
     svm::prepare(percpu::current(), ec, frame)
 }
@@ -25,11 +24,9 @@ pub(in crate::arch) struct Entry {
 }
 
 /// The same with VMX.
-pub(in crate::arch) extern "sysv64" fn prepare_vmx(ec: &'static Ec) -> Entry {
-    let frame = ec.frame();
-    let how = vmx::prepare(percpu::current(), ec);
+pub(in crate::arch) extern "sysv64" fn prepare_vmx(frame: Frame, ec: &'static Ec) -> Entry {
     load_xcr0(frame);
-    Entry { frame: frame.addr(), how }
+    Entry { frame: frame.addr(), how: vmx::prepare(percpu::current(), ec, frame) }
 }
 
 #[inline(always)]
@@ -44,8 +41,8 @@ fn load_xcr0(frame: Frame) {
 #[inline(always)]
 fn restore_xcr0(frame: Frame, may_have_changed: bool) {
     let host = fpu::host_xcr0();
-    if may_have_changed && host != 0 {
-        frame.set(Reg::Xcr0, fpu::xcr0());
+    if may_have_changed {
+        frame.set(Reg::Xcr0, if host == 0 { 0 } else { fpu::xcr0() });
     }
     if frame.get(Reg::Xcr0) != host {
         fpu::set_xcr0(host);
@@ -59,19 +56,14 @@ pub(in crate::arch) extern "sysv64" fn vm_exit(frame: Frame) -> Resume {
     restore_xcr0(frame, this.may_have_set_xcr0());
     match this.event(reason) {
         Some(event) => event::raise(frame, event),
-        None => window(reason),
+        None => special(frame, reason),
     }
 }
 
-/// A vCPU has exited for an interrupt of the host, or because a window has opened, with SVM.
+/// [`vm_exit`] for what is not as simple as most.
 #[inline(never)]
-fn window(reason: u64) -> Resume {
-    let cpu = percpu::current();
-    let Some(ec) = cpu.current() else {
-        return sched::schedule(cpu);
-    };
-    let frame = ec.frame();
-    match svm::Vmcb::with(frame).interrupted(ec, reason) {
+fn special(frame: Frame, reason: u64) -> Resume {
+    match svm::Vmcb::with(frame).special(frame, reason) {
         Some(event) => event::raise(frame, event),
         None => host_interrupt(),
     }
@@ -90,9 +82,8 @@ pub(in crate::arch) extern "sysv64" fn entry_failed(frame: Frame) -> Resume {
 #[inline(always)]
 fn exited(frame: Frame, exit: impl FnOnce(vmx::Vmcs, &'static Cpu) -> Option<Event>) -> Resume {
     let this = vmx::Vmcs::entered(frame);
-    let event = exit(this, percpu::current());
     restore_xcr0(frame, this.may_have_set_xcr0());
-    match event {
+    match exit(this, percpu::current()) {
         Some(event) => event::raise(frame, event),
         None => host_interrupt(),
     }
