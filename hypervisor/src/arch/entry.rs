@@ -3,8 +3,8 @@
 //! | way in | saves | Rust handler |
 //! |---|---|---|
 //! | SYSCALL | callee-saved registers, RIP, RSP, RFLAGS, pushed right into the frame | [`crate::syscall::TABLE`] |
-//! | exception in user mode | all registers | none, see [`super::fastpath`] |
-//! | interrupt in user mode, general protection | all registers | [`user_interrupt`] |
+//! | exception in user mode | all registers | [`unusual_exception`], if any, see [`super::fastpath`] |
+//! | interrupt in user mode | all registers | [`user_interrupt`] |
 //! | the same in the kernel (only while idle or at an interrupt window) | caller-saved registers, on the stack | [`kernel_interrupt`] |
 //! | exit of a vCPU | all guest registers | [`virt::vm_exit`] |
 //!
@@ -12,7 +12,6 @@
 
 use super::{apic, descriptor, log, switch, virt, vmx, x86};
 use crate::cpu::Cpu;
-use crate::event::{self, Event};
 use crate::frame::{Kind, PUSHED, Reg};
 use crate::sched::{self, Resume};
 use crate::{cpu, interrupt, sm, smp};
@@ -40,20 +39,10 @@ const fn at(reg: Reg) -> usize {
 /// Loads the registers of the frame at RAX, but RAX and RSP.
 macro_rules! load {
     () => {
-        "mov r15, [rax + {r15}]
-        mov r14, [rax + {r14}]
-        mov r13, [rax + {r13}]
-        mov r12, [rax + {r12}]
-        mov rbp, [rax + {rbp}]
-        mov rbx, [rax + {rbx}]
-        mov rcx, [rax + {rcx}]
-        mov r11, [rax + {r11}]
-        mov rdi, [rax + {rdi}]
-        mov rsi, [rax + {rsi}]
-        mov rdx, [rax + {rdx}]
-        mov r8, [rax + {r8}]
-        mov r9, [rax + {r9}]
-        mov r10, [rax + {r10}]"
+        "mov r15, [rax + {r15}]; mov r14, [rax + {r14}]; mov r13, [rax + {r13}]; mov r12, [rax + {r12}];
+        mov rbp, [rax + {rbp}]; mov rbx, [rax + {rbx}]; mov rcx, [rax + {rcx}]; mov r11, [rax + {r11}];
+        mov rdi, [rax + {rdi}]; mov rsi, [rax + {rsi}]; mov rdx, [rax + {rdx}]; mov r8, [rax + {r8}];
+        mov r9, [rax + {r9}]; mov r10, [rax + {r10}]"
     };
 }
 
@@ -63,18 +52,10 @@ macro_rules! save {
         "push rdi
         mov rdi, gs:[{frame_top}]
         pop qword ptr [rdi - {top} + {rdi}]
-        mov [rdi - {top} + {r15}], r15
-        mov [rdi - {top} + {r14}], r14
-        mov [rdi - {top} + {r13}], r13
-        mov [rdi - {top} + {r12}], r12
-        mov [rdi - {top} + {rbp}], rbp
-        mov [rdi - {top} + {rbx}], rbx
-        mov [rdi - {top} + {rcx}], rcx
-        mov [rdi - {top} + {r11}], r11
-        mov [rdi - {top} + {rsi}], rsi
-        mov [rdi - {top} + {rdx}], rdx
-        mov [rdi - {top} + {r8}], r8
-        mov [rdi - {top} + {r9}], r9
+        mov [rdi - {top} + {r15}], r15; mov [rdi - {top} + {r14}], r14; mov [rdi - {top} + {r13}], r13;
+        mov [rdi - {top} + {r12}], r12; mov [rdi - {top} + {rbp}], rbp; mov [rdi - {top} + {rbx}], rbx;
+        mov [rdi - {top} + {rcx}], rcx; mov [rdi - {top} + {r11}], r11; mov [rdi - {top} + {rsi}], rsi;
+        mov [rdi - {top} + {rdx}], rdx; mov [rdi - {top} + {r8}], r8; mov [rdi - {top} + {r9}], r9;
         mov [rdi - {top} + {r10}], r10"
     };
 }
@@ -96,15 +77,8 @@ global_asm!(
     ".global syscall_general",
     "syscall_general:",
     "mov rsp, gs:[{frame_top}]",
-    "push r11",
-    "push rcx",
-    "push qword ptr gs:[{scratch}]",
-    "push rbx",
-    "push rbp",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
+    "push r11; push rcx; push qword ptr gs:[{scratch}]",
+    "push rbx; push rbp; push r12; push r13; push r14; push r15",
     ".global syscall_saved",
     "syscall_saved:",
     "mov rsp, gs:[{stack}]",
@@ -133,21 +107,10 @@ global_asm!(
     "resume:",
     "test edx, edx",
     "jnz 2f",
-    "mov r15, [rax + {r15}]",
-    "mov r14, [rax + {r14}]",
-    "mov r13, [rax + {r13}]",
-    "mov r12, [rax + {r12}]",
-    "mov rbp, [rax + {rbp}]",
-    "mov rbx, [rax + {rbx}]",
-    "mov rcx, [rax + {rip}]",
-    "mov r11, [rax + {rflags}]",
-    "mov rdi, [rax + {rdi}]",
-    "mov rsi, [rax + {rsi}]",
-    "mov rdx, [rax + {rdx}]",
-    "mov r8, [rax + {r8}]",
-    "mov r9, [rax + {r9}]",
-    "mov r10, [rax + {r10}]",
-    "mov rsp, [rax + {rsp}]",
+    "mov r15, [rax + {r15}]; mov r14, [rax + {r14}]; mov r13, [rax + {r13}]; mov r12, [rax + {r12}]",
+    "mov rbp, [rax + {rbp}]; mov rbx, [rax + {rbx}]; mov rcx, [rax + {rip}]; mov r11, [rax + {rflags}]",
+    "mov rdi, [rax + {rdi}]; mov rsi, [rax + {rsi}]; mov rdx, [rax + {rdx}]; mov r8, [rax + {r8}]",
+    "mov r9, [rax + {r9}]; mov r10, [rax + {r10}]; mov rsp, [rax + {rsp}]",
     "mov rax, [rax + {rax}]",
     "swapgs",
     "sysretq",
@@ -271,32 +234,15 @@ global_asm!(
     "mov qword ptr [rax - {top} + {kind}], {iret}",
     "mov rsp, gs:[{stack}]",
     "call {user_interrupt}",
-    "lea r15, [rip + {deliver_thread}]",
-    "jmp raise_or_resume",
+    "jmp resume",
     "5:",
     "cld",
-    "push rax",
-    "push rcx",
-    "push rdx",
-    "push rsi",
-    "push rdi",
-    "push r8",
-    "push r9",
-    "push r10",
-    "push r11",
+    "push rax; push rcx; push rdx; push rsi; push rdi; push r8; push r9; push r10; push r11",
     "mov rdi, [rsp + 72]",
     "mov rsi, [rsp + 80]",
     "mov rdx, [rsp + 88]",
     "call {kernel_interrupt}",
-    "pop r11",
-    "pop r10",
-    "pop r9",
-    "pop r8",
-    "pop rdi",
-    "pop rsi",
-    "pop rdx",
-    "pop rcx",
-    "pop rax",
+    "pop r11; pop r10; pop r9; pop r8; pop rdi; pop rsi; pop rdx; pop rcx; pop rax",
     "add rsp, 16",
     "iretq",
     // One stub of 16 bytes per vector; those without error code push a zero (SDM vol. 3, 6.13).
@@ -311,7 +257,7 @@ global_asm!(
     ".endif",
     ".byte 0x68", // push imm32, so that every stub is as long
     ".long i",
-    ".if (i < {exceptions}) && (i != {general_protection})",
+    ".if i < {exceptions}",
     "jmp exception_common",
     ".else",
     "jmp interrupt_common",
@@ -323,58 +269,22 @@ global_asm!(
     "nmi_entry:",
     "iretq",
     ".popsection",
-    scratch = const cpu::SCRATCH,
-    current = const cpu::CURRENT,
-    cpu_fs_base = const cpu::FS_BASE,
-    frame_top = const cpu::FRAME_TOP,
-    stack = const cpu::STACK,
-    host_control = const cpu::HOST_CONTROL,
-    top = const PUSHED * 8,
-    kind = const at(Reg::Kind),
-    sysret = const Kind::Sysret as u64,
-    sm_up = const Number::SmUp as u64,
-    number_mask = const NUMBER_MASK,
-    statuses = const sched::STATUSES,
-    reply = const Number::Reply as u64,
-    iret = const Kind::Iret as u64,
-    guest = const Kind::Guest as u64,
-    user_cs = const descriptor::USER_CS,
-    user_ss = const descriptor::USER_SS,
-    r15 = const at(Reg::R15),
-    r14 = const at(Reg::R14),
-    r13 = const at(Reg::R13),
-    r12 = const at(Reg::R12),
-    rbp = const at(Reg::Rbp),
-    rbx = const at(Reg::Rbx),
-    rsp = const at(Reg::Rsp),
-    rip = const at(Reg::Rip),
-    rflags = const at(Reg::Rflags),
-    rax = const at(Reg::Rax),
-    rdi = const at(Reg::Rdi),
-    rsi = const at(Reg::Rsi),
-    rdx = const at(Reg::Rdx),
-    r8 = const at(Reg::R8),
-    r9 = const at(Reg::R9),
-    r10 = const at(Reg::R10),
-    rcx = const at(Reg::Rcx),
-    r11 = const at(Reg::R11),
-    control = const at(Reg::Control),
-    table = sym crate::syscall::TABLE,
-    idle_wake = sym idle_wake,
-    guest_prepare = sym virt::prepare,
-    vm_exit = sym virt::vm_exit,
-    is_vmx = sym virt::IS_VMX,
-    guest_prepare_vmx = sym virt::prepare_vmx,
-    vm_exit_vmx = sym virt::vm_exit_vmx,
-    entry_failed = sym virt::entry_failed,
-    launch = const vmx::ENTRY_LAUNCH,
-    deliver_svm = sym virt::deliver_svm,
-    deliver_vmx = sym virt::deliver_vmx,
-    deliver_thread = sym event::deliver_thread,
-    exceptions = const vector::EXCEPTIONS,
-    general_protection = const vector::GENERAL_PROTECTION,
-    user_interrupt = sym user_interrupt,
-    kernel_interrupt = sym kernel_interrupt,
+    scratch = const cpu::SCRATCH, current = const cpu::CURRENT, cpu_fs_base = const cpu::FS_BASE,
+    frame_top = const cpu::FRAME_TOP, stack = const cpu::STACK, host_control = const cpu::HOST_CONTROL,
+    top = const PUSHED * 8, sysret = const Kind::Sysret as u64, sm_up = const Number::SmUp as u64,
+    number_mask = const NUMBER_MASK, statuses = const sched::STATUSES, reply = const Number::Reply as u64,
+    iret = const Kind::Iret as u64, guest = const Kind::Guest as u64, user_cs = const descriptor::USER_CS,
+    user_ss = const descriptor::USER_SS, launch = const vmx::ENTRY_LAUNCH, exceptions = const vector::EXCEPTIONS,
+    kind = const at(Reg::Kind), control = const at(Reg::Control),
+    r15 = const at(Reg::R15), r14 = const at(Reg::R14), r13 = const at(Reg::R13), r12 = const at(Reg::R12),
+    rbp = const at(Reg::Rbp), rbx = const at(Reg::Rbx), rsp = const at(Reg::Rsp), rip = const at(Reg::Rip),
+    rflags = const at(Reg::Rflags), rax = const at(Reg::Rax), rdi = const at(Reg::Rdi), rsi = const at(Reg::Rsi),
+    rdx = const at(Reg::Rdx), r8 = const at(Reg::R8), r9 = const at(Reg::R9), r10 = const at(Reg::R10),
+    rcx = const at(Reg::Rcx), r11 = const at(Reg::R11),
+    table = sym crate::syscall::TABLE, idle_wake = sym idle_wake, guest_prepare = sym virt::prepare,
+    vm_exit = sym virt::vm_exit, is_vmx = sym virt::IS_VMX, guest_prepare_vmx = sym virt::prepare_vmx,
+    vm_exit_vmx = sym virt::vm_exit_vmx, entry_failed = sym virt::entry_failed, deliver_svm = sym virt::deliver_svm,
+    deliver_vmx = sym virt::deliver_vmx, user_interrupt = sym user_interrupt, kernel_interrupt = sym kernel_interrupt,
 );
 
 unsafe extern "sysv64" {
@@ -413,18 +323,21 @@ pub fn start(cpu: &'static Cpu) -> ! {
     }
 }
 
-/// An interrupt in user mode, or a general-protection fault.
-extern "sysv64" fn user_interrupt(vector: u64, error: u64) -> Resume {
+/// An exception in user mode, noted in the frame, that is not as simple as most.
+pub(super) extern "sysv64" fn unusual_exception(vector: u64) -> Resume {
+    let cpu = super::percpu::current();
+    match cpu.current() {
+        Some(ec) if vector == vector::GENERAL_PROTECTION && switch::missing_ports(cpu, ec) => Resume::of(ec),
+        _ => Resume::raise(vector),
+    }
+}
+
+/// An interrupt in user mode.
+extern "sysv64" fn user_interrupt(vector: u64) -> Resume {
     let cpu = super::percpu::current();
     let Some(ec) = cpu.current() else {
         return sched::schedule(cpu);
     };
-    if vector == vector::GENERAL_PROTECTION {
-        if switch::missing_ports(cpu, ec) {
-            return Resume::of(ec);
-        }
-        return event::raise(ec.frame(), Event { number: vector, reason: vector, info1: error, info2: 0 });
-    }
     handle(cpu, vector);
     if ec.frame().get(Reg::Recall) != 0 {
         cpu.resched.set(1);

@@ -44,78 +44,49 @@ const _: () = assert!(Perms::SM_UP.bits() == 1 && Perms::SM_DOWN.bits() == 2);
 macro_rules! save {
     () => {
         "mov rsp, gs:[{frame_top}]
-        push r11
-        push rcx
-        push qword ptr gs:[{scratch}]
-        push rbx
-        push rbp
-        push r12
-        push r13
-        push r14
-        push r15"
+        push r11; push rcx; push qword ptr gs:[{scratch}]
+        push rbx; push rbp; push r12; push r13; push r14; push r15"
     };
 }
 
 /// Finds the portal whose selector RDI has at bit 8, in the space of the EC in RBX, and its handler, which is idle, on this CPU.
-/// Then R12: portal, R13: handler, RAX: the handler's identity, RBP: that of the EC. Goes to `$denied` if there is no capability,
-/// or none with the permission `$perm`; to `$unusual` if anything else is not so.
+/// Then R12: portal, R13: handler, RAX: the handler's identity, RBP: that of the EC. Goes to 6 if there is no capability, or
+/// none with the permission; to 7 if anything else is not so.
 macro_rules! find_handler {
-    ($perm:literal, $denied:literal, $unusual:literal) => {
-        concat!(
-            // RBP: table of the selector, then RAX: offset of its slot.
-            "mov rbp, [rbx + {ec_obj}]
-            mov rbp, [rbp + {obj_root}]
-            mov rax, rdi
-            shr rax, {table_shift}
-            cmp rax, {tables}
-            jae ",
-            $unusual,
-            "
-            mov rbp, [rbp + rax * 8]
-            mov eax, edi
-            shr eax, {slot_shift}
-            and eax, {slot_offset_mask}",
-            // R12: portal. Permission, identity, type.
-            "
-            mov r12, [rbp + rax]
-            mov r13, [rbp + rax + 8]
-            test r12b, ",
-            $perm,
-            "
-            jz ",
-            $denied,
-            "
-            and r12, {slot_mask}
-            cmp [r12], r13
-            jne ",
-            $unusual,
-            "
-            cmp byte ptr [r12 + {object_kind}], {kind_pt}
-            jne ",
-            $unusual,
-            // R13: handler, RAX: its identity. Alive, idle, on this CPU.
-            "
-            mov r13, [r12 + {pt_ec}]
-            mov rax, [r12 + {pt_ec} + 8]
-            cmp [r13], rax
-            jne ",
-            $unusual,
-            "
-            cmp qword ptr [r13 + {ec_state}], {idle}
-            jne ",
-            $unusual,
-            "
-            mov rbp, gs:[{cpu_id}]
-            cmp [r13 + {ec_cpu}], rbp
-            jne ",
-            $unusual,
-            // The EC itself may have been destroyed by another CPU.
-            "
-            mov rbp, [rbx]
-            test rbp, rbp
-            jz ",
-            $unusual
-        )
+    () => {
+        // RBP: table of the selector, then RAX: offset of its slot. R12: portal; permission, identity, type. R13: handler, RAX: its
+        // identity; alive, idle, on this CPU. The EC itself may have been destroyed by another CPU.
+        "mov rbp, [rbx + {ec_obj}]
+        mov rbp, [rbp + {obj_root}]
+        mov rax, rdi
+        shr rax, {table_shift}
+        cmp rax, {tables}
+        jae 7f
+        mov rbp, [rbp + rax * 8]
+        mov eax, edi
+        shr eax, {slot_shift}
+        and eax, {slot_offset_mask}
+        mov r12, [rbp + rax]
+        mov r13, [rbp + rax + 8]
+        test r12b, {permission}
+        jz 6f
+        and r12, {slot_mask}
+        cmp [r12], r13
+        jne 7f
+        cmp byte ptr [r12 + {object_kind}], {kind_pt}
+        jne 7f
+        mov r13, [r12 + {pt_ec}]
+        mov rax, [r12 + {pt_ec} + 8]
+        cmp [r13], rax
+        jne 7f
+        cmp qword ptr [r13 + {ec_state}], {idle}
+        jne 7f
+        mov rbp, gs:[{cpu_id}]
+        cmp [r13 + {ec_cpu}], rbp
+        jne 7f
+        mov rbp, [rbx]
+        test rbp, rbp
+        jz 7f"
     };
 }
 
@@ -166,7 +137,7 @@ global_asm!(
     "ja syscall_general",
     save!(),
     "mov rbx, gs:[{current}]",
-    find_handler!("{pt_call}", "call_denied", "syscall_saved"),
+    find_handler!(),
     // From here on it happens.
     serve!(),
     "test esi, esi",
@@ -185,27 +156,18 @@ global_asm!(
     "mov rcx, [r12 + {pt_ip}]",
     "mov rsp, [r13 + {ec_sp}]",
     "mov r11d, {flags}",
-    "xor eax, eax",
-    "xor ebx, ebx",
-    "xor ebp, ebp",
-    "xor r12d, r12d",
-    "xor r13d, r13d",
-    "xor r14d, r14d",
-    "xor r15d, r15d",
+    "xor eax, eax; xor ebx, ebx; xor ebp, ebp",
+    "xor r12d, r12d; xor r13d, r13d; xor r14d, r14d; xor r15d, r15d",
     "swapgs",
     "sysretq",
     // No capability, or not this permission: the commonest mistake. RCX and R11 are as they came.
-    "call_denied:",
-    "pop r15",
-    "pop r14",
-    "pop r13",
-    "pop r12",
-    "pop rbp",
-    "pop rbx",
-    "pop rsp",
+    "6:",
+    "pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx; pop rsp",
     "mov eax, {bad_capability}",
     "swapgs",
     "sysretq",
+    "7:",
+    "jmp syscall_saved",
     // RDI is the number of the hypercall and nothing else. RSI: tag. RDX, R8, R9, R10: words. Nothing is saved, because a
     // handler that replies has no state: RAX, RDI and RSP are free, the others are left alone until it is certain.
     ".balign 64",
@@ -246,11 +208,8 @@ global_asm!(
     "mov ebx, {return_to_caller}",
     compare_spaces!(),
     "return_to_caller:",
-    "mov r15, [r14 + {r15}]",
-    "mov r13, [r14 + {r13}]",
-    "mov r12, [r14 + {r12}]",
-    "mov rbp, [r14 + {rbp}]",
-    "mov rbx, [r14 + {rbx}]",
+    "mov r15, [r14 + {r15}]; mov r13, [r14 + {r13}]; mov r12, [r14 + {r12}]",
+    "mov rbp, [r14 + {rbp}]; mov rbx, [r14 + {rbx}]",
     "mov rcx, [r14 + {rip}]",
     "mov r11, [r14 + {rflags}]",
     "mov rsp, [r14 + {rsp}]",
@@ -430,77 +389,33 @@ global_asm!(
     "mov rdx, r15",
     "jmp 7b",
     ".popsection",
-    max_words = const MAX_WORDS,
-    scratch = const cpu::SCRATCH,
-    current = const cpu::CURRENT,
-    frame_top = const cpu::FRAME_TOP,
-    cpu_id = const cpu::ID,
-    cpu_root = const cpu::ROOT,
-    cpu_fs_base = const cpu::FS_BASE,
-    cpu_pio = const cpu::PIO,
-    cpu_ports = const cpu::PORTS,
-    io_map = const percpu::IO_MAP,
-    ports_denied = const descriptor::PORTS_DENIED,
-    ports_mapped = const descriptor::PORTS_MAPPED,
-    msr_fs_base = const Msr::FsBase as u32,
-    helping = const cpu::HELPING,
-    resched = const cpu::RESCHED,
-    ec_obj = const ec::offset::OBJ,
-    ec_utcb = const ec::offset::UTCB,
-    ec_state = const ec::offset::STATE,
-    ec_cpu = const ec::offset::CPU,
-    ec_frame = const ec::offset::FRAME,
-    ec_root = const ec::offset::ROOT,
-    ec_pio = const ec::offset::PIO,
-    ec_sp = const ec::offset::SP,
-    ec_caller = const ec::offset::CALLER,
-    ec_callee = const ec::offset::CALLEE,
-    obj_root = const obj::ROOT,
-    table_shift = const SEL_SHIFT + TABLE_BITS,
-    tables = const Sel::COUNT >> TABLE_BITS,
-    slot_mask = const -(object::SLOT as i64),
-    pt_call = const Perms::PT_CALL.bits(),
-    bad_capability = const Status::BadCapability as u64,
-    object_kind = const object::KIND,
-    kind_pt = const ObjectType::Pt as u8,
-    pt_ec = const pt::offset::EC,
-    pt_id = const pt::offset::ID,
-    pt_ip = const pt::offset::IP,
-    slot_shift = const SEL_SHIFT - CAP_SLOT_BITS,
-    slot_offset_mask = const (CapSlot::PER_PAGE - 1) << CAP_SLOT_BITS,
-    kind_sm = const ObjectType::Sm as u8,
-    sm_up = const Perms::SM_UP.bits(),
-    sm_lock = const sm::offset::LOCK,
-    sm_count = const sm::offset::COUNT,
-    sm_first = const sm::offset::FIRST,
-    sm_receiver = const sm::offset::RECEIVER,
-    sm_ready_first = const sm::offset::READY_FIRST,
-    sm_queued = const sm::offset::QUEUED,
-    sm_interrupt = const sm::offset::INTERRUPT,
-    idle = const State::Idle as u64,
-    waiting = const State::Waiting as u64,
-    runnable = const State::Runnable as u64,
-    sysret = const crate::frame::Kind::Sysret as u64,
-    flags = const USER_FLAGS,
-    reply = const Number::Reply as u64,
-    enter_portal = const after::ENTER_PORTAL,
-    return_to_caller = const after::RETURN_TO_CALLER,
-    sm_up_found = sym crate::syscall::sm_up_found,
-    sm_down_found = sym crate::syscall::sm_down_found,
+    max_words = const MAX_WORDS, io_map = const percpu::IO_MAP, ports_denied = const descriptor::PORTS_DENIED,
+    ports_mapped = const descriptor::PORTS_MAPPED, msr_fs_base = const Msr::FsBase as u32, obj_root = const obj::ROOT,
+    table_shift = const SEL_SHIFT + TABLE_BITS, tables = const Sel::COUNT >> TABLE_BITS,
+    slot_mask = const -(object::SLOT as i64), permission = const Perms::PT_CALL.bits(),
+    bad_capability = const Status::BadCapability as u64, object_kind = const object::KIND,
+    kind_pt = const ObjectType::Pt as u8, slot_shift = const SEL_SHIFT - CAP_SLOT_BITS,
+    slot_offset_mask = const (CapSlot::PER_PAGE - 1) << CAP_SLOT_BITS, kind_sm = const ObjectType::Sm as u8,
+    sm_up = const Perms::SM_UP.bits(), sysret = const crate::frame::Kind::Sysret as u64, flags = const USER_FLAGS,
+    reply = const Number::Reply as u64, enter_portal = const after::ENTER_PORTAL,
+    return_to_caller = const after::RETURN_TO_CALLER, top = const PUSHED * 8,
+    scratch = const cpu::SCRATCH, current = const cpu::CURRENT, frame_top = const cpu::FRAME_TOP,
+    cpu_id = const cpu::ID, cpu_root = const cpu::ROOT, cpu_fs_base = const cpu::FS_BASE, cpu_pio = const cpu::PIO,
+    cpu_ports = const cpu::PORTS, helping = const cpu::HELPING, resched = const cpu::RESCHED,
     stack = const cpu::STACK,
-    xcr0 = sym fpu::XCR0,
-    initial = sym fpu::INIT,
-    top = const PUSHED * 8,
-    kind = const at(Reg::Kind),
-    fs_base = const at(Reg::FsBase),
-    recall = const at(Reg::Recall),
-    r15 = const at(Reg::R15),
-    r14 = const at(Reg::R14),
-    r13 = const at(Reg::R13),
-    r12 = const at(Reg::R12),
-    rbp = const at(Reg::Rbp),
-    rbx = const at(Reg::Rbx),
-    rsp = const at(Reg::Rsp),
-    rip = const at(Reg::Rip),
+    ec_obj = const ec::offset::OBJ, ec_utcb = const ec::offset::UTCB, ec_state = const ec::offset::STATE,
+    ec_cpu = const ec::offset::CPU, ec_frame = const ec::offset::FRAME, ec_root = const ec::offset::ROOT,
+    ec_pio = const ec::offset::PIO, ec_sp = const ec::offset::SP, ec_caller = const ec::offset::CALLER,
+    ec_callee = const ec::offset::CALLEE,
+    pt_ec = const pt::offset::EC, pt_id = const pt::offset::ID, pt_ip = const pt::offset::IP,
+    sm_lock = const sm::offset::LOCK, sm_count = const sm::offset::COUNT, sm_first = const sm::offset::FIRST,
+    sm_receiver = const sm::offset::RECEIVER, sm_ready_first = const sm::offset::READY_FIRST,
+    sm_queued = const sm::offset::QUEUED, sm_interrupt = const sm::offset::INTERRUPT,
+    idle = const State::Idle as u64, waiting = const State::Waiting as u64, runnable = const State::Runnable as u64,
+    sm_up_found = sym crate::syscall::sm_up_found, sm_down_found = sym crate::syscall::sm_down_found,
+    xcr0 = sym fpu::XCR0, initial = sym fpu::INIT,
+    kind = const at(Reg::Kind), fs_base = const at(Reg::FsBase), recall = const at(Reg::Recall),
+    r15 = const at(Reg::R15), r14 = const at(Reg::R14), r13 = const at(Reg::R13), r12 = const at(Reg::R12),
+    rbp = const at(Reg::Rbp), rbx = const at(Reg::Rbx), rsp = const at(Reg::Rsp), rip = const at(Reg::Rip),
     rflags = const at(Reg::Rflags),
 );
