@@ -67,9 +67,12 @@ fn load_spaces(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) -> bool {
     if other {
         x86::write_cr3(root);
         cpu.root.set(root);
+        if fs != 0 {
+            // A thread of the other domain may have loaded the selector, and with it a base that is not `fs_base`.
+            cpu.fs_base.set(u64::MAX);
+        }
     }
-    // A thread of another domain may have loaded the selector, and with it a base that is not `fs_base`.
-    if fs != cpu.fs_base.get() || other && fs != 0 {
+    if fs != cpu.fs_base.get() {
         set_fs(cpu, fs);
     }
     if ec.pio.raw() != cpu.ports.raw() {
