@@ -5,7 +5,7 @@
 
 use super::x86;
 use crate::ec::Ec;
-use crate::frame::{EXTENDED, Frame};
+use crate::frame::EXTENDED;
 use crate::mem::PAGE;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -133,22 +133,6 @@ pub fn save(ec: &'static Ec) {
             asm!("xsave64 [{}]", in(reg) area, in("eax") ALL, options(nostack, preserves_flags));
         } else {
             asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
-        }
-    }
-}
-
-/// [`save`] and [`clear`].
-#[inline(always)]
-pub fn put_away(frame: Frame) {
-    let area = frame.extended();
-    // SAFETY: as in `restore_from` and `save`.
-    unsafe {
-        if host_xcr0() != 0 {
-            asm!("xsave64 [{}]", "xrstor64 [{}]", in(reg) area, in(reg) initial(), in("eax") ALL,
-                options(nostack, preserves_flags));
-        } else {
-            asm!("fxsave64 [{}]", "fxrstor64 [{}]", in(reg) area, in(reg) initial(),
-                options(nostack, preserves_flags));
         }
     }
 }
