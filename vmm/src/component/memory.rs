@@ -103,13 +103,21 @@ fn split(ranges: &[MemoryRange], middle: u64) -> (Vec<MemoryRange>, Vec<MemoryRa
 /// Where a PC has ROMs. Operating systems search it for tables, byte by byte.
 const ROM: MemoryRange = MemoryRange { start: 0xc_0000, end: HIGH_MEMORY };
 
-/// Attaches the memory behind the ROM area so that reading it needs no exit. It reads as if nothing was there.
+/// Where firmware has its entry: whoever wants it to reset the machine jumps there in real mode.
+const RESET_VECTOR: usize = 0xf_fff0;
+/// `mov dx, 0xcf9; mov al, 6; out dx, al; hlt`: tells the reset control register ([`device_models::reset`]).
+const RESET_CODE: [u8; 7] = [0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4];
+
+/// Attaches the memory behind the ROM area so that reading it needs no exit. It reads as if nothing was there but what resets the
+/// machine.
 fn attach_rom(session: &Connection<Vm>, ram: &Cap<Dataspace>, attached: &Attached) -> Result<(), Error> {
     const PAGE: usize = 4096;
-    for offset in (ROM.start as usize..ROM.end as usize).step_by(PAGE) {
-        let filled = attached.memory().write(offset, &[u8::MAX; PAGE]);
-        filled.map_err(|_| Error::input("ROM area is not in its dataspace"))?;
-    }
+    let write = |offset: usize, bytes: &[u8]| {
+        let written = attached.memory().write(offset, bytes);
+        written.map_err(|_| Error::input("ROM area is not in its dataspace"))
+    };
+    (ROM.start as usize..ROM.end as usize).step_by(PAGE).try_for_each(|offset| write(offset, &[u8::MAX; PAGE]))?;
+    write(RESET_VECTOR, &RESET_CODE)?;
     let attachment = GuestAttachment {
         guest_address: ROM.start,
         offset: ROM.start,
