@@ -7,7 +7,7 @@ use bench_stats::{END, FORMAT, HistogramLine, RowLine, Summary, Unit};
 use core::fmt::Write;
 
 /// Instructions of the loop that tells whether the counter counts instructions.
-const CALIBRATION: u64 = 200_000;
+const CALIBRATION: u64 = 20_000;
 
 /// Everything so far.
 pub struct Report {

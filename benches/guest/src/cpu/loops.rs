@@ -90,12 +90,12 @@ pub fn touch(address: u64) {
     timed!(address; "mov [rbx], eax", "add rbx, 4096");
 }
 
-/// Ticks of a loop of a hundred thousand iterations of two instructions.
+/// Ticks of a loop of ten thousand iterations of two instructions: few, so that some loop is not interrupted by the host.
 pub fn calibrate() -> u64 {
     let start = super::timestamp();
     // SAFETY: touches a register only.
     unsafe {
-        core::arch::asm!("2:", "dec {counter:e}", "jnz 2b", counter = inout(reg) 100_000 => _, options(nomem, nostack));
+        core::arch::asm!("2:", "dec {counter:e}", "jnz 2b", counter = inout(reg) 10_000 => _, options(nomem, nostack));
     }
     super::timestamp() - start
 }
