@@ -30,7 +30,8 @@ pub const XMM_WORDS: usize = 32;
 const WANTED: u64 = 0xe7;
 const CR4_OSFXSR: u64 = 1 << 9;
 const CR4_OSXMMEXCPT: u64 = 1 << 10;
-const CR4_OSXSAVE: u64 = 1 << 18;
+/// XSAVE, XGETBV and XSETBV are enabled.
+pub(super) const CR4_OSXSAVE: u64 = 1 << 18;
 const CR0_MP: u64 = 1 << 1;
 const CR0_EM: u64 = 1 << 2;
 const CR0_TS: u64 = 1 << 3;

@@ -4,7 +4,7 @@ mod flush;
 
 use super::virt::{Backend, FIELDS, Field, WINDOWS};
 use super::x86::{self, Msr};
-use super::{tags, tsc};
+use super::{fpu, tags, tsc};
 use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::event::Event;
@@ -124,7 +124,6 @@ const V_VECTOR_SHIFT: u32 = 32;
 const V_INTR_MASKING: u64 = 1 << 24;
 const TLB_CONTROL_SHIFT: u32 = 32;
 const EFER_SVME: u64 = 1 << 12;
-const CR4_OSXSAVE: u64 = 1 << 18;
 
 /// Some implementations report the invalid state with 32 bits of ones only.
 const EXITCODE_MASK: u64 = 0xffff_ffff;
@@ -481,7 +480,7 @@ impl Backend for Vmcb {
     /// Not every implementation lets XSETBV exit, which a guest could have executed with CR4.OSXSAVE only.
     #[inline(always)]
     fn may_have_set_xcr0(self) -> bool {
-        self.field(Field::Cr4) & CR4_OSXSAVE != 0
+        self.field(Field::Cr4) & fpu::CR4_OSXSAVE != 0
     }
 }
 

@@ -36,6 +36,9 @@ pub trait Backend: Copy {
 /// Window requests in an injection word.
 pub const WINDOWS: u64 = Injection::INTERRUPT_WINDOW | Injection::NMI_WINDOW;
 
+/// What a decision about interrupts takes where no instruction has ended, as at a recall.
+const DECIDE: Mtd = Mtd::RFLAGS.union(Mtd::STA).union(Mtd::INJ);
+
 /// Instruction pointer of a vCPU.
 pub fn rip(ec: &'static Ec) -> u64 {
     fn of<B: Backend>(ec: &'static Ec) -> u64 {
@@ -83,6 +86,9 @@ fn save_from<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 
     }
     if more == Mtd::RFLAGS {
         utcb.write(word::RFLAGS, this.field(Field::Rflags));
+    } else if more == Mtd::RFLAGS | Mtd::XCR0 {
+        utcb.write(word::RFLAGS, this.field(Field::Rflags));
+        save_xcr0(this, ec, utcb);
     } else if !more.is_empty() {
         return save_more(this, ec, utcb, more);
     }
@@ -92,6 +98,11 @@ fn save_from<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 
 /// Any selected state.
 #[inline(never)]
 fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
+    if mtd == DECIDE {
+        utcb.write(word::RFLAGS, this.field(Field::Rflags));
+        this.save_special(ec, utcb, DECIDE);
+        return this.field(Field::Rip);
+    }
     let mut bits = mtd.bits() & PLAIN;
     if bits & EMULATE_PLAIN == EMULATE_PLAIN {
         save_emulated(this, utcb);
@@ -105,9 +116,16 @@ fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 
     }
     if mtd.bits() & !PLAIN | mtd.bits() & Mtd::RIP.bits() != 0 {
         this.save_special(ec, utcb, mtd);
-        save_extended(ec, utcb, mtd);
+        save_extended(this, ec, utcb, mtd);
     }
     this.field(Field::Rip)
+}
+
+/// XCR0 as the guest can read it.
+#[inline(always)]
+fn save_xcr0<B: Backend>(this: B, ec: &'static Ec, utcb: Page) {
+    let is_visible = this.field(Field::Cr4) & fpu::CR4_OSXSAVE != 0;
+    utcb.write(word::XCR0, if is_visible { ec.frame().get(Reg::Xcr0) } else { 0 });
 }
 
 /// What an emulator reads: a load and a store for each word, because a loop would take six times as many instructions.
@@ -126,9 +144,9 @@ fn save_emulated<B: Backend>(this: B, utcb: Page) {
 }
 
 /// What the context page holds, whatever the vendor.
-fn save_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
+fn save_extended<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     if mtd.contains(Mtd::XCR0) {
-        utcb.write(word::XCR0, ec.frame().get(Reg::Xcr0));
+        save_xcr0(this, ec, utcb);
     }
     if mtd.contains(Mtd::XMM) {
         if percpu::current().current().is_some_and(|current| current.addr() == ec.addr()) {
@@ -178,6 +196,13 @@ fn load_into<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
 /// Any selected state.
 #[inline(never)]
 fn load_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
+    if mtd == Mtd::RIP | Mtd::DEADLINE {
+        this.set_field(Field::Rip, utcb.read(word::RIP));
+        return load_deadline(ec, utcb);
+    }
+    if mtd == Mtd::INJ {
+        return this.load_special(ec, utcb, Mtd::INJ);
+    }
     let mut bits = mtd.bits() & PLAIN;
     while bits != 0 {
         for &(word, field) in TABLE[bits.trailing_zeros() as usize] {
@@ -189,6 +214,10 @@ fn load_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
         this.load_special(ec, utcb, mtd);
         load_extended(ec, utcb, mtd);
     }
+}
+
+fn load_deadline(ec: &'static Ec, utcb: Page) {
+    sched::set_deadline(percpu::current(), ec, utcb.read(word::DEADLINE));
 }
 
 fn load_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
@@ -203,7 +232,7 @@ fn load_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
         ec.frame().set(Reg::AsidGeneration, 0);
     }
     if mtd.contains(Mtd::DEADLINE) {
-        sched::set_deadline(percpu::current(), ec, utcb.read(word::DEADLINE));
+        load_deadline(ec, utcb);
     }
     if mtd.contains(Mtd::XMM) {
         for i in 0..fpu::XMM_WORDS {
