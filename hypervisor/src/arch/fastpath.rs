@@ -102,8 +102,8 @@ macro_rules! serve {
     };
 }
 
-/// Whether the spaces of the EC in R13, with its frame in R14, are loaded; if not, goes to `switch_spaces`. RBX tells where to go
-/// then.
+/// Whether the spaces of the EC in R13, with its frame in R14, are loaded; if not, goes to where the first that is not is, with it
+/// in RBP. RBX tells where to go then.
 macro_rules! compare_spaces {
     () => {
         "mov rbp, [r13 + {ec_root}]
@@ -111,10 +111,10 @@ macro_rules! compare_spaces {
         jne switch_spaces
         mov rbp, [r13 + {ec_pio}]
         cmp rbp, gs:[{cpu_ports}]
-        jne switch_spaces
+        jne switch_ports
         mov rbp, [r14 + {fs_base}]
         cmp rbp, gs:[{cpu_fs_base}]
-        jne switch_spaces"
+        jne switch_fs_base"
     };
 }
 use {compare_spaces, find_handler, serve};
@@ -336,12 +336,9 @@ global_asm!(
     "rep movsq",
     "mov rsi, r15",
     "jmp reply_copied",
-    // What `switch::to` does for the EC in R13 with its frame in R14, when something differs. RAX, RCX, RBP, R11, R15 are free.
+    // What `switch::to` does for the EC in R13 with its frame in R14, from what differs on. RAX, RCX, RBP, R11, R15 are free.
     ".global switch_spaces",
     "switch_spaces:",
-    "mov rbp, [r13 + {ec_root}]",
-    "cmp rbp, gs:[{cpu_root}]",
-    "je 3f",
     "mov cr3, rbp",
     "mov gs:[{cpu_root}], rbp",
     // Nothing of the other domain's extended state is left. EDX need not be set: there are no components that high.
@@ -357,11 +354,11 @@ global_asm!(
     "3:",
     "mov rbp, [r13 + {ec_pio}]",
     "cmp rbp, gs:[{cpu_ports}]",
-    "jne 5f",
+    "jne switch_ports",
     "4:",
     "mov rbp, [r14 + {fs_base}]",
     "cmp rbp, gs:[{cpu_fs_base}]",
-    "jne 6f",
+    "jne switch_fs_base",
     "7:",
     "cmp ebx, {return_to_caller}",
     "jb enter_portal",
@@ -370,7 +367,8 @@ global_asm!(
     "2:",
     "fxrstor64 [rip + {initial}]",
     "jmp 9b",
-    "5:",
+    ".global switch_ports",
+    "switch_ports:",
     "mov gs:[{cpu_ports}], rbp",
     "mov eax, {ports_denied}",
     "mov ecx, {ports_mapped}",
@@ -378,7 +376,8 @@ global_asm!(
     "cmove eax, ecx",
     "mov gs:[{io_map}], rax",
     "jmp 4b",
-    "6:",
+    ".global switch_fs_base",
+    "switch_fs_base:",
     "mov gs:[{cpu_fs_base}], rbp",
     "mov r15, rdx",
     "mov ecx, {msr_fs_base}",

@@ -2,9 +2,8 @@
 
 use super::transfer::Backend;
 use crate::arch::{fpu, percpu, svm, vmx, x86};
-use crate::cpu::Cpu;
 use crate::ec::Ec;
-use crate::event::{self, Event};
+use crate::event;
 use crate::frame::{Frame, Reg};
 use crate::sched::{self, Resume};
 
@@ -71,22 +70,18 @@ fn special(frame: Frame, reason: u64) -> Resume {
 
 /// The same as [`vm_exit`] with VMX.
 pub(in crate::arch) extern "sysv64" fn vm_exit_vmx(frame: Frame) -> Resume {
-    exited(frame, vmx::exit)
+    let this = vmx::Vmcs::entered(frame);
+    restore_xcr0(frame, this.may_have_set_xcr0());
+    match vmx::exit(this, percpu::current()) {
+        Some(event) => event,
+        None => host_interrupt(frame),
+    }
 }
 
 /// VMX refused to enter a vCPU.
 pub(in crate::arch) extern "sysv64" fn entry_failed(frame: Frame) -> Resume {
-    exited(frame, |_, _| vmx::entry_failed())
-}
-
-#[inline(always)]
-fn exited(frame: Frame, exit: impl FnOnce(vmx::Vmcs, &'static Cpu) -> Option<Event>) -> Resume {
-    let this = vmx::Vmcs::entered(frame);
-    restore_xcr0(frame, this.may_have_set_xcr0());
-    match exit(this, percpu::current()) {
-        Some(event) => event::raise(frame, event),
-        None => host_interrupt(frame),
-    }
+    restore_xcr0(frame, false);
+    vmx::entry_failed(vmx::Vmcs::entered(frame))
 }
 
 /// The current vCPU, with this frame, has exited for an interrupt of the host. That may be why it is recalled.

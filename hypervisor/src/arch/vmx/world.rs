@@ -9,8 +9,9 @@ use crate::arch::virt::{Backend, Field};
 use crate::arch::x86;
 use crate::cpu::Cpu;
 use crate::ec::Ec;
-use crate::event::{Event, GPRS};
+use crate::event::{Event, GPRS, raise};
 use crate::frame::{Frame, Reg};
+use crate::sched::Resume;
 use abi::event::guest;
 use abi::state::Injection;
 
@@ -91,9 +92,9 @@ fn repair_host(cpu: &'static Cpu) {
     Area::of(cpu).tables.load_gdt_register();
 }
 
-/// After each exit: what it is about for the VMM.
+/// After each exit: raises the event that it is for the VMM, if it is.
 #[inline(always)]
-pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
+pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Resume> {
     repair_host(cpu);
     let frame = this.frame();
     frame.set(Reg::Rsp, vmcs::read(Code::GuestRsp));
@@ -101,7 +102,7 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
     let reason = vmcs::read(Code::ExitReason);
     if reason & reason::ENTRY_FAILURE != 0 {
         vmcs::write(Code::EntryEvent, 0);
-        return Some(Event { number: guest::INVALID_STATE, reason, info1: vmcs::read(Code::Qualification), info2: 0 });
+        return Some(invalid(this, reason, vmcs::read(Code::Qualification)));
     }
     frame.set(Reg::Active, active::LAUNCHED);
     let basic = reason & reason::BASIC;
@@ -110,8 +111,11 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
             this.keep_event();
             None
         }
-        reason::EXCEPTION => exception(this),
-        reason::EPT_VIOLATION => violation(),
+        reason::EXCEPTION => {
+            exception(this);
+            None
+        }
+        reason::EPT_VIOLATION => Some(violation(this)),
         reason::CONTROL_REGISTER if agree_on_cr0(this) => None,
         _ => {
             if matches!(basic, reason::INTERRUPT_WINDOW | reason::NMI_WINDOW) {
@@ -123,28 +127,30 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
             } else {
                 0
             };
-            Some(Event { number, reason: basic, info1: vmcs::read(Code::Qualification), info2: next })
+            let event = Event { number, reason: basic, info1: vmcs::read(Code::Qualification), info2: next };
+            Some(raise(frame, event))
         }
     }
 }
 
 /// The processor refused the instruction: its error number (SDM vol. 3, 31.4) tells why.
-pub fn entry_failed() -> Option<Event> {
+pub fn entry_failed(this: Vmcs) -> Resume {
     let error = vmcs::read(Code::InstructionError);
     vmcs::write(Code::EntryEvent, 0);
-    Some(Event { number: guest::INVALID_STATE, reason: error, info1: 0, info2: 0 })
+    invalid(this, error, 0)
 }
 
 #[cold]
-fn violation() -> Option<Event> {
+fn invalid(this: Vmcs, reason: u64, info1: u64) -> Resume {
+    raise(this.frame(), Event { number: guest::INVALID_STATE, reason, info1, info2: 0 })
+}
+
+#[cold]
+fn violation(this: Vmcs) -> Resume {
     let qualification = vmcs::read(Code::Qualification);
     block_nmi_again(event::unblocked_nmi(qualification));
-    Some(Event {
-        number: guest::NESTED_FAULT,
-        reason: reason::EPT_VIOLATION,
-        info1: event::nested_fault(qualification),
-        info2: vmcs::read(Code::GuestPhysical),
-    })
+    let (info1, info2) = (event::nested_fault(qualification), vmcs::read(Code::GuestPhysical));
+    raise(this.frame(), Event { number: guest::NESTED_FAULT, reason: reason::EPT_VIOLATION, info1, info2 })
 }
 
 /// An IRET that unblocks NMIs and then faults, though not in the delivery of another event, is executed again, with NMIs blocked.
@@ -157,18 +163,17 @@ fn block_nmi_again(unblocked: bool) {
 
 /// An exception or an NMI. The latter is the host's, which does nothing about it.
 #[cold]
-fn exception(this: Vmcs) -> Option<Event> {
+fn exception(this: Vmcs) {
     let info = vmcs::read(Code::ExitEvent);
     if event::kind(info) == abi::state::EventKind::Nmi as u64 {
         this.keep_event();
-        return None;
+        return;
     }
     if event::vector(info) == event::DEBUG {
         note_debug(this);
     }
     block_nmi_again(event::unblocked_nmi(info));
     this.deliver_again(info, vmcs::read(Code::ExitError));
-    None
 }
 
 /// Does to DR6 and DR7 what the processor left undone because the exception exited (SDM vol. 3, 28.1).
