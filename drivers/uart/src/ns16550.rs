@@ -322,7 +322,7 @@ mod tests {
                 prop_assert!(!model.interrupts(), "the line must be quiet");
             }
             model.send();
-            prop_assert!(Ns16550 { registers: &mut model }.is_idle());
+            prop_assert_eq!(Ns16550 { registers: &mut model }.is_idle(), true);
             prop_assert_eq!(&model.line, &output);
             prop_assert_eq!(&received, &input);
             prop_assert_eq!(model.enabled & interrupt_enable::TRANSMITTER_EMPTY, 0, "idle UARTs are quiet");
