@@ -247,6 +247,9 @@ impl terminal::Server<CapItem> for Recorder {
     fn write(&mut self, count: u64) -> u64 {
         count
     }
+    fn is_sent(&mut self) -> bool {
+        true
+    }
     fn dataspace(&mut self) -> Cap<Dataspace> {
         cap(1)
     }

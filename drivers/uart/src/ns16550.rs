@@ -246,7 +246,8 @@ mod tests {
                 Register::LineStatus => {
                     let ready = if self.input.is_empty() { 0 } else { line_status::DATA_READY };
                     let empty = self.transmitter.is_empty();
-                    ready | if empty { line_status::TRANSMITTER_HOLDING_EMPTY } else { 0 }
+                    let idle = line_status::TRANSMITTER_HOLDING_EMPTY | line_status::TRANSMITTER_EMPTY;
+                    ready | if empty { idle } else { 0 }
                 }
                 _ => 0,
             }
@@ -305,7 +306,9 @@ mod tests {
             Ns16550::new(&mut model, Divisor::for_baud(115_200).unwrap());
             let mut queue = Fifo::new(256);
             queue.push(&output);
-            Ns16550 { registers: &mut model }.transmit(|bytes| queue.pop(bytes));
+            let mut uart = Ns16550 { registers: &mut model };
+            uart.transmit(|bytes| queue.pop(bytes));
+            prop_assert_eq!(uart.is_idle(), output.is_empty());
             let mut received = Vec::new();
             let mut incoming = input.iter().copied();
             for _ in 0..1000 {
@@ -319,6 +322,7 @@ mod tests {
                 prop_assert!(!model.interrupts(), "the line must be quiet");
             }
             model.send();
+            prop_assert_eq!(Ns16550 { registers: &mut model }.is_idle(), true);
             prop_assert_eq!(&model.line, &output);
             prop_assert_eq!(&received, &input);
             prop_assert_eq!(model.enabled & interrupt_enable::TRANSMITTER_EMPTY, 0, "idle UARTs are quiet");
