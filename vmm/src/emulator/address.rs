@@ -3,7 +3,8 @@
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use super::error::{Exception, ExceptionVector, Stop, Unemulated};
-use super::{Bus, Executor};
+use super::decode::Extent;
+use super::{Bus, Executor, Width};
 use crate::paging::{Access, AccessKind, PAGE_SIZE, TranslationError, translate};
 use crate::state::{CpuMode, Cr4, Gpr, Segment, SegmentAttributes, SegmentRegister, VcpuState};
 
@@ -57,12 +58,21 @@ pub(super) struct Piece {
 
 /// A located operand, permission checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Location {
-    pub(super) first: Piece,
-    /// The part on the next page, if the operand crosses a boundary.
-    pub(super) second: Option<Piece>,
-    /// Known to lie outside guest RAM.
-    pub(super) device: bool,
+pub(super) enum Location {
+    /// Known to be one access to a device, whatever its alignment.
+    Device { address: GuestAddress, width: Width },
+    /// In RAM or not, and in two pieces if it crosses the boundary of a page.
+    Pieces { first: Piece, second: Option<Piece> },
+}
+
+impl Location {
+    /// Of the first byte.
+    pub(super) fn address(&self) -> GuestAddress {
+        match self {
+            Location::Device { address, .. } => *address,
+            Location::Pieces { first, .. } => first.address,
+        }
+    }
 }
 
 /// What an instruction does to its memory operand.
@@ -83,6 +93,7 @@ pub(super) fn stop_of(error: TranslationError) -> Stop {
 }
 
 /// Linear address of `offset` in `register`, limits and canonical form checked.
+#[inline]
 pub(super) fn linear_address(
     state: &VcpuState,
     register: SegmentRegister,
@@ -142,11 +153,15 @@ fn within_limit(segment: &Segment, offset: u64, length: u8) -> bool {
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// Locates the single memory operand of an instruction, with the help of the nested fault
     /// where it names the same address.
-    pub(super) fn locate(&self, operand: &MemoryOperand, length: u8, intent: Intent) -> Result<Location, Stop> {
+    #[inline]
+    pub(super) fn locate(&self, operand: &MemoryOperand, extent: Extent, intent: Intent) -> Result<Location, Stop> {
         let offset = operand.effective(self.state);
+        let length = extent.bytes();
         let linear = linear_address(self.state, operand.segment, offset, length, intent)?;
-        if let Some(address) = self.reported_address(linear, length, intent) {
-            return Ok(Location { first: Piece { address, length }, second: None, device: true });
+        if let Extent::Integer(width) = extent
+            && let Some(address) = self.reported_address(linear, length, intent)
+        {
+            return Ok(Location::Device { address, width });
         }
         self.locate_linear(linear, length, intent)
     }
@@ -155,6 +170,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// page, and write permission checked by the hardware where it is needed. Without the last
     /// condition a guest could change the instruction on another vCPU after the fault and have a
     /// write performed that its tables forbid.
+    #[inline]
     fn reported_address(&self, linear: u64, length: u8, intent: Intent) -> Option<GuestAddress> {
         let fault = self.fault?;
         let offset = linear % PAGE_SIZE;
@@ -183,6 +199,6 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         } else {
             None
         };
-        Ok(Location { first, second, device: false })
+        Ok(Location::Pieces { first, second })
     }
 }
