@@ -10,8 +10,8 @@ use vm_memory::{Address, GuestAddress, GuestMemoryBackend};
 
 use crate::state::{Cr0, Cr4, Efer, Rflags, VcpuState};
 use format::{ADDRESS_MASK, Format, always_reserved, large_levels};
-use path::{LONG_ENTRY, SHORT_ENTRY, Visited};
 pub use path::{FetchRegime, Path, Place};
+use path::{LONG_ENTRY, SHORT_ENTRY, Visited};
 
 /// Smallest page, in bytes.
 pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;

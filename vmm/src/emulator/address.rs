@@ -2,8 +2,8 @@
 
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
-use super::error::{Exception, ExceptionVector, Stop, Unemulated};
 use super::decode::Extent;
+use super::error::{Exception, ExceptionVector, Stop, Unemulated};
 use super::{Bus, Executor, Width};
 use crate::paging::{Access, AccessKind, PAGE_SIZE, TranslationError, translate};
 use crate::state::{CpuMode, Cr4, Gpr, Segment, SegmentAttributes, SegmentRegister, VcpuState};
@@ -101,18 +101,31 @@ pub(super) fn linear_address(
     length: u8,
     intent: Intent,
 ) -> Result<u64, Exception> {
-    let segment = state.segment(register);
-    let mode = state.mode();
-    let violation = Exception::segment_violation(register);
-    if mode == CpuMode::Long64 {
-        let based = matches!(register, SegmentRegister::Fs | SegmentRegister::Gs);
-        let linear = if based { segment.base.wrapping_add(offset) } else { offset };
-        let last = linear.wrapping_add(u64::from(length.saturating_sub(1)));
-        return if is_canonical(state, linear) && is_canonical(state, last) { Ok(linear) } else { Err(violation) };
+    if state.mode() != CpuMode::Long64 {
+        return segmented_address(state, register, offset, length, intent);
     }
-    let checks_type = !matches!(mode, CpuMode::Real | CpuMode::Virtual8086);
+    let based = matches!(register, SegmentRegister::Fs | SegmentRegister::Gs);
+    let linear = if based { state.segment(register).base.wrapping_add(offset) } else { offset };
+    let last = linear.wrapping_add(u64::from(length.saturating_sub(1)));
+    if is_canonical(state, linear) && is_canonical(state, last) {
+        Ok(linear)
+    } else {
+        Err(Exception::segment_violation(register))
+    }
+}
+
+/// The same outside 64-bit mode, where segments have types and limits.
+fn segmented_address(
+    state: &VcpuState,
+    register: SegmentRegister,
+    offset: u64,
+    length: u8,
+    intent: Intent,
+) -> Result<u64, Exception> {
+    let segment = state.segment(register);
+    let checks_type = !matches!(state.mode(), CpuMode::Real | CpuMode::Virtual8086);
     if checks_type && !allows(segment, intent) || !within_limit(segment, offset, length) {
-        return Err(violation);
+        return Err(Exception::segment_violation(register));
     }
     Ok(segment.base.wrapping_add(offset) & u64::from(u32::MAX))
 }

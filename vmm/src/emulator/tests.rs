@@ -3,6 +3,8 @@
 mod data;
 mod intercepted;
 mod modes;
+mod moves;
+mod remembered;
 mod robust;
 mod strings;
 
