@@ -38,7 +38,7 @@ fn tables() -> Memory {
     memory.write_obj(0x3003u64, GuestAddress(0x2000)).unwrap();
     memory.write_obj(0x4003u64, GuestAddress(0x3000)).unwrap();
     for page in 0..0x100u64 {
-        memory.write_obj(page * PAGE_SIZE | 3, GuestAddress(0x4000 + page * 8)).unwrap();
+        memory.write_obj((page * PAGE_SIZE) | 3, GuestAddress(0x4000 + page * 8)).unwrap();
     }
     memory
 }
@@ -69,7 +69,7 @@ fn apply(change: Change, memory: &Memory, state: &mut VcpuState) {
                     SegmentAttributes::from_bits_retain(1 << (bit % 16))
             }
         },
-        Change::Rip(distance) => state.rip = CODE | state.rip % 64 | distance,
+        Change::Rip(distance) => state.rip = CODE | (state.rip % 64) | distance,
     }
 }
 
@@ -106,7 +106,7 @@ proptest! {
         state.rip = CODE + offset;
         for memory in [&used, &new] {
             for copy in [CODE, CODE | 64, CODE | PAGE_SIZE] {
-                memory.write_slice(INSTRUCTIONS[instruction], GuestAddress(copy | offset % 64)).unwrap();
+                memory.write_slice(INSTRUCTIONS[instruction], GuestAddress(copy | (offset % 64))).unwrap();
             }
             memory.write_slice(INSTRUCTIONS[instruction], GuestAddress(state.rip)).unwrap();
         }
