@@ -3,16 +3,15 @@
 //! chapter 4).
 
 mod format;
-mod memo;
-
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+mod path;
 
 use bitflags::bitflags;
-use vm_memory::{Address, AtomicAccess, Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory};
+use vm_memory::{Address, GuestAddress, GuestMemoryBackend};
 
 use crate::state::{Cr0, Cr4, Efer, Rflags, VcpuState};
 use format::{ADDRESS_MASK, Format, always_reserved, large_levels};
-pub use memo::WalkMemo;
+pub use path::{FetchRegime, Path, Place};
+use path::{LONG_ENTRY, SHORT_ENTRY, Visited};
 
 /// Smallest page, in bytes.
 pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
@@ -104,36 +103,6 @@ struct Rights {
     executable: bool,
 }
 
-/// One visited entry, with the value that the walk left there.
-#[derive(Clone, Copy, Default)]
-struct Visited {
-    address: u64,
-    value: u64,
-}
-
-/// Most levels any format has.
-const MAX_LEVELS: usize = 5;
-
-/// The entries of a walk that have accessed bits, the leaf last.
-#[derive(Clone, Copy, Default)]
-struct Path {
-    entries: [Visited; MAX_LEVELS],
-    depth: usize,
-}
-
-impl Path {
-    fn push(&mut self, entry: Visited) {
-        if let Some(slot) = self.entries.get_mut(self.depth) {
-            *slot = entry;
-            self.depth += 1;
-        }
-    }
-
-    fn entries(&self) -> &[Visited] {
-        self.entries.get(..self.depth).unwrap_or_default()
-    }
-}
-
 /// Translates `linear` for `access` under the control registers of `state`.
 ///
 /// On success the accessed bit of every entry and, for writes, the dirty bit of the leaf are set.
@@ -146,19 +115,31 @@ pub fn translate<M: GuestMemoryBackend>(
     linear: u64,
     access: Access,
 ) -> Result<Translation, TranslationError> {
-    match Walk::new(memory, state, linear, access) {
-        Some(walk) => walk.run().map(|(translation, _)| translation),
-        None => Ok(flat(linear)),
+    walk(memory, state, linear, access).map(|(translation, _)| translation)
+}
+
+/// The same with the entries on which it depends.
+///
+/// # Errors
+/// See [`TranslationError`].
+pub fn walk<'m, M: GuestMemoryBackend>(
+    memory: &'m M,
+    state: &VcpuState,
+    linear: u64,
+    access: Access,
+) -> Result<(Translation, Path<'m, M>), TranslationError> {
+    let format = Format::of(state);
+    if format == Format::Flat {
+        let translation = Translation { address: GuestAddress(linear), page_size: PAGE_SIZE };
+        return Ok((translation, Path::default()));
     }
+    let reserved = always_reserved(format, state);
+    let large_levels = large_levels(format, state);
+    Walk { memory, state, format, linear, access, reserved, large_levels }.run()
 }
 
-/// Translation without paging.
-fn flat(linear: u64) -> Translation {
-    Translation { address: GuestAddress(linear), page_size: PAGE_SIZE }
-}
-
-struct Walk<'a, M> {
-    memory: &'a M,
+struct Walk<'m, 'a, M> {
+    memory: &'m M,
     state: &'a VcpuState,
     format: Format,
     linear: u64,
@@ -169,32 +150,8 @@ struct Walk<'a, M> {
     large_levels: u32,
 }
 
-/// Reads a table entry; `None` outside RAM.
-///
-/// Ordering: Relaxed; the guest's own stores to its tables are ordered by the exit, and an entry
-/// changed by another vCPU meanwhile is caught by the compare-exchange in [`Walk::set_bits`].
-#[inline(always)]
-fn load<T: AtomicAccess>(memory: &impl GuestMemoryBackend, address: u64) -> Option<T> {
-    let slice = memory.get_slice(GuestAddress(address), size_of::<T>()).ok()?;
-    slice.load(0, Ordering::Relaxed).ok()
-}
-
-impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
-    /// A walk to do; `None` without paging.
-    fn new(memory: &'a M, state: &'a VcpuState, linear: u64, access: Access) -> Option<Self> {
-        let format = Format::of(state);
-        (format != Format::Flat).then(|| Walk {
-            memory,
-            state,
-            format,
-            linear,
-            access,
-            reserved: always_reserved(format, state),
-            large_levels: large_levels(format, state),
-        })
-    }
-
-    fn run(&self) -> Result<(Translation, Path), TranslationError> {
+impl<'m, M: GuestMemoryBackend> Walk<'m, '_, M> {
+    fn run(&self) -> Result<(Translation, Path<'m, M>), TranslationError> {
         let mut path = Path::default();
         let mut level = self.format.levels();
         let mut table = self.format.root(self.state.cr3);
@@ -202,41 +159,42 @@ impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
         let (mut all, mut any) = (Entry::all(), Entry::empty());
         loop {
             let here = self.read_entry(table, level)?;
-            let entry = Entry::from_bits_retain(here.value);
+            let value = here.value();
+            let entry = Entry::from_bits_retain(value);
             if !entry.contains(Entry::PRESENT) {
                 return Err(self.fault(PageFaultCode::empty()));
             }
             let large = entry.contains(Entry::LARGE) && self.large_levels >> level & 1 == 1;
             let specific = if level > 1 { self.reserved_bits(level, large) } else { 0 };
-            if here.value & (self.reserved | specific) != 0 {
+            if value & (self.reserved | specific) != 0 {
                 return Err(self.fault(PageFaultCode::PRESENT | PageFaultCode::RESERVED));
             }
             if !self.is_pdpte(level) {
                 all &= entry;
                 any |= entry;
-                path.push(here);
             }
+            path.put((self.format.levels() - level) as usize, here);
             if level == 1 || large {
                 let rights = Rights {
                     writable: all.contains(Entry::WRITABLE),
                     user: all.contains(Entry::USER),
                     executable: !any.contains(Entry::NO_EXECUTE),
                 };
-                return self.finish(rights, path, level);
+                self.finish(rights, &mut path)?;
+                return Ok((self.leaf_translation(value, level), path));
             }
-            table = self.table_address(here.value);
+            table = self.table_address(value);
             level -= 1;
         }
     }
 
-    /// Checks permissions and completes the walk at its leaf.
-    fn finish(&self, rights: Rights, mut path: Path, level: u32) -> Result<(Translation, Path), TranslationError> {
+    /// Checks permissions and marks the entries as used.
+    fn finish(&self, rights: Rights, path: &mut Path<'m, M>) -> Result<(), TranslationError> {
         if !self.permitted(rights) {
             return Err(self.fault(PageFaultCode::PRESENT));
         }
-        self.mark(&mut path)?;
-        let leaf = path.entries().last().map_or(0, |leaf| leaf.value);
-        Ok((self.leaf_translation(leaf, level), path))
+        // The top entries of PAE have no accessed bits.
+        path.mark(usize::from(self.format == Format::Pae), self.access.kind == AccessKind::Write)
     }
 
     /// Lowest linear-address bit that selects an entry at `level`.
@@ -244,19 +202,11 @@ impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
         PAGE_SHIFT + (level - 1) * self.format.index_bits()
     }
 
-    fn read_entry(&self, table: u64, level: u32) -> Result<Visited, TranslationError> {
+    fn read_entry(&self, table: u64, level: u32) -> Result<Visited<'m, M>, TranslationError> {
         let index = (self.linear >> self.shift(level)) & ((1 << self.format.index_bits()) - 1);
-        let (address, value) = if self.format == Format::TwoLevel {
-            let address = table + index * 4;
-            (address, load::<u32>(self.memory, address).map(u64::from))
-        } else {
-            let address = table + index * 8;
-            (address, load::<u64>(self.memory, address))
-        };
-        match value {
-            Some(value) => Ok(Visited { address, value }),
-            None => Err(TranslationError::TableOutsideRam(address)),
-        }
+        let size = if self.format == Format::TwoLevel { SHORT_ENTRY } else { LONG_ENTRY };
+        let address = table + index * size as u64;
+        Visited::read(self.memory, address, size).ok_or(TranslationError::TableOutsideRam(address))
     }
 
     fn is_pdpte(&self, level: u32) -> bool {
@@ -314,43 +264,6 @@ impl<'a, M: GuestMemoryBackend> Walk<'a, M> {
         let fetch_reported = self.state.efer.contains(Efer::NXE) || self.state.cr4.contains(Cr4::SMEP);
         code.set(PageFaultCode::FETCH, self.access.kind == AccessKind::Fetch && fetch_reported);
         TranslationError::PageFault { address: self.linear, code }
-    }
-
-    /// Sets accessed bits on the path and the dirty bit of the leaf.
-    fn mark(&self, path: &mut Path) -> Result<(), TranslationError> {
-        let leaf = path.depth.saturating_sub(1);
-        for (depth, entry) in path.entries.iter_mut().take(path.depth).enumerate() {
-            let mut bits = Entry::ACCESSED;
-            if depth == leaf && self.access.kind == AccessKind::Write {
-                bits |= Entry::DIRTY;
-            }
-            if entry.value & bits.bits() != bits.bits() {
-                self.set_bits(*entry, bits.bits())?;
-                entry.value |= bits.bits();
-            }
-        }
-        Ok(())
-    }
-
-    /// Ordering: compare-exchange with `AcqRel`, as a locked instruction of the hardware walker; it
-    /// pairs with the guest's own locked updates and never resurrects an entry cleared meanwhile.
-    fn set_bits(&self, entry: Visited, bits: u64) -> Result<(), TranslationError> {
-        let outside = |_| TranslationError::TableOutsideRam(entry.address);
-        let address = GuestAddress(entry.address);
-        let swapped = if self.format == Format::TwoLevel {
-            let slice = self.memory.get_slice(address, 4).map_err(outside)?;
-            let cell =
-                slice.get_atomic_ref::<AtomicU32>(0).map_err(|_| TranslationError::TableOutsideRam(entry.address))?;
-            let old = entry.value as u32;
-            cell.compare_exchange(old, old | bits as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        } else {
-            let slice = self.memory.get_slice(address, 8).map_err(outside)?;
-            let cell =
-                slice.get_atomic_ref::<AtomicU64>(0).map_err(|_| TranslationError::TableOutsideRam(entry.address))?;
-            let old = entry.value;
-            cell.compare_exchange(old, old | bits, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        };
-        if swapped { Ok(()) } else { Err(TranslationError::Raced) }
     }
 
     fn leaf_translation(&self, value: u64, level: u32) -> Translation {

@@ -237,41 +237,81 @@ proptest::proptest! {
     }
 }
 
-#[test]
-fn a_remembered_walk_sees_every_change() {
-    let memory = four_levels(PWU, 0x9000 | PWU);
+/// Two levels, PAE, four and five levels: the state, and the entries that map [`MAPPED`] with a small page, the leaf last.
+const MAPPED: u64 = 0x40_1010;
+
+fn format(number: u8) -> (VcpuState, Vec<(u64, u64)>) {
     let mut state = long_mode();
-    let mut memo = WalkMemo::default();
-    let mut fetch = |state: &VcpuState| {
-        let fresh = translate(&memory, state, LINEAR + 5, FETCH);
-        let remembered = memo.translate(&memory, state, LINEAR + 5, FETCH);
-        assert_eq!(remembered, fresh.map(|translation| translation.address));
-        remembered.map(|address| address.0)
+    let (directory, leaf) = ((0x3010, 0x4000 | PWU), (0x4008, 0x9000 | PWU));
+    let entries = match number {
+        0 => {
+            (state.cr4, state.efer) = (Cr4::PSE, Efer::empty());
+            vec![(0x1004, 0x4000 | PWU), (0x4004, 0x9000 | PWU)]
+        }
+        1 => {
+            state.efer = Efer::NXE;
+            vec![(0x1000, 0x3000 | P), directory, leaf]
+        }
+        2 => vec![(0x1000, 0x2000 | PWU), (0x2000, 0x3000 | PWU), directory, leaf],
+        _ => {
+            state.cr4 |= Cr4::LA57;
+            vec![(0x1000, 0x5000 | PWU), (0x5000, 0x2000 | PWU), (0x2000, 0x3000 | PWU), directory, leaf]
+        }
     };
-    assert_eq!((fetch(&state), fetch(&state)), (Ok(0x9005), Ok(0x9005)));
-    put(&memory, 0x4018, 0xa000 | PWU);
-    assert_eq!(fetch(&state), Ok(0xa005), "leaf");
-    put(&memory, 0x2008, 0x3000 | PWU | NX);
-    assert!(fetch(&state).is_err(), "permission higher up");
-    put(&memory, 0x2008, 0x3000 | PWU);
-    assert_eq!(fetch(&state), Ok(0xa005));
-    state.cr4 |= Cr4::SMEP;
-    assert!(fetch(&state).is_err(), "control register");
-    state.cr4.remove(Cr4::SMEP);
-    state.cr3 = 0x8000;
-    assert!(fetch(&state).is_err(), "other tables");
-    state.cr3 = 0x1000;
-    put(&memory, 0x3008, 0);
-    assert!(fetch(&state).is_err(), "unmapped");
+    (state, entries)
+}
+
+/// The same in memory, with a large page instead if `large`; and the addresses of the entries.
+fn mapped(number: u8, large: bool) -> (VcpuState, Memory, Vec<u64>) {
+    let ((state, mut entries), memory) = (format(number), memory());
+    if large {
+        entries.pop();
+        entries.last_mut().unwrap().1 = 0x40_0000 | PWU | LARGE;
+    }
+    entries.iter().for_each(|(address, value)| put(&memory, *address, *value));
+    (state, memory, entries.into_iter().map(|(address, _)| address).collect())
+}
+
+proptest::proptest! {
+    /// Whatever changes in memory or the registers: a path that is unchanged, under the same regime, is that of the walk done again.
+    #[test]
+    fn what_is_unchanged_is_walked_to_the_same_place(
+        number in 0u8..4, large: bool, user: bool,
+        entry in 0usize..8, flip in proptest::option::of(0u32..64), register in 0u8..8, bit in 0u32..64,
+    ) {
+        let (mut state, memory, entries) = mapped(number, large);
+        let access = Access { kind: AccessKind::Fetch, user };
+        let (before, path) = walk(&memory, &state, MAPPED, access).unwrap();
+        let regime = FetchRegime::of(&state, user);
+        proptest::prop_assert!(path.is_unchanged());
+        if let (Some(flip), Some(address)) = (flip, entries.get(entry)) {
+            let flip = if number == 0 { flip % 32 } else { flip };
+            put(&memory, *address, get(&memory, *address) ^ 1 << flip);
+            proptest::prop_assert!(!path.is_unchanged(), "any bit of any entry");
+        }
+        match register {
+            0 => state.cr0 ^= Cr0::from_bits_retain(1 << bit),
+            1 => state.cr3 ^= 1 << bit,
+            2 => state.cr4 ^= Cr4::from_bits_retain(1 << bit),
+            3 => state.efer ^= Efer::from_bits_retain(1 << bit),
+            4 => state.physical_address_bits ^= 1 << (bit % 8),
+            5 => state.rflags ^= Rflags::from_bits_retain(1 << bit),
+            _ => {}
+        }
+        proptest::prop_assert_eq!(register > 4, FetchRegime::of(&state, user) == regime);
+        proptest::prop_assert!(FetchRegime::of(&state, !user) != regime);
+        let held = path.is_unchanged() && FetchRegime::of(&state, user) == regime;
+        let again = translate(&memory, &state, MAPPED, access);
+        proptest::prop_assert!(!held || again == Ok(before));
+    }
 }
 
 #[test]
-fn a_remembered_walk_sets_the_accessed_bits_that_the_guest_cleared() {
+fn a_remembered_walk_sees_the_accessed_bits_that_the_guest_cleared() {
     let memory = four_levels(PWU, 0x9000 | PWU);
-    let mut memo = WalkMemo::default();
-    for _ in 0..2 {
-        memo.translate(&memory, &long_mode(), LINEAR, FETCH).unwrap();
-        assert_eq!(get(&memory, 0x4018) & AD, A);
-        put(&memory, 0x4018, 0x9000 | PWU);
-    }
+    let (_, path) = walk(&memory, &long_mode(), LINEAR, FETCH).unwrap();
+    assert_eq!(get(&memory, 0x4018) & AD, A);
+    assert!(path.is_unchanged());
+    put(&memory, 0x4018, 0x9000 | PWU);
+    assert!(!path.is_unchanged());
 }

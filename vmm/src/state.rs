@@ -117,8 +117,9 @@ impl SegmentAttributes {
     }
 }
 
-/// One segment register with its hidden part.
+/// One segment register with its hidden part, laid out as in [`abi::state::Segment`]: one is copied as a whole from the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Segment {
     /// Visible selector.
     pub selector: u16,
@@ -268,6 +269,8 @@ impl CpuMode {
 pub struct VcpuState {
     /// General-purpose registers, indexed by [`Gpr`].
     pub gpr: [u64; 16],
+    /// Which of them [`VcpuState::set_gpr`] has replaced: bit n is that of `gpr[n]`.
+    pub written: u16,
     /// Offset of the current instruction in CS.
     pub rip: u64,
     /// Flags.
@@ -307,6 +310,7 @@ impl VcpuState {
     /// Replaces all 64 bits of `register`.
     pub fn set_gpr(&mut self, register: Gpr, value: u64) {
         self.gpr[register as usize] = value;
+        self.written |= 1 << register as u16;
     }
 
     /// One segment register.
@@ -315,6 +319,7 @@ impl VcpuState {
     }
 
     /// Mode derived from CR0, EFER, RFLAGS and CS.
+    #[inline]
     pub fn mode(&self) -> CpuMode {
         let code = self.segment(SegmentRegister::Cs).attributes;
         // Long mode excludes real and virtual-8086 mode; it is the common case and comes first.
@@ -333,6 +338,7 @@ impl VcpuState {
 
     /// Current privilege level. SS.DPL equals it in protected mode on both vendors (APM2 15.5.1,
     /// SDM3 24.4.1).
+    #[inline]
     pub fn cpl(&self) -> u8 {
         match self.mode() {
             CpuMode::Real => 0,

@@ -40,11 +40,11 @@ use injection::{Boundary, Injector};
 pub use selection::{events, selection};
 
 /// The handler of all exits of one virtual CPU.
-pub struct Vcpu<'vm, K, M> {
+pub struct Vcpu<'vm, K, M: GuestMemoryBackend> {
     vm: &'vm Vm<K, M>,
     index: usize,
     traits: Traits,
-    emulator: Emulator,
+    emulator: Emulator<'vm, M>,
     /// What the emulator works on; here so that it is not moved around.
     scratch: VcpuState,
     cpuid: GuestCpuid,
@@ -141,7 +141,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             vm,
             index,
             traits,
-            emulator: Emulator::new(),
+            emulator: Emulator::new(&vm.memory),
             scratch: VcpuState::default(),
             cpuid,
             msrs: MsrFile::new(traits.physical_address_bits),

@@ -2,8 +2,9 @@
 
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
+use super::decode::Extent;
 use super::error::{Exception, ExceptionVector, Stop, Unemulated};
-use super::{Bus, Executor};
+use super::{Bus, Executor, Width};
 use crate::paging::{Access, AccessKind, PAGE_SIZE, TranslationError, translate};
 use crate::state::{CpuMode, Cr4, Gpr, Segment, SegmentAttributes, SegmentRegister, VcpuState};
 
@@ -57,12 +58,21 @@ pub(super) struct Piece {
 
 /// A located operand, permission checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Location {
-    pub(super) first: Piece,
-    /// The part on the next page, if the operand crosses a boundary.
-    pub(super) second: Option<Piece>,
-    /// Known to lie outside guest RAM.
-    pub(super) device: bool,
+pub(super) enum Location {
+    /// Known to be one access to a device, whatever its alignment.
+    Device { address: GuestAddress, width: Width },
+    /// In RAM or not, and in two pieces if it crosses the boundary of a page.
+    Pieces { first: Piece, second: Option<Piece> },
+}
+
+impl Location {
+    /// Of the first byte.
+    pub(super) fn address(&self) -> GuestAddress {
+        match self {
+            Location::Device { address, .. } => *address,
+            Location::Pieces { first, .. } => first.address,
+        }
+    }
 }
 
 /// What an instruction does to its memory operand.
@@ -83,6 +93,7 @@ pub(super) fn stop_of(error: TranslationError) -> Stop {
 }
 
 /// Linear address of `offset` in `register`, limits and canonical form checked.
+#[inline]
 pub(super) fn linear_address(
     state: &VcpuState,
     register: SegmentRegister,
@@ -90,18 +101,31 @@ pub(super) fn linear_address(
     length: u8,
     intent: Intent,
 ) -> Result<u64, Exception> {
-    let segment = state.segment(register);
-    let mode = state.mode();
-    let violation = Exception::segment_violation(register);
-    if mode == CpuMode::Long64 {
-        let based = matches!(register, SegmentRegister::Fs | SegmentRegister::Gs);
-        let linear = if based { segment.base.wrapping_add(offset) } else { offset };
-        let last = linear.wrapping_add(u64::from(length.saturating_sub(1)));
-        return if is_canonical(state, linear) && is_canonical(state, last) { Ok(linear) } else { Err(violation) };
+    if state.mode() != CpuMode::Long64 {
+        return segmented_address(state, register, offset, length, intent);
     }
-    let checks_type = !matches!(mode, CpuMode::Real | CpuMode::Virtual8086);
+    let based = matches!(register, SegmentRegister::Fs | SegmentRegister::Gs);
+    let linear = if based { state.segment(register).base.wrapping_add(offset) } else { offset };
+    let last = linear.wrapping_add(u64::from(length.saturating_sub(1)));
+    if is_canonical(state, linear) && is_canonical(state, last) {
+        Ok(linear)
+    } else {
+        Err(Exception::segment_violation(register))
+    }
+}
+
+/// The same outside 64-bit mode, where segments have types and limits.
+fn segmented_address(
+    state: &VcpuState,
+    register: SegmentRegister,
+    offset: u64,
+    length: u8,
+    intent: Intent,
+) -> Result<u64, Exception> {
+    let segment = state.segment(register);
+    let checks_type = !matches!(state.mode(), CpuMode::Real | CpuMode::Virtual8086);
     if checks_type && !allows(segment, intent) || !within_limit(segment, offset, length) {
-        return Err(violation);
+        return Err(Exception::segment_violation(register));
     }
     Ok(segment.base.wrapping_add(offset) & u64::from(u32::MAX))
 }
@@ -142,11 +166,15 @@ fn within_limit(segment: &Segment, offset: u64, length: u8) -> bool {
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// Locates the single memory operand of an instruction, with the help of the nested fault
     /// where it names the same address.
-    pub(super) fn locate(&self, operand: &MemoryOperand, length: u8, intent: Intent) -> Result<Location, Stop> {
+    #[inline]
+    pub(super) fn locate(&self, operand: &MemoryOperand, extent: Extent, intent: Intent) -> Result<Location, Stop> {
         let offset = operand.effective(self.state);
+        let length = extent.bytes();
         let linear = linear_address(self.state, operand.segment, offset, length, intent)?;
-        if let Some(address) = self.reported_address(linear, length, intent) {
-            return Ok(Location { first: Piece { address, length }, second: None, device: true });
+        if let Extent::Integer(width) = extent
+            && let Some(address) = self.reported_address(linear, length, intent)
+        {
+            return Ok(Location::Device { address, width });
         }
         self.locate_linear(linear, length, intent)
     }
@@ -155,6 +183,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// page, and write permission checked by the hardware where it is needed. Without the last
     /// condition a guest could change the instruction on another vCPU after the fault and have a
     /// write performed that its tables forbid.
+    #[inline]
     fn reported_address(&self, linear: u64, length: u8, intent: Intent) -> Option<GuestAddress> {
         let fault = self.fault?;
         let offset = linear % PAGE_SIZE;
@@ -183,6 +212,6 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         } else {
             None
         };
-        Ok(Location { first, second, device: false })
+        Ok(Location::Pieces { first, second })
     }
 }

@@ -1,67 +1,113 @@
-//! Decoded instructions kept by address. Drivers poll the same few places, and decoding costs
-//! several times what the access itself does.
+//! Decoded instructions kept by address. Drivers poll the same few places, and to walk the guest's tables, fetch and decode
+//! costs several times what the access itself does.
 //!
-//! A decoded instruction depends on its bytes, its RIP (for relative operands) and the code size,
-//! on nothing else. A hit compares all three with what was fetched through the current tables, so
-//! neither CR3 nor self-modifying code can make an entry stale.
+//! A decoded instruction depends on its bytes, its RIP (for relative operands) and the code size; where its bytes are, on the
+//! tables on the way there and on the registers that say how to walk them. A hit compares all of that with what is there now, so
+//! that neither a change of the tables nor self-modifying code goes unseen.
 
-use vm_memory::GuestMemoryBackend;
+use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
 
-use super::decode::{Decoded, decode_raw, lower};
-use super::error::{InstructionBytes, Stop, Unemulated};
-use super::fetch::Fetcher;
+use super::decode::Decoded;
+use super::fetch::{Code, CodePage, linear_rip};
+use crate::paging::{FetchRegime, PAGE_SIZE, Path, Place};
 use crate::state::{CpuMode, VcpuState};
 
 /// Entries, direct-mapped by the low bits of RIP.
 const ENTRIES: usize = 64;
 
-struct Entry {
+/// Registers on which the instruction at CS:RIP depends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key {
     rip: u64,
+    linear: u64,
     mode: CpuMode,
-    bytes: InstructionBytes,
+    regime: FetchRegime,
+}
+
+impl Key {
+    #[inline]
+    fn of(state: &VcpuState) -> Self {
+        let mode = state.mode();
+        let regime = FetchRegime::of(state, state.cpl() == 3);
+        Key { rip: state.rip, linear: linear_rip(state), mode, regime }
+    }
+}
+
+/// An integer that covers the bytes that an instruction has in one page.
+type Window = u128;
+
+/// The part of an instruction that lies in one page.
+struct Part<'m, M: GuestMemoryBackend> {
+    path: Path<'m, M>,
+    /// In the same page.
+    window: Place<'m, M>,
+    /// The bits of the window that belong to the instruction.
+    mask: Window,
+    /// What they are; the others are clear.
+    bits: Window,
+}
+
+impl<'m, M: GuestMemoryBackend> Part<'m, M> {
+    /// The part of `code` that `page` has; `None` where RAM ends inside the page.
+    fn new(memory: &'m M, code: &[u8], page: CodePage<'m, M>) -> Option<Self> {
+        const BYTES: usize = size_of::<Window>();
+        let offset = page.address.0 % PAGE_SIZE;
+        let start = offset.min(PAGE_SIZE - BYTES as u64);
+        let window = memory.get_slice(GuestAddress(page.address.0 - offset + start), BYTES).ok()?;
+        let (mut bits, mut mask) = ([0; BYTES], [0; BYTES]);
+        let places = bits.iter_mut().zip(&mut mask).skip((offset - start) as usize);
+        for ((bits, mask), byte) in places.zip(code.iter().skip(page.first)) {
+            (*bits, *mask) = (*byte, u8::MAX);
+        }
+        Some(Part { path: page.path, window, mask: Window::from_le_bytes(mask), bits: Window::from_le_bytes(bits) })
+    }
+
+    /// Whether the same bytes are found in the same way.
+    #[inline]
+    fn is_unchanged(&self) -> bool {
+        self.path.is_unchanged()
+            && self.window.get_ref(0).is_ok_and(|window| Window::from_le(window.load()) & self.mask == self.bits)
+    }
+}
+
+struct Entry<'m, M: GuestMemoryBackend> {
+    key: Key,
+    first: Part<'m, M>,
+    /// That on the next page, if the instruction crosses a boundary.
+    second: Option<Part<'m, M>>,
     decoded: Decoded,
 }
 
-impl Entry {
-    /// Whether the fetched `code` starts with this entry's instruction.
-    fn matches(&self, state: &VcpuState, code: &InstructionBytes) -> bool {
-        self.rip == state.rip && self.mode.bits() == state.mode().bits() && code.starts_with(&self.bytes)
-    }
-
-    /// The instruction may continue on a page that was not fetched yet.
-    fn is_cut(&self, state: &VcpuState, code: &InstructionBytes) -> bool {
-        self.rip == state.rip && code.length < self.bytes.length
-    }
+pub(super) struct DecodeCache<'m, M: GuestMemoryBackend> {
+    entries: Box<[Option<Entry<'m, M>>]>,
 }
 
-pub(super) struct DecodeCache {
-    entries: Box<[Option<Entry>; ENTRIES]>,
-}
-
-impl Default for DecodeCache {
+impl<M: GuestMemoryBackend> Default for DecodeCache<'_, M> {
     fn default() -> Self {
-        DecodeCache { entries: Box::new([const { None }; ENTRIES]) }
+        DecodeCache { entries: (0..ENTRIES).map(|_| None).collect() }
     }
 }
 
-impl DecodeCache {
-    /// The decoded instruction at CS:RIP.
-    pub(super) fn decode_at<M: GuestMemoryBackend>(&mut self, mut fetcher: Fetcher<'_, M>) -> Result<Decoded, Stop> {
-        let state = fetcher.state;
-        let mut code = fetcher.fetch()?;
-        let slot = &mut self.entries[state.rip as usize % ENTRIES];
-        if let Some(entry) = slot {
-            if entry.is_cut(state, &code) {
-                fetcher.fetch_next_page(&mut code)?;
-            }
-            if entry.matches(state, &code) {
-                return Ok(entry.decoded);
-            }
-        }
-        let instruction = decode_raw(&mut code, &mut fetcher)?;
-        let decoded = lower(&instruction).ok_or(Unemulated::Instruction)?;
-        code.length = decoded.length.into();
-        *slot = Some(Entry { rip: state.rip, mode: state.mode(), bytes: code, decoded });
-        Ok(decoded)
+impl<'m, M: GuestMemoryBackend> DecodeCache<'m, M> {
+    /// The instruction at CS:RIP, if it is known and nothing has changed.
+    #[inline]
+    pub(super) fn find(&self, state: &VcpuState) -> Option<&Decoded> {
+        let entry = self.entries.get(state.rip as usize % ENTRIES)?.as_ref()?;
+        let known = entry.key == Key::of(state)
+            && entry.first.is_unchanged()
+            && entry.second.as_ref().is_none_or(Part::is_unchanged);
+        known.then_some(&entry.decoded)
+    }
+
+    /// Remembers the instruction at CS:RIP, which was fetched as `code`.
+    pub(super) fn remember(&mut self, state: &VcpuState, memory: &'m M, code: Code<'m, M>, decoded: Decoded) {
+        let Some(slot) = self.entries.get_mut(state.rip as usize % ENTRIES) else { return };
+        let Some(bytes) = code.bytes.as_slice().get(..decoded.length.into()) else { return };
+        let mut parts = code.pages.into_iter().flatten().map(|page| Part::new(memory, bytes, page));
+        *slot = match (parts.next(), parts.next()) {
+            (Some(Some(first)), None) => Some(Entry { key: Key::of(state), first, second: None, decoded }),
+            (Some(Some(first)), Some(second @ Some(_))) => Some(Entry { key: Key::of(state), first, second, decoded }),
+            _ => None,
+        };
     }
 }

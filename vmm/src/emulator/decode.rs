@@ -6,8 +6,8 @@ use vm_memory::GuestMemoryBackend;
 use super::Width;
 use super::address::{AddressSize, MemoryOperand};
 use super::arithmetic::{Binary, BitAction, Unary};
-use super::error::{InstructionBytes, MAX_INSTRUCTION, Stop, Unemulated};
-use super::fetch::Fetcher;
+use super::error::{MAX_INSTRUCTION, Stop, Unemulated};
+use super::fetch::{Code, Fetcher};
 use super::string::StringOperation;
 use crate::state::{Gpr, SegmentRegister};
 
@@ -31,9 +31,13 @@ pub(super) enum Operand {
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
-    Move,
-    ZeroExtend,
-    SignExtend,
+    /// Memory, of this width, to a register, with its sign or zero-extended.
+    Load {
+        from: Width,
+        signed: bool,
+    },
+    /// Register or immediate to memory.
+    Store,
     Binary(Binary),
     Unary(Unary),
     Bit(BitAction),
@@ -63,6 +67,31 @@ pub(super) enum Repeat {
     WhileNotEqual,
 }
 
+/// Size of a memory operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    Integer(Width),
+    /// 16 bytes.
+    Wide,
+}
+
+impl Extent {
+    const WIDE: usize = size_of::<u128>();
+
+    fn from_bytes(bytes: usize) -> Option<Self> {
+        if bytes == Self::WIDE { Some(Extent::Wide) } else { Width::from_bytes(bytes).map(Extent::Integer) }
+    }
+
+    /// Number of bytes.
+    #[inline]
+    pub(super) fn bytes(self) -> u8 {
+        match self {
+            Extent::Integer(width) => width.bytes(),
+            Extent::Wide => Self::WIDE as u8,
+        }
+    }
+}
+
 /// A decoded instruction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decoded {
@@ -72,26 +101,26 @@ pub(super) struct Decoded {
     pub(super) memory: MemoryOperand,
     /// Width of the destination, and of the source but for extending moves.
     pub(super) width: Width,
-    /// Bytes of memory the operand has, 1..=16.
-    pub(super) memory_bytes: u8,
+    /// Size of the memory operand.
+    pub(super) extent: Extent,
     pub(super) repeat: Repeat,
     pub(super) length: u8,
 }
 
 /// Decodes the raw instruction at the start of `code`, fetching its next page if it needs one.
-pub(super) fn decode_raw<M: GuestMemoryBackend>(
-    code: &mut InstructionBytes,
-    fetcher: &mut Fetcher<'_, M>,
+pub(super) fn decode_raw<'m, M: GuestMemoryBackend>(
+    code: &mut Code<'m, M>,
+    fetcher: &Fetcher<'m, '_, M>,
 ) -> Result<Instruction, Stop> {
     let state = fetcher.state;
     loop {
-        let mut decoder = Decoder::with_ip(state.mode().bits(), code.as_slice(), state.rip, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(state.mode().bits(), code.bytes.as_slice(), state.rip, DecoderOptions::NONE);
         let instruction = decoder.decode();
         if !instruction.is_invalid() {
             return Ok(instruction);
         }
         let incomplete = decoder.last_error() == DecoderError::NoMoreBytes;
-        if !incomplete || code.length >= MAX_INSTRUCTION {
+        if !incomplete || code.bytes.length >= MAX_INSTRUCTION {
             return Err(Unemulated::Undecodable.into());
         }
         fetcher.fetch_next_page(code)?;
@@ -101,7 +130,7 @@ pub(super) fn decode_raw<M: GuestMemoryBackend>(
 /// Reduces an instruction to an operation of the emulated set.
 pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
     let operation = operation_of(instruction)?;
-    let memory_bytes = memory_bytes(instruction, operation)?;
+    let extent = extent_of(instruction, operation)?;
     let operand = |index| operand_of(instruction, index);
     let is_string = matches!(operation, Operation::String(_));
     let (destination, source) = match operation {
@@ -114,8 +143,8 @@ pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
         destination,
         source,
         memory: memory?,
-        width: width_of(instruction, destination, memory_bytes)?,
-        memory_bytes,
+        width: width_of(instruction, destination, extent)?,
+        extent,
         repeat: repeat_of(instruction),
         length: instruction.len() as u8,
     })
@@ -124,9 +153,9 @@ pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
 fn operation_of(instruction: &Instruction) -> Option<Operation> {
     use Operation as O;
     let operation = match instruction.mnemonic() {
-        Mnemonic::Mov | Mnemonic::Movnti => O::Move,
-        Mnemonic::Movzx => O::ZeroExtend,
-        Mnemonic::Movsx | Mnemonic::Movsxd => O::SignExtend,
+        Mnemonic::Mov | Mnemonic::Movnti | Mnemonic::Movzx | Mnemonic::Movsx | Mnemonic::Movsxd => {
+            return move_of(instruction);
+        }
         Mnemonic::Add => O::Binary(Binary::Add),
         Mnemonic::Adc => O::Binary(Binary::Adc),
         Mnemonic::Sub => O::Binary(Binary::Sub),
@@ -153,6 +182,15 @@ fn operation_of(instruction: &Instruction) -> Option<Operation> {
         _ => return rarer_operation(instruction),
     };
     Some(operation)
+}
+
+fn move_of(instruction: &Instruction) -> Option<Operation> {
+    if instruction.op0_kind() == OpKind::Memory {
+        return Some(Operation::Store);
+    }
+    let from = Width::from_bytes(instruction.memory_size().size())?;
+    let signed = matches!(instruction.mnemonic(), Mnemonic::Movsx | Mnemonic::Movsxd);
+    Some(Operation::Load { from, signed })
 }
 
 fn rarer_operation(instruction: &Instruction) -> Option<Operation> {
@@ -193,21 +231,19 @@ fn rarer_operation(instruction: &Instruction) -> Option<Operation> {
 
 /// Size of the memory operand. Instructions without one did not exit for memory and are not in
 /// the emulated set.
-fn memory_bytes(instruction: &Instruction, operation: Operation) -> Option<u8> {
-    /// Longest operand of the set.
-    const MAX_OPERAND: usize = 16;
+fn extent_of(instruction: &Instruction, operation: Operation) -> Option<Extent> {
     if operation == Operation::CacheHint {
-        return Some(1);
+        return Some(Extent::Integer(Width::Byte));
     }
-    let size = instruction.memory_size().size();
-    (1..=MAX_OPERAND).contains(&size).then_some(size as u8)
+    Extent::from_bytes(instruction.memory_size().size())
 }
 
-fn width_of(instruction: &Instruction, destination: Operand, memory_bytes: u8) -> Option<Width> {
-    match destination {
-        Operand::Register { .. } => Width::from_bytes(instruction.op0_register().size()),
+fn width_of(instruction: &Instruction, destination: Operand, extent: Extent) -> Option<Width> {
+    match (destination, extent) {
+        (Operand::Register { .. }, _) => Width::from_bytes(instruction.op0_register().size()),
+        (_, Extent::Integer(width)) => Some(width),
         // Wide operands are moved as bytes; their width is not used.
-        _ => Some(Width::from_bytes(memory_bytes.into()).unwrap_or(Width::Qword)),
+        (_, Extent::Wide) => Some(Width::Qword),
     }
 }
 

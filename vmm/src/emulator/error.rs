@@ -84,23 +84,6 @@ impl InstructionBytes {
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
-
-    /// Whether the bytes begin as `instruction` does. All are compared at once: a call for a few bytes would cost more.
-    #[inline]
-    pub(super) fn starts_with(&self, instruction: &Self) -> bool {
-        let difference = self.word() ^ instruction.word();
-        let beyond = u128::MAX.checked_shl(instruction.length as u32 * u8::BITS).unwrap_or(0);
-        instruction.length <= self.length && difference & !beyond == 0
-    }
-
-    #[inline]
-    fn word(&self) -> u128 {
-        let mut bytes = [0; size_of::<u128>()];
-        if let Some(low) = bytes.first_chunk_mut() {
-            *low = self.bytes;
-        }
-        u128::from_le_bytes(bytes)
-    }
 }
 
 /// An instruction that cannot be emulated: the guest has to be stopped.

@@ -4,7 +4,7 @@ use vm_memory::GuestMemoryBackend;
 
 use super::address::{Intent, Location, linear_address};
 use super::arithmetic::{Binary, BitAction, Computed, Unary, binary, bit, unary};
-use super::decode::{Decoded, Operand, Operation};
+use super::decode::{Decoded, Extent, Operand, Operation};
 use super::error::{Exception, Stop, Unemulated};
 use super::operand::{read_register, write_register};
 use super::{Bus, NestedFault, Width};
@@ -33,9 +33,8 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// Performs `decoded`, all but the advance of RIP.
     pub(super) fn execute(mut self, decoded: &Decoded) -> Result<Progress, Stop> {
         match decoded.operation {
-            Operation::Move => self.copy(decoded, |_, value| value),
-            Operation::ZeroExtend => self.copy(decoded, |_, value| value),
-            Operation::SignExtend => self.copy(decoded, Width::sign_extend),
+            Operation::Load { from, signed } => self.move_to_register(decoded, from, signed),
+            Operation::Store => self.move_to_memory(decoded),
             Operation::Binary(operation) => self.binary(decoded, operation),
             Operation::Unary(operation) => self.unary(decoded, operation),
             Operation::Bit(action) => self.bit(decoded, action),
@@ -52,22 +51,25 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         .map(|()| Progress::Complete)
     }
 
+    #[inline]
     fn locate_operand(&self, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
-        self.locate(&decoded.memory, decoded.memory_bytes, intent)
+        self.locate(&decoded.memory, decoded.extent, intent)
     }
 
-    /// Moves between memory and a register or immediate.
-    fn copy(&mut self, decoded: &Decoded, extend: fn(Width, u64) -> u64) -> Result<(), Stop> {
-        if decoded.destination == Operand::Memory {
-            let location = self.locate_operand(decoded, Intent::Write)?;
-            let value = self.operand_value(decoded.source, decoded.width);
-            self.store(&location, value);
-            return Ok(());
-        }
+    #[inline]
+    fn move_to_register(&mut self, decoded: &Decoded, from: Width, signed: bool) -> Result<(), Stop> {
         let location = self.locate_operand(decoded, Intent::Read)?;
-        let source_width = Width::from_bytes(decoded.memory_bytes.into()).ok_or(Unemulated::Instruction)?;
-        let value = extend(source_width, self.load(&location));
+        let value = self.load(&location);
+        let value = if signed { from.sign_extend(value) } else { value };
         self.set_operand(decoded.destination, decoded.width, value);
+        Ok(())
+    }
+
+    #[inline]
+    fn move_to_memory(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+        let location = self.locate_operand(decoded, Intent::Write)?;
+        let value = self.operand_value(decoded.source, decoded.width);
+        self.store(&location, value);
         Ok(())
     }
 
@@ -119,7 +121,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             memory.displacement = memory.displacement.wrapping_add(bytes);
         }
         let intent = if action == BitAction::Test { Intent::Read } else { Intent::Write };
-        let location = self.locate(&memory, decoded.memory_bytes, intent)?;
+        let location = self.locate(&memory, decoded.extent, intent)?;
         let old = self.load(&location);
         let index = index as u32 % width.bits();
         let Computed { value, rflags } = bit(action, old, index, self.state.rflags);
@@ -173,8 +175,8 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// CMPXCHG8B/16B: (E/R)DX:(E/R)AX against memory, (E/R)CX:(E/R)BX stored if equal.
     fn compare_exchange_wide(&mut self, decoded: &Decoded) -> Result<(), Stop> {
         let location = self.locate_operand(decoded, Intent::Write)?;
-        let wide = decoded.memory_bytes == 16;
-        if wide && !location.first.address.0.is_multiple_of(16) {
+        let wide = decoded.extent == Extent::Wide;
+        if wide && !location.address().0.is_multiple_of(16) {
             return Err(Exception::GENERAL_PROTECTION.into());
         }
         let half = if wide { Width::Qword } else { Width::Dword };
@@ -199,7 +201,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             return Err(Unemulated::Instruction.into());
         }
         let source = self.locate_operand(decoded, Intent::Read)?;
-        let pointer = self.stack_pointer().wrapping_sub(u64::from(decoded.memory_bytes));
+        let pointer = self.stack_pointer().wrapping_sub(u64::from(decoded.extent.bytes()));
         let stack = self.locate_stack(pointer, decoded, Intent::Write)?;
         let value = self.load(&source);
         self.store(&stack, value);
@@ -216,18 +218,18 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         let mut memory = decoded.memory;
         if memory.base == Some(Gpr::Rsp) {
             // The address is formed with the stack pointer after the pop (APM3, POP).
-            memory.displacement = memory.displacement.wrapping_add(u64::from(decoded.memory_bytes));
+            memory.displacement = memory.displacement.wrapping_add(u64::from(decoded.extent.bytes()));
         }
-        let target = self.locate(&memory, decoded.memory_bytes, Intent::Write)?;
+        let target = self.locate(&memory, decoded.extent, Intent::Write)?;
         let value = self.load(&stack);
         self.store(&target, value);
-        self.set_stack_pointer(pointer.wrapping_add(u64::from(decoded.memory_bytes)));
+        self.set_stack_pointer(pointer.wrapping_add(u64::from(decoded.extent.bytes())));
         Ok(())
     }
 
     fn locate_stack(&self, pointer: u64, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
         let offset = pointer & self.stack_width().mask();
-        let length = decoded.memory_bytes;
+        let length = decoded.extent.bytes();
         let linear = linear_address(self.state, SegmentRegister::Ss, offset, length, intent)?;
         self.locate_linear(linear, length, intent)
     }

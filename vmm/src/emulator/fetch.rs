@@ -4,11 +4,12 @@ use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use super::address::stop_of;
 use super::error::{InstructionBytes, MAX_INSTRUCTION, Stop, Unemulated};
-use crate::paging::{Access, AccessKind, PAGE_SIZE, WalkMemo};
+use crate::paging::{Access, AccessKind, PAGE_SIZE, Path, walk};
 use crate::state::{CpuMode, SegmentRegister, VcpuState};
 
 /// Linear address of the instruction.
-fn linear_rip(state: &VcpuState) -> u64 {
+#[inline]
+pub(super) fn linear_rip(state: &VcpuState) -> u64 {
     match state.mode() {
         CpuMode::Long64 => state.rip,
         _ => {
@@ -18,35 +19,54 @@ fn linear_rip(state: &VcpuState) -> u64 {
     }
 }
 
-/// Fetch from the current instruction on.
-pub(super) struct Fetcher<'a, M> {
-    pub(super) state: &'a VcpuState,
-    pub(super) memory: &'a M,
-    pub(super) walks: &'a mut WalkMemo,
+/// A page from which instruction bytes came.
+pub(super) struct CodePage<'m, M: GuestMemoryBackend> {
+    /// The way there.
+    pub(super) path: Path<'m, M>,
+    /// Guest-physical address of the first byte.
+    pub(super) address: GuestAddress,
+    /// Which byte of the instruction that is.
+    pub(super) first: usize,
 }
 
-impl<M: GuestMemoryBackend> Fetcher<'_, M> {
+/// Fetched bytes, and where they came from.
+pub(super) struct Code<'m, M: GuestMemoryBackend> {
+    pub(super) bytes: InstructionBytes,
+    pub(super) pages: [Option<CodePage<'m, M>>; 2],
+}
+
+/// Fetch from the current instruction on.
+pub(super) struct Fetcher<'m, 'a, M> {
+    pub(super) state: &'a VcpuState,
+    pub(super) memory: &'m M,
+}
+
+impl<'m, M: GuestMemoryBackend> Fetcher<'m, '_, M> {
     /// Fetches the bytes at CS:RIP up to the end of their page, or 15 of them.
-    pub(super) fn fetch(&mut self) -> Result<InstructionBytes, Stop> {
-        let mut code = InstructionBytes::default();
+    pub(super) fn fetch(&self) -> Result<Code<'m, M>, Stop> {
+        let mut code = Code { bytes: InstructionBytes::default(), pages: [None, None] };
         self.fetch_next_page(&mut code)?;
         Ok(code)
     }
 
     /// Extends a fetch that ended at a page boundary by bytes of the next page.
-    pub(super) fn fetch_next_page(&mut self, code: &mut InstructionBytes) -> Result<(), Stop> {
-        let start = linear_rip(self.state).wrapping_add(code.length as u64);
+    pub(super) fn fetch_next_page(&self, code: &mut Code<'m, M>) -> Result<(), Stop> {
+        let bytes = &mut code.bytes;
+        let first = bytes.length;
+        let start = linear_rip(self.state).wrapping_add(first as u64);
         let linear = if self.state.mode() == CpuMode::Long64 { start } else { start & u64::from(u32::MAX) };
         let access = Access { kind: AccessKind::Fetch, user: self.state.cpl() == 3 };
-        let walked = self.walks.translate(self.memory, self.state, linear, access);
-        let physical = walked.map_err(stop_of)?;
+        let (translation, path) = walk(self.memory, self.state, linear, access).map_err(stop_of)?;
         let in_page = (PAGE_SIZE - linear % PAGE_SIZE) as usize;
-        let wanted = (MAX_INSTRUCTION - code.length).min(in_page);
-        let Some(target) = code.bytes.get_mut(code.length..code.length + wanted) else {
+        let wanted = (MAX_INSTRUCTION - first).min(in_page);
+        let Some(target) = bytes.bytes.get_mut(first..first + wanted) else {
             return Ok(());
         };
-        read_ram(self.memory, physical, target)?;
-        code.length += wanted;
+        read_ram(self.memory, translation.address, target)?;
+        bytes.length += wanted;
+        if let Some(page) = code.pages.iter_mut().find(|page| page.is_none()) {
+            *page = Some(CodePage { path, address: translation.address, first });
+        }
         Ok(())
     }
 }
@@ -61,12 +81,11 @@ fn read_ram<M: GuestMemoryBackend>(memory: &M, address: GuestAddress, target: &m
 
 /// Whatever can be read at CS:RIP, for an error report.
 pub(super) fn readable_bytes<M: GuestMemoryBackend>(state: &VcpuState, memory: &M) -> InstructionBytes {
-    let walks = &mut WalkMemo::default();
-    let mut fetcher = Fetcher { state, memory, walks };
-    let mut code = fetcher.fetch().unwrap_or_default();
-    if (1..MAX_INSTRUCTION).contains(&code.length) {
+    let fetcher = Fetcher { state, memory };
+    let Ok(mut code) = fetcher.fetch() else { return InstructionBytes::default() };
+    if code.bytes.length < MAX_INSTRUCTION {
         // A second page that cannot be read leaves the report with the first page's bytes.
         let _ = fetcher.fetch_next_page(&mut code);
     }
-    code
+    code.bytes
 }

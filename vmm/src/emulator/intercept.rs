@@ -86,12 +86,12 @@ pub struct Intercepted {
     pub length: u8,
 }
 
-pub(super) fn decode<M: GuestMemoryBackend>(mut fetcher: Fetcher<'_, M>) -> Result<Intercepted, Stop> {
+pub(super) fn decode<M: GuestMemoryBackend>(fetcher: &Fetcher<'_, '_, M>) -> Result<Intercepted, Stop> {
     let mut code = fetcher.fetch()?;
-    if let Some(intercepted) = unprefixed(code.as_slice()) {
+    if let Some(intercepted) = unprefixed(code.bytes.as_slice()) {
         return Ok(intercepted);
     }
-    let instruction = decode_raw(&mut code, &mut fetcher)?;
+    let instruction = decode_raw(&mut code, fetcher)?;
     let operation = operation_of(&instruction, fetcher.state).ok_or(Unemulated::Instruction)?;
     Ok(Intercepted { operation, length: instruction.len() as u8 })
 }

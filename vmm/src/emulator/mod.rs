@@ -25,9 +25,9 @@ pub use intercept::{ControlRegister, Intercepted, InterceptedOperation};
 
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
-use crate::paging::WalkMemo;
 use crate::state::{Rflags, VcpuState};
 use cache::DecodeCache;
+use decode::{Decoded, decode_raw, lower};
 use error::Stop;
 use execute::{Executor, Progress};
 use fetch::Fetcher;
@@ -65,16 +65,15 @@ pub enum Outcome {
 const STRING_ITERATIONS_PER_EXIT: u32 = 1024;
 
 /// Instruction emulator of one vCPU.
-#[derive(Default)]
-pub struct Emulator {
-    cache: DecodeCache,
-    walks: WalkMemo,
+pub struct Emulator<'m, M: GuestMemoryBackend> {
+    memory: &'m M,
+    cache: DecodeCache<'m, M>,
 }
 
-impl Emulator {
-    /// An emulator that has seen no instruction yet.
-    pub fn new() -> Self {
-        Self::default()
+impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
+    /// An emulator that has seen no instruction yet, for a guest with this RAM.
+    pub fn new(memory: &'m M) -> Self {
+        Emulator { memory, cache: DecodeCache::default() }
     }
 
     /// Emulates the instruction at CS:RIP. Accesses outside guest RAM go to `bus`.
@@ -82,19 +81,25 @@ impl Emulator {
     /// # Errors
     /// [`EmulationError`] when the instruction, its mode or its location is not covered. Nothing
     /// has changed then, but for the whole iterations that a string instruction had finished.
-    pub fn emulate<M: GuestMemoryBackend, B: Bus>(
+    pub fn emulate<B: Bus>(
         &mut self,
         state: &mut VcpuState,
-        memory: &M,
         bus: &mut B,
         fault: Option<NestedFault>,
     ) -> Result<Outcome, EmulationError> {
         let single_step = state.rflags.contains(Rflags::TF);
-        let walks = &mut self.walks;
-        let fetcher = Fetcher { state, memory, walks };
-        let result = self.cache.decode_at(fetcher).and_then(|decoded| {
-            let limit = if single_step { 1 } else { STRING_ITERATIONS_PER_EXIT };
-            let progress = Executor { state, memory, bus, fault, limit }.execute(&decoded)?;
+        let limit = if single_step { 1 } else { STRING_ITERATIONS_PER_EXIT };
+        let memory = self.memory;
+        let fresh;
+        let decoded = match self.cache.find(state) {
+            Some(decoded) => Ok(decoded),
+            None => {
+                fresh = self.decode(state);
+                fresh.as_ref().map_err(|stop| *stop)
+            }
+        };
+        let result = decoded.and_then(|decoded| {
+            let progress = Executor { state, memory, bus, fault, limit }.execute(decoded)?;
             Ok((progress, decoded.length))
         });
         match result {
@@ -106,7 +111,7 @@ impl Emulator {
             Ok((Progress::Partial, _)) if single_step => Ok(Outcome::Retired { single_step }),
             Ok((Progress::Partial, _)) | Err(Stop::Again) => Ok(Outcome::Again),
             Err(Stop::Fault(exception)) => Ok(Outcome::Fault(exception.in_mode(state.mode()))),
-            Err(Stop::Unemulated(reason)) => Err(self.error(reason, state, memory)),
+            Err(Stop::Unemulated(reason)) => Err(self.error(reason, state)),
         }
     }
 
@@ -119,22 +124,28 @@ impl Emulator {
     ///
     /// # Errors
     /// [`EmulationError`] when it is none of [`InterceptedOperation`], or lies outside RAM.
-    pub fn decode_intercepted<M: GuestMemoryBackend>(
-        &mut self,
-        state: &VcpuState,
-        memory: &M,
-    ) -> Result<Option<Intercepted>, EmulationError> {
-        let walks = &mut self.walks;
-        let fetcher = Fetcher { state, memory, walks };
-        match intercept::decode(fetcher) {
+    pub fn decode_intercepted(&self, state: &VcpuState) -> Result<Option<Intercepted>, EmulationError> {
+        match intercept::decode(&Fetcher { state, memory: self.memory }) {
             Ok(intercepted) => Ok(Some(intercepted)),
             Err(Stop::Again | Stop::Fault(_)) => Ok(None),
-            Err(Stop::Unemulated(reason)) => Err(self.error(reason, state, memory)),
+            Err(Stop::Unemulated(reason)) => Err(self.error(reason, state)),
         }
     }
 
-    fn error<M: GuestMemoryBackend>(&self, reason: Unemulated, state: &VcpuState, memory: &M) -> EmulationError {
-        EmulationError { reason, bytes: fetch::readable_bytes(state, memory), state: Box::new(state.clone()) }
+    /// Fetches and decodes the instruction at CS:RIP, and remembers it.
+    #[cold]
+    fn decode(&mut self, state: &VcpuState) -> Result<Decoded, Stop> {
+        let fetcher = Fetcher { state, memory: self.memory };
+        let mut code = fetcher.fetch()?;
+        let instruction = decode_raw(&mut code, &fetcher)?;
+        let decoded = lower(&instruction).ok_or(Unemulated::Instruction)?;
+        self.cache.remember(state, self.memory, code, decoded);
+        Ok(decoded)
+    }
+
+    #[cold]
+    fn error(&self, reason: Unemulated, state: &VcpuState) -> EmulationError {
+        EmulationError { reason, bytes: fetch::readable_bytes(state, self.memory), state: Box::new(state.clone()) }
     }
 }
 

@@ -54,48 +54,58 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     }
 
     /// Reads a located operand of at most 8 bytes.
+    #[inline]
     pub(super) fn load(&mut self, location: &Location) -> u64 {
-        if let Some(width) = self.single_access(location) {
-            return self.bus.read(location.first.address, width) & width.mask();
+        match *location {
+            Location::Device { address, width } => self.bus.read(address, width) & width.mask(),
+            Location::Pieces { first, second } => self.load_pieces(first, second) as u64,
         }
-        self.load_wide(location) as u64
     }
 
     /// Writes a located operand of at most 8 bytes.
+    #[inline]
     pub(super) fn store(&mut self, location: &Location, value: u64) {
-        if let Some(width) = self.single_access(location) {
-            return self.bus.write(location.first.address, width, value & width.mask());
+        match *location {
+            Location::Device { address, width } => self.bus.write(address, width, value & width.mask()),
+            Location::Pieces { first, second } => self.store_pieces(first, second, value.into()),
         }
-        self.store_wide(location, value.into());
     }
 
     /// Reads a located operand of at most 16 bytes.
     pub(super) fn load_wide(&mut self, location: &Location) -> u128 {
-        let mut bytes = [0; size_of::<u128>()];
-        let (first, second) = bytes.split_at_mut(location.first.length.into());
-        self.load_piece(location.first, first);
-        if let Some(piece) = location.second {
-            let length = usize::from(piece.length).min(second.len());
-            self.load_piece(piece, &mut second[..length]);
+        match *location {
+            Location::Device { .. } => self.load(location).into(),
+            Location::Pieces { first, second } => self.load_pieces(first, second),
         }
-        u128::from_le_bytes(bytes)
     }
 
     /// Writes a located operand of at most 16 bytes.
     pub(super) fn store_wide(&mut self, location: &Location, value: u128) {
-        let bytes = value.to_le_bytes();
-        let (first, second) = bytes.split_at(location.first.length.into());
-        self.store_piece(location.first, first);
-        if let Some(piece) = location.second {
-            let length = usize::from(piece.length).min(second.len());
-            self.store_piece(piece, &second[..length]);
+        match *location {
+            Location::Device { .. } => self.store(location, value as u64),
+            Location::Pieces { first, second } => self.store_pieces(first, second, value),
         }
     }
 
-    /// An operand known to be one device access, whatever its alignment.
-    fn single_access(&self, location: &Location) -> Option<Width> {
-        let known = location.device && location.second.is_none();
-        if known { Width::from_bytes(location.first.length.into()) } else { None }
+    fn load_pieces(&mut self, first: Piece, second: Option<Piece>) -> u128 {
+        let mut bytes = [0; size_of::<u128>()];
+        let (low, high) = bytes.split_at_mut(first.length.into());
+        self.load_piece(first, low);
+        if let Some(piece) = second {
+            let length = usize::from(piece.length).min(high.len());
+            self.load_piece(piece, &mut high[..length]);
+        }
+        u128::from_le_bytes(bytes)
+    }
+
+    fn store_pieces(&mut self, first: Piece, second: Option<Piece>, value: u128) {
+        let bytes = value.to_le_bytes();
+        let (low, high) = bytes.split_at(first.length.into());
+        self.store_piece(first, low);
+        if let Some(piece) = second {
+            let length = usize::from(piece.length).min(high.len());
+            self.store_piece(piece, &high[..length]);
+        }
     }
 
     fn load_piece(&mut self, piece: Piece, target: &mut [u8]) {

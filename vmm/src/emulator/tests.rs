@@ -3,6 +3,8 @@
 mod data;
 mod intercepted;
 mod modes;
+mod moves;
+mod remembered;
 mod robust;
 mod strings;
 
@@ -102,7 +104,7 @@ fn run_on(memory: Memory, mut state: VcpuState, code: &[u8], answer: u64, fault:
     memory.write_slice(code, GuestAddress(state.rip)).unwrap();
     let mut device = Device { answer, ..Device::default() };
     let fault = fault.then_some(DEVICE_FAULT);
-    let result = Emulator::new().emulate(&mut state, &memory, &mut device, fault);
+    let result = Emulator::new(&memory).emulate(&mut state, &mut device, fault);
     Run { state, memory, device, result }
 }
 

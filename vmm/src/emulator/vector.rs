@@ -14,9 +14,9 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     pub(super) fn vector_move(&mut self, decoded: &Decoded, aligned: bool) -> Result<(), Stop> {
         let intent = if decoded.destination == Operand::Memory { Intent::Write } else { Intent::Read };
         let registers = self.state.xmm.ok_or(Unemulated::NoVectorState)?;
-        let location = self.locate(&decoded.memory, decoded.memory_bytes, intent)?;
-        let alignment = u64::from(decoded.memory_bytes);
-        let offset = location.first.address.0 % PAGE_SIZE;
+        let location = self.locate(&decoded.memory, decoded.extent, intent)?;
+        let alignment = u64::from(decoded.extent.bytes());
+        let offset = location.address().0 % PAGE_SIZE;
         if aligned && !offset.is_multiple_of(alignment) {
             return Err(Exception::GENERAL_PROTECTION.into());
         }

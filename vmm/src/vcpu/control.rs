@@ -34,7 +34,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         call.require(selection::EMULATE)?;
         let bits = self.traits.physical_address_bits;
         let state = self.vm.kernel.with_state(|arch| transfer::read(arch, bits));
-        match self.emulator.decode_intercepted(&state, &self.vm.memory) {
+        match self.emulator.decode_intercepted(&state) {
             Ok(Some(intercepted)) => Ok(Some((state, intercepted))),
             Ok(None) => Ok(None),
             Err(error) => Err(Trouble::Stop(error.to_string())),

@@ -86,11 +86,15 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         state.physical_address_bits = self.traits.physical_address_bits;
         kernel.with_state(|arch| {
             transfer::read_into(state, arch);
-            state.xmm = has_xmm.then(|| transfer::read_xmm(arch));
+            // An assignment of the one or the other would copy as many bytes in both cases.
+            if has_xmm {
+                state.xmm = Some(transfer::read_xmm(arch));
+            } else {
+                state.xmm = None;
+            }
         });
         let mut bus = BoardBus { board: &mut inside.machine.board, now: inside.now, vcpu: self.index };
-        let memory = &self.vm.memory;
-        match self.emulator.emulate(state, memory, &mut bus, fault) {
+        match self.emulator.emulate(state, &mut bus, fault) {
             Ok(Outcome::Retired { .. }) => {
                 let changed = kernel.with_state(|arch| transfer::write(arch, state));
                 let rflags = state.rflags.bits();

@@ -49,7 +49,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         if self.deferred.take().is_some() {
             self.vm.kernel.select_recall(self.index, selection::RECALL);
         }
-        self.emulator = Emulator::new();
+        self.emulator = Emulator::new(&self.vm.memory);
         self.msrs = MsrFile::new(self.traits.physical_address_bits);
         self.debug = DebugRegisters::default();
         self.injector = Injector::default();

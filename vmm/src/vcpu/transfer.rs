@@ -1,5 +1,7 @@
 //! Between the state as exits deliver it and as the emulator and the loaders know it.
 
+use std::ops::Range;
+
 use abi::state::{ArchState, Controls, Injection, Mtd, seg};
 
 use crate::state::{
@@ -49,6 +51,7 @@ pub(super) fn read(arch: &ArchState, physical_address_bits: u8) -> VcpuState {
 #[inline]
 pub(super) fn read_into(state: &mut VcpuState, arch: &ArchState) {
     state.gpr = arch.gpr;
+    state.written = 0;
     state.rip = arch.rip;
     state.rflags = Rflags::from_bits_retain(arch.rflags);
     state.cr0 = Cr0::from_bits_retain(arch.cr0);
@@ -66,16 +69,21 @@ pub(super) fn read_xmm(arch: &ArchState) -> [u128; 16] {
     arch.xmm.map(|[low, high]| u128::from(high) << u64::BITS | u128::from(low))
 }
 
-/// Stores what an emulated instruction can change, and says what that is.
+/// The parts that the general-purpose registers are taken back in: the registers, and their bits in [`VcpuState::written`].
+const REGISTERS: [(Mtd, Range<usize>, u16); 3] =
+    [(Mtd::ACDB, 0..4, 0x000f), (Mtd::BSD, 4..8, 0x00f0), (Mtd::R8_R15, 8..16, 0xff00)];
+
+/// Stores what an emulated instruction has changed, and says what that is.
+#[inline]
 pub(super) fn write(arch: &mut ArchState, state: &VcpuState) -> Mtd {
     arch.rip = state.rip;
     arch.rflags = state.rflags.bits();
     let mut changed = Mtd::RIP | Mtd::RFLAGS;
-    // Most instructions that reach a device change none; this compares without a call.
-    let differences = arch.gpr.iter().zip(&state.gpr).fold(0, |bits, (old, new)| bits | old ^ new);
-    if differences != 0 {
-        arch.gpr = state.gpr;
-        changed |= Mtd::GPR;
+    for (part, registers, bits) in REGISTERS {
+        if state.written & bits != 0 {
+            arch.gpr[registers.clone()].copy_from_slice(&state.gpr[registers]);
+            changed |= part;
+        }
     }
     if let Some(xmm) = &state.xmm {
         arch.xmm = xmm.map(|value| [value as u64, (value >> u64::BITS) as u64]);
@@ -151,7 +159,7 @@ mod tests {
         assert_eq!(write(&mut arch, &state), Mtd::RIP | Mtd::RFLAGS);
         state.set_gpr(crate::state::Gpr::R15, 1);
         state.xmm = Some([7 << 64 | 5; 16]);
-        assert_eq!(write(&mut arch, &state), Mtd::RIP | Mtd::RFLAGS | Mtd::GPR | Mtd::XMM);
+        assert_eq!(write(&mut arch, &state), Mtd::RIP | Mtd::RFLAGS | Mtd::R8_R15 | Mtd::XMM);
         assert_eq!((arch.gpr[15], arch.xmm[3]), (1, [5, 7]));
         assert_eq!(read_xmm(&arch), [7 << 64 | 5; 16]);
     }

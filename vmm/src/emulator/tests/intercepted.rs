@@ -32,7 +32,7 @@ fn intercepted_instructions() {
     for (code, length, operation) in cases {
         let memory = memory();
         memory.write_slice(code, GuestAddress(CODE)).unwrap();
-        let intercepted = Emulator::new().decode_intercepted(&long_mode(), &memory).unwrap();
+        let intercepted = Emulator::new(&memory).decode_intercepted(&long_mode()).unwrap();
         assert_eq!(intercepted, Some(Intercepted { operation: *operation, length: *length }));
     }
 }
@@ -41,6 +41,6 @@ fn intercepted_instructions() {
 fn an_instruction_that_is_no_longer_mapped_is_left_to_the_cpu() {
     let memory = memory();
     memory.write_obj(0u64, GuestAddress(0x2000)).unwrap();
-    let intercepted = Emulator::new().decode_intercepted(&long_mode(), &memory);
+    let intercepted = Emulator::new(&memory).decode_intercepted(&long_mode());
     assert_eq!(intercepted.unwrap(), None);
 }
