@@ -107,7 +107,7 @@ macro_rules! component {
 
 /// Defines the root task: its entry, allocator and panic handler. The argument is `fn(u64) -> !` and gets the address of
 /// the hypervisor information page. The heap has only its first arena, and the log nowhere to go, until told otherwise by
-/// [`heap::set_source`](crate::heap::set_source) and [`log::set_sink`](crate::log::set_sink).
+/// [`crate::heap::set_source`] and [`crate::log::set_sink`].
 #[macro_export]
 macro_rules! root_task {
     ($main:path) => {

@@ -102,7 +102,7 @@ extern "sysv64" fn delegate(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9:
     }
 }
 
-/// [`delegate`], which has checked the ranges, to something else than an object space.
+/// [`delegate()`], which has checked the ranges, to something else than an object space.
 #[inline(never)]
 extern "sysv64" fn delegate_memory(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
     let Some(caller) = Caller::get() else {

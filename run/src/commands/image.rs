@@ -19,7 +19,7 @@ pub struct ImageOptions {
     /// Scenario to put into the image
     #[arg(default_value = "linux")]
     scenario: String,
-    /// File to write [default: target/image/<SCENARIO>.iso]
+    /// File to write [default: target/image/SCENARIO.iso]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]

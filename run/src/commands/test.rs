@@ -51,6 +51,7 @@ const SHOWN_LINES: usize = 40;
 /// Checks of the source code, by name.
 const FORMAT: &str = "fmt";
 const LINTS: &str = "clippy";
+const DOCS: &str = "doc";
 const UNIT_TESTS: &str = "unit";
 const LINES: &str = "loc";
 /// A check of what operations cost.
@@ -95,7 +96,7 @@ impl Tally {
 /// Runs the tests; the last line of output is the summary. Returns the exit status.
 pub fn execute(options: &TestOptions) -> Result<i32> {
     let selected = |name: &str| options.filter.as_ref().is_none_or(|filter| filter.is_match(name));
-    let checks: Vec<_> = [FORMAT, LINTS, UNIT_TESTS, LINES, COST].into_iter().filter(|name| selected(name)).collect();
+    let checks: Vec<_> = [FORMAT, LINTS, DOCS, UNIT_TESTS, LINES, COST].into_iter().filter(|name| selected(name)).collect();
     let mut booted = all_booted(options.long)?;
     booted.retain(|test| selected(&test.name()));
     if options.list {
@@ -144,14 +145,20 @@ fn check(name: &str, tally: &mut Tally) {
 }
 
 fn check_source(name: &str) -> Result<()> {
+    const FORMATTED: [&str; 2] = ["--all", "--check"];
     // Freestanding binaries have no test harness, so not `--all-targets`.
     const LINTED: [&str; 8] = ["--workspace", "--lib", "--bins", "--examples", "--tests", "--", "-D", "warnings"];
+    // For the links: those to private items, too, because who reads the documentation works on the code.
+    const DOCUMENTED: [&str; 3] = ["--workspace", "--no-deps", "--document-private-items"];
     packages::ensure(&[Purpose::Lint])?;
-    let (subcommand, arguments): (_, &[&str]) =
-        if name == FORMAT { ("fmt", &["--all", "--check"]) } else { ("clippy", &LINTED) };
-    output(cargo().args([subcommand, "--version"]))
+    let arguments: &[&str] = match name {
+        FORMAT => &FORMATTED,
+        LINTS => &LINTED,
+        _ => &DOCUMENTED,
+    };
+    output(cargo().args([name, "--version"]))
         .map_err(|error| Error::new(error.to_string()).remedy("run `rustup component add rustfmt clippy`"))?;
-    checked(cargo().arg(subcommand).args(arguments))
+    checked(cargo().arg(name).args(arguments).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn cargo() -> Command {

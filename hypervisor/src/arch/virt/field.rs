@@ -56,7 +56,7 @@ const fn seg_word(index: usize) -> usize {
 }
 
 /// UTCB word and field of the state that each selection bit stands for. What is not here needs more than a copy and is
-/// handled in [`save`] and [`load`].
+/// handled in [`super::save`] and [`super::load`].
 pub(super) const TABLE: [&[(usize, Field)]; 32] = {
     let mut table: [&[(usize, Field)]; 32] = [&[]; 32];
     table[Mtd::RIP.bits().trailing_zeros() as usize] = &[(word::RIP, Field::Rip)];
