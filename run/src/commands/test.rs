@@ -96,7 +96,8 @@ impl Tally {
 /// Runs the tests; the last line of output is the summary. Returns the exit status.
 pub fn execute(options: &TestOptions) -> Result<i32> {
     let selected = |name: &str| options.filter.as_ref().is_none_or(|filter| filter.is_match(name));
-    let checks: Vec<_> = [FORMAT, LINTS, DOCS, UNIT_TESTS, LINES, COST].into_iter().filter(|name| selected(name)).collect();
+    let checks: Vec<_> =
+        [FORMAT, LINTS, DOCS, UNIT_TESTS, LINES, COST].into_iter().filter(|name| selected(name)).collect();
     let mut booted = all_booted(options.long)?;
     booted.retain(|test| selected(&test.name()));
     if options.list {

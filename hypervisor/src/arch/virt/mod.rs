@@ -42,7 +42,7 @@ impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let features = features();
         if features.contains(Features::SVM) {
-            f.write_str("SVM with nested paging")
+            write!(f, "SVM with nested paging{}", svm::Optional)
         } else if features.contains(Features::VMX) {
             f.write_str("VMX with EPT")
         } else {
