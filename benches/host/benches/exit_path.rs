@@ -107,7 +107,7 @@ fn emulation(criterion: &mut Criterion) {
     let mut emulator = Emulator::new();
     let mut emulate = |emulator: &mut Emulator| {
         let mut state = long_mode();
-        emulator.emulate(&mut state, &memory, &mut Silence, Some(fault)).unwrap()
+        emulator.emulate(&mut state, &memory, &mut Silence, Some(fault), &[]).unwrap()
     };
     criterion
         .bench_function("emulator: read of a device, decoded before", |bench| bench.iter(|| emulate(&mut emulator)));

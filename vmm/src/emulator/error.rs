@@ -85,6 +85,12 @@ impl InstructionBytes {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
+    /// Replaces them by as many of `bytes` as an instruction can have.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        self.length = bytes.len().min(MAX_INSTRUCTION);
+        self.bytes.iter_mut().zip(bytes).for_each(|(own, byte)| *own = *byte);
+    }
+
     /// Whether the bytes begin as `instruction` does. All are compared at once: a call for a few bytes would cost more.
     #[inline]
     pub(super) fn starts_with(&self, instruction: &Self) -> bool {

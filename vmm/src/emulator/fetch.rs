@@ -23,17 +23,23 @@ pub(super) struct Fetcher<'a, M> {
     pub(super) state: &'a VcpuState,
     pub(super) memory: &'a M,
     pub(super) walks: &'a mut WalkMemo,
+    /// What the CPU fetched itself, from CS:RIP on; empty if it did not.
+    pub(super) given: &'a [u8],
 }
 
 impl<M: GuestMemoryBackend> Fetcher<'_, M> {
-    /// Fetches the bytes at CS:RIP up to the end of their page, or 15 of them.
+    /// The bytes at CS:RIP that the CPU fetched; else those up to the end of their page, or 15 of them.
     pub(super) fn fetch(&mut self) -> Result<InstructionBytes, Stop> {
         let mut code = InstructionBytes::default();
-        self.fetch_next_page(&mut code)?;
+        if self.given.is_empty() {
+            self.fetch_next_page(&mut code)?;
+        } else {
+            code.take(self.given);
+        }
         Ok(code)
     }
 
-    /// Extends a fetch that ended at a page boundary by bytes of the next page.
+    /// Extends a fetch by the bytes behind it up to the end of their page: where it ended at a page boundary, those of the next page.
     pub(super) fn fetch_next_page(&mut self, code: &mut InstructionBytes) -> Result<(), Stop> {
         let start = linear_rip(self.state).wrapping_add(code.length as u64);
         let linear = if self.state.mode() == CpuMode::Long64 { start } else { start & u64::from(u32::MAX) };
@@ -62,7 +68,7 @@ fn read_ram<M: GuestMemoryBackend>(memory: &M, address: GuestAddress, target: &m
 /// Whatever can be read at CS:RIP, for an error report.
 pub(super) fn readable_bytes<M: GuestMemoryBackend>(state: &VcpuState, memory: &M) -> InstructionBytes {
     let walks = &mut WalkMemo::default();
-    let mut fetcher = Fetcher { state, memory, walks };
+    let mut fetcher = Fetcher { state, memory, walks, given: &[] };
     let mut code = fetcher.fetch().unwrap_or_default();
     if (1..MAX_INSTRUCTION).contains(&code.length) {
         // A second page that cannot be read leaves the report with the first page's bytes.

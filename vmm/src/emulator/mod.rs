@@ -77,7 +77,8 @@ impl Emulator {
         Self::default()
     }
 
-    /// Emulates the instruction at CS:RIP. Accesses outside guest RAM go to `bus`.
+    /// Emulates the instruction at CS:RIP. Accesses outside guest RAM go to `bus`. `given` is as much of the instruction as the CPU
+    /// has fetched, and perhaps of what follows; where it is empty or ends too early, the rest is fetched through the guest's tables.
     ///
     /// # Errors
     /// [`EmulationError`] when the instruction, its mode or its location is not covered. Nothing
@@ -88,10 +89,11 @@ impl Emulator {
         memory: &M,
         bus: &mut B,
         fault: Option<NestedFault>,
+        given: &[u8],
     ) -> Result<Outcome, EmulationError> {
         let single_step = state.rflags.contains(Rflags::TF);
         let walks = &mut self.walks;
-        let fetcher = Fetcher { state, memory, walks };
+        let fetcher = Fetcher { state, memory, walks, given };
         let result = self.cache.decode_at(fetcher).and_then(|decoded| {
             let limit = if single_step { 1 } else { STRING_ITERATIONS_PER_EXIT };
             let progress = Executor { state, memory, bus, fault, limit }.execute(&decoded)?;
@@ -125,7 +127,7 @@ impl Emulator {
         memory: &M,
     ) -> Result<Option<Intercepted>, EmulationError> {
         let walks = &mut self.walks;
-        let fetcher = Fetcher { state, memory, walks };
+        let fetcher = Fetcher { state, memory, walks, given: &[] };
         match intercept::decode(fetcher) {
             Ok(intercepted) => Ok(Some(intercepted)),
             Err(Stop::Again | Stop::Fault(_)) => Ok(None),

@@ -90,7 +90,14 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         });
         let mut bus = BoardBus { board: &mut inside.machine.board, now: inside.now, vcpu: self.index };
         let memory = &self.vm.memory;
-        match self.emulator.emulate(state, memory, &mut bus, fault) {
+        let (bytes, length);
+        let given: &[u8] = if call.delivered.contains(Mtd::INST_BYTES) {
+            (bytes, length) = kernel.with_state(|arch| (arch.inst_bytes, arch.inst_bytes_len as usize));
+            bytes.get(..length).unwrap_or_default()
+        } else {
+            &[]
+        };
+        match self.emulator.emulate(state, memory, &mut bus, fault, given) {
             Ok(Outcome::Retired { .. }) => {
                 let changed = kernel.with_state(|arch| transfer::write(arch, state));
                 let rflags = state.rflags.bits();
