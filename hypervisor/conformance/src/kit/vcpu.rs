@@ -118,6 +118,15 @@ impl Machine {
         guest_code::copy(Code::Irq, data + IRQ_AT, is_vmx());
         crate::sys::memory::store(data + u64::from(IRQ_VECTOR) * 4, IRQ_AT);
         map(guest, phys, 0, 2, MemRights::READ | MemRights::WRITE | MemRights::EXEC);
+        Self::of_space(guest, data, cpu, handler_cpu, maps)
+    }
+
+    /// Another vCPU in the memory of `first`, with the same program. The memory goes with the last of them.
+    pub fn beside(first: &Self, cpu: u16) -> Self {
+        Self::of_space(first.guest, first.data, cpu, cpu, Maps::default())
+    }
+
+    fn of_space(guest: Sel, data: u64, cpu: u16, handler_cpu: u16, maps: Maps) -> Self {
         let cells = fresh_cells(at::TOTAL);
         let handler = Handler::create(handler_cpu, handle);
         let base = object::fresh_range(guest::COUNT);

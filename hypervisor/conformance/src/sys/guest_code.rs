@@ -5,7 +5,7 @@ use core::arch::global_asm;
 
 global_asm!(
     ".pushsection .rodata.guest,\"a\",@progbits",
-    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple",
+    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple, watch, paged",
     ".global guest_\\name",
     ".global guest_\\name\\()_end",
     ".endr",
@@ -92,6 +92,44 @@ global_asm!(
     "vmmcall",
     "2: jmp 2b",
     "guest_stack_end:",
+    // Leaves by VMMCALL, and comes back with an offset in AX, to which it copies the word at 0x90000 for ever.
+    "guest_watch:",
+    "sti",
+    "vmmcall",
+    "mov si, ax",
+    "xor bx, bx",
+    "mov es, bx",
+    "mov bx, 0x9000",
+    "mov ds, bx",
+    "2:",
+    "mov eax, [0]",
+    "mov es:[si], eax",
+    "jmp 2b",
+    "guest_watch_end:",
+    // Leaves by VMMCALL, and comes back with a page directory in EAX. With that, it reads the word at 0x90000 into EAX and leaves by
+    // VMMCALL, again and again. The descriptor table is where the check puts it.
+    "guest_paged:",
+    "vmmcall",
+    "mov cr3, eax",
+    "xor bx, bx",
+    "mov ds, bx",
+    "lgdt [0x700]",
+    "mov eax, cr0",
+    "or eax, 0x80000021",
+    "mov cr0, eax",
+    ".byte 0x66, 0xea", // far jump, 32-bit offset
+    ".long 0x1000 + (2f - guest_paged)",
+    ".short 0x08",
+    ".code32",
+    "2:",
+    "mov bx, 0x10",
+    "mov ds, bx",
+    "3:",
+    "mov eax, ds:[0x90000]",
+    "vmmcall",
+    "jmp 3b",
+    ".code16",
+    "guest_paged_end:",
     // An exception that cannot be delivered, nor can what that leads to.
     "guest_triple:",
     "xor bx, bx",
@@ -185,6 +223,10 @@ unsafe extern "C" {
     static guest_stack_end: u8;
     static guest_triple: u8;
     static guest_triple_end: u8;
+    static guest_watch: u8;
+    static guest_watch_end: u8;
+    static guest_paged: u8;
+    static guest_paged_end: u8;
 }
 
 /// A program.
@@ -201,6 +243,8 @@ pub enum Code {
     Modes,
     Stack,
     Triple,
+    Watch,
+    Paged,
 }
 
 /// VMMCALL, and the last byte of VMCALL, which has the same others (APM vol. 3, VMMCALL; SDM vol. 3, VMCALL).
@@ -220,6 +264,8 @@ pub fn copy(code: Code, to: u64, is_vmx: bool) {
         Code::Modes => (&raw const guest_modes, &raw const guest_modes_end),
         Code::Stack => (&raw const guest_stack, &raw const guest_stack_end),
         Code::Triple => (&raw const guest_triple, &raw const guest_triple_end),
+        Code::Watch => (&raw const guest_watch, &raw const guest_watch_end),
+        Code::Paged => (&raw const guest_paged, &raw const guest_paged_end),
     };
     for i in 0..end.addr() - from.addr() {
         let at = (from.addr() + i) as u64;

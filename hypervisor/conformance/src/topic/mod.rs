@@ -19,6 +19,7 @@ mod running;
 mod sc;
 mod sm;
 mod space;
+mod together;
 mod vcpu;
 
 /// All topics, by name, in the order in which they run.
@@ -42,5 +43,6 @@ pub const ALL: &[(&str, fn())] = &[
     ("vcpu", vcpu::run),
     ("delivery", delivery::run),
     ("running", running::run),
+    ("together", together::run),
     ("fuzz", fuzz::run),
 ];
