@@ -53,7 +53,8 @@ mod at {
     /// The event whose delivery the exit interrupted.
     pub const INTERRUPTED: u64 = 19;
     pub const DEADLINE: u64 = 20;
-    pub const TOTAL: u64 = 21;
+    pub const CONTROLS: u64 = 21;
+    pub const TOTAL: u64 = 22;
 }
 
 /// Spaces that a machine is made of, besides its memory.
@@ -264,6 +265,14 @@ impl Machine {
         object::up(self.go);
     }
 
+    /// Lets it go on `bytes` further with these intercepts.
+    pub fn go_with_controls(&self, bytes: u64, controls: Controls) {
+        self.write(at::NEW_RIP, self.read(at::RIP) + bytes);
+        self.write(at::CONTROLS, u64::from(controls.bits()) << 32);
+        self.write(at::MTD, (Mtd::RIP | Mtd::CTRL).bits().into());
+        object::up(self.go);
+    }
+
     /// Lets it go on, to be recalled when the host's TSC is there; 0: not to be.
     pub fn go_until(&self, deadline: u64) {
         self.write(at::DEADLINE, deadline);
@@ -347,6 +356,7 @@ extern "sysv64" fn handle(message: &mut Message) {
         utcb::write(word::INJECTION, get(at::INJECTION));
         utcb::write(word::EFER, get(at::NEW_EFER));
         utcb::write(word::DEADLINE, get(at::DEADLINE));
+        utcb::write(word::ACTIVITY_CONTROLS, get(at::CONTROLS));
     }
     message.tag = Tag(mtd.into());
 }

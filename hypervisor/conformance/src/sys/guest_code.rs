@@ -5,7 +5,7 @@ use core::arch::global_asm;
 
 global_asm!(
     ".pushsection .rodata.guest,\"a\",@progbits",
-    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple, watch, paged",
+    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple, watch, paged, optional, xsetbv",
     ".global guest_\\name",
     ".global guest_\\name\\()_end",
     ".endr",
@@ -130,6 +130,35 @@ global_asm!(
     "jmp 3b",
     ".code16",
     "guest_paged_end:",
+    // Leaves by VMMCALL, then executes what exits by wish only, again and again. The check knows the lengths.
+    "guest_optional:",
+    "xor bx, bx",
+    "mov ds, bx",
+    "mov ecx, cr3",
+    "2:",
+    "vmmcall",
+    "pause",
+    "rdtsc",
+    "invlpg [bx]",
+    "wbinvd",
+    "mov cr3, ecx",
+    "mov eax, cr0",
+    "xor eax, 8",
+    "mov cr0, eax",
+    "jmp 2b",
+    "guest_optional_end:",
+    // XSETBV of all that a CPU with SSE has, then VMMCALL.
+    "guest_xsetbv:",
+    "mov eax, cr4",
+    "or eax, 0x40000",
+    "mov cr4, eax",
+    "xor ecx, ecx",
+    "xor edx, edx",
+    "mov eax, 3",
+    "xsetbv",
+    "vmmcall",
+    "2: jmp 2b",
+    "guest_xsetbv_end:",
     // An exception that cannot be delivered, nor can what that leads to.
     "guest_triple:",
     "xor bx, bx",
@@ -223,6 +252,10 @@ unsafe extern "C" {
     static guest_stack_end: u8;
     static guest_triple: u8;
     static guest_triple_end: u8;
+    static guest_optional: u8;
+    static guest_optional_end: u8;
+    static guest_xsetbv: u8;
+    static guest_xsetbv_end: u8;
     static guest_watch: u8;
     static guest_watch_end: u8;
     static guest_paged: u8;
@@ -245,6 +278,8 @@ pub enum Code {
     Triple,
     Watch,
     Paged,
+    Optional,
+    Xsetbv,
 }
 
 /// VMMCALL, and the last byte of VMCALL, which has the same others (APM vol. 3, VMMCALL; SDM vol. 3, VMCALL).
@@ -264,6 +299,8 @@ pub fn copy(code: Code, to: u64, is_vmx: bool) {
         Code::Modes => (&raw const guest_modes, &raw const guest_modes_end),
         Code::Stack => (&raw const guest_stack, &raw const guest_stack_end),
         Code::Triple => (&raw const guest_triple, &raw const guest_triple_end),
+        Code::Optional => (&raw const guest_optional, &raw const guest_optional_end),
+        Code::Xsetbv => (&raw const guest_xsetbv, &raw const guest_xsetbv_end),
         Code::Watch => (&raw const guest_watch, &raw const guest_watch_end),
         Code::Paged => (&raw const guest_paged, &raw const guest_paged_end),
     };

@@ -9,6 +9,7 @@ mod extended;
 mod fuzz;
 mod guest_memory;
 mod hypercall;
+mod intercepts;
 mod interrupt;
 mod ipc;
 mod memory;
@@ -43,6 +44,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("vcpu", vcpu::run),
     ("delivery", delivery::run),
     ("running", running::run),
+    ("intercepts", intercepts::run),
     ("together", together::run),
     ("fuzz", fuzz::run),
 ];

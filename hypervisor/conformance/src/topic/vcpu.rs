@@ -323,7 +323,7 @@ fn invalid(cpu: u16) {
     machine.start();
     holds("startup", machine.exit().is_ok());
     machine.boot(0, CR0_REAL | RESERVED);
-    check("an invalid state", machine.exit().map(|exit| exit.event), Ok(guest::INVALID_STATE));
+    check("an invalid state", event(machine.exit()), Ok((guest::INVALID_STATE, code::refused())));
 }
 
 /// A page that is removed under a running guest, and given back.
