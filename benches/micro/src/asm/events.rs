@@ -2,9 +2,10 @@
 
 use super::handlers::EVENT_UTCB;
 use super::{CURSOR, END};
-use crate::selectors;
+use crate::{memory, selectors};
 use abi::PAGE_SIZE;
-use abi::hypercall::{Number, rdi};
+use abi::cap::{MemRights, root};
+use abi::hypercall::{Args, Delegate, Number, rdi};
 use abi::state::{ArchState, Injection, Mtd, Segment, gpr, seg, word};
 use core::arch::naked_asm;
 use core::sync::atomic::AtomicU32;
@@ -27,7 +28,7 @@ const STARTUP: Mtd = Mtd::GPR
 /// Takes a stamp and ends the measurement when that was the last. The seven instructions are those of
 /// `loops::handler_stamp`.
 macro_rules! stamped {
-    ([$($body:literal),*], $mtd:expr) => {
+    ([$($body:literal),* $(,)?], $mtd:expr $(, $($operands:tt)*)?) => {
         naked_asm!(
             "rdtsc",
             "mov rcx, [rip + {cursor}]",
@@ -52,6 +53,7 @@ macro_rules! stamped {
             mtd = const $mtd.bits(),
             done = const rdi(Number::SmUp, 0, selectors::DONE),
             kill = const Mtd::KILL.bits() as u64,
+            $($($operands)*)?
         )
     };
 }
@@ -86,49 +88,100 @@ pub unsafe extern "sysv64" fn skip_sixteen() -> ! {
     stamped!(["add qword ptr [0x30000080], 2"], SIXTEEN)
 }
 
+/// Maps a page of the window in the guest.
+const SUPPLY: Args = {
+    let rights = MemRights::READ.union(MemRights::WRITE).bits();
+    Delegate { from: root::MEM, to: selectors::GUEST, src: memory::WINDOW, dst: 0, count: 1, rights }.encode()
+};
+
+/// Gives the guest a page where it misses one, which is at the address in the second information word, and lets it try
+/// again: 10 instructions.
+#[unsafe(naked)]
+pub unsafe extern "sysv64" fn supply() -> ! {
+    stamped!(
+        ["mov r8, r9", "shr r8, {page}", "mov edi, {to}", "mov rsi, {from}", "mov edx, {src}", "mov r9d, {count}", "syscall"],
+        Mtd::empty(),
+        page = const PAGE_SIZE.trailing_zeros(),
+        to = const SUPPLY.rdi,
+        from = const SUPPLY.rsi,
+        src = const SUPPLY.rdx,
+        count = const SUPPLY.r9,
+    )
+}
+
 const _: () = assert!(EVENT_UTCB + word::RIP as u64 * 8 == 0x3000_0080);
 
 /// A page of guest memory.
 #[repr(C, align(4096))]
 pub struct GuestPage([AtomicU32; PAGE_SIZE as usize / 4]);
 
-/// `cpuid; dec si; jnz` to the beginning, and `jmp` there: 16-bit code, two words.
+/// What the guest does, in 16-bit code.
+#[derive(Clone, Copy, Debug)]
+pub enum Guest {
+    /// `cpuid; dec si; jnz` to the beginning, and `jmp` there.
+    Cpuid,
+    /// `mov [ebx], al; add ebx, edi; jmp` to the beginning.
+    Touch,
+}
+
+/// Guest-physical address of the page of guest code.
+pub const GUEST_CODE_PAGE: u64 = 0x1000;
+/// Guest-physical address of the first page that [`Guest::Touch`] writes to.
+const FRESH: u64 = 0x20_0000;
+
+impl Guest {
+    /// Words from the beginning of one to that of the next.
+    const LENGTH: usize = 2;
+    /// Instructions of an iteration, of which CPUID is executed once only if it is skipped.
+    pub const ITERATION: u64 = 3;
+
+    /// Guest-physical address of its first instruction.
+    const fn ip(self) -> u64 {
+        GUEST_CODE_PAGE + (self as usize * Self::LENGTH * size_of::<u32>()) as u64
+    }
+}
+
 static GUEST_CODE: GuestPage = {
     let mut page = [const { AtomicU32::new(0) }; PAGE_SIZE as usize / 4];
-    page[0] = AtomicU32::new(u32::from_le_bytes([0x0f, 0xa2, 0x4e, 0x75]));
-    page[1] = AtomicU32::new(u32::from_le_bytes([0xfb, 0xeb, 0xf9, 0x90]));
+    let cpuid = Guest::Cpuid as usize * Guest::LENGTH;
+    page[cpuid] = AtomicU32::new(u32::from_le_bytes([0x0f, 0xa2, 0x4e, 0x75]));
+    page[cpuid + 1] = AtomicU32::new(u32::from_le_bytes([0xfb, 0xeb, 0xf9, 0x90]));
+    let touch = Guest::Touch as usize * Guest::LENGTH;
+    page[touch] = AtomicU32::new(u32::from_le_bytes([0x67, 0x88, 0x03, 0x66]));
+    page[touch + 1] = AtomicU32::new(u32::from_le_bytes([0x01, 0xfb, 0xeb, 0xf8]));
     GuestPage(page)
 };
-
-/// Instructions of an iteration of the guest that skips CPUID.
-pub const GUEST_LOOP: u64 = 3;
 
 /// Page number, in this task, of the guest's code.
 pub fn guest_page() -> u64 {
     (&raw const GUEST_CODE) as u64 / PAGE_SIZE
 }
 
-/// Puts the initial state of a vCPU in real mode, at guest-physical address `ip`, into the event handler's UTCB.
-pub fn prepare(ip: u64) {
-    /// Present, readable and writable data or code, accessed, of the width of real mode.
-    const DATA: u16 = 0x93;
+/// Puts the initial state of a vCPU in real mode, with data segments that reach all of its memory, into the event handler's UTCB.
+pub fn prepare(guest: Guest) {
+    /// Present, readable and writable, accessed, its limit in pages.
+    const DATA: u16 = 0x893;
+    /// Present code, accessed, of the width of real mode.
     const CODE: u16 = 0x9b;
     const LDT: u16 = 0x82;
     const TSS: u16 = 0x8b;
     const CR0_ET: u64 = 1 << 4;
     const LIMIT: u32 = 0xffff;
     let segment = |attributes| Segment { selector: 0, attributes, limit: LIMIT, base: 0 };
+    let data = Segment { limit: u32::MAX, ..segment(DATA) };
     let mut state = ArchState {
-        rip: ip,
+        rip: guest.ip(),
         rflags: 2,
         cr0: CR0_ET,
         dr6: 0xffff_0ff0,
         dr7: 0x400,
-        seg: [segment(DATA); 10],
+        seg: [data; 10],
         injection: Injection::NONE,
         ..ArchState::default()
     };
     state.gpr[gpr::RSI] = 1;
+    state.gpr[gpr::RBX] = FRESH;
+    state.gpr[gpr::RDI] = PAGE_SIZE;
     state.seg[seg::CS] = segment(CODE);
     state.seg[seg::LDTR] = segment(LDT);
     state.seg[seg::TR] = segment(TSS);

@@ -1,5 +1,6 @@
 //! Exits of a virtual CPU.
 
+use crate::asm::events::{GUEST_CODE_PAGE, Guest};
 use crate::asm::{self, events, hypercall, pages};
 use crate::domain::{EVENTS, Entry, LocalEc};
 use crate::memory;
@@ -17,20 +18,45 @@ use abi::status::Status;
 /// Exit numbers of CPUID (APM vol. 2, appendix C; SDM vol. 3, appendix C).
 const SVM_CPUID: u64 = 0x72;
 const VMX_CPUID: u64 = 10;
-/// Guest-physical address of the guest's code.
-const GUEST_IP: u64 = 0x1000;
 /// Page of the window that holds it.
 const CODE: u64 = 64;
 const PRIORITY: u8 = 100;
 const BUDGET_US: u32 = 10_000_000;
 
-/// An entry of a handler, what it is told, and instructions of the guest and of the handler.
-type Case = (&'static str, Entry, Mtd, u64);
+struct Case {
+    name: &'static str,
+    guest: Guest,
+    entry: Entry,
+    mtd: Mtd,
+    /// Instructions of the guest and of the handler.
+    user: u64,
+}
 
-const CASES: [Case; 3] = [
-    ("exit-cpuid", events::again, Mtd::empty(), 1 + 3),
-    ("exit-cpuid-gpr", events::skip_eight, events::EIGHT, events::GUEST_LOOP + 4),
-    ("exit-cpuid-gpr-16", events::skip_sixteen, events::SIXTEEN, events::GUEST_LOOP + 4),
+const CASES: [Case; 4] = [
+    Case { name: "exit-cpuid", guest: Guest::Cpuid, entry: events::again, mtd: Mtd::empty(), user: 1 + 3 },
+    Case {
+        name: "exit-cpuid-gpr",
+        guest: Guest::Cpuid,
+
+        entry: events::skip_eight,
+        mtd: events::EIGHT,
+        user: Guest::ITERATION + 4,
+    },
+    Case {
+        name: "exit-cpuid-gpr-16",
+        guest: Guest::Cpuid,
+
+        entry: events::skip_sixteen,
+        mtd: events::SIXTEEN,
+        user: Guest::ITERATION + 4,
+    },
+    Case {
+        name: "exit-fresh-page",
+        guest: Guest::Touch,
+        entry: events::supply,
+        mtd: Mtd::empty(),
+        user: Guest::ITERATION + 10,
+    },
 ];
 
 pub fn measure(report: &Report) -> Result<(), Status> {
@@ -39,17 +65,20 @@ pub fn measure(report: &Report) -> Result<(), Status> {
     } else if report.features.contains(Features::VMX) {
         VMX_CPUID
     } else {
-        CASES.iter().for_each(|(name, ..)| report.skip(name, "no hardware virtualisation"));
+        CASES.iter().for_each(|case| report.skip(case.name, "no hardware virtualisation"));
         return Ok(());
     };
-    for (name, entry, mtd, user) in CASES {
-        let events = GUEST_EVENTS;
-        EVENTS.portal(events.offset(guest::STARTUP), events::startup, Mtd::empty())?;
-        EVENTS.portal(events.offset(cpuid), entry, mtd)?;
-        run(EVENTS)?;
-        for portal in [guest::STARTUP, cpuid] {
-            destroy(events.offset(portal))?;
-        }
+    for Case { name, guest, entry, mtd, user } in CASES {
+        let exit = match guest {
+            Guest::Cpuid => cpuid,
+            Guest::Touch => guest::NESTED_FAULT,
+        };
+        let (startup, exit) = (GUEST_EVENTS.offset(guest::STARTUP), GUEST_EVENTS.offset(exit));
+        EVENTS.portal(startup, events::startup, Mtd::empty())?;
+        EVENTS.portal(exit, entry, mtd)?;
+        run(EVENTS, guest)?;
+        destroy(startup)?;
+        destroy(exit)?;
         if asm::is_complete() {
             let overhead = report.handler_stamp;
             report.row(Row { name, user, overhead }, asm::intervals());
@@ -61,14 +90,14 @@ pub fn measure(report: &Report) -> Result<(), Status> {
 }
 
 /// Runs a vCPU whose handler is set up until its measurement is complete, or it stops.
-fn run(handler: LocalEc) -> Result<(), Status> {
+fn run(handler: LocalEc, guest: Guest) -> Result<(), Status> {
     asm::rewind();
-    events::prepare(GUEST_IP);
+    events::prepare(guest);
     let (pd, cpu) = (root::PD, CpuId(handler.cpu));
     hypercall(CreateSpace { dst: GUEST, pd, kind: SpaceKind::Guest }.encode())?;
     let rights = MemRights::READ | MemRights::WRITE | MemRights::EXEC;
     let code = pages::copy(events::guest_page(), CODE);
-    memory::map(root::MEM, code, GUEST, GUEST_IP / PAGE_SIZE, 1, rights)?;
+    memory::map(root::MEM, code, GUEST, GUEST_CODE_PAGE / PAGE_SIZE, 1, rights)?;
     let body = EcBody::Vcpu { guest: GUEST, pio: Sel::NONE, msr: Sel::NONE };
     hypercall(CreateEc { dst: VCPU, pd, cpu, event_base: GUEST_EVENTS, body }.encode())?;
     hypercall(CreateSc { dst: VCPU_SC, pd, ec: VCPU, priority: PRIORITY, budget_us: BUDGET_US }.encode())?;
