@@ -42,8 +42,11 @@ fn configuration(machine: &Machine, image: &str, lines: &SerialLines) -> Result<
         Platform::BochsVmxRestricted => ("corei5_lynnfield_750", 0),
         _ => ("corei7_skylake_x", 0),
     };
-    // Bochs' own BIOS locks VMX on.
-    let bios = if machine.platform == Platform::BochsVmxLocked { SEABIOS } else { BOCHS_BIOS };
+    let bios = match machine.platform {
+        // Bochs' own BIOS locks VMX on.
+        Platform::BochsVmxLocked | Platform::BochsVmxUndecided => SEABIOS,
+        _ => BOCHS_BIOS,
+    };
     let (cpus, memory) = (machine.cpus, machine.memory.in_mib());
     let mut text = format!(
         "display_library: term\n\

@@ -38,6 +38,8 @@ pub enum Platform {
     BochsVmxRestricted,
     /// Bochs: Intel VMX that the firmware has switched off for good.
     BochsVmxLocked,
+    /// Bochs: Intel VMX that the firmware has left as it was at reset, for the system to switch on.
+    BochsVmxUndecided,
     /// Bochs: AMD SVM.
     BochsSvm,
 }
@@ -48,7 +50,7 @@ impl Platform {
         match self {
             Self::QemuSvm | Self::QemuNoSvm | Self::QemuSvmIntelIommu | Self::QemuSvmAmdIommu => false,
             Self::BochsVmx | Self::BochsVmxTigerlake | Self::BochsVmxNoEpt | Self::BochsVmxRestricted => true,
-            Self::BochsVmxLocked | Self::BochsSvm => true,
+            Self::BochsVmxLocked | Self::BochsVmxUndecided | Self::BochsSvm => true,
         }
     }
 
