@@ -1,7 +1,10 @@
 //! AMD SVM (APM vol. 2, chapter 15; offsets from appendix B).
 
+mod features;
 mod flush;
 mod vmcb;
+
+pub use features::{Optional, detect};
 
 use super::virt::{Backend, Field, WINDOWS};
 use super::x86::{self, Msr};
@@ -13,10 +16,9 @@ use crate::frame::{Frame, Reg};
 use crate::mem::{Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use abi::event::guest;
-use abi::hip::{Features, VcpuAbsence};
 use abi::state::{Controls, EventKind, Injection, Interruptibility, Mtd, word};
-use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
+use features::{ASIDS, Has, VIRTUAL_INTERRUPTS, has};
 use vmcb::{Block, at};
 
 /// Intercepts in the upper half of word [`at::EXCEPTIONS_3`] (vector 3, offset 0xc).
@@ -91,81 +93,6 @@ mod code {
     pub const NPF: u64 = 0x400;
     /// Highest one that is its own event number.
     pub const LAST: u64 = 0xef;
-}
-
-const CPUID_SVM: u32 = 1 << 2;
-const VM_CR_SVMDIS: u64 = 1 << 4;
-
-bitflags::bitflags! {
-    /// What SVM may have and is used here: bits of CPUID 8000_000A, EDX (APM vol. 3, E.4.9).
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    struct Has: u32 {
-        const NP = 1 << 0;
-        const NRIPS = 1 << 3;
-        const VMCB_CLEAN = 1 << 5;
-        const FLUSH_BY_ASID = 1 << 6;
-        const DECODE_ASSISTS = 1 << 7;
-    }
-}
-
-static ASIDS: AtomicU64 = AtomicU64::new(2);
-static HAS: AtomicU32 = AtomicU32::new(0);
-/// Interrupts are injected as virtual ones.
-static VIRTUAL_INTERRUPTS: AtomicBool = AtomicBool::new(false);
-
-/// What this CPU's SVM offers.
-///
-/// # Errors
-/// Why there is none, or none with nested paging.
-pub fn detect() -> Result<Features, VcpuAbsence> {
-    if x86::cpuid(0x8000_0001, 0).ecx & CPUID_SVM == 0 {
-        return Err(VcpuAbsence::Hardware);
-    }
-    let leaf = x86::cpuid(0x8000_000a, 0);
-    let has = Has::from_bits_truncate(leaf.edx);
-    let features = judge(has, x86::rdmsr(Msr::VmCr))?;
-    ASIDS.store(u64::from(leaf.ebx), Relaxed);
-    HAS.store(has.bits(), Relaxed);
-    if has.contains(Has::VMCB_CLEAN) {
-        vmcb::keep_groups();
-    }
-    VIRTUAL_INTERRUPTS.store(is_qemu_tcg(), Relaxed);
-    Ok(features)
-}
-
-/// Whether QEMU's code generator is the CPU, which delivers interrupts in EVENTINJ twice (decision 0007).
-fn is_qemu_tcg() -> bool {
-    const HYPERVISOR_PRESENT: u32 = 1 << 31;
-    const SIGNATURE: [u8; 4] = *b"TCGT";
-    x86::cpuid(1, 0).ecx & HYPERVISOR_PRESENT != 0 && x86::cpuid(0x4000_0000, 0).ebx == u32::from_le_bytes(SIGNATURE)
-}
-
-/// What SVM with these features and this VM_CR offers (APM vol. 2, 15.4).
-fn judge(has: Has, vm_cr: u64) -> Result<Features, VcpuAbsence> {
-    if vm_cr & VM_CR_SVMDIS != 0 {
-        return Err(VcpuAbsence::Firmware);
-    }
-    if !has.contains(Has::NP) {
-        return Err(VcpuAbsence::Hardware);
-    }
-    let mut features = Features::SVM;
-    features.set(Features::NRIP, has.contains(Has::NRIPS));
-    features.set(Features::DECODE_ASSISTS, has.contains(Has::DECODE_ASSISTS));
-    Ok(features)
-}
-
-fn has(feature: Has) -> bool {
-    HAS.load(Relaxed) & feature.bits() != 0
-}
-
-/// The optional features that are used, for the log.
-pub struct Optional;
-
-impl fmt::Display for Optional {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let used = Has::from_bits_truncate(HAS.load(Relaxed)) - Has::NP;
-        used.iter_names().try_for_each(|(name, _)| write!(f, ", {name}"))
-    }
 }
 
 /// Enables SVM on this CPU. `save` and `host` are pages for the processor's host state and for that of VMSAVE.

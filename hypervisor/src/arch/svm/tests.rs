@@ -6,14 +6,6 @@ use crate::frame::Kind;
 use crate::testing;
 use proptest::prelude::*;
 
-#[test]
-fn what_is_missing_is_told() {
-    let all = Has::NP | Has::NRIPS;
-    assert_eq!(judge(all, 0), Ok(Features::SVM | Features::NRIP));
-    assert_eq!(judge(all, VM_CR_SVMDIS), Err(VcpuAbsence::Firmware));
-    assert_eq!(judge(Has::NRIPS, 0), Err(VcpuAbsence::Hardware));
-}
-
 const VCPUS: usize = 3;
 
 #[test]
@@ -24,7 +16,7 @@ fn instruction_bytes_are_told_where_there_are_any() {
     this.0.write(at::INST_BYTES, 0x2726_2524_2322_210c);
     this.0.write(at::INST_BYTES + 1, 0x2c_2b2a_2928);
     let told = |has: Has| {
-        HAS.store(has.bits(), Relaxed);
+        features::HAS.store(has.bits(), Relaxed);
         this.save_special(ec, utcb, Mtd::INST_BYTES);
         utcb.read(word::INST_BYTES_LEN)
     };

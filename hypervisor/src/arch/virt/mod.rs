@@ -44,7 +44,7 @@ impl fmt::Display for Description {
         if features.contains(Features::SVM) {
             write!(f, "SVM with nested paging{}", svm::Optional)
         } else if features.contains(Features::VMX) {
-            f.write_str("VMX with EPT")
+            write!(f, "VMX with EPT{}", vmx::Optional)
         } else {
             write!(f, "none, {}", absence())
         }
