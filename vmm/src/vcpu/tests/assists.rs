@@ -107,3 +107,39 @@ fn vmx_names_them_always() {
     guest.exit(DEBUG, (gpr::RSI as u64) << 8 | 1 << 4 | 7, 0);
     assert_eq!((guest.state.rip, guest.state.gpr[gpr::RSI]), (CODE + 14, 0x401));
 }
+
+#[test]
+fn an_instruction_known_already_may_come_in_part() {
+    let mut guest = Guest::started_on(ASSISTS, "");
+    // mov dword [rdi], imm32.
+    let first = [0xc7, 0x07, 0x12, 0, 0, 0];
+    let second = [0xc7, 0x07, 0x13, 0, 0, 0];
+    for (code, given, value) in [(first, 6, 0x12), (first, 2, 0x12), (second, 2, 0x13), (second, 0, 0x13)] {
+        guest.state.rip = CODE;
+        guest.code(&code);
+        guest.state.inst_bytes[..given].copy_from_slice(&code[..given]);
+        guest.state.inst_bytes_len = given as u64;
+        guest.state.gpr[gpr::RDI] = IOAPIC;
+        guest.exit(guest::NESTED_FAULT, 1 << 32 | 2, IOAPIC);
+        assert_eq!(guest.state.rip, CODE + 6);
+        // mov ecx, [rdi]
+        guest.code(&[0x8b, 0x0f]);
+        guest.state.inst_bytes_len = 0;
+        guest.exit(guest::NESTED_FAULT, 1 << 32, IOAPIC);
+        assert_eq!(guest.state.gpr[gpr::RCX] as u32, value, "{given} bytes");
+    }
+}
+
+#[test]
+fn bytes_do_not_outlast_their_exit() {
+    let mut guest = Guest::started_on(ASSISTS, "");
+    // movups [rdi], xmm0: the registers come with a recall, and the bytes that the CPU tells then belong to whatever was before.
+    guest.code(&[0x0f, 0x11, 0x07]);
+    guest.state.inst_bytes[..3].copy_from_slice(&[0x0f, 0x11, 0x07]);
+    guest.state.inst_bytes_len = 3;
+    guest.state.gpr[gpr::RDI] = IOAPIC;
+    guest.exit(guest::NESTED_FAULT, 1 << 32 | 2, IOAPIC);
+    guest.state.inst_bytes[..3].copy_from_slice(&[0x0f, 0x0b, 0x0f]);
+    guest.exit(guest::RECALL, 0, 0);
+    assert_eq!(guest.state.rip, CODE + 3);
+}
