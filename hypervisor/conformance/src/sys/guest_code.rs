@@ -5,7 +5,7 @@ use core::arch::global_asm;
 
 global_asm!(
     ".pushsection .rodata.guest,\"a\",@progbits",
-    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple, watch, paged, optional, xsetbv",
+    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple, watch, paged, optional, xsetbv, user",
     ".global guest_\\name",
     ".global guest_\\name\\()_end",
     ".endr",
@@ -159,6 +159,57 @@ global_asm!(
     "vmmcall",
     "2: jmp 2b",
     "guest_xsetbv_end:",
+    // Protected mode, then user mode with alignment checks. Handlers at fixed offsets leave by VMMCALL with vector plus error code in
+    // EAX, and go on behind the instruction, which has two bytes. Descriptor tables are where the check puts them.
+    "guest_user:",
+    "xor bx, bx",
+    "mov ds, bx",
+    "lgdt [0x700]",
+    "lidt [0x748]",
+    "mov eax, cr0",
+    "or eax, 0x40021",
+    "mov cr0, eax",
+    ".byte 0x66, 0xea", // far jump, 32-bit offset
+    ".long 0x1000 + (2f - guest_user)",
+    ".short 0x08",
+    ".code32",
+    "2:",
+    "mov ebx, 0x10",
+    "mov ds, ebx",
+    "mov ss, ebx",
+    "mov esp, 0x6f0",
+    "mov ebx, 0x28",
+    "ltr bx",
+    "mov ebx, 0x23",
+    "mov ds, ebx",
+    "push 0x23",
+    "push 0x5f0",
+    "push 0x40002",
+    "push 0x1b",
+    "push 0x1080",
+    "iretd",
+    ".org guest_user + 0x80",
+    "mov edx, 0x501",
+    "mov ecx, [edx]",
+    "hlt",
+    "nop",
+    "in al, 0x81",
+    "cpuid",
+    "vmmcall",
+    "2: jmp 2b",
+    ".org guest_user + 0xa0",
+    "pop eax",
+    "add eax, 13",
+    "3:",
+    "vmmcall",
+    "add dword ptr [esp], 2",
+    "iretd",
+    ".org guest_user + 0xc0",
+    "pop eax",
+    "add eax, 17",
+    "jmp 3b",
+    ".code16",
+    "guest_user_end:",
     // An exception that cannot be delivered, nor can what that leads to.
     "guest_triple:",
     "xor bx, bx",
@@ -256,6 +307,8 @@ unsafe extern "C" {
     static guest_optional_end: u8;
     static guest_xsetbv: u8;
     static guest_xsetbv_end: u8;
+    static guest_user: u8;
+    static guest_user_end: u8;
     static guest_watch: u8;
     static guest_watch_end: u8;
     static guest_paged: u8;
@@ -280,6 +333,7 @@ pub enum Code {
     Paged,
     Optional,
     Xsetbv,
+    User,
 }
 
 /// VMMCALL, and the last byte of VMCALL, which has the same others (APM vol. 3, VMMCALL; SDM vol. 3, VMCALL).
@@ -301,6 +355,7 @@ pub fn copy(code: Code, to: u64, is_vmx: bool) {
         Code::Triple => (&raw const guest_triple, &raw const guest_triple_end),
         Code::Optional => (&raw const guest_optional, &raw const guest_optional_end),
         Code::Xsetbv => (&raw const guest_xsetbv, &raw const guest_xsetbv_end),
+        Code::User => (&raw const guest_user, &raw const guest_user_end),
         Code::Watch => (&raw const guest_watch, &raw const guest_watch_end),
         Code::Paged => (&raw const guest_paged, &raw const guest_paged_end),
     };
