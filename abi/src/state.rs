@@ -49,7 +49,7 @@ bitflags::bitflags! {
         const PAT = 1 << 19;
         /// TSC offset (written); guest TSC at the exit (read, in `tsc_value`).
         const TSC = 1 << 20;
-        /// XCR0.
+        /// XCR0 (read: 0 while CR4.OSXSAVE is clear).
         const XCR0 = 1 << 21;
         /// Instruction bytes fetched by the hardware, where it does so.
         const INST_BYTES = 1 << 22;

@@ -92,6 +92,7 @@ pub mod offset {
     pub const CALLEE: usize = offset_of!(Ec, callee);
     pub const OBJ: usize = offset_of!(Ec, obj);
     pub const PIO: usize = offset_of!(Ec, pio);
+    pub const EVENT_BASE: usize = offset_of!(Ec, event_base);
 }
 
 impl Ec {

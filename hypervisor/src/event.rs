@@ -1,15 +1,16 @@
 //! Events: exceptions of threads and exits of vCPUs, sent as messages to the EC's event portals.
 
-use crate::arch::{fastpath, log, switch, virt};
+use crate::arch::{log, percpu, switch, virt};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
 use crate::frame::{Frame, Kind, Reg};
 use crate::ipc::{self, Words};
-use crate::mem::{Page, object::Object};
+use crate::mem::{Object, Page};
 use crate::pt::Pt;
 use crate::sched::{self, Resume};
 use abi::cap::{Perms, Sel};
 use abi::event::{guest, host};
+use abi::hypercall::SEL_SHIFT;
 use abi::state::{Mtd, gpr, word};
 
 /// Pending in [`Reg::Recall`].
@@ -25,7 +26,7 @@ pub mod pending {
 }
 
 /// Flags that a handler may set in a thread: arithmetic flags, TF, DF, RF, AC, ID (SDM vol. 1, 3.4.3). IF stays set.
-const FLAGS_WRITABLE: u64 = 0x0025_0dd5;
+pub const FLAGS_WRITABLE: u64 = 0x0025_0dd5;
 
 /// Frame register by [`gpr`] index.
 pub const GPRS: [Reg; 16] = [
@@ -46,6 +47,18 @@ pub const GPRS: [Reg; 16] = [
     Reg::R14,
     Reg::R15,
 ];
+
+/// Copies the selected general-purpose registers to a handler's UTCB.
+#[inline(always)]
+pub fn save_gprs(frame: Frame, utcb: Page, mtd: Mtd) {
+    gprs(mtd, |i, reg| utcb.write(word::GPR + i, frame.get(reg)));
+}
+
+/// Takes the selected general-purpose registers from a handler's UTCB.
+#[inline(always)]
+pub fn load_gprs(frame: Frame, utcb: Page, mtd: Mtd) {
+    gprs(mtd, |i, reg| frame.set(reg, utcb.read(word::GPR + i)));
+}
 
 /// Calls `f` with each register that is selected: its index in the UTCB and its place in the frame.
 #[inline(always)]
@@ -81,51 +94,33 @@ pub struct Event {
     pub info2: u64,
 }
 
-/// Raises an event of `ec`, which was interrupted and is current. `deliver` copies the selected state but the general-purpose
-/// registers into the handler's UTCB, and returns the instruction pointer.
+/// Has the EC with this frame, which was interrupted and is current, raise an event: to be returned to `arch::entry`.
 #[inline(always)]
-pub fn raise(
-    cpu: &'static Cpu,
-    ec: &'static Ec,
-    frame: Frame,
-    event: Event,
-    deliver: impl FnOnce(Page, Mtd) -> u64,
-) -> Resume {
-    if let Some(pt) = portal(ec, event.number)
-        && let Some(handler) = pt.ec.get()
-        && handler.cpu.get() == cpu.index()
-        && handler.is(State::Idle)
-    {
-        let (mtd, utcb) = (pt.mtd(), handler.utcb());
-        gprs(mtd, |i, reg| utcb.write(word::GPR + i, frame.get(reg)));
-        let rip = deliver(utcb, mtd);
-        let words = [event.reason, event.info1, event.info2, rip];
-        ipc::link(ec, handler, pt);
-        switch::to_handler(cpu, frame, handler);
-        fastpath::enter_portal(pt, handler, u64::from(mtd.bits()), words);
-    }
-    let Event { number, reason, info1, info2 } = event;
-    raise_slow(cpu, ec, number, reason, info1, info2)
+pub fn raise(frame: Frame, event: Event) -> Resume {
+    note(frame, event);
+    Resume::raise(event.number)
 }
 
-/// The handler is busy, on another CPU, or missing.
-#[cold]
-#[inline(never)]
-fn raise_slow(cpu: &'static Cpu, ec: &'static Ec, number: u64, reason: u64, info1: u64, info2: u64) -> Resume {
-    let event = Event { number, reason, info1, info2 };
-    note(ec, event);
-    if let Some(pt) = portal(ec, event.number) {
+/// The handler of an event that the current EC has raised is busy, on another CPU, or missing. Entered from `arch::fastpath`
+/// with the selector of the portal.
+pub extern "sysv64" fn raise_slow(rdi: u64) -> Resume {
+    let cpu = percpu::current();
+    let Some(ec) = cpu.current() else {
+        return sched::schedule(cpu);
+    };
+    let number = (rdi >> SEL_SHIFT) - ec.event_base.get();
+    if let Some(pt) = portal(ec, number) {
         ec.wanted.set(Some(pt));
         ec.become_(State::Raising);
         switch::put_down(cpu, ec);
     } else {
-        kill(ec, event.number);
+        kill(ec, number);
     }
     sched::reactivate(cpu)
 }
 
-fn note(ec: &'static Ec, event: Event) {
-    let frame = ec.frame();
+#[inline(always)]
+fn note(frame: Frame, event: Event) {
     frame.set(Reg::EventReason, event.reason);
     frame.set(Reg::EventInfo1, event.info1);
     frame.set(Reg::EventInfo2, event.info2);
@@ -162,7 +157,7 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
         (false, _) => host::RECALL,
     };
     let event = Event { number, reason: number, info1: 0, info2: 0 };
-    note(ec, event);
+    note(frame, event);
     match portal(ec, number) {
         Some(pt) => {
             switch::put_down(cpu, ec);
@@ -192,15 +187,20 @@ fn rip(ec: &'static Ec) -> u64 {
 /// What `ec`, whose event was noted, has for the handler: tag and words, with the state in the handler's UTCB.
 pub fn deliver(ec: &'static Ec, handler: &'static Ec, pt: &'static Pt) -> (u64, Words) {
     let (mtd, frame, utcb) = (pt.mtd(), ec.frame(), handler.utcb());
-    gprs(mtd, |i, reg| utcb.write(word::GPR + i, frame.get(reg)));
+    save_gprs(frame, utcb, mtd);
     let rip = if ec.is_vcpu() { virt::save(ec, utcb, mtd) } else { deliver_host(frame, utcb) };
     let words = [frame.get(Reg::EventReason), frame.get(Reg::EventInfo1), frame.get(Reg::EventInfo2), rip];
     (u64::from(mtd.bits()), words)
 }
 
+/// Copies the selected state of a thread. Returns the instruction pointer. Entered from `arch::fastpath`.
+pub extern "sysv64" fn deliver_thread(frame: Frame, _: &'static Ec, utcb: Page, mtd: u32) -> u64 {
+    save_gprs(frame, utcb, Mtd::from_bits_retain(mtd));
+    deliver_host(frame, utcb)
+}
+
 /// Copies the state of a host EC but the general-purpose registers. Returns the instruction pointer.
-#[inline(always)]
-pub fn deliver_host(frame: Frame, utcb: Page) -> u64 {
+fn deliver_host(frame: Frame, utcb: Page) -> u64 {
     let rip = frame.get(Reg::Rip);
     utcb.write(word::RIP, rip);
     utcb.write(word::RFLAGS, frame.get(Reg::Rflags));
@@ -208,14 +208,13 @@ pub fn deliver_host(frame: Frame, utcb: Page) -> u64 {
 }
 
 /// Takes the state that the handler's reply selects from its UTCB. False if the EC is to stop.
-#[inline(always)]
 pub fn accept(ec: &'static Ec, frame: Frame, handler: &'static Ec, mtd: u32) -> bool {
     let mtd = Mtd::from_bits_retain(mtd);
     let utcb = handler.utcb();
     if mtd.contains(Mtd::KILL) {
         return false;
     }
-    gprs(mtd, |i, reg| frame.set(reg, utcb.read(word::GPR + i)));
+    load_gprs(frame, utcb, mtd);
     if frame.kind() == Kind::Guest as u64 {
         virt::load(ec, utcb, mtd);
         return true;

@@ -31,12 +31,14 @@ pub enum Reg {
     Kind,
     /// FS base.
     FsBase,
-    /// Vector or exit number of the event being delivered.
+    /// Vector or exit number of the event that is raised, and the two words about it.
     EventReason,
     EventInfo1,
     EventInfo2,
     /// Physical address of the VMCB or VMCS (vCPUs).
     Control,
+    /// The same, virtual.
+    ControlAt,
     /// XCR0 of a vCPU.
     Xcr0,
     /// Window requests of a vCPU ([`abi::state::Injection`] bits).
@@ -73,6 +75,8 @@ pub enum Kind {
     Guest = 2,
     /// Nothing to run: wait for an interrupt.
     Idle = 3,
+    /// Not at all: it raises an event, see [`crate::sched::Resume::raise`].
+    Raise = 4,
 }
 
 /// Words that the hypercall entry saves by pushing: R15 up to RFLAGS.

@@ -3,7 +3,7 @@
 //! The fast path: the handler is idle, on this CPU. Otherwise the caller's EC records what it wants, and the scheduler
 //! follows the chain ([`crate::sched`]): it helps a busy handler, or carries the scheduling context to the handler's CPU.
 
-use crate::arch::{entry, switch};
+use crate::arch::percpu;
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
 use crate::event;
@@ -45,7 +45,7 @@ pub fn call(cpu: &'static Cpu, ec: &'static Ec, rdi: u64, tag: Tag, words: Words
 
 /// Makes `callee` serve `ec`.
 #[inline(always)]
-pub fn link(ec: &'static Ec, callee: &'static Ec, pt: &'static Pt) {
+fn link(ec: &'static Ec, callee: &'static Ec, pt: &'static Pt) {
     callee.caller.set(Some(ec));
     ec.callee.copy(&pt.ec);
     ec.become_(State::Waiting);
@@ -145,11 +145,10 @@ fn reply_slow(cpu: &'static Cpu, ec: &'static Ec, caller: Option<&'static Ec>, t
     } else {
         return reply_to_event(cpu, ec, Some(caller), tag.0 as u32);
     }
-    continue_elsewhere(cpu)
+    continue_elsewhere()
 }
 
 /// Reply of handler `ec` to an event of `caller`, if that still waits.
-#[inline(always)]
 pub fn reply_to_event(cpu: &'static Cpu, ec: &'static Ec, caller: Option<&'static Ec>, selection: u32) -> Resume {
     let Some(caller) = caller.filter(|c| c.is(State::Waiting)) else {
         ec.become_(State::Idle);
@@ -160,23 +159,19 @@ pub fn reply_to_event(cpu: &'static Cpu, ec: &'static Ec, caller: Option<&'stati
     ec.become_(State::Idle);
     if !alive {
         caller.become_(State::Dead);
-        return continue_elsewhere(cpu);
+        return continue_elsewhere();
     }
     let hurry = cpu.helping.get() | cpu.resched.get() | frame.get(Reg::Recall);
     // Last: a caller of another CPU may be continued there at once.
     caller.become_(State::Runnable);
-    if caller.cpu.get() == cpu.index() && hurry == 0 {
-        switch::to_interrupted(cpu, caller, frame);
-        entry::continue_interrupted(frame)
-    } else {
-        continue_elsewhere(cpu)
-    }
+    if caller.cpu.get() == cpu.index() && hurry == 0 { sched::run(cpu, caller) } else { continue_elsewhere() }
 }
 
 /// What runs next is not whom a handler replied to.
 #[cold]
 #[inline(never)]
-fn continue_elsewhere(cpu: &'static Cpu) -> Resume {
+pub extern "sysv64" fn continue_elsewhere() -> Resume {
+    let cpu = percpu::current();
     if cpu.resched.get() != 0 {
         return sched::preempt(cpu);
     }

@@ -27,6 +27,7 @@ pub mod offset {
     use core::mem::offset_of;
     pub const EC: usize = offset_of!(Pt, ec);
     pub const IP: usize = offset_of!(Pt, ip);
+    pub const MTD: usize = offset_of!(Pt, mtd);
     pub const ID: usize = offset_of!(Pt, id);
 }
 

@@ -61,11 +61,7 @@ pub struct Image {
 
 /// Pages that the segments of an image need.
 pub fn image_pages(file: &[u8]) -> u64 {
-    segments(file).map(|s| pages(&s)).sum()
-}
-
-fn segments(file: &[u8]) -> impl Iterator<Item = elf::Segment> + '_ {
-    (0..elf::header_count(file)).filter_map(|i| elf::segment(file, i))
+    elf::segments(file).map(|s| pages(&s)).sum()
 }
 
 /// Pages from the page of the segment's first byte to that of its last.
@@ -77,7 +73,7 @@ impl Image {
     /// Copies the segments to `base`; boot only.
     pub fn load(file: &'static [u8], base: Phys) -> Self {
         let mut at = base;
-        for segment in segments(file) {
+        for segment in elf::segments(file) {
             let lead = segment.address % PAGE;
             physmem::fill(at, &[], pages(&segment) * PAGE);
             let data = &file[segment.offset as usize..][..segment.file_size as usize];
@@ -89,7 +85,7 @@ impl Image {
 
     fn map(&self, space: &'static MemSpace) -> Result<(), Status> {
         let mut at = self.base;
-        for segment in segments(self.file) {
+        for segment in elf::segments(self.file) {
             let mut rights = MemRights::READ | KERNEL;
             rights.set(MemRights::WRITE, segment.write);
             rights.set(MemRights::EXEC, segment.exec);

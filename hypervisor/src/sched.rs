@@ -112,7 +112,7 @@ pub const STATUSES: u64 = 16;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Resume {
-    /// Address of the frame, or a status ([`Resume::back`]).
+    /// Address of the frame, or a status ([`Resume::back`]), or the number of an event ([`Resume::raise`]).
     frame: u64,
     /// [`Kind`], or a value.
     kind: u64,
@@ -127,6 +127,12 @@ impl Resume {
     #[inline(always)]
     pub fn back(status: Status, value: u64) -> Self {
         Self { frame: status as u64, kind: value }
+    }
+
+    /// Raises the event `number` of the current EC, which its frame tells more about ([`crate::event::raise`]).
+    #[inline(always)]
+    pub fn raise(number: u64) -> Self {
+        Self { frame: number, kind: Kind::Raise as u64 }
     }
 
     /// Continues `ec`, which is current.

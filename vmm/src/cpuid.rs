@@ -6,7 +6,8 @@
 mod features;
 mod topology;
 
-use crate::state::Cr4;
+use crate::state::Xcr0;
+use std::ops::Range;
 
 /// One leaf's registers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,9 +41,8 @@ pub struct CpuidPolicy {
     pub tsc_khz: u32,
     /// Frequency of the local APIC timer before its divider.
     pub lapic_khz: u32,
-    /// Offer XSAVE and what needs it (AVX and on). To be clear where the hypervisor cannot keep
-    /// XCR0 apart per virtual CPU, because the CPU does not intercept XSETBV.
-    pub xsave: bool,
+    /// What XCR0 may hold ([`extended_state`]); empty: neither XSAVE nor what needs it.
+    pub xcr0: Xcr0,
     /// Offer process-context identifiers, if the host has them.
     pub pcid: bool,
     /// The local APIC model has x2APIC mode.
@@ -52,15 +52,6 @@ pub struct CpuidPolicy {
     /// RDTSCP and RDPID read this CPU's own TSC_AUX. To be clear where the hypervisor does not switch it
     /// and it may differ between the CPUs.
     pub tsc_aux: bool,
-}
-
-/// Guest registers that CPUID reflects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CpuidInput {
-    /// CR4 (OSXSAVE).
-    pub cr4: Cr4,
-    /// XCR0.
-    pub xcr0: u64,
 }
 
 /// Signature of the hypervisor in leaf 4000_0000h: EBX, ECX, EDX.
@@ -94,6 +85,30 @@ pub(crate) mod leaf {
 
 /// CPUID bit that depends on guest state: leaf 1, ECX.
 const OSXSAVE: u32 = 1 << 27;
+/// Leaf 0Dh.1 EAX: the compacted format.
+const XSAVEC: u32 = 1 << 1;
+/// Legacy area and header of an XSAVE area.
+const XSAVE_FIXED_PART: u32 = 512 + 64;
+/// Components behind the fixed part, each with a subleaf of leaf 0Dh.
+const COMPONENTS: Range<u32> = 2..63;
+
+/// End of a component in an XSAVE area, by its subleaf: its offset is in EBX, its size in EAX.
+fn end_of_component(subleaf: CpuidRegisters) -> u32 {
+    subleaf.ebx.saturating_add(subleaf.eax)
+}
+
+/// The state components that the hypervisor has enabled for its components (leaf 0Dh.0: those of EAX that fit into EBX),
+/// as far as a guest may have them, too. None: the CPU has no XSAVE.
+pub fn extended_state(host: &[HostLeaf]) -> Xcr0 {
+    let subleaf = |n| host.iter().find(|host| (host.leaf, host.subleaf) == (leaf::XSAVE, n)).map(|host| host.registers);
+    let Some(area) = subleaf(0) else {
+        return Xcr0::empty();
+    };
+    let is_enabled = |n: &u32| subleaf(*n).is_some_and(|component| end_of_component(component) <= area.ebx);
+    let known = Xcr0::X87 | Xcr0::SSE | Xcr0::AVX | Xcr0::AVX512;
+    let enabled = COMPONENTS.filter(is_enabled).fold(0, |set, n| set | 1 << n);
+    (Xcr0::X87 | Xcr0::SSE | Xcr0::from_bits_retain(enabled)) & Xcr0::from_bits_retain(area.eax.into()) & known
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -109,7 +124,8 @@ pub struct GuestCpuid {
     entries: Vec<Entry>,
     /// Number of a leaf's first entry, by block and number in the block; of the next leaf's if there is none.
     index: [[u16; LEAVES_PER_BLOCK]; BLOCKS],
-    xsave: bool,
+    /// What XCR0 may hold.
+    xcr0: Xcr0,
 }
 
 /// Basic leaves, those of hypervisors, and extended ones: told apart by the upper two bits.
@@ -136,8 +152,9 @@ impl GuestCpuid {
         entries.extend(made);
         entries.sort_by_key(|entry| (entry.leaf, entry.subleaf));
         entries.dedup_by_key(|entry| (entry.leaf, entry.subleaf));
-        let mut cpuid = GuestCpuid { index: index(&entries), entries, xsave: policy.xsave };
+        let mut cpuid = GuestCpuid { index: index(&entries), entries, xcr0: policy.xcr0 };
         cpuid.set_maxima();
+        cpuid.set_xsave_area();
         cpuid
     }
 
@@ -148,18 +165,17 @@ impl GuestCpuid {
         self.get(leaf::SIZES, 0).map_or(LEAST, |registers| (registers.eax as u8).max(LEAST))
     }
 
-    /// The registers that CPUID returns for EAX = `leaf`, ECX = `subleaf`. What does not exist
-    /// reads as zero, as on AMD.
-    pub fn lookup(&self, leaf: u32, subleaf: u32, input: &CpuidInput) -> CpuidRegisters {
+    /// The registers that CPUID returns for EAX = `leaf`, ECX = `subleaf`, while the guest reads `xcr0` in XCR0; nothing if
+    /// CR4.OSXSAVE is clear. What does not exist reads as zero, as on AMD.
+    pub fn lookup(&self, leaf: u32, subleaf: u32, xcr0: Xcr0) -> CpuidRegisters {
         let subleaf_key = if has_subleaves(leaf) { subleaf } else { 0 };
         let Some(mut registers) = self.get(leaf, subleaf_key) else {
             return topology::beyond_last_level(leaf, subleaf, self.get(leaf::TOPOLOGY, 0));
         };
         match (leaf, subleaf_key) {
-            (leaf::FEATURES, _) if self.xsave && input.cr4.contains(Cr4::OSXSAVE) => {
-                registers.ecx |= OSXSAVE;
-            }
-            (leaf::XSAVE, 0) => registers.ebx = self.xsave_size(input.xcr0),
+            (leaf::FEATURES, _) if xcr0.intersects(self.xcr0) => registers.ecx |= OSXSAVE,
+            (leaf::XSAVE, 0) => registers.ebx = self.xsave_size(xcr0),
+            (leaf::XSAVE, 1) if registers.eax & XSAVEC != 0 => registers.ebx = self.xsavec_size(xcr0),
             _ => {}
         }
         registers
@@ -177,16 +193,34 @@ impl GuestCpuid {
             .map(|entry| entry.registers)
     }
 
-    /// Size of the XSAVE area for the enabled components: subleaf n has size (EAX) and offset
-    /// (EBX) of component n, from 2 on.
-    fn xsave_size(&self, xcr0: u64) -> u32 {
-        /// Legacy area and header.
-        const FIXED_PART: u32 = 512 + 64;
-        (2..63)
-            .filter(|component| xcr0 >> component & 1 == 1)
+    /// The enabled components behind the fixed part.
+    fn components(&self, xcr0: Xcr0) -> impl Iterator<Item = CpuidRegisters> {
+        COMPONENTS
+            .filter(move |component| xcr0.bits() >> component & 1 == 1)
             .filter_map(|component| self.get(leaf::XSAVE, component))
-            .map(|registers| registers.ebx.saturating_add(registers.eax))
-            .fold(FIXED_PART, u32::max)
+    }
+
+    /// Size of the area of XSAVE for the enabled components.
+    fn xsave_size(&self, xcr0: Xcr0) -> u32 {
+        self.components(xcr0).map(end_of_component).fold(XSAVE_FIXED_PART, u32::max)
+    }
+
+    /// Size of the area of XSAVEC, where a component follows the one before it, aligned if its subleaf says so (ECX bit 1).
+    fn xsavec_size(&self, xcr0: Xcr0) -> u32 {
+        const ALIGNED: u32 = 1 << 1;
+        const ALIGNMENT: u32 = 64;
+        self.components(xcr0).fold(XSAVE_FIXED_PART, |end, registers| {
+            let start = if registers.ecx & ALIGNED == 0 { Some(end) } else { end.checked_next_multiple_of(ALIGNMENT) };
+            start.unwrap_or(end).saturating_add(registers.eax)
+        })
+    }
+
+    /// Announces the size of the area for all that XCR0 may hold.
+    fn set_xsave_area(&mut self) {
+        let size = self.xsave_size(self.xcr0);
+        if let Some(entry) = self.entries.iter_mut().find(|entry| (entry.leaf, entry.subleaf) == (leaf::XSAVE, 0)) {
+            entry.registers.ecx = size;
+        }
     }
 
     /// Announces the highest basic and extended leaf.

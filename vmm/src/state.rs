@@ -101,6 +101,14 @@ bitflags! {
     }
 }
 
+impl Xcr0 {
+    /// Whether XSETBV takes it: x87 always, AVX only with SSE, AVX-512 only with AVX, and whole.
+    pub fn is_valid(self) -> bool {
+        let needs = |part: Self, needed: Self| !self.intersects(part) || self.contains(needed);
+        self.contains(Self::X87) && needs(Self::AVX, Self::SSE) && needs(Self::AVX512, Self::AVX512 | Self::AVX)
+    }
+}
+
 impl SegmentAttributes {
     /// Descriptor privilege level, 0..=3.
     pub fn dpl(self) -> u8 {
@@ -195,12 +203,24 @@ bitflags! {
         const PGE = 1 << 7;
         /// 57-bit linear addresses.
         const LA57 = 1 << 12;
-        /// XSAVE and XCR0 enabled.
-        const OSXSAVE = 1 << 18;
         /// Supervisor may not execute user pages.
         const SMEP = 1 << 20;
         /// Supervisor may not touch user pages.
         const SMAP = 1 << 21;
+        const _ = !0;
+    }
+
+    /// XCR0: the state components that XSAVE manages (APM2 11.5.2, SDM1 13.3).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Xcr0: u64 {
+        /// x87, which cannot be off.
+        const X87 = 1 << 0;
+        /// XMM registers and MXCSR.
+        const SSE = 1 << 1;
+        /// Upper halves of YMM registers.
+        const AVX = 1 << 2;
+        /// Opmasks, upper halves of ZMM registers, ZMM16 to ZMM31: only together.
+        const AVX512 = 7 << 5;
         const _ = !0;
     }
 
@@ -363,6 +383,14 @@ mod tests {
         state.rip = 0xffff_ffff;
         state.advance_rip(2);
         assert_eq!(state.rip, 1);
+    }
+
+    #[test]
+    fn xcr0_has_parts_that_need_others() {
+        let valid = [1, 3, 7, 0xe7];
+        for value in 0..=0xff {
+            assert_eq!(Xcr0::from_bits_retain(value).is_valid(), valid.contains(&(value & 0xe7)), "{value:#x}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use crate::config::VmmConfig;
 use crate::cpuid::{CpuidPolicy, CpuidRegisters, GuestCpuid, HostLeaf};
 use crate::kernel::Kernel;
-use crate::state::{Cr0, Cr4, Efer, Rflags, SegmentAttributes, SegmentRegister, VcpuState};
+use crate::state::{Cr0, Cr4, Efer, Rflags, SegmentAttributes, SegmentRegister, VcpuState, Xcr0};
 use crate::vcpu::{Traits, Vcpu, selection};
 use crate::vm::{Parts, Vm};
 
@@ -174,7 +174,8 @@ pub(crate) struct Guest {
     features: Features,
 }
 
-const TRAITS: Traits = Traits { features: Features::SVM, xsave: false, physical_address_bits: 40 };
+const TRAITS: Traits =
+    Traits { features: Features::SVM, xcr0: Xcr0::X87.union(Xcr0::SSE).union(Xcr0::AVX), physical_address_bits: 40 };
 
 /// CPUID of the host: all bits set.
 fn cpuid() -> GuestCpuid {
@@ -185,7 +186,7 @@ fn cpuid() -> GuestCpuid {
         cpu_count: 1,
         tsc_khz: 1_000_000,
         lapic_khz: 1_000_000,
-        xsave: false,
+        xcr0: TRAITS.xcr0,
         pcid: false,
         x2apic: true,
         tsc_deadline: true,
@@ -202,7 +203,7 @@ impl Guest {
             vm,
             vcpu: Vcpu::new(vm, index, cpuid(), traits),
             state: ArchState::default(),
-            recall: Rc::new(Cell::new(selection(guest::RECALL, features, false))),
+            recall: Rc::new(Cell::new(selection(guest::RECALL, features))),
             features,
         }
     }
@@ -226,8 +227,7 @@ impl Guest {
 
     /// An exit: delivers the state that its portal selects, and takes back what the handler says.
     pub(crate) fn exit(&mut self, number: u64, info1: u64, info2: u64) -> Mtd {
-        let selected =
-            if number == guest::RECALL { self.recall.get() } else { selection(number, self.features, false) };
+        let selected = if number == guest::RECALL { self.recall.get() } else { selection(number, self.features) };
         let words = EventWords { reason: number, info1, info2, rip: self.state.rip };
         // What is not selected holds rubbish, such as the last message.
         let mut delivered = rubbish();
@@ -304,6 +304,7 @@ pub(crate) mod exits {
     pub(crate) const DR0_WRITE: u64 = 0x30;
     pub(crate) const VINTR: u64 = 0x64;
     pub(crate) const CPUID: u64 = 0x72;
+    pub(crate) const XSETBV: u64 = 0x8d;
     pub(crate) const IRET: u64 = 0x74;
     pub(crate) const HLT: u64 = 0x78;
     pub(crate) const IOIO: u64 = 0x7b;
@@ -349,6 +350,9 @@ fn copy(to: &mut ArchState, from: &ArchState, selected: Mtd) {
     }
     if has(Mtd::CR) {
         (to.cr0, to.cr2, to.cr3, to.cr4) = (from.cr0, from.cr2, from.cr3, from.cr4);
+    }
+    if has(Mtd::XCR0) {
+        to.xcr0 = from.xcr0;
     }
     if has(Mtd::CS_SS) || has(Mtd::DS_ES) || has(Mtd::FS_GS) {
         to.seg = from.seg;

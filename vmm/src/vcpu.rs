@@ -32,7 +32,7 @@ use crate::cpuid::GuestCpuid;
 use crate::emulator::Emulator;
 use crate::kernel::Kernel;
 use crate::msr::MsrFile;
-use crate::state::VcpuState;
+use crate::state::{VcpuState, Xcr0};
 use crate::vm::{EXIT_FAILURE, Inside, Life, Machine, Vm, Who};
 use control::DebugRegisters;
 pub use exit::{EntryFailure, Exit, MemoryFault, NextRip, Vendor};
@@ -65,8 +65,8 @@ pub struct Vcpu<'vm, K, M> {
 pub struct Traits {
     /// Of the hypervisor.
     pub features: Features,
-    /// The guest has XSAVE.
-    pub xsave: bool,
+    /// What XCR0 may hold; nothing without XSAVE.
+    pub xcr0: Xcr0,
     /// Width of guest-physical addresses.
     pub physical_address_bits: u8,
 }

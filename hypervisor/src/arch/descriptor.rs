@@ -36,6 +36,8 @@ pub struct Tables {
     /// I/O permission bitmap, and a word of ones behind it (SDM vol. 1, 19.5.2).
     bitmap: [Word; pio::WORDS + 1],
     gdt: [Word; 7],
+    /// Operand of LGDT, limit and base, in the last ten bytes.
+    gdt_pointer: [Word; 2],
 }
 
 /// Byte offsets inside `tss`, shifted by 4.
@@ -77,7 +79,10 @@ impl Tables {
             | (base >> 24 & 0xff) << 56;
         self.gdt[5].set(descriptor);
         self.gdt[6].set(base >> 32);
-        load_gdt((&raw const self.gdt).addr() as u64, (size_of_val(&self.gdt) - 1) as u16);
+        let limit = (size_of_val(&self.gdt) - 1) as u16;
+        self.gdt_pointer[0].set(u64::from(limit) << 48);
+        self.gdt_pointer[1].set(self.gdt_base());
+        load_gdt(self.gdt_base(), limit);
         load_idt();
     }
 
@@ -99,9 +104,8 @@ impl Tables {
     /// Loads the register that holds address and limit of the segment descriptors.
     #[inline(always)]
     pub fn load_gdt_register(&'static self) {
-        let pointer = Pointer { limit: (size_of_val(&self.gdt) - 1) as u16, base: self.gdt_base() };
-        // SAFETY: the table is that of this CPU, with the segments in use.
-        unsafe { asm!("lgdt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };
+        // SAFETY: `load` has set up the operand; the table is that of this CPU, with the segments in use.
+        unsafe { asm!("lgdt [{} + 6]", in(reg) &self.gdt_pointer, options(nostack, preserves_flags)) };
     }
 
     /// Loads the task register again, with the limit that its descriptor says.

@@ -3,7 +3,8 @@
 //! | way in | saves | Rust handler |
 //! |---|---|---|
 //! | SYSCALL | callee-saved registers, RIP, RSP, RFLAGS, pushed right into the frame | [`crate::syscall::TABLE`] |
-//! | interrupt or exception in user mode | all registers | [`user_interrupt`] |
+//! | exception in user mode | all registers | [`unusual_exception`], if any, see [`super::fastpath`] |
+//! | interrupt in user mode | all registers | [`user_interrupt`] |
 //! | the same in the kernel (only while idle or at an interrupt window) | caller-saved registers, on the stack | [`kernel_interrupt`] |
 //! | exit of a vCPU | all guest registers | [`virt::vm_exit`] |
 //!
@@ -11,8 +12,7 @@
 
 use super::{apic, descriptor, log, switch, virt, vmx, x86};
 use crate::cpu::Cpu;
-use crate::event::{self, Event};
-use crate::frame::{Frame, Kind, PUSHED, Reg};
+use crate::frame::{Kind, PUSHED, Reg};
 use crate::sched::{self, Resume};
 use crate::{cpu, interrupt, sm, smp};
 use abi::hypercall::{NUMBER_MASK, Number};
@@ -39,38 +39,23 @@ const fn at(reg: Reg) -> usize {
 /// Loads the registers of the frame at RAX, but RAX and RSP.
 macro_rules! load {
     () => {
-        "mov r15, [rax + {r15}]
-        mov r14, [rax + {r14}]
-        mov r13, [rax + {r13}]
-        mov r12, [rax + {r12}]
-        mov rbp, [rax + {rbp}]
-        mov rbx, [rax + {rbx}]
-        mov rcx, [rax + {rcx}]
-        mov r11, [rax + {r11}]
-        mov rdi, [rax + {rdi}]
-        mov rsi, [rax + {rsi}]
-        mov rdx, [rax + {rdx}]
-        mov r8, [rax + {r8}]
-        mov r9, [rax + {r9}]
-        mov r10, [rax + {r10}]"
+        "mov r15, [rax + {r15}]; mov r14, [rax + {r14}]; mov r13, [rax + {r13}]; mov r12, [rax + {r12}];
+        mov rbp, [rax + {rbp}]; mov rbx, [rax + {rbx}]; mov rcx, [rax + {rcx}]; mov r11, [rax + {r11}];
+        mov rdi, [rax + {rdi}]; mov rsi, [rax + {rsi}]; mov rdx, [rax + {rdx}]; mov r8, [rax + {r8}];
+        mov r9, [rax + {r9}]; mov r10, [rax + {r10}]"
     };
 }
 
-/// Saves registers to the current frame, whose end is in RDI, but RAX, RDI and RSP.
+/// Saves registers to the current frame but RAX and RSP, and has the frame's end in RDI.
 macro_rules! save {
     () => {
-        "mov [rdi - {top} + {r15}], r15
-        mov [rdi - {top} + {r14}], r14
-        mov [rdi - {top} + {r13}], r13
-        mov [rdi - {top} + {r12}], r12
-        mov [rdi - {top} + {rbp}], rbp
-        mov [rdi - {top} + {rbx}], rbx
-        mov [rdi - {top} + {rcx}], rcx
-        mov [rdi - {top} + {r11}], r11
-        mov [rdi - {top} + {rsi}], rsi
-        mov [rdi - {top} + {rdx}], rdx
-        mov [rdi - {top} + {r8}], r8
-        mov [rdi - {top} + {r9}], r9
+        "push rdi
+        mov rdi, gs:[{frame_top}]
+        pop qword ptr [rdi - {top} + {rdi}]
+        mov [rdi - {top} + {r15}], r15; mov [rdi - {top} + {r14}], r14; mov [rdi - {top} + {r13}], r13;
+        mov [rdi - {top} + {r12}], r12; mov [rdi - {top} + {rbp}], rbp; mov [rdi - {top} + {rbx}], rbx;
+        mov [rdi - {top} + {rcx}], rcx; mov [rdi - {top} + {r11}], r11; mov [rdi - {top} + {rsi}], rsi;
+        mov [rdi - {top} + {rdx}], rdx; mov [rdi - {top} + {r8}], r8; mov [rdi - {top} + {r9}], r9;
         mov [rdi - {top} + {r10}], r10"
     };
 }
@@ -92,15 +77,8 @@ global_asm!(
     ".global syscall_general",
     "syscall_general:",
     "mov rsp, gs:[{frame_top}]",
-    "push r11",
-    "push rcx",
-    "push qword ptr gs:[{scratch}]",
-    "push rbx",
-    "push rbp",
-    "push r12",
-    "push r13",
-    "push r14",
-    "push r15",
+    "push r11; push rcx; push qword ptr gs:[{scratch}]",
+    "push rbx; push rbp; push r12; push r13; push r14; push r15",
     ".global syscall_saved",
     "syscall_saved:",
     "mov rsp, gs:[{stack}]",
@@ -124,38 +102,25 @@ global_asm!(
     "xor r10d, r10d",
     "swapgs",
     "sysretq",
-    // RAX: frame, RDX: kind.
+    // RAX: frame of the current EC, RDX: kind.
     ".global resume",
     "resume:",
     "test edx, edx",
     "jnz 2f",
-    "mov r15, [rax + {r15}]",
-    "mov r14, [rax + {r14}]",
-    "mov r13, [rax + {r13}]",
-    "mov r12, [rax + {r12}]",
-    "mov rbp, [rax + {rbp}]",
-    "mov rbx, [rax + {rbx}]",
-    "mov rcx, [rax + {rip}]",
-    "mov r11, [rax + {rflags}]",
-    "mov rdi, [rax + {rdi}]",
-    "mov rsi, [rax + {rsi}]",
-    "mov rdx, [rax + {rdx}]",
-    "mov r8, [rax + {r8}]",
-    "mov r9, [rax + {r9}]",
-    "mov r10, [rax + {r10}]",
-    "mov rsp, [rax + {rsp}]",
+    "mov r15, [rax + {r15}]; mov r14, [rax + {r14}]; mov r13, [rax + {r13}]; mov r12, [rax + {r12}]",
+    "mov rbp, [rax + {rbp}]; mov rbx, [rax + {rbx}]; mov rcx, [rax + {rip}]; mov r11, [rax + {rflags}]",
+    "mov rdi, [rax + {rdi}]; mov rsi, [rax + {rsi}]; mov rdx, [rax + {rdx}]; mov r8, [rax + {r8}]",
+    "mov r9, [rax + {r9}]; mov r10, [rax + {r10}]; mov rsp, [rax + {rsp}]",
     "mov rax, [rax + {rax}]",
     "swapgs",
     "sysretq",
-    // RDI: frame. For handlers that need not return.
-    ".global resume_frame",
-    "resume_frame:",
-    "mov rax, rdi",
-    "mov edx, [rdi + {kind}]",
     "2:",
     "mov rsp, gs:[{stack}]",
     "cmp edx, {iret}",
     "jne 3f",
+    // RAX: frame, RSP: stack.
+    ".global resume_interrupted",
+    "resume_interrupted:",
     // While it runs in user mode it counts as one that enters by a hypercall; other ways in say so.
     "mov qword ptr [rax + {kind}], {sysret}",
     "push {user_ss}",
@@ -175,11 +140,15 @@ global_asm!(
     "cli",
     "call {idle_wake}",
     "jmp resume",
-    // vCPU: RAX is the frame. Registers but RAX and RSP travel by hand, those two in the VMCB.
+    // The current EC is a vCPU. Registers but RAX and RSP travel by hand, those two in the VMCB.
     "4:",
     "mov rdi, rax",
+    "mov rsi, gs:[{current}]",
     "cmp byte ptr [rip + {is_vmx}], 0",
-    "jne 6f",
+    "jne enter_vmx",
+    // RDI: frame, RSI: EC, RSP: stack.
+    ".global enter_svm",
+    "enter_svm:",
     "call {guest_prepare}",
     "push qword ptr gs:[{host_control}]",
     load!(),
@@ -192,18 +161,18 @@ global_asm!(
     "vmsave rax",
     "pop rax",
     "vmload rax",
-    "mov gs:[{scratch}], rdi",
-    "mov rdi, gs:[{frame_top}]",
+    // The host half just loaded was saved with this FS base.
+    "mov qword ptr gs:[{cpu_fs_base}], 0",
     save!(),
-    "mov rax, gs:[{scratch}]",
-    "mov [rdi - {top} + {rdi}], rax",
     "cli",
     "stgi",
-    "mov rsp, gs:[{stack}]",
+    "sub rdi, {top}",
     "call {vm_exit}",
-    "jmp resume",
+    "lea r15, [rip + {deliver_svm}]",
+    "jmp raise_or_resume",
     // The same with VMX: RSP is in the VMCS. EDX says how to enter; interrupts exit whatever the interrupt flag.
-    "6:",
+    ".global enter_vmx",
+    "enter_vmx:",
     "call {guest_prepare_vmx}",
     "cmp edx, {launch}",
     load!(),
@@ -215,32 +184,46 @@ global_asm!(
     // Only if it failed: the guest's registers are still in the frame.
     "8:",
     "mov rsp, gs:[{stack}]",
+    "mov rdi, gs:[{frame_top}]",
+    "sub rdi, {top}",
     "call {entry_failed}",
-    "jmp resume",
+    "lea r15, [rip + {deliver_vmx}]",
+    "jmp raise_or_resume",
     // The host state of the VMCS has RSP on the kernel stack. Interrupts are off, but Bochs 2.7 takes those that are pending
     // until something writes the flag: before the first instruction, which is an interrupt window as good as any.
     ".global vmx_exit",
     "vmx_exit:",
     "cli",
-    "mov gs:[{scratch}], rdi",
-    "mov rdi, gs:[{frame_top}]",
     save!(),
     "mov [rdi - {top} + {rax}], rax",
-    "mov rax, gs:[{scratch}]",
-    "mov [rdi - {top} + {rdi}], rax",
+    "sub rdi, {top}",
     "call {vm_exit_vmx}",
-    "jmp resume",
-    // Interrupts and exceptions. On the stack: vector, error code, RIP, CS, RFLAGS, RSP, SS.
-    "interrupt_common:",
-    "cld",
+    "lea r15, [rip + {deliver_vmx}]",
+    "jmp raise_or_resume",
+    // Exceptions and interrupts. On the stack: vector, error code, RIP, CS, RFLAGS, RSP, SS.
+    "exception_common:",
     "test byte ptr [rsp + 24], 3",
     "jz 5f",
     "swapgs",
-    "push rdi",
-    "mov rdi, gs:[{frame_top}]",
     save!(),
     "mov [rdi - {top} + {rax}], rax",
-    "pop qword ptr [rdi - {top} + {rdi}]",
+    "pop rdx",
+    "pop r8",
+    "pop r10",
+    "mov [rdi - {top} + {rip}], r10",
+    "pop rax",
+    "pop r11",
+    "mov [rdi - {top} + {rflags}], r11",
+    "pop qword ptr [rdi - {top} + {rsp}]",
+    "mov qword ptr [rdi - {top} + {kind}], {iret}",
+    "jmp raise_exception",
+    "interrupt_common:",
+    "test byte ptr [rsp + 24], 3",
+    "jz 5f",
+    "swapgs",
+    save!(),
+    "mov [rdi - {top} + {rax}], rax",
+    "cld",
     "mov rax, rdi",
     "pop rdi",
     "pop rsi",
@@ -253,28 +236,13 @@ global_asm!(
     "call {user_interrupt}",
     "jmp resume",
     "5:",
-    "push rax",
-    "push rcx",
-    "push rdx",
-    "push rsi",
-    "push rdi",
-    "push r8",
-    "push r9",
-    "push r10",
-    "push r11",
+    "cld",
+    "push rax; push rcx; push rdx; push rsi; push rdi; push r8; push r9; push r10; push r11",
     "mov rdi, [rsp + 72]",
     "mov rsi, [rsp + 80]",
     "mov rdx, [rsp + 88]",
     "call {kernel_interrupt}",
-    "pop r11",
-    "pop r10",
-    "pop r9",
-    "pop r8",
-    "pop rdi",
-    "pop rsi",
-    "pop rdx",
-    "pop rcx",
-    "pop rax",
+    "pop r11; pop r10; pop r9; pop r8; pop rdi; pop rsi; pop rdx; pop rcx; pop rax",
     "add rsp, 16",
     "iretq",
     // One stub of 16 bytes per vector; those without error code push a zero (SDM vol. 3, 6.13).
@@ -289,7 +257,11 @@ global_asm!(
     ".endif",
     ".byte 0x68", // push imm32, so that every stub is as long
     ".long i",
+    ".if i < {exceptions}",
+    "jmp exception_common",
+    ".else",
     "jmp interrupt_common",
+    ".endif",
     ".set i, i + 1",
     ".endr",
     // NMIs may hit anywhere, also between SWAPGS and its exit; nothing is done about them.
@@ -297,51 +269,22 @@ global_asm!(
     "nmi_entry:",
     "iretq",
     ".popsection",
-    scratch = const cpu::SCRATCH,
-    frame_top = const cpu::FRAME_TOP,
-    stack = const cpu::STACK,
-    host_control = const cpu::HOST_CONTROL,
-    top = const PUSHED * 8,
-    kind = const at(Reg::Kind),
-    sysret = const Kind::Sysret as u64,
-    sm_up = const Number::SmUp as u64,
-    number_mask = const NUMBER_MASK,
-    statuses = const sched::STATUSES,
-    reply = const Number::Reply as u64,
-    iret = const Kind::Iret as u64,
-    guest = const Kind::Guest as u64,
-    user_cs = const descriptor::USER_CS,
-    user_ss = const descriptor::USER_SS,
-    r15 = const at(Reg::R15),
-    r14 = const at(Reg::R14),
-    r13 = const at(Reg::R13),
-    r12 = const at(Reg::R12),
-    rbp = const at(Reg::Rbp),
-    rbx = const at(Reg::Rbx),
-    rsp = const at(Reg::Rsp),
-    rip = const at(Reg::Rip),
-    rflags = const at(Reg::Rflags),
-    rax = const at(Reg::Rax),
-    rdi = const at(Reg::Rdi),
-    rsi = const at(Reg::Rsi),
-    rdx = const at(Reg::Rdx),
-    r8 = const at(Reg::R8),
-    r9 = const at(Reg::R9),
-    r10 = const at(Reg::R10),
-    rcx = const at(Reg::Rcx),
-    r11 = const at(Reg::R11),
-    control = const at(Reg::Control),
-    table = sym crate::syscall::TABLE,
-    idle_wake = sym idle_wake,
-    guest_prepare = sym virt::prepare,
-    vm_exit = sym virt::vm_exit,
-    is_vmx = sym virt::IS_VMX,
-    guest_prepare_vmx = sym virt::prepare_vmx,
-    vm_exit_vmx = sym virt::vm_exit_vmx,
-    entry_failed = sym virt::entry_failed,
-    launch = const vmx::ENTRY_LAUNCH,
-    user_interrupt = sym user_interrupt,
-    kernel_interrupt = sym kernel_interrupt,
+    scratch = const cpu::SCRATCH, current = const cpu::CURRENT, cpu_fs_base = const cpu::FS_BASE,
+    frame_top = const cpu::FRAME_TOP, stack = const cpu::STACK, host_control = const cpu::HOST_CONTROL,
+    top = const PUSHED * 8, sysret = const Kind::Sysret as u64, sm_up = const Number::SmUp as u64,
+    number_mask = const NUMBER_MASK, statuses = const sched::STATUSES, reply = const Number::Reply as u64,
+    iret = const Kind::Iret as u64, guest = const Kind::Guest as u64, user_cs = const descriptor::USER_CS,
+    user_ss = const descriptor::USER_SS, launch = const vmx::ENTRY_LAUNCH, exceptions = const vector::EXCEPTIONS,
+    kind = const at(Reg::Kind), control = const at(Reg::Control),
+    r15 = const at(Reg::R15), r14 = const at(Reg::R14), r13 = const at(Reg::R13), r12 = const at(Reg::R12),
+    rbp = const at(Reg::Rbp), rbx = const at(Reg::Rbx), rsp = const at(Reg::Rsp), rip = const at(Reg::Rip),
+    rflags = const at(Reg::Rflags), rax = const at(Reg::Rax), rdi = const at(Reg::Rdi), rsi = const at(Reg::Rsi),
+    rdx = const at(Reg::Rdx), r8 = const at(Reg::R8), r9 = const at(Reg::R9), r10 = const at(Reg::R10),
+    rcx = const at(Reg::Rcx), r11 = const at(Reg::R11),
+    table = sym crate::syscall::TABLE, idle_wake = sym idle_wake, guest_prepare = sym virt::prepare,
+    vm_exit = sym virt::vm_exit, is_vmx = sym virt::IS_VMX, guest_prepare_vmx = sym virt::prepare_vmx,
+    vm_exit_vmx = sym virt::vm_exit_vmx, entry_failed = sym virt::entry_failed, deliver_svm = sym virt::deliver_svm,
+    deliver_vmx = sym virt::deliver_vmx, user_interrupt = sym user_interrupt, kernel_interrupt = sym kernel_interrupt,
 );
 
 unsafe extern "sysv64" {
@@ -350,14 +293,6 @@ unsafe extern "sysv64" {
     fn nmi_entry();
     fn vmx_exit();
     fn resume();
-    fn resume_frame(frame: u64) -> !;
-}
-
-/// Continues a context that was interrupted, or a vCPU, which is current. As if a handler had returned this.
-#[inline(always)]
-pub fn continue_interrupted(frame: Frame) -> ! {
-    // SAFETY: nothing on the stack of who is in the kernel is still needed; `resume` trusts a frame as it does a handler.
-    unsafe { resume_frame(frame.addr()) }
 }
 
 /// Address of the SYSCALL entry.
@@ -388,21 +323,21 @@ pub fn start(cpu: &'static Cpu) -> ! {
     }
 }
 
-/// An interrupt or exception in user mode.
-extern "sysv64" fn user_interrupt(vector: u64, error: u64) -> Resume {
+/// An exception in user mode, noted in the frame, that is not as simple as most.
+pub(super) extern "sysv64" fn unusual_exception(vector: u64) -> Resume {
+    let cpu = super::percpu::current();
+    match cpu.current() {
+        Some(ec) if vector == vector::GENERAL_PROTECTION && switch::missing_ports(cpu, ec) => Resume::of(ec),
+        _ => Resume::raise(vector),
+    }
+}
+
+/// An interrupt in user mode.
+extern "sysv64" fn user_interrupt(vector: u64) -> Resume {
     let cpu = super::percpu::current();
     let Some(ec) = cpu.current() else {
         return sched::schedule(cpu);
     };
-    if vector < vector::EXCEPTIONS {
-        if vector == vector::GENERAL_PROTECTION && switch::missing_ports(cpu, ec) {
-            return Resume::of(ec);
-        }
-        let cr2 = if vector == vector::PAGE_FAULT { x86::read_cr2() } else { 0 };
-        let event = Event { number: vector, reason: vector, info1: error, info2: cr2 };
-        let frame = ec.frame();
-        return event::raise(cpu, ec, frame, event, |utcb, _| event::deliver_host(frame, utcb));
-    }
     handle(cpu, vector);
     if ec.frame().get(Reg::Recall) != 0 {
         cpu.resched.set(1);

@@ -1,8 +1,8 @@
-//! What components do all the time, in as few instructions as possible: calls and replies on one CPU, and ups and downs
-//! of semaphores that make nobody run or wait.
+//! What components do all the time, in as few instructions as possible: calls and replies on one CPU, exceptions and exits that
+//! a handler there takes at once ([`event`]), and ups and downs of semaphores that make nobody run or wait.
 //!
 //! It changes nothing before it has checked everything; if anything is unusual, it goes on in [`super::entry`] as if
-//! nothing had happened, and [`crate::ipc`] or [`crate::sm`] does the whole operation. So this is an accelerator only: what it
+//! nothing had happened, and [`crate::ipc`], [`crate::event`] or [`crate::sm`] does the whole operation. So this is an accelerator only: what it
 //! does must be what they do in that case.
 //!
 //! Invariants that it relies on, beside the layouts:
@@ -12,14 +12,16 @@
 //!   hypercalls (`entry`).
 //! * The state of a handler is in its registers only while it runs. Between calls it has none but its stack pointer.
 
+mod event;
+
 use super::x86::Msr;
 use super::{descriptor, fpu, percpu};
 use crate::cpu;
-use crate::ec::{self, Ec, State};
+use crate::ec::{self, State};
 use crate::frame::{PUSHED, Reg};
-use crate::ipc::{USER_FLAGS, Words};
+use crate::ipc::USER_FLAGS;
 use crate::mem::object::{self, CAP_SLOT_BITS, CapSlot};
-use crate::pt::{self, Pt};
+use crate::pt;
 use crate::{sm, space::obj};
 use abi::cap::{ObjectType, Perms, Sel};
 use abi::hypercall::{Number, SEL_SHIFT};
@@ -42,16 +44,86 @@ const _: () = assert!(Perms::SM_UP.bits() == 1 && Perms::SM_DOWN.bits() == 2);
 macro_rules! save {
     () => {
         "mov rsp, gs:[{frame_top}]
-        push r11
-        push rcx
-        push qword ptr gs:[{scratch}]
-        push rbx
-        push rbp
-        push r12
-        push r13
-        push r14
-        push r15"
+        push r11; push rcx; push qword ptr gs:[{scratch}]
+        push rbx; push rbp; push r12; push r13; push r14; push r15"
     };
+}
+
+/// Finds the portal whose selector RDI has at bit 8, in the space of the EC in RBX, and its handler, which is idle, on this CPU.
+/// Then R12: portal, R13: handler, RAX: the handler's identity, RBP: that of the EC. Goes to 6 if there is no capability, or
+/// none with the permission; to 7 if anything else is not so.
+macro_rules! find_handler {
+    () => {
+        // RBP: table of the selector, then RAX: offset of its slot. R12: portal; permission, identity, type. R13: handler, RAX: its
+        // identity; alive, idle, on this CPU. The EC itself may have been destroyed by another CPU.
+        "mov rbp, [rbx + {ec_obj}]
+        mov rbp, [rbp + {obj_root}]
+        mov rax, rdi
+        shr rax, {table_shift}
+        cmp rax, {tables}
+        jae 7f
+        mov rbp, [rbp + rax * 8]
+        mov eax, edi
+        shr eax, {slot_shift}
+        and eax, {slot_offset_mask}
+        mov r12, [rbp + rax]
+        mov r13, [rbp + rax + 8]
+        test r12b, {permission}
+        jz 6f
+        and r12, {slot_mask}
+        cmp [r12], r13
+        jne 7f
+        cmp byte ptr [r12 + {object_kind}], {kind_pt}
+        jne 7f
+        mov r13, [r12 + {pt_ec}]
+        mov rax, [r12 + {pt_ec} + 8]
+        cmp [r13], rax
+        jne 7f
+        cmp qword ptr [r13 + {ec_state}], {idle}
+        jne 7f
+        mov rbp, gs:[{cpu_id}]
+        cmp [r13 + {ec_cpu}], rbp
+        jne 7f
+        mov rbp, [rbx]
+        test rbp, rbp
+        jz 7f"
+    };
+}
+
+/// The handler found by [`find_handler`] serves the EC. Weak references: address, then identity.
+macro_rules! serve {
+    () => {
+        "mov [r13 + {ec_caller}], rbx
+        mov [r13 + {ec_caller} + 8], rbp
+        mov [rbx + {ec_callee}], r13
+        mov [rbx + {ec_callee} + 8], rax
+        mov qword ptr [rbx + {ec_state}], {waiting}
+        mov qword ptr [r13 + {ec_state}], {runnable}"
+    };
+}
+
+/// Whether the spaces of the EC in R13, with its frame in R14, are loaded; if not, goes to `switch_spaces`. RBX tells where to go
+/// then.
+macro_rules! compare_spaces {
+    () => {
+        "mov rbp, [r13 + {ec_root}]
+        cmp rbp, gs:[{cpu_root}]
+        jne switch_spaces
+        mov rbp, [r13 + {ec_pio}]
+        cmp rbp, gs:[{cpu_ports}]
+        jne switch_spaces
+        mov rbp, [r14 + {fs_base}]
+        cmp rbp, gs:[{cpu_fs_base}]
+        jne switch_spaces"
+    };
+}
+use {compare_spaces, find_handler, serve};
+
+/// Where `switch_spaces` goes on.
+mod after {
+    pub const ENTER_PORTAL: u64 = 0;
+    pub const RETURN_TO_CALLER: u64 = 1;
+    pub const RETURN_TO_INTERRUPTED: u64 = 2;
 }
 
 global_asm!(
@@ -64,100 +136,38 @@ global_asm!(
     "cmp esi, {max_words}",
     "ja syscall_general",
     save!(),
-    // RBP: table of the selector, then RAX: offset of its slot.
     "mov rbx, gs:[{current}]",
-    "mov rbp, [rbx + {ec_obj}]",
-    "mov rbp, [rbp + {obj_root}]",
-    "mov rax, rdi",
-    "shr rax, {table_shift}",
-    "cmp rax, {tables}",
-    "jae syscall_saved",
-    "mov rbp, [rbp + rax * 8]",
-    "mov eax, edi",
-    "shr eax, {slot_shift}",
-    "and eax, {slot_offset_mask}",
-    // R12: portal. Permission, identity, type.
-    "mov r12, [rbp + rax]",
-    "mov r13, [rbp + rax + 8]",
-    "test r12b, {pt_call}",
-    "jz call_denied",
-    "and r12, {slot_mask}",
-    "cmp [r12], r13",
-    "jne syscall_saved",
-    "cmp byte ptr [r12 + {object_kind}], {kind_pt}",
-    "jne syscall_saved",
-    // R13: handler, RAX: its identity. Alive, idle, on this CPU.
-    "mov r13, [r12 + {pt_ec}]",
-    "mov rax, [r12 + {pt_ec} + 8]",
-    "cmp [r13], rax",
-    "jne syscall_saved",
-    "cmp qword ptr [r13 + {ec_state}], {idle}",
-    "jne syscall_saved",
-    "mov rbp, gs:[{cpu_id}]",
-    "cmp [r13 + {ec_cpu}], rbp",
-    "jne syscall_saved",
-    // The caller itself may have been destroyed by another CPU.
-    "mov rbp, [rbx]",
-    "test rbp, rbp",
-    "jz syscall_saved",
-    // From here on it happens. Weak references: address, then identity.
-    "mov [r13 + {ec_caller}], rbx",
-    "mov [r13 + {ec_caller} + 8], rbp",
-    "mov [rbx + {ec_callee}], r13",
-    "mov [rbx + {ec_callee} + 8], rax",
-    "mov qword ptr [rbx + {ec_state}], {waiting}",
-    "mov qword ptr [r13 + {ec_state}], {runnable}",
+    find_handler!(),
+    // From here on it happens.
+    serve!(),
     "test esi, esi",
     "jnz copy_call",
-    "call_copied:",
+    // R13 serves whoever was current, and is to enter portal R12. RDI is free, RSI, RDX, R8, R9, R10: tag and words.
+    ".global enter_handler",
+    "enter_handler:",
     "mov r14, [r13 + {ec_frame}]",
     "lea rbp, [r14 + {top}]",
     "mov gs:[{current}], r13",
     "mov gs:[{frame_top}], rbp",
-    // RBX tells where to go after `switch_spaces`.
-    "xor ebx, ebx",
-    "mov rbp, [r13 + {ec_root}]",
-    "cmp rbp, gs:[{cpu_root}]",
-    "jne switch_spaces",
-    "mov rbp, [r13 + {ec_pio}]",
-    "cmp rbp, gs:[{cpu_ports}]",
-    "jne switch_spaces",
-    "mov rbp, [r14 + {fs_base}]",
-    "cmp rbp, gs:[{cpu_fs_base}]",
-    "jne switch_spaces",
+    "mov ebx, {enter_portal}",
+    compare_spaces!(),
     "enter_portal:",
     "mov rdi, [r12 + {pt_id}]",
     "mov rcx, [r12 + {pt_ip}]",
     "mov rsp, [r13 + {ec_sp}]",
     "mov r11d, {flags}",
-    "xor eax, eax",
-    "xor ebx, ebx",
-    "xor ebp, ebp",
-    "xor r12d, r12d",
-    "xor r13d, r13d",
-    "xor r14d, r14d",
-    "xor r15d, r15d",
+    "xor eax, eax; xor ebx, ebx; xor ebp, ebp",
+    "xor r12d, r12d; xor r13d, r13d; xor r14d, r14d; xor r15d, r15d",
     "swapgs",
     "sysretq",
     // No capability, or not this permission: the commonest mistake. RCX and R11 are as they came.
-    "call_denied:",
-    "pop r15",
-    "pop r14",
-    "pop r13",
-    "pop r12",
-    "pop rbp",
-    "pop rbx",
-    "pop rsp",
+    "6:",
+    "pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx; pop rsp",
     "mov eax, {bad_capability}",
     "swapgs",
     "sysretq",
-    // For an event: RDI portal, RSI selection, RCX handler, RDX, R8, R9 and the stack: words.
-    ".global enter_portal_with",
-    "enter_portal_with:",
-    "mov r10, [rsp + 8]",
-    "mov r12, rdi",
-    "mov r13, rcx",
-    "jmp enter_portal",
+    "7:",
+    "jmp syscall_saved",
     // RDI is the number of the hypercall and nothing else. RSI: tag. RDX, R8, R9, R10: words. Nothing is saved, because a
     // handler that replies has no state: RAX, RDI and RSP are free, the others are left alone until it is certain.
     ".balign 64",
@@ -173,7 +183,7 @@ global_asm!(
     "jne 7f",
     "mov rsp, [rdi + {ec_frame}]",
     "cmp qword ptr [rsp + {kind}], {sysret}",
-    "jne 8f",
+    "jne reply_to_event",
     "cmp esi, {max_words}",
     "ja 7f",
     "mov rax, gs:[{cpu_id}]",
@@ -195,22 +205,11 @@ global_asm!(
     "jnz copy_reply",
     "reply_copied:",
     "mov gs:[{current}], r13",
-    "mov ebx, 1",
-    "mov rbp, [r13 + {ec_root}]",
-    "cmp rbp, gs:[{cpu_root}]",
-    "jne switch_spaces",
-    "mov rbp, [r13 + {ec_pio}]",
-    "cmp rbp, gs:[{cpu_ports}]",
-    "jne switch_spaces",
-    "mov rbp, [r14 + {fs_base}]",
-    "cmp rbp, gs:[{cpu_fs_base}]",
-    "jne switch_spaces",
+    "mov ebx, {return_to_caller}",
+    compare_spaces!(),
     "return_to_caller:",
-    "mov r15, [r14 + {r15}]",
-    "mov r13, [r14 + {r13}]",
-    "mov r12, [r14 + {r12}]",
-    "mov rbp, [r14 + {rbp}]",
-    "mov rbx, [r14 + {rbx}]",
+    "mov r15, [r14 + {r15}]; mov r13, [r14 + {r13}]; mov r12, [r14 + {r12}]",
+    "mov rbp, [r14 + {rbp}]; mov rbx, [r14 + {rbx}]",
     "mov rcx, [r14 + {rip}]",
     "mov r11, [r14 + {rflags}]",
     "mov rsp, [r14 + {rsp}]",
@@ -222,11 +221,6 @@ global_asm!(
     "7:",
     "mov edi, {reply}",
     "jmp syscall_general",
-    // The caller has raised an event. RSI: selection.
-    "8:",
-    "mov rsp, gs:[{stack}]",
-    "call {reply_to_event}",
-    "jmp resume",
     // RDI: semaphore and EAX: 0 for up, 1 for down, no flags. RDX, R8, R9, R10 and RSP are free.
     ".balign 64",
     ".global semaphore_fast",
@@ -332,7 +326,7 @@ global_asm!(
     "mov rdi, [r13 + {ec_utcb}]",
     "rep movsq",
     "mov rsi, r15",
-    "jmp call_copied",
+    "jmp enter_handler",
     "copy_reply:",
     "mov rdi, gs:[{current}]",
     "mov r15, rsi",
@@ -343,6 +337,7 @@ global_asm!(
     "mov rsi, r15",
     "jmp reply_copied",
     // What `switch::to` does for the EC in R13 with its frame in R14, when something differs. RAX, RCX, RBP, R11, R15 are free.
+    ".global switch_spaces",
     "switch_spaces:",
     "mov rbp, [r13 + {ec_root}]",
     "cmp rbp, gs:[{cpu_root}]",
@@ -368,9 +363,10 @@ global_asm!(
     "cmp rbp, gs:[{cpu_fs_base}]",
     "jne 6f",
     "7:",
-    "test ebx, ebx",
-    "jz enter_portal",
-    "jmp return_to_caller",
+    "cmp ebx, {return_to_caller}",
+    "jb enter_portal",
+    "je return_to_caller",
+    "jmp return_to_interrupted",
     "2:",
     "fxrstor64 [rip + {initial}]",
     "jmp 9b",
@@ -393,90 +389,33 @@ global_asm!(
     "mov rdx, r15",
     "jmp 7b",
     ".popsection",
-    max_words = const MAX_WORDS,
-    scratch = const cpu::SCRATCH,
-    current = const cpu::CURRENT,
-    frame_top = const cpu::FRAME_TOP,
-    cpu_id = const cpu::ID,
-    cpu_root = const cpu::ROOT,
-    cpu_fs_base = const cpu::FS_BASE,
-    cpu_pio = const cpu::PIO,
-    cpu_ports = const cpu::PORTS,
-    io_map = const percpu::IO_MAP,
-    ports_denied = const descriptor::PORTS_DENIED,
-    ports_mapped = const descriptor::PORTS_MAPPED,
-    msr_fs_base = const Msr::FsBase as u32,
-    helping = const cpu::HELPING,
-    resched = const cpu::RESCHED,
-    ec_obj = const ec::offset::OBJ,
-    ec_utcb = const ec::offset::UTCB,
-    ec_state = const ec::offset::STATE,
-    ec_cpu = const ec::offset::CPU,
-    ec_frame = const ec::offset::FRAME,
-    ec_root = const ec::offset::ROOT,
-    ec_pio = const ec::offset::PIO,
-    ec_sp = const ec::offset::SP,
-    ec_caller = const ec::offset::CALLER,
-    ec_callee = const ec::offset::CALLEE,
-    obj_root = const obj::ROOT,
-    table_shift = const SEL_SHIFT + TABLE_BITS,
-    tables = const Sel::COUNT >> TABLE_BITS,
-    slot_mask = const -(object::SLOT as i64),
-    pt_call = const Perms::PT_CALL.bits(),
-    bad_capability = const Status::BadCapability as u64,
-    object_kind = const object::KIND,
-    kind_pt = const ObjectType::Pt as u8,
-    pt_ec = const pt::offset::EC,
-    pt_id = const pt::offset::ID,
-    pt_ip = const pt::offset::IP,
-    slot_shift = const SEL_SHIFT - CAP_SLOT_BITS,
-    slot_offset_mask = const (CapSlot::PER_PAGE - 1) << CAP_SLOT_BITS,
-    kind_sm = const ObjectType::Sm as u8,
-    sm_up = const Perms::SM_UP.bits(),
-    sm_lock = const sm::offset::LOCK,
-    sm_count = const sm::offset::COUNT,
-    sm_first = const sm::offset::FIRST,
-    sm_receiver = const sm::offset::RECEIVER,
-    sm_ready_first = const sm::offset::READY_FIRST,
-    sm_queued = const sm::offset::QUEUED,
-    sm_interrupt = const sm::offset::INTERRUPT,
-    idle = const State::Idle as u64,
-    waiting = const State::Waiting as u64,
-    runnable = const State::Runnable as u64,
-    sysret = const crate::frame::Kind::Sysret as u64,
-    flags = const USER_FLAGS,
-    reply = const Number::Reply as u64,
-    sm_up_found = sym crate::syscall::sm_up_found,
-    sm_down_found = sym crate::syscall::sm_down_found,
-    reply_to_event = sym crate::syscall::reply_to_event,
+    max_words = const MAX_WORDS, io_map = const percpu::IO_MAP, ports_denied = const descriptor::PORTS_DENIED,
+    ports_mapped = const descriptor::PORTS_MAPPED, msr_fs_base = const Msr::FsBase as u32, obj_root = const obj::ROOT,
+    table_shift = const SEL_SHIFT + TABLE_BITS, tables = const Sel::COUNT >> TABLE_BITS,
+    slot_mask = const -(object::SLOT as i64), permission = const Perms::PT_CALL.bits(),
+    bad_capability = const Status::BadCapability as u64, object_kind = const object::KIND,
+    kind_pt = const ObjectType::Pt as u8, slot_shift = const SEL_SHIFT - CAP_SLOT_BITS,
+    slot_offset_mask = const (CapSlot::PER_PAGE - 1) << CAP_SLOT_BITS, kind_sm = const ObjectType::Sm as u8,
+    sm_up = const Perms::SM_UP.bits(), sysret = const crate::frame::Kind::Sysret as u64, flags = const USER_FLAGS,
+    reply = const Number::Reply as u64, enter_portal = const after::ENTER_PORTAL,
+    return_to_caller = const after::RETURN_TO_CALLER, top = const PUSHED * 8,
+    scratch = const cpu::SCRATCH, current = const cpu::CURRENT, frame_top = const cpu::FRAME_TOP,
+    cpu_id = const cpu::ID, cpu_root = const cpu::ROOT, cpu_fs_base = const cpu::FS_BASE, cpu_pio = const cpu::PIO,
+    cpu_ports = const cpu::PORTS, helping = const cpu::HELPING, resched = const cpu::RESCHED,
     stack = const cpu::STACK,
-    xcr0 = sym fpu::XCR0,
-    initial = sym fpu::INIT,
-    top = const PUSHED * 8,
-    kind = const at(Reg::Kind),
-    fs_base = const at(Reg::FsBase),
-    recall = const at(Reg::Recall),
-    r15 = const at(Reg::R15),
-    r14 = const at(Reg::R14),
-    r13 = const at(Reg::R13),
-    r12 = const at(Reg::R12),
-    rbp = const at(Reg::Rbp),
-    rbx = const at(Reg::Rbx),
-    rsp = const at(Reg::Rsp),
-    rip = const at(Reg::Rip),
+    ec_obj = const ec::offset::OBJ, ec_utcb = const ec::offset::UTCB, ec_state = const ec::offset::STATE,
+    ec_cpu = const ec::offset::CPU, ec_frame = const ec::offset::FRAME, ec_root = const ec::offset::ROOT,
+    ec_pio = const ec::offset::PIO, ec_sp = const ec::offset::SP, ec_caller = const ec::offset::CALLER,
+    ec_callee = const ec::offset::CALLEE,
+    pt_ec = const pt::offset::EC, pt_id = const pt::offset::ID, pt_ip = const pt::offset::IP,
+    sm_lock = const sm::offset::LOCK, sm_count = const sm::offset::COUNT, sm_first = const sm::offset::FIRST,
+    sm_receiver = const sm::offset::RECEIVER, sm_ready_first = const sm::offset::READY_FIRST,
+    sm_queued = const sm::offset::QUEUED, sm_interrupt = const sm::offset::INTERRUPT,
+    idle = const State::Idle as u64, waiting = const State::Waiting as u64, runnable = const State::Runnable as u64,
+    sm_up_found = sym crate::syscall::sm_up_found, sm_down_found = sym crate::syscall::sm_down_found,
+    xcr0 = sym fpu::XCR0, initial = sym fpu::INIT,
+    kind = const at(Reg::Kind), fs_base = const at(Reg::FsBase), recall = const at(Reg::Recall),
+    r15 = const at(Reg::R15), r14 = const at(Reg::R14), r13 = const at(Reg::R13), r12 = const at(Reg::R12),
+    rbp = const at(Reg::Rbp), rbx = const at(Reg::Rbx), rsp = const at(Reg::Rsp), rip = const at(Reg::Rip),
     rflags = const at(Reg::Rflags),
 );
-
-unsafe extern "sysv64" {
-    fn enter_portal_with(pt: &Pt, tag: u64, word0: u64, handler: &Ec, word1: u64, word2: u64, word3: u64) -> !;
-}
-
-/// Lets `handler`, which is current and has just been linked to its caller, enter its portal `pt`. Does not go through its frame
-/// and `entry`, as nothing of it is in there.
-#[inline(always)]
-pub fn enter_portal(pt: &'static Pt, handler: &'static Ec, tag: u64, words: Words) -> ! {
-    let [word0, word1, word2, word3] = words;
-    // SAFETY: whoever is in the kernel has nothing on its stack that is still needed, and all of the CPU's state is the
-    // handler's, which is for the caller's side to have done: nothing that is unsafe for the kernel depends on it.
-    unsafe { enter_portal_with(pt, tag, word0, handler, word1, word2, word3) }
-}

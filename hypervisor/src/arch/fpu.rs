@@ -5,7 +5,7 @@
 
 use super::x86;
 use crate::ec::Ec;
-use crate::frame::{EXTENDED, Frame};
+use crate::frame::EXTENDED;
 use crate::mem::PAGE;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -30,7 +30,8 @@ pub const XMM_WORDS: usize = 32;
 const WANTED: u64 = 0xe7;
 const CR4_OSFXSR: u64 = 1 << 9;
 const CR4_OSXMMEXCPT: u64 = 1 << 10;
-const CR4_OSXSAVE: u64 = 1 << 18;
+/// XSAVE, XGETBV and XSETBV are enabled.
+pub(super) const CR4_OSXSAVE: u64 = 1 << 18;
 const CR0_MP: u64 = 1 << 1;
 const CR0_EM: u64 = 1 << 2;
 const CR0_TS: u64 = 1 << 3;
@@ -132,22 +133,6 @@ pub fn save(ec: &'static Ec) {
             asm!("xsave64 [{}]", in(reg) area, in("eax") ALL, options(nostack, preserves_flags));
         } else {
             asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
-        }
-    }
-}
-
-/// [`save`] and [`clear`].
-#[inline(always)]
-pub fn put_away(frame: Frame) {
-    let area = frame.extended();
-    // SAFETY: as in `restore_from` and `save`.
-    unsafe {
-        if host_xcr0() != 0 {
-            asm!("xsave64 [{}]", "xrstor64 [{}]", in(reg) area, in(reg) initial(), in("eax") ALL,
-                options(nostack, preserves_flags));
-        } else {
-            asm!("fxsave64 [{}]", "fxrstor64 [{}]", in(reg) area, in(reg) initial(),
-                options(nostack, preserves_flags));
         }
     }
 }

@@ -8,7 +8,7 @@ pub use features::{Optional, detect};
 
 use super::virt::{Backend, Field, WINDOWS};
 use super::x86::{self, Msr};
-use super::{tags, tsc};
+use super::{fpu, tags, tsc};
 use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::event::Event;
@@ -79,7 +79,6 @@ const V_VECTOR_SHIFT: u32 = 32;
 const V_INTR_MASKING: u64 = 1 << 24;
 const TLB_CONTROL_SHIFT: u32 = 32;
 const EFER_SVME: u64 = 1 << 12;
-const CR4_OSXSAVE: u64 = 1 << 18;
 
 /// Some implementations report the invalid state with 32 bits of ones only.
 const EXITCODE_MASK: u64 = 0xffff_ffff;
@@ -222,17 +221,9 @@ impl Vmcb {
         }
     }
 
-    /// The control block of the vCPU with this frame.
-    #[inline(always)]
-    pub fn with(frame: Frame) -> Self {
-        Self(Block::at(Phys(frame.get(Reg::Control))))
-    }
-
     /// After each exit. Returns the exit code.
     #[inline(always)]
-    pub fn left(self, cpu: &'static Cpu, frame: Frame) -> u64 {
-        // The host half loaded after the exit was saved with this FS base.
-        cpu.fs_base.set(0);
+    pub fn left(self, frame: Frame) -> u64 {
         frame.set(Reg::Rax, self.0.read(at::RAX));
         frame.set(Reg::Rsp, self.0.read(at::RSP));
         self.0.ran();
@@ -240,19 +231,13 @@ impl Vmcb {
         self.0.read(at::EXITCODE) & EXITCODE_MASK
     }
 
-    /// What an exit is about for the VMM, unless it is for [`Vmcb::interrupted`].
+    /// What an exit is about for the VMM, unless it is for [`Vmcb::special`].
     #[inline(always)]
     pub fn event(self, reason: u64) -> Option<Event> {
-        let number = match reason {
-            code::INTR | code::NMI | code::VINTR | code::IRET => return None,
-            reason if reason <= code::LAST => reason,
-            code::NPF => guest::NESTED_FAULT,
-            _ => {
-                self.0.refused();
-                guest::INVALID_STATE
-            }
-        };
-        Some(self.numbered(number, reason))
+        match reason {
+            code::INTR | code::NMI | code::VINTR | code::IRET => None,
+            reason => (reason <= code::LAST).then(|| self.numbered(reason, reason)),
+        }
     }
 
     #[inline(always)]
@@ -260,14 +245,26 @@ impl Vmcb {
         Event { number, reason, info1: self.0.read(at::EXITINFO1), info2: self.0.read(at::EXITINFO2) }
     }
 
-    /// After an exit for an interrupt of the host, or because a window has opened, which is an event.
-    pub fn interrupted(self, ec: &'static Ec, reason: u64) -> Option<Event> {
-        if matches!(reason, code::INTR | code::NMI) {
-            self.keep_event();
-            return None;
-        }
-        self.inject(ec.frame(), self.0.read(at::EVENTINJ) & !Injection::VALID);
-        Some(self.numbered(reason, reason))
+    /// After an exit whose code is not its event's number, or for an interrupt of the host, which is no event, or because a
+    /// window has opened.
+    #[inline(always)]
+    pub fn special(self, frame: Frame, reason: u64) -> Option<Event> {
+        let number = match reason {
+            code::NPF => guest::NESTED_FAULT,
+            code::INTR | code::NMI => {
+                self.keep_event();
+                return None;
+            }
+            code::VINTR | code::IRET => {
+                self.inject(frame, self.0.read(at::EVENTINJ) & !Injection::VALID);
+                reason
+            }
+            _ => {
+                self.0.refused();
+                guest::INVALID_STATE
+            }
+        };
+        Some(self.numbered(number, reason))
     }
 
     /// Length of the instruction that exited; 0 where the hardware does not say what the next one is.
@@ -342,8 +339,8 @@ impl Backend for Vmcb {
     const WITH_MORE: Mtd = Mtd::CS_SS;
 
     #[inline(always)]
-    fn of(ec: &'static Ec) -> Self {
-        Self::with(ec.frame())
+    fn with(frame: Frame) -> Self {
+        Self(Block::at_virt(frame.get(Reg::ControlAt)))
     }
 
     #[inline(always)]
@@ -359,7 +356,7 @@ impl Backend for Vmcb {
     }
 
     #[inline(always)]
-    fn save_instruction_length(self, _ec: &'static Ec, utcb: Page) {
+    fn save_instruction_length(self, utcb: Page) {
         utcb.write(word::INST_LEN_INTERRUPTIBILITY, self.instruction_length());
     }
 
@@ -413,7 +410,7 @@ impl Backend for Vmcb {
     /// Not every implementation lets XSETBV exit, which a guest could have executed with CR4.OSXSAVE only.
     #[inline(always)]
     fn may_have_set_xcr0(self) -> bool {
-        self.field(Field::Cr4) & CR4_OSXSAVE != 0
+        self.field(Field::Cr4) & fpu::CR4_OSXSAVE != 0
     }
 }
 

@@ -58,25 +58,6 @@ pub fn from_hypercall(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) {
     cpu.set_current(ec, frame);
 }
 
-/// From a context that was interrupted, and is current, to a handler that is about to enter its portal.
-#[inline(always)]
-pub fn to_handler(cpu: &'static Cpu, interrupted: Frame, handler: &'static Ec) {
-    fpu::put_away(interrupted);
-    let frame = handler.frame();
-    load_spaces(cpu, handler, frame);
-    cpu.set_current(handler, frame);
-}
-
-/// Back from the handler, which is current, to the context that was interrupted.
-#[inline(always)]
-pub fn to_interrupted(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) {
-    if frame.kind() != Kind::Guest as u64 {
-        load_spaces(cpu, ec, frame);
-    }
-    fpu::restore(ec);
-    cpu.set_current(ec, frame);
-}
-
 /// Loads what of a host EC does not depend on how it continues. Whether its page table is another one than before.
 #[inline(always)]
 fn load_spaces(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) -> bool {
@@ -88,7 +69,7 @@ fn load_spaces(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) -> bool {
         cpu.root.set(root);
         if fs != 0 {
             // A thread of the other domain may have loaded the selector, and with it a base that is not `fs_base`.
-            set_fs(cpu, fs);
+            cpu.fs_base.set(u64::MAX);
         }
     }
     if fs != cpu.fs_base.get() {
@@ -113,7 +94,7 @@ pub fn put_down(cpu: &'static Cpu, ec: &'static Ec) {
 }
 
 /// Loads the FS base.
-#[cold]
+#[inline(always)]
 pub fn set_fs(cpu: &'static Cpu, base: u64) {
     x86::wrmsr(Msr::FsBase, base);
     cpu.fs_base.set(base);

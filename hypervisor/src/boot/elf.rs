@@ -1,5 +1,11 @@
 //! The root task's ELF image: just enough to load it. Other programs are loaded by their parents.
 
+use elf::ElfBytes;
+use elf::abi::{EM_X86_64, PF_W, PF_X, PT_LOAD};
+use elf::endian::LittleEndian;
+use elf::file::Class;
+use elf::segment::ProgramHeader;
+
 /// A segment to load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Segment {
@@ -17,70 +23,34 @@ pub struct Segment {
     pub exec: bool,
 }
 
-/// Byte offsets in the file header and in program headers (ELF-64 object file format, 1.5).
-mod off {
-    pub const MACHINE: usize = 18;
-    pub const ENTRY: usize = 24;
-    pub const HEADERS: usize = 32;
-    pub const HEADER_SIZE: usize = 54;
-    pub const HEADER_COUNT: usize = 56;
-    pub const P_FLAGS: usize = 4;
-    pub const P_OFFSET: usize = 8;
-    pub const P_ADDRESS: usize = 16;
-    pub const P_FILE_SIZE: usize = 32;
-    pub const P_SIZE: usize = 40;
-}
-
-const MAGIC: &[u8] = b"\x7fELF\x02\x01";
-const MACHINE_X86_64: u16 = 62;
-const PT_LOAD: u32 = 1;
-const PF_X: u32 = 1;
-const PF_W: u32 = 2;
-
-fn u16_at(image: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(image.get(at..at.checked_add(2)?)?.try_into().ok()?))
-}
-
-fn u32_at(image: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(image.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-fn u64_at(image: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(image.get(at..at.checked_add(8)?)?.try_into().ok()?))
+/// The image, if it is one for x86-64.
+fn parse(image: &[u8]) -> Option<ElfBytes<'_, LittleEndian>> {
+    let file = ElfBytes::minimal_parse(image).ok()?;
+    (file.ehdr.class == Class::ELF64 && file.ehdr.e_machine == EM_X86_64).then_some(file)
 }
 
 /// Entry point, if this is an ELF image for x86-64.
 pub fn entry(image: &[u8]) -> Option<u64> {
-    if !image.starts_with(MAGIC) || u16_at(image, off::MACHINE)? != MACHINE_X86_64 {
-        return None;
-    }
-    u64_at(image, off::ENTRY).filter(|&entry| entry < abi::USER_TOP)
+    parse(image).map(|file| file.ehdr.e_entry).filter(|&entry| entry < abi::USER_TOP)
 }
 
-/// Number of program headers.
-pub fn header_count(image: &[u8]) -> usize {
-    u16_at(image, off::HEADER_COUNT).map_or(0, usize::from)
+/// Segments to load: inside the file, inside user space.
+pub fn segments(image: &[u8]) -> impl Iterator<Item = Segment> {
+    let headers = parse(image).and_then(|file| file.segments()).into_iter().flat_map(|headers| headers.iter());
+    headers.filter(|header| header.p_type == PT_LOAD).filter_map(|header| checked(&header, image.len() as u64))
 }
 
-/// Program header `index`, if it is a segment to load: inside the file, inside user space, page aligned.
-pub fn segment(image: &[u8], index: usize) -> Option<Segment> {
-    let size = usize::from(u16_at(image, off::HEADER_SIZE)?);
-    let first = usize::try_from(u64_at(image, off::HEADERS)?).ok()?;
-    let at = first.checked_add(index.checked_mul(size)?)?;
-    if u32_at(image, at)? != PT_LOAD {
-        return None;
-    }
-    let flags = u32_at(image, at + off::P_FLAGS)?;
+fn checked(header: &ProgramHeader, len: u64) -> Option<Segment> {
     let segment = Segment {
-        offset: u64_at(image, at + off::P_OFFSET)?,
-        file_size: u64_at(image, at + off::P_FILE_SIZE)?,
-        address: u64_at(image, at + off::P_ADDRESS)?,
-        size: u64_at(image, at + off::P_SIZE)?,
-        write: flags & PF_W != 0,
-        exec: flags & PF_X != 0,
+        offset: header.p_offset,
+        file_size: header.p_filesz,
+        address: header.p_vaddr,
+        size: header.p_memsz,
+        write: header.p_flags & PF_W != 0,
+        exec: header.p_flags & PF_X != 0,
     };
     let sound = segment.file_size <= segment.size
-        && segment.offset.checked_add(segment.file_size)? <= image.len() as u64
+        && segment.offset.checked_add(segment.file_size)? <= len
         && segment.address.checked_add(segment.size)? < abi::USER_TOP
         && segment.size > 0;
     sound.then_some(segment)
@@ -93,11 +63,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived(mut bytes in proptest::collection::vec(any::<u8>(), 64..300), index in 0usize..3) {
-            bytes[..6].copy_from_slice(MAGIC);
+        fn any_bytes_are_survived(
+            mut bytes in proptest::collection::vec(any::<u8>(), 64..300), headers in 0u8..120, count in 0u8..5,
+        ) {
+            // An ELF64 file for x86-64, its program headers (of 56 bytes each) anywhere, no sections.
+            bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+            for (at, value) in [(18, EM_X86_64), (54, 56), (56, count.into()), (58, 0), (60, 0)] {
+                bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+            }
+            for (at, value) in [(32, headers), (40, 0)] {
+                bytes[at..at + 8].copy_from_slice(&u64::from(value).to_le_bytes());
+            }
             let _ = entry(&bytes);
-            if let Some(s) = segment(&bytes, index) {
-                prop_assert!(s.offset + s.file_size <= bytes.len() as u64);
+            let first = usize::from(headers);
+            if let Some(kind) = bytes.get_mut(first..first + 4).filter(|_| count > 0) {
+                kind.copy_from_slice(&PT_LOAD.to_le_bytes());
+            }
+            for segment in segments(&bytes) {
+                prop_assert!(segment.offset + segment.file_size <= bytes.len() as u64);
             }
         }
     }

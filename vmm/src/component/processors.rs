@@ -13,7 +13,8 @@ use runtime::env::Connection;
 use runtime::sys::portal::Handler;
 use runtime::{Env, Error, selector};
 use runtime_guest_memory::GuestRam;
-use vmm::cpuid::{CpuidPolicy, CpuidRegisters, GuestCpuid, HostLeaf};
+use vmm::cpuid::{CpuidPolicy, CpuidRegisters, GuestCpuid, HostLeaf, extended_state};
+use vmm::state::Xcr0;
 use vmm::vcpu::{Traits, Vcpu, events, selection};
 
 use super::hypervisor::Hypervisor;
@@ -41,11 +42,12 @@ pub fn start(env: &'static Env, vm: &'static Machine, session: &Connection<VmSes
     let count = vm.config().machine.vcpu_count();
     let cpus = env.spawner().cpus().max(1);
     let host = host_leaves();
+    let xcr0 = if features.contains(Features::XSAVE) { extended_state(&host) } else { Xcr0::empty() };
     let starts = 0..count as u32;
     for index in starts.clone() {
-        let policy = policy(vm, index);
+        let policy = policy(vm, xcr0, index);
         let cpuid = GuestCpuid::new(&host, &policy);
-        let traits = Traits { features, xsave: policy.xsave, physical_address_bits: cpuid.physical_address_bits() };
+        let traits = Traits { features, xcr0: policy.xcr0, physical_address_bits: cpuid.physical_address_bits() };
         make(env, vm, session, index, index % cpus, cpuid, traits)?;
     }
     for index in starts {
@@ -54,7 +56,7 @@ pub fn start(env: &'static Env, vm: &'static Machine, session: &Connection<VmSes
     Ok(())
 }
 
-fn policy(vm: &Machine, apic_id: u32) -> CpuidPolicy {
+fn policy(vm: &Machine, xcr0: Xcr0, apic_id: u32) -> CpuidPolicy {
     let tsc_khz = super::tsc_khz(vm.tsc_hz());
     let cpu_count = vm.config().machine.vcpu_count() as u32;
     CpuidPolicy {
@@ -63,7 +65,7 @@ fn policy(vm: &Machine, apic_id: u32) -> CpuidPolicy {
         tsc_khz,
         // The model's timer counts the TSC.
         lapic_khz: tsc_khz,
-        xsave: false,
+        xcr0,
         pcid: false,
         x2apic: true,
         tsc_deadline: true,
@@ -87,7 +89,7 @@ fn make(
     let handler = env.spawner().handler(cpu, STACK, move |_| ExitHandler(Vcpu::new(vm, number, cpuid, traits)))?;
     let portal = |event: u64| Sel(base.0 + event);
     for event in events(traits.features) {
-        let selection = selection(event, traits.features, traits.xsave);
+        let selection = selection(event, traits.features);
         handler.create_portal(portal(event), event, selection)?;
     }
     let vcpu = memory::with_upgrades(session, || session.create_vcpu(cpu, base.0))?;

@@ -1,7 +1,8 @@
 //! Which host features a guest may see. Features are listed by what passes: what a later CPU adds
 //! stays hidden until somebody has thought about its state.
 
-use super::{CpuidPolicy, CpuidRegisters, HostLeaf, leaf};
+use super::{COMPONENTS, CpuidPolicy, CpuidRegisters, HostLeaf, leaf};
+use crate::state::Xcr0;
 
 /// Bit set of the numbered bits.
 const fn bits(numbers: &[u32]) -> u32 {
@@ -17,8 +18,10 @@ const fn bits(numbers: &[u32]) -> u32 {
 /// Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, RDRAND.
 /// Not: DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, DCA.
 const FEATURES_ECX: u32 = bits(&[0, 1, 9, 13, 19, 20, 22, 23, 25, 30]);
-/// Leaf 1 ECX, with XSAVE: FMA, XSAVE, AVX, F16C.
-const FEATURES_ECX_XSAVE: u32 = bits(&[12, 26, 28, 29]);
+/// Leaf 1 ECX: XSAVE.
+const FEATURES_ECX_XSAVE: u32 = bits(&[26]);
+/// Leaf 1 ECX, with AVX: FMA, AVX, F16C.
+const FEATURES_ECX_AVX: u32 = bits(&[12, 28, 29]);
 const ECX_PCID: u32 = bits(&[17]);
 const ECX_X2APIC: u32 = bits(&[21]);
 const ECX_TSC_DEADLINE: u32 = bits(&[24]);
@@ -30,23 +33,27 @@ const EDX_APIC: u32 = bits(&[9]);
 
 /// Leaf 7.0 EBX: FSGSBASE BMI1 SMEP BMI2 ERMS RDSEED ADX SMAP CLFLUSHOPT CLWB SHA.
 const EXTENDED_EBX: u32 = bits(&[0, 3, 7, 8, 9, 18, 19, 20, 23, 24, 29]);
-/// Leaf 7.0 EBX, with XSAVE: AVX2.
-const EXTENDED_EBX_XSAVE: u32 = bits(&[5]);
+/// Leaf 7.0 EBX, with AVX: AVX2.
+const EXTENDED_EBX_AVX: u32 = bits(&[5]);
 const EBX_INVPCID: u32 = bits(&[10]);
+/// Leaf 7.0 EBX, with AVX-512's state: its parts F, DQ, IFMA, CD, BW, VL.
+const EXTENDED_EBX_AVX512: u32 = bits(&[16, 17, 21, 28, 30, 31]);
 /// Leaf 7.0 ECX: UMIP.
 const EXTENDED_ECX: u32 = bits(&[2]);
 /// Leaf 7.0 ECX, with TSC_AUX: RDPID.
 const EXTENDED_ECX_TSC_AUX: u32 = bits(&[22]);
-/// Leaf 7.0 ECX, with XSAVE: VAES VPCLMULQDQ.
-const EXTENDED_ECX_XSAVE: u32 = bits(&[9, 10]);
+/// Leaf 7.0 ECX, with AVX: VAES VPCLMULQDQ.
+const EXTENDED_ECX_AVX: u32 = bits(&[9, 10]);
+/// Leaf 7.0 ECX, with AVX-512's state: VBMI VBMI2 VNNI BITALG VPOPCNTDQ.
+const EXTENDED_ECX_AVX512: u32 = bits(&[1, 6, 11, 12, 14]);
 /// Leaf 7.0 EDX: FSRM. Not: speculation controls, whose MSRs are not virtualised.
 const EXTENDED_EDX: u32 = bits(&[4]);
 
 /// Leaf 8000_0001h ECX: LAHF CMP_LEGACY CR8D ABM SSE4A MISALIGNSSE 3DNOWPREFETCH TBM TOPOEXT.
 /// Not: SVM, EXTAPIC, OSVW, IBS, SKINIT, WDT, LWP, performance counters, MONITORX.
 const AMD_ECX: u32 = bits(&[0, 1, 4, 5, 6, 7, 8, 21, 22]);
-/// Leaf 8000_0001h ECX, with XSAVE: XOP FMA4.
-const AMD_ECX_XSAVE: u32 = bits(&[11, 16]);
+/// Leaf 8000_0001h ECX, with AVX: XOP FMA4.
+const AMD_ECX_AVX: u32 = bits(&[11, 16]);
 /// Leaf 8000_0001h EDX: as leaf 1 in the low bits, SYSCALL NX MMXEXT FFXSR 1G-pages LM
 /// 3DNOWEXT 3DNOW.
 const AMD_EDX: u32 =
@@ -63,12 +70,8 @@ const EXTENDED_2_EAX: u32 = bits(&[2, 6]);
 /// Leaf 6 EAX: the APIC timer always runs.
 const POWER_ARAT: u32 = bits(&[2]);
 
-/// XCR0 components: x87, SSE, AVX.
-const XSAVE_COMPONENTS: u32 = bits(&[0, 1, 2]);
 /// Leaf 0Dh.1 EAX: XSAVEOPT XSAVEC XGETBV1. Not XSAVES, which needs IA32_XSS.
 const XSAVE_VARIANTS: u32 = bits(&[0, 1, 2]);
-/// Subleaf of the last component in [`XSAVE_COMPONENTS`].
-const XSAVE_AVX: u32 = 2;
 
 /// The part of a host leaf that passes; `None` hides the leaf.
 pub(super) fn filter(host: &HostLeaf, policy: &CpuidPolicy) -> Option<CpuidRegisters> {
@@ -80,13 +83,13 @@ pub(super) fn filter(host: &HostLeaf, policy: &CpuidPolicy) -> Option<CpuidRegis
         (leaf::CACHE_DESCRIPTORS | leaf::CACHES_INTEL, _) => registers,
         (leaf::POWER, _) => CpuidRegisters { eax: POWER_ARAT, ..zero },
         (leaf::EXTENDED_FEATURES, 0) => extended_features(registers, policy),
-        (leaf::XSAVE, subleaf) if policy.xsave => xsave(registers, subleaf)?,
+        (leaf::XSAVE, subleaf) if has_xsave(policy) => xsave(registers, subleaf, policy.xcr0)?,
         (leaf::EXTENDED_FEATURES_AMD, _) => features_amd(registers, policy),
         (leaf::BRAND_FIRST..=leaf::CACHE_TLB_LAST, _) => registers,
         (leaf::ADVANCED_POWER, _) => CpuidRegisters { edx: registers.edx & ADVANCED_POWER_EDX, ..zero },
         (leaf::SIZES, _) => {
             let mut ebx = registers.ebx & SIZES_EBX;
-            if !policy.xsave {
+            if !has_xsave(policy) {
                 ebx &= !bits(&[2]);
             }
             CpuidRegisters { eax: registers.eax, ebx, ..zero }
@@ -97,19 +100,31 @@ pub(super) fn filter(host: &HostLeaf, policy: &CpuidPolicy) -> Option<CpuidRegis
     })
 }
 
+fn has_xsave(policy: &CpuidPolicy) -> bool {
+    !policy.xcr0.is_empty()
+}
+
 fn when(condition: bool, set: u32) -> u32 {
     if condition { set } else { 0 }
 }
 
 fn features(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegisters {
-    let passed = FEATURES_ECX | when(policy.xsave, FEATURES_ECX_XSAVE) | when(policy.pcid, ECX_PCID);
+    let passed = FEATURES_ECX
+        | when(has_xsave(policy), FEATURES_ECX_XSAVE)
+        | when(policy.xcr0.contains(Xcr0::AVX), FEATURES_ECX_AVX)
+        | when(policy.pcid, ECX_PCID);
     let emulated = ECX_HYPERVISOR | when(policy.x2apic, ECX_X2APIC) | when(policy.tsc_deadline, ECX_TSC_DEADLINE);
     CpuidRegisters { ecx: host.ecx & passed | emulated, edx: host.edx & FEATURES_EDX | EDX_APIC, ..host }
 }
 
 fn extended_features(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegisters {
-    let ebx = EXTENDED_EBX | when(policy.xsave, EXTENDED_EBX_XSAVE) | when(policy.pcid, EBX_INVPCID);
-    let ecx = EXTENDED_ECX | when(policy.xsave, EXTENDED_ECX_XSAVE) | when(policy.tsc_aux, EXTENDED_ECX_TSC_AUX);
+    let (avx, avx512) = (policy.xcr0.contains(Xcr0::AVX), policy.xcr0.contains(Xcr0::AVX512));
+    let ebx =
+        EXTENDED_EBX | when(avx, EXTENDED_EBX_AVX) | when(avx512, EXTENDED_EBX_AVX512) | when(policy.pcid, EBX_INVPCID);
+    let ecx = EXTENDED_ECX
+        | when(avx, EXTENDED_ECX_AVX)
+        | when(avx512, EXTENDED_ECX_AVX512)
+        | when(policy.tsc_aux, EXTENDED_ECX_TSC_AUX);
     CpuidRegisters {
         // Highest subleaf: the others hold features that need state beyond AVX.
         eax: 0,
@@ -120,18 +135,16 @@ fn extended_features(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegiste
 }
 
 fn features_amd(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegisters {
-    let ecx = AMD_ECX | when(policy.xsave, AMD_ECX_XSAVE);
+    let ecx = AMD_ECX | when(policy.xcr0.contains(Xcr0::AVX), AMD_ECX_AVX);
     CpuidRegisters { ecx: host.ecx & ecx, edx: host.edx & (AMD_EDX | when(policy.tsc_aux, AMD_EDX_TSC_AUX)), ..host }
 }
 
-fn xsave(host: CpuidRegisters, subleaf: u32) -> Option<CpuidRegisters> {
-    /// Size of the area for x87, SSE and AVX: 512 legacy, 64 header, 256 for YMM.
-    const MAX_AREA: u32 = 512 + 64 + 256;
+/// Leaf 0Dh; the sizes in its first two subleaves are found when they are asked for.
+fn xsave(host: CpuidRegisters, subleaf: u32, xcr0: Xcr0) -> Option<CpuidRegisters> {
     let zero = CpuidRegisters::default();
     match subleaf {
-        0 => Some(CpuidRegisters { eax: host.eax & XSAVE_COMPONENTS, ecx: MAX_AREA, ..zero }),
+        0 => Some(CpuidRegisters { eax: xcr0.bits() as u32, edx: (xcr0.bits() >> u32::BITS) as u32, ..zero }),
         1 => Some(CpuidRegisters { eax: host.eax & XSAVE_VARIANTS, ..zero }),
-        XSAVE_AVX => Some(host),
-        _ => None,
+        component => (COMPONENTS.contains(&component) && xcr0.bits() >> component & 1 == 1).then_some(host),
     }
 }

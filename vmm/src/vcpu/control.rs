@@ -1,12 +1,12 @@
 //! Instructions that name control and debug registers, which the CPU reports without operands; and
 //! XSETBV.
 
-use abi::state::{Mtd, gpr};
+use abi::state::{Mtd, gpr, seg};
 use vm_memory::GuestMemoryBackend;
 
 use super::{Boundary, Call, Inside, Kernel, Step, Trouble, Vcpu, length, selection, transfer};
 use crate::emulator::{ControlRegister, Intercepted, InterceptedOperation};
-use crate::state::{Cr4, VcpuState};
+use crate::state::{Cr4, SegmentAttributes, VcpuState, Xcr0};
 
 /// DR0 to DR3 and DR7. They are remembered, but break nothing: the hypervisor does not switch them, so the
 /// guest's hardware DR7 stays without enabled breakpoints. DR6 is in the control block.
@@ -147,18 +147,16 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         Mtd::empty()
     }
 
-    /// XSETBV (APM2 11.5.2): x87 always, AVX only with SSE, nothing else.
+    /// XSETBV (APM2 11.5.2): at CPL 0 only, which SVM does not check first.
     pub(super) fn xsetbv(&self, call: &Call) -> Result<Step, Trouble> {
-        const X87: u64 = 1 << 0;
-        const SSE: u64 = 1 << 1;
-        const AVX: u64 = 1 << 2;
-        if !self.traits.xsave {
+        if self.traits.xcr0.is_empty() {
             return self.undefined(call);
         }
         let (register, value, rflags) =
             self.vm.kernel.with_state(|arch| (arch.gpr[gpr::RCX] as u32, Self::edx_eax(arch), arch.rflags));
-        let is_known = value & !(X87 | SSE | AVX) == 0 && value & X87 != 0;
-        if register != 0 || !is_known || value & (SSE | AVX) == AVX {
+        let wanted = Xcr0::from_bits_retain(value);
+        let stack = self.vm.kernel.with_state(|arch| SegmentAttributes::from_bits_retain(arch.seg[seg::SS].attributes));
+        if stack.dpl() != 0 || register != 0 || !wanted.is_valid() || !self.traits.xcr0.contains(wanted) {
             return self.general_protection(call);
         }
         self.vm.kernel.with_state(|arch| {

@@ -14,12 +14,18 @@ pub(super) const FULL: Mtd = EMULATE.union(Mtd::SYSCALL).union(Mtd::SYSENTER).un
 /// What a decision about interrupts needs where no instruction has ended.
 pub(super) const RECALL: Mtd = Mtd::RFLAGS.union(Mtd::STA).union(Mtd::INJ);
 /// All that a virtual CPU has: what starts it.
-pub(super) const EVERYTHING: Mtd =
-    FULL.union(Mtd::SEG).union(Mtd::GDTR).union(Mtd::IDTR).union(Mtd::TSC).union(Mtd::CTRL).union(Mtd::TLB_FLUSH);
+pub(super) const EVERYTHING: Mtd = FULL
+    .union(Mtd::SEG)
+    .union(Mtd::GDTR)
+    .union(Mtd::IDTR)
+    .union(Mtd::TSC)
+    .union(Mtd::CTRL)
+    .union(Mtd::TLB_FLUSH)
+    .union(Mtd::XCR0);
 
 /// The selection for event `number` of a virtual CPU, on a machine with these features.
 #[must_use]
-pub fn selection(number: u64, features: Features, xsave: bool) -> Mtd {
+pub fn selection(number: u64, features: Features) -> Mtd {
     let vendor = Vendor::of(features);
     // The flags say whether the guest takes interrupts once the instruction is done. Its length comes with RIP from CPUs
     // that save it with SVM; with others it is known (`length`).
@@ -28,8 +34,9 @@ pub fn selection(number: u64, features: Features, xsave: bool) -> Mtd {
         return Mtd::ACDB | Mtd::RFLAGS;
     }
     match Exit::of(vendor, number, &EventWords::default()) {
-        Exit::Cpuid if xsave => Mtd::ACDB | Mtd::CR | Mtd::XCR0 | instruction,
-        Exit::Cpuid | Exit::MsrRead | Exit::MsrWrite | Exit::Xsetbv => Mtd::ACDB | instruction,
+        Exit::Cpuid => Mtd::ACDB | Mtd::XCR0 | instruction,
+        Exit::MsrRead | Exit::MsrWrite => Mtd::ACDB | instruction,
+        Exit::Xsetbv => Mtd::ACDB | Mtd::CS_SS | instruction,
         Exit::Halt | Exit::Pause | Exit::CacheControl => instruction,
         Exit::Recall | Exit::InterruptWindow | Exit::NmiHandlerEnds | Exit::NmiWindow => RECALL,
         Exit::NestedFault(_) if features.contains(Features::DECODE_ASSISTS) => EMULATE | Mtd::INST_BYTES,

@@ -56,10 +56,8 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         self.tsc_adjust = 0;
         let offset = self.tsc_offset(&inside);
         let kernel = &self.vm.kernel;
-        kernel.with_state(|arch| transfer::write_initial(arch, state, offset));
-        // Where the guest cannot see it, the hypervisor need not switch it.
-        let extended = if self.traits.xsave { Mtd::XCR0 } else { Mtd::empty() };
-        selection::EVERYTHING | extended | self.depart(inside)
+        kernel.with_state(|arch| transfer::write_initial(arch, state, offset, self.traits.xcr0));
+        selection::EVERYTHING | self.depart(inside)
     }
 
     /// Guest TSC minus host TSC.

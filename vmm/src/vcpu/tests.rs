@@ -8,7 +8,7 @@ mod vmx;
 
 use abi::event::{EventWords, guest};
 use abi::hip::Features;
-use abi::state::{Injection, Mtd, gpr};
+use abi::state::{Injection, Mtd, gpr, seg};
 use device_models::bus::serial::HostSerial;
 use proptest::prelude::*;
 
@@ -119,6 +119,47 @@ fn registers_outside_the_selection_come_with_a_recall() {
     assert_eq!(guest.state.gpr[gpr::RAX], before.efer);
     assert_eq!(guest.state.rip, CODE + 2);
     assert_eq!(guest.kernel().asked(), [Asked::SelectRecall(0, RECALL)]);
+}
+
+#[test]
+fn cpuid_tells_whether_xsave_is_enabled() {
+    for xcr0 in [0, 7] {
+        let mut guest = Guest::started("");
+        guest.state.xcr0 = xcr0;
+        guest.state.gpr[gpr::RAX] = 1;
+        guest.exit(exits::CPUID, 0, 0);
+        assert_eq!(guest.state.gpr[gpr::RCX] >> 27 & 1 == 1, xcr0 != 0, "OSXSAVE");
+    }
+}
+
+#[test]
+fn xcr0_is_set_where_its_state_is_kept_and_by_the_supervisor_only() {
+    /// DPL 3 of the stack segment.
+    const USER: u16 = 3 << 5;
+    // The register, the value, the privilege of the stack, and whether it is taken.
+    let cases = [
+        (0, 7, 0, true),
+        (0, 1, 0, true),
+        (1, 7, 0, false),
+        (0, 6, 0, false),
+        (0, 0xe7, 0, false),
+        (0, 7, USER, false),
+    ];
+    for (register, value, privilege, taken) in cases {
+        let mut guest = Guest::started("");
+        assert_eq!(guest.state.xcr0, 7, "what the hypervisor has, too");
+        guest.state.xcr0 = 3;
+        guest.state.gpr[gpr::RCX] = register;
+        guest.state.gpr[gpr::RAX] = value;
+        guest.state.seg[seg::SS].attributes |= privilege;
+        if guest.exit(exits::XSETBV, 0, 0).is_empty() {
+            // A fault needs more state.
+            guest.exit(guest::RECALL, 0, 0);
+        }
+        let after = if taken { (value, CODE + 3) } else { (3, CODE) };
+        assert_eq!((guest.state.xcr0, guest.state.rip), after, "{register} {value:#x} {privilege:#x}");
+        assert_eq!(guest.state.injection, if taken { Injection::NONE } else { GENERAL_PROTECTION });
+    }
 }
 
 #[test]

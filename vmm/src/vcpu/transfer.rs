@@ -2,7 +2,9 @@
 
 use abi::state::{ArchState, Controls, Injection, Mtd, seg};
 
-use crate::state::{Cr0, Cr4, DescriptorTable, Efer, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState};
+use crate::state::{
+    Cr0, Cr4, DescriptorTable, Efer, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState, Xcr0,
+};
 
 /// Index in [`ArchState::seg`] of each segment register.
 const SEGMENTS: [(SegmentRegister, usize); 6] = [
@@ -88,11 +90,11 @@ pub(super) const DR6_RESET: u64 = 0xffff_0ff0;
 pub(super) const DR7_RESET: u64 = 0x400;
 /// Reset value of the PAT (APM2 7.8.1).
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
-/// XCR0 after reset: x87 state, which cannot be off.
-const XCR0_RESET: u64 = 1;
-
 /// Stores all of the state of a virtual CPU that starts.
-pub(super) fn write_initial(arch: &mut ArchState, state: &VcpuState, tsc_offset: u64) {
+///
+/// XCR0 begins with all of `xcr0`, not with x87 alone as the manuals have it (SDM1 13.3): that is the hypervisor's own, so
+/// a guest that never sets it, and cannot tell but by XGETBV, spares two XSETBV in each exit.
+pub(super) fn write_initial(arch: &mut ArchState, state: &VcpuState, tsc_offset: u64, xcr0: Xcr0) {
     *arch = ArchState {
         gpr: state.gpr,
         rip: state.rip,
@@ -107,7 +109,7 @@ pub(super) fn write_initial(arch: &mut ArchState, state: &VcpuState, tsc_offset:
         dr6: DR6_RESET,
         dr7: DR7_RESET,
         pat: PAT_RESET,
-        xcr0: XCR0_RESET,
+        xcr0: xcr0.bits(),
         tsc_offset,
         ..ArchState::default()
     };
@@ -137,7 +139,7 @@ mod tests {
         state.segments[SegmentRegister::Cs as usize].attributes = SegmentAttributes::LONG;
         state.segments[SegmentRegister::Gs as usize].base = 0x1234;
         let mut arch = ArchState::default();
-        write_initial(&mut arch, &state, 0);
+        write_initial(&mut arch, &state, 0, Xcr0::X87);
         assert_eq!(read(&arch, 40), state);
     }
 

@@ -54,7 +54,6 @@ fn exceptions() {
     check("its address", cpu::cr2(), 1 << 32);
     check("RDPMC", cpu::read_counter(), GENERAL_PROTECTION);
     for (name, taken) in [
-        ("XSETBV without XSAVE", cpu::set_extended()),
         ("VMMCALL", cpu::call_svm()),
         ("VMCALL", cpu::call_vmx()),
         ("VMLAUNCH", cpu::launch()),

@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 
-use super::exception::{self, RESUME, Taken};
+use super::exception::{self, Taken};
 
 /// CPUID: EAX, EBX, ECX, EDX.
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
@@ -14,7 +14,7 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
 /// Executes instructions that may raise an exception, and says which.
 macro_rules! attempt {
     ($($line:literal),+ $(; $($operands:tt)+)?) => {{
-        exception::clear();
+        $crate::sys::exception::clear();
         // SAFETY: where the instruction does not raise an exception, it changes what its operands say, or the state of a CPU that
         // is this kernel's own in a way that the caller undoes; where it does, execution goes on behind it.
         unsafe {
@@ -24,13 +24,14 @@ macro_rules! attempt {
                 $($line,)+
                 "2:",
                 resume = out(reg) _,
-                cell = in(reg) RESUME.as_ptr(),
+                cell = in(reg) $crate::sys::exception::RESUME.as_ptr(),
                 $($($operands)+)?
             );
         }
-        exception::taken()
+        $crate::sys::exception::taken()
     }};
 }
+pub(super) use attempt;
 
 macro_rules! attempts {
     ($($(#[$doc:meta])* $name:ident: $($line:literal),+;)+) => {
@@ -54,8 +55,6 @@ attempts! {
     divide: "xor edx, edx", "xor ecx, ecx", "div ecx";
     /// RDPMC.
     read_counter: "xor ecx, ecx", "rdpmc";
-    /// XSETBV.
-    set_extended: "xor ecx, ecx", "mov eax, 1", "xor edx, edx", "xsetbv";
     /// VMMCALL.
     call_svm: "vmmcall";
     /// VMCALL.

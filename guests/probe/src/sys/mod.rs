@@ -3,6 +3,7 @@
 
 mod entry;
 pub mod exception;
+pub mod extended;
 pub mod instruction;
 pub mod lapic;
 pub mod legacy;

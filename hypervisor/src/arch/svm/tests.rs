@@ -11,7 +11,7 @@ const VCPUS: usize = 3;
 #[test]
 fn instruction_bytes_are_told_where_there_are_any() {
     let (ec, utcb) = (vcpu(), testing::pd(2).alloc(0).unwrap());
-    let this = Vmcb::of(ec);
+    let this = Vmcb::with(ec.frame());
     // Twelve bytes: 0x21 to 0x2c.
     this.0.write(at::INST_BYTES, 0x2726_2524_2322_210c);
     this.0.write(at::INST_BYTES + 1, 0x2c_2b2a_2928);
@@ -30,20 +30,20 @@ fn vcpu() -> &'static Ec {
     let pd = testing::pd(16);
     let ec: &'static Ec = pd.new_object().unwrap();
     ec.init(pd.alloc(0).unwrap(), None, 0, State::Runnable, Kind::Guest);
-    ec.frame().set(Reg::Control, pd.alloc(0).unwrap().phys().0);
+    ec.frame().set(Reg::ControlAt, pd.alloc(0).unwrap().virt());
     ec
 }
 
 /// A vCPU with nothing in it yet, in the pages of `ec`.
 fn renewed(ec: &'static Ec) {
-    let (frame, control) = (ec.frame(), Phys(ec.frame().get(Reg::Control)));
+    let (frame, control) = (ec.frame(), ec.frame().get(Reg::ControlAt));
     frame.0.zero(1);
-    Page::at(control).zero(1);
-    frame.set(Reg::Control, control.0);
+    Page::at_virt(control).zero(1);
+    frame.set(Reg::ControlAt, control);
     frame.set(Reg::Kind, Kind::Guest as u64);
     let block = Vmcb::with(frame);
     block.set_controls(Controls::HLT);
-    block.0.write(at::N_CR3, control.0 + 1);
+    block.0.write(at::N_CR3, control + 1);
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,10 +103,10 @@ proptest! {
                     virt::save(ecs[i], utcb, mtd);
                 }
                 Op::Interrupted(i, code) => {
-                    Vmcb::of(ecs[i]).interrupted(ecs[i], code);
+                    Vmcb::with(ecs[i].frame()).special(ecs[i].frame(), code);
                 }
                 Op::Refuse(i) => {
-                    Vmcb::of(ecs[i]).event(EXITCODE_MASK);
+                    Vmcb::with(ecs[i].frame()).special(ecs[i].frame(), EXITCODE_MASK);
                 }
                 Op::Replace(i) => {
                     renewed(ecs[i]);
@@ -123,7 +123,7 @@ proptest! {
                     prop_assert!(flushes != flush::KEEP || entered[i] == generation);
                     entered[i] = generation;
                     processor.leave(this.0, field, value);
-                    this.left(cpu, frame);
+                    this.left(frame);
                     // The next one, if nothing happens, flushes nothing.
                     enter(cpu, frame, generation);
                     prop_assert_eq!(this.0.read(at::ASID_TLB) >> TLB_CONTROL_SHIFT, flush::KEEP);

@@ -6,7 +6,7 @@
 //! have to be read again; a new one has no bit set.
 
 use crate::arch::virt::{FIELDS, Field};
-use crate::mem::{Page, Phys};
+use crate::mem::Page;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Words that are no [`Field`].
@@ -128,10 +128,10 @@ impl Block {
         Self(page)
     }
 
-    /// The one at `phys`.
+    /// The one whose virtual address was kept.
     #[inline(always)]
-    pub fn at(phys: Phys) -> Self {
-        Self(Page::at(phys))
+    pub fn at_virt(addr: u64) -> Self {
+        Self(Page::at_virt(addr))
     }
 
     /// A word.

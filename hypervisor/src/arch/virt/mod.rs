@@ -9,6 +9,7 @@ mod world;
 
 pub use field::{FIELDS, Field};
 pub use transfer::{Backend, WINDOWS, load, rip, save};
+pub(super) use transfer::{accept_svm, accept_vmx, deliver_svm, deliver_vmx};
 pub(super) use world::{entry_failed, prepare, prepare_vmx, vm_exit, vm_exit_vmx};
 
 use super::{svm, vmx};
@@ -106,6 +107,7 @@ pub fn enable(cpu: &'static Cpu) -> Result<(), Status> {
 /// Sets up the control block of a vCPU in a zeroed page, for CPU `cpu`. Without a space, everything exits.
 pub fn set_up(control: Page, ec: &'static Ec, cpu: &'static Cpu, guest: &GuestSpace, pio: &PioSpace, msr: &MsrSpace) {
     ec.frame().set(Reg::Control, control.phys().0);
+    ec.frame().set(Reg::ControlAt, control.virt());
     ec.frame().set(Reg::MsrMap, msr.phys().0);
     if is_vmx() {
         vmx::set_up(control, ec, cpu, guest.root().phys(), pio, msr);

@@ -4,15 +4,16 @@ use super::field::{EMULATE_PLAIN, EMULATE_WORDS, Field, PLAIN, TABLE};
 use super::is_vmx;
 use crate::arch::{fpu, percpu, svm, vmx};
 use crate::ec::Ec;
-use crate::frame::Reg;
+use crate::event;
+use crate::frame::{Frame, Reg};
 use crate::mem::{Object, Page};
 use crate::sched;
 use abi::state::{Injection, Mtd, word};
 
 /// A vendor's way to run vCPUs: where a vCPU's state is kept between an exit and the next entry.
 pub trait Backend: Copy {
-    /// The state of a vCPU.
-    fn of(ec: &'static Ec) -> Self;
+    /// The state of the vCPU with this frame.
+    fn with(frame: Frame) -> Self;
     /// A word of state.
     fn field(self, field: Field) -> u64;
     /// Sets a word of state.
@@ -20,7 +21,7 @@ pub trait Backend: Copy {
     /// Delivers what is not a plain word.
     fn save_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd);
     /// Delivers what comes with the instruction pointer and is not a plain word.
-    fn save_instruction_length(self, ec: &'static Ec, utcb: Page);
+    fn save_instruction_length(self, utcb: Page);
     /// Accepts what is not a plain word, after those that are.
     fn load_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd);
     /// Selection bits that lead to [`Backend::load_special`] although they are plain words.
@@ -38,7 +39,7 @@ pub const WINDOWS: u64 = Injection::INTERRUPT_WINDOW | Injection::NMI_WINDOW;
 /// Instruction pointer of a vCPU.
 pub fn rip(ec: &'static Ec) -> u64 {
     fn of<B: Backend>(ec: &'static Ec) -> u64 {
-        let this = B::of(ec);
+        let this = B::with(ec.frame());
         let rip = this.field(Field::Rip);
         this.done(ec);
         rip
@@ -47,32 +48,53 @@ pub fn rip(ec: &'static Ec) -> u64 {
 }
 
 /// Copies the selected state (but the general-purpose registers) to `utcb`. Returns the instruction pointer.
-#[inline(always)]
 pub fn save(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
-    if is_vmx() { save_from(vmx::Vmcs::of(ec), ec, utcb, mtd) } else { save_from(svm::Vmcb::of(ec), ec, utcb, mtd) }
+    fn of<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
+        let this = B::with(ec.frame());
+        let rip = save_from(this, ec, utcb, mtd);
+        this.done(ec);
+        rip
+    }
+    if is_vmx() { of::<vmx::Vmcs>(ec, utcb, mtd) } else { of::<svm::Vmcb>(ec, utcb, mtd) }
+}
+
+/// [`save`], registers too, after an exit with SVM. Entered from `arch::fastpath`.
+pub(in crate::arch) extern "sysv64" fn deliver_svm(frame: Frame, ec: &'static Ec, utcb: Page, mtd: u32) -> u64 {
+    event::save_gprs(frame, utcb, Mtd::from_bits_retain(mtd));
+    save_from(svm::Vmcb::with(frame), ec, utcb, Mtd::from_bits_retain(mtd))
+}
+
+/// The same with VMX.
+pub(in crate::arch) extern "sysv64" fn deliver_vmx(frame: Frame, ec: &'static Ec, utcb: Page, mtd: u32) -> u64 {
+    event::save_gprs(frame, utcb, Mtd::from_bits_retain(mtd));
+    save_from(vmx::Vmcs::entered(frame), ec, utcb, Mtd::from_bits_retain(mtd))
 }
 
 /// [`save`] from a backend's state of `ec`.
 #[inline(always)]
-pub fn save_from<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
-    let rip = this.field(Field::Rip);
+fn save_from<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
     let more = mtd - Mtd::GPR;
     // What most events are handled with does without the table.
     if more == Mtd::RIP {
+        let rip = this.field(Field::Rip);
         utcb.write(word::RIP, rip);
-        this.save_instruction_length(ec, utcb);
-    } else if more == Mtd::RFLAGS {
-        utcb.write(word::RFLAGS, this.field(Field::Rflags));
-    } else if !more.is_empty() {
-        save_more(this, ec, utcb, more);
+        this.save_instruction_length(utcb);
+        return rip;
     }
-    this.done(ec);
-    rip
+    if more == Mtd::RFLAGS {
+        utcb.write(word::RFLAGS, this.field(Field::Rflags));
+    } else if more == Mtd::RFLAGS | Mtd::XCR0 {
+        utcb.write(word::RFLAGS, this.field(Field::Rflags));
+        save_xcr0(this, ec, utcb);
+    } else if !more.is_empty() {
+        return save_more(this, ec, utcb, more);
+    }
+    this.field(Field::Rip)
 }
 
 /// Any selected state.
 #[inline(never)]
-fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
+fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
     let mut bits = mtd.bits() & PLAIN;
     if bits & EMULATE_PLAIN == EMULATE_PLAIN {
         save_emulated(this, utcb);
@@ -86,8 +108,16 @@ fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     }
     if mtd.bits() & !PLAIN | mtd.bits() & Mtd::RIP.bits() != 0 {
         this.save_special(ec, utcb, mtd);
-        save_extended(ec, utcb, mtd);
+        save_extended(this, ec, utcb, mtd);
     }
+    this.field(Field::Rip)
+}
+
+/// XCR0 as the guest can read it.
+#[inline(always)]
+fn save_xcr0<B: Backend>(this: B, ec: &'static Ec, utcb: Page) {
+    let is_visible = this.field(Field::Cr4) & fpu::CR4_OSXSAVE != 0;
+    utcb.write(word::XCR0, if is_visible { ec.frame().get(Reg::Xcr0) } else { 0 });
 }
 
 /// What an emulator reads: a load and a store for each word, because a loop would take six times as many instructions.
@@ -106,9 +136,9 @@ fn save_emulated<B: Backend>(this: B, utcb: Page) {
 }
 
 /// What the context page holds, whatever the vendor.
-fn save_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
+fn save_extended<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     if mtd.contains(Mtd::XCR0) {
-        utcb.write(word::XCR0, ec.frame().get(Reg::Xcr0));
+        save_xcr0(this, ec, utcb);
     }
     if mtd.contains(Mtd::XMM) {
         if percpu::current().current().is_some_and(|current| current.addr() == ec.addr()) {
@@ -120,19 +150,30 @@ fn save_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
     }
 }
 
-/// Takes the selected state from `utcb`.
-#[inline(always)]
+/// Takes the selected state (but the general-purpose registers) from `utcb`.
 pub fn load(ec: &'static Ec, utcb: Page, mtd: Mtd) {
-    if is_vmx() {
-        load_into::<vmx::Vmcs>(ec, utcb, mtd);
-    } else {
-        load_into::<svm::Vmcb>(ec, utcb, mtd);
+    fn of<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) {
+        let this = B::with(ec.frame());
+        load_into(this, ec, utcb, mtd);
+        this.done(ec);
     }
+    if is_vmx() { of::<vmx::Vmcs>(ec, utcb, mtd) } else { of::<svm::Vmcb>(ec, utcb, mtd) }
+}
+
+/// [`load`], registers too, on the vCPU's own CPU, with SVM. Entered from `arch::fastpath`.
+pub(in crate::arch) extern "sysv64" fn accept_svm(frame: Frame, ec: &'static Ec, utcb: Page, mtd: u32) {
+    event::load_gprs(frame, utcb, Mtd::from_bits_retain(mtd));
+    load_into(svm::Vmcb::with(frame), ec, utcb, Mtd::from_bits_retain(mtd));
+}
+
+/// The same with VMX.
+pub(in crate::arch) extern "sysv64" fn accept_vmx(frame: Frame, ec: &'static Ec, utcb: Page, mtd: u32) {
+    event::load_gprs(frame, utcb, Mtd::from_bits_retain(mtd));
+    load_into(vmx::Vmcs::with(frame), ec, utcb, Mtd::from_bits_retain(mtd));
 }
 
 #[inline(always)]
-fn load_into<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) {
-    let this = B::of(ec);
+fn load_into<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     let more = mtd - Mtd::GPR;
     if more == Mtd::RIP {
         this.set_field(Field::Rip, utcb.read(word::RIP));
@@ -142,7 +183,6 @@ fn load_into<B: Backend>(ec: &'static Ec, utcb: Page, mtd: Mtd) {
     } else if !more.is_empty() {
         load_more(this, ec, utcb, more);
     }
-    this.done(ec);
 }
 
 /// Any selected state.

@@ -1,6 +1,6 @@
 //! World switches: what happens right before an entry and right after an exit, whatever the vendor.
 
-use super::transfer::{Backend, save_from};
+use super::transfer::Backend;
 use crate::arch::{fpu, percpu, svm, vmx, x86};
 use crate::cpu::Cpu;
 use crate::ec::Ec;
@@ -8,14 +8,10 @@ use crate::event::{self, Event};
 use crate::frame::{Frame, Reg};
 use crate::sched::{self, Resume};
 
-/// Last thing before a vCPU is entered with SVM; the assembly code passes the frame through.
-pub(in crate::arch) extern "sysv64" fn prepare(frame: u64) -> u64 {
-    let cpu = percpu::current();
-    let Some(ec) = cpu.current() else {
-        return frame;
-    };
-    load_xcr0(ec.frame());
-    svm::prepare(cpu, ec, ec.frame())
+/// Last thing before `ec`, which is current, is entered with SVM. Returns the address of its frame.
+pub(in crate::arch) extern "sysv64" fn prepare(frame: Frame, ec: &'static Ec) -> u64 {
+    load_xcr0(frame);
+    svm::prepare(percpu::current(), ec, frame)
 }
 
 /// How to enter a vCPU with VMX.
@@ -28,14 +24,9 @@ pub(in crate::arch) struct Entry {
 }
 
 /// The same with VMX.
-pub(in crate::arch) extern "sysv64" fn prepare_vmx(frame: u64) -> Entry {
-    let cpu = percpu::current();
-    let how = cpu.current().map_or(0, |ec| {
-        let how = vmx::prepare(cpu, ec);
-        load_xcr0(ec.frame());
-        how
-    });
-    Entry { frame, how }
+pub(in crate::arch) extern "sysv64" fn prepare_vmx(frame: Frame, ec: &'static Ec) -> Entry {
+    load_xcr0(frame);
+    Entry { frame: frame.addr(), how: vmx::prepare(percpu::current(), ec, frame) }
 }
 
 #[inline(always)]
@@ -46,85 +37,65 @@ fn load_xcr0(frame: Frame) {
     }
 }
 
+/// Gives the host its XCR0 back, which the guest may have changed.
 #[inline(always)]
 fn restore_xcr0(frame: Frame, may_have_changed: bool) {
-    if may_have_changed || frame.get(Reg::Xcr0) != fpu::host_xcr0() {
-        keep_xcr0(frame, may_have_changed);
-    }
-}
-
-#[inline(never)]
-fn keep_xcr0(frame: Frame, may_have_changed: bool) {
     let host = fpu::host_xcr0();
-    if host == 0 {
-        return;
+    if may_have_changed {
+        frame.set(Reg::Xcr0, if host == 0 { 0 } else { fpu::xcr0() });
     }
-    let now = if may_have_changed { fpu::xcr0() } else { frame.get(Reg::Xcr0) };
-    frame.set(Reg::Xcr0, now);
-    if now != host {
+    if frame.get(Reg::Xcr0) != host {
         fpu::set_xcr0(host);
     }
 }
 
-/// A vCPU has exited, with SVM.
-pub(in crate::arch) extern "sysv64" fn vm_exit() -> Resume {
-    let cpu = percpu::current();
-    let Some(ec) = cpu.current() else {
-        return sched::schedule(cpu);
-    };
-    let frame = ec.frame();
+/// The current vCPU, with this frame, has exited, with SVM.
+pub(in crate::arch) extern "sysv64" fn vm_exit(frame: Frame) -> Resume {
     let this = svm::Vmcb::with(frame);
-    let reason = this.left(cpu, frame);
+    let reason = this.left(frame);
     restore_xcr0(frame, this.may_have_set_xcr0());
     match this.event(reason) {
-        Some(event) => raise(cpu, ec, frame, this, event),
-        None => window(cpu, ec, reason),
+        Some(event) => event::raise(frame, event),
+        None => special(frame, reason),
     }
 }
 
-/// A vCPU has exited for an interrupt of the host, or because a window has opened, with SVM.
+/// [`vm_exit`] for what is not as simple as most.
 #[inline(never)]
-fn window(cpu: &'static Cpu, ec: &'static Ec, reason: u64) -> Resume {
-    let frame = ec.frame();
-    let this = svm::Vmcb::with(frame);
-    match this.interrupted(ec, reason) {
-        Some(event) => raise(cpu, ec, frame, this, event),
-        None => host_interrupt(cpu, ec),
+fn special(frame: Frame, reason: u64) -> Resume {
+    match svm::Vmcb::with(frame).special(frame, reason) {
+        Some(event) => event::raise(frame, event),
+        None => host_interrupt(),
     }
 }
 
-#[inline(always)]
-fn raise<B: Backend>(cpu: &'static Cpu, ec: &'static Ec, frame: Frame, this: B, event: Event) -> Resume {
-    event::raise(cpu, ec, frame, event, |utcb, mtd| save_from(this, ec, utcb, mtd))
-}
-
-/// The same with VMX.
-pub(in crate::arch) extern "sysv64" fn vm_exit_vmx() -> Resume {
-    exited(vmx::exit)
+/// The same as [`vm_exit`] with VMX.
+pub(in crate::arch) extern "sysv64" fn vm_exit_vmx(frame: Frame) -> Resume {
+    exited(frame, vmx::exit)
 }
 
 /// VMX refused to enter a vCPU.
-pub(in crate::arch) extern "sysv64" fn entry_failed() -> Resume {
-    exited(|_, _| vmx::entry_failed())
+pub(in crate::arch) extern "sysv64" fn entry_failed(frame: Frame) -> Resume {
+    exited(frame, |_, _| vmx::entry_failed())
 }
 
 #[inline(always)]
-fn exited(exit: impl FnOnce(vmx::Vmcs, &'static Cpu) -> Option<Event>) -> Resume {
+fn exited(frame: Frame, exit: impl FnOnce(vmx::Vmcs, &'static Cpu) -> Option<Event>) -> Resume {
+    let this = vmx::Vmcs::entered(frame);
+    restore_xcr0(frame, this.may_have_set_xcr0());
+    match exit(this, percpu::current()) {
+        Some(event) => event::raise(frame, event),
+        None => host_interrupt(),
+    }
+}
+
+/// The current vCPU has exited for an interrupt of the host.
+#[inline(never)]
+fn host_interrupt() -> Resume {
     let cpu = percpu::current();
     let Some(ec) = cpu.current() else {
         return sched::schedule(cpu);
     };
-    let frame = ec.frame();
-    let this = vmx::Vmcs::entered(frame);
-    let event = exit(this, cpu);
-    restore_xcr0(frame, this.may_have_set_xcr0());
-    match event {
-        Some(event) => raise(cpu, ec, frame, this, event),
-        None => host_interrupt(cpu, ec),
-    }
-}
-
-fn host_interrupt(cpu: &'static Cpu, ec: &'static Ec) -> Resume {
     x86::interrupt_window();
     if ec.frame().get(Reg::Recall) != 0 {
         cpu.resched.set(1);

@@ -34,7 +34,7 @@ pub fn init(page: Page, ec: &'static Ec, cpu: &'static Cpu, root: Phys, pio: &Pi
     for (i, msr) in MSRS.into_iter().enumerate() {
         frame.0.write(MSRS_AT + 2 * i, u64::from(msr));
     }
-    let this = Vmcs::of(ec);
+    let this = Vmcs::with(ec.frame());
     controls(root, pio, msr);
     areas(cpu, frame.0);
     host(cpu);

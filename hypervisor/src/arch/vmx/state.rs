@@ -193,8 +193,7 @@ impl Backend for Vmcs {
     const WITH_MORE: Mtd = Mtd::CR.union(Mtd::EFER);
 
     #[inline(always)]
-    fn of(ec: &'static Ec) -> Self {
-        let frame = ec.frame();
+    fn with(frame: Frame) -> Self {
         vmcs::make_current(percpu::current(), Phys(frame.get(Reg::Control)));
         if frame.get(Reg::Active) == active::NO {
             frame.set(Reg::Active, active::FRESH);
@@ -245,7 +244,7 @@ impl Backend for Vmcs {
     }
 
     #[inline(always)]
-    fn save_instruction_length(self, _ec: &'static Ec, utcb: Page) {
+    fn save_instruction_length(self, utcb: Page) {
         utcb.write(word::INST_LEN_INTERRUPTIBILITY, self.instruction_length());
     }
 

@@ -154,13 +154,9 @@ fn write_at(code: u64, value: u64) {
 /// Makes the structure at `at` current, unless it is.
 #[inline(always)]
 pub fn make_current(cpu: &'static Cpu, at: Phys) {
-    if cpu.vmcs.get() != at.0 {
-        load(cpu, at);
+    if cpu.vmcs.get() == at.0 {
+        return;
     }
-}
-
-#[cold]
-fn load(cpu: &'static Cpu, at: Phys) {
     // SAFETY: `at` is the control page of a vCPU, which begins with the revision identifier (`setup`), and no other CPU has it
     // active (`release`).
     unsafe { asm!("vmptrld [{}]", in(reg) &at.0, options(nostack)) };

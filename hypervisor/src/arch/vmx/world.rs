@@ -10,7 +10,7 @@ use crate::arch::x86;
 use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::event::{Event, GPRS};
-use crate::frame::Reg;
+use crate::frame::{Frame, Reg};
 use abi::event::guest;
 use abi::state::Injection;
 
@@ -38,13 +38,20 @@ mod reason {
 
 /// Gets `ec`, which is current, ready for its next entry. Returns how to enter it.
 #[inline(always)]
-pub fn prepare(cpu: &'static Cpu, ec: &'static Ec) -> u64 {
-    let this = Vmcs::of(ec);
-    let frame = this.frame();
+pub fn prepare(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) -> u64 {
+    let this = Vmcs::with(frame);
     let generation = ec.guest.get().map_or(0, |space| space.generation());
-    if frame.get(Reg::AsidGeneration) != cpu.asid_generation.get() || frame.get(Reg::SpaceGeneration) != generation {
-        translations(cpu, ec, generation);
+    if frame.get(Reg::AsidGeneration) == cpu.asid_generation.get() && frame.get(Reg::SpaceGeneration) == generation {
+        complete(cpu, this)
+    } else {
+        renew(cpu, this, generation)
     }
+}
+
+/// Gets the rest ready that is not as it was at the last entry. Returns how to enter.
+#[inline(always)]
+fn complete(cpu: &'static Cpu, this: Vmcs) -> u64 {
+    let frame = this.frame();
     let root = cpu.root.get();
     if frame.get(Reg::HostRoot) != root {
         frame.set(Reg::HostRoot, root);
@@ -58,10 +65,12 @@ pub fn prepare(cpu: &'static Cpu, ec: &'static Ec) -> u64 {
     frame.get(Reg::Active)
 }
 
-/// Gives the vCPU a tag and flushes what must not be used any more.
+/// [`prepare`] where the tag or the translations are not what they were at the last entry: gives the vCPU a tag and flushes what
+/// must not be used any more.
 #[cold]
-fn translations(cpu: &'static Cpu, ec: &'static Ec, generation: u64) {
-    let frame = ec.frame();
+#[inline(never)]
+fn renew(cpu: &'static Cpu, this: Vmcs, generation: u64) -> u64 {
+    let frame = this.frame();
     let next = tags::take(cpu, frame, VPIDS);
     if caps::has_vpid() {
         vmcs::write(Code::Vpid, next.tag.number);
@@ -69,6 +78,7 @@ fn translations(cpu: &'static Cpu, ec: &'static Ec, generation: u64) {
     let flush = flush::needed(next, frame.get(Reg::SpaceGeneration), generation);
     frame.set(Reg::SpaceGeneration, generation);
     flush.perform(vmcs::read(Code::EptPointer));
+    complete(cpu, this)
 }
 
 /// What an exit leaves of the host's state that is not as the kernel wants it (SDM vol. 3, 28.5).
@@ -95,8 +105,6 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Event> {
     }
     frame.set(Reg::Active, active::LAUNCHED);
     let basic = reason & reason::BASIC;
-    // The state that is delivered depends on it.
-    frame.set(Reg::EventReason, basic);
     match basic {
         reason::INTERRUPT | reason::PREEMPTION_TIMER => {
             this.keep_event();
