@@ -9,7 +9,7 @@ use crate::mem::object::{self, AnyObject, Object, Word};
 use crate::sc::Sc;
 use crate::sched::Queue;
 use crate::sm::Sm;
-use crate::smp::{Arrivals, Missing, Requests};
+use crate::smp::{Arrivals, Missing, Requests, Sleep};
 use crate::space::pio::PioSpace;
 use crate::timeout::Timeouts;
 use core::mem::offset_of;
@@ -65,6 +65,8 @@ pub struct Cpu {
     pub operation: [Word; 2],
     /// See `operation`.
     pub missing: Missing,
+    /// Whether operations need not reach this CPU.
+    pub sleep: Sleep,
     /// Dead objects that this CPU is about to bury, and how many.
     doomed: [Word; MAX_DOOMED],
     /// See `doomed`.

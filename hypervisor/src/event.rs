@@ -146,6 +146,18 @@ fn kill(ec: &'static Ec, number: u64) {
     ec.become_(State::Dead);
 }
 
+/// The recall that is pending for the vCPU with this frame, which was interrupted while it ran, if it keeps the CPU: it is
+/// [raised](raise) as any exit is, and pending no more. Else it stays pending, and the scheduler finds it when the vCPU has its turn, if
+/// it lives by then.
+#[inline(always)]
+pub fn take_recall(cpu: &Cpu, frame: Frame) -> Option<Event> {
+    if cpu.resched.get() != 0 || frame.get(Reg::Recall) == pending::NONE {
+        return None;
+    }
+    frame.set(Reg::Recall, pending::NONE);
+    Some(Event { number: guest::RECALL, reason: guest::RECALL, info1: 0, info2: 0 })
+}
+
 /// Turns a pending recall or startup of a runnable EC into its event. False if there is nobody to tell.
 pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
     let frame = ec.frame();

@@ -1,7 +1,7 @@
 //! Scheduling: fixed priorities, round robin among equals, budgets. Each CPU schedules its own; nothing here is shared.
 
 use crate::arch::{switch, timer, tsc, virt};
-use crate::cpu::Cpu;
+use crate::cpu::{self, Cpu};
 use crate::ec::{Ec, State};
 use crate::event::pending;
 use crate::frame::{Frame, Kind, Reg};
@@ -174,7 +174,12 @@ pub fn ready(here: &'static Cpu, sc: &'static Sc) {
 
 /// Charges the current scheduling context for the time since it was last charged.
 fn charge(cpu: &'static Cpu) {
-    let now = tsc::read();
+    charge_until(cpu, tsc::read());
+}
+
+/// The same when it is `now`.
+#[inline(always)]
+fn charge_until(cpu: &'static Cpu, now: u64) {
     if let Some(sc) = cpu.sc.get() {
         charge_to(cpu, sc, now);
     }
@@ -224,13 +229,14 @@ pub fn preempt(cpu: &'static Cpu) -> Resume {
     schedule(cpu)
 }
 
-/// The current scheduling context has used up its budget, or another event calls for a decision.
-pub fn tick(cpu: &'static Cpu) {
-    charge(cpu);
+/// The timer has fired, which it is `now`: the current scheduling context may have used up its budget, or others may have to try again.
+#[inline(always)]
+pub fn tick(cpu: &'static Cpu, now: u64) {
+    charge_until(cpu, now);
     if cpu.sc.get().is_some_and(|sc| sc.left.get() == 0) {
         cpu.resched.set(1);
     }
-    if cpu.retry.get() <= tsc::read() {
+    if cpu.retry.get() <= now {
         cpu.retry.set(u64::MAX);
         while let Some(sc) = cpu.aside.get() {
             cpu.aside.set(sc.next.get());
@@ -249,7 +255,7 @@ pub fn block(cpu: &'static Cpu, ec: &'static Ec) -> Resume {
         cpu.sc.set(None);
         park(sc, ec);
     }
-    schedule_at::<true>(cpu, now)
+    schedule_at::<true, false>(cpu, now)
 }
 
 fn park(sc: &'static Sc, ec: &'static Ec) {
@@ -300,14 +306,22 @@ pub fn release_parked(cpu: &'static Cpu, ec: &'static Ec) {
 
 /// Takes the best ready scheduling context and continues what it is about.
 pub fn schedule(cpu: &'static Cpu) -> Resume {
-    schedule_at::<false>(cpu, tsc::read())
+    schedule_at::<false, false>(cpu, tsc::read())
 }
 
-/// The same when it is `now`. With `HYPERCALL`, the current EC is in a hypercall.
+/// The same where the CPU was idle and has been woken, perhaps for nothing.
+pub fn wake_up(cpu: &'static Cpu) -> Resume {
+    schedule_at::<false, true>(cpu, tsc::read())
+}
+
+/// The same when it is `now`. With `HYPERCALL`, the current EC is in a hypercall; with `WOKEN`, there was nothing to run before.
 #[inline(always)]
-fn schedule_at<const HYPERCALL: bool>(cpu: &'static Cpu, now: u64) -> Resume {
+fn schedule_at<const HYPERCALL: bool, const WOKEN: bool>(cpu: &'static Cpu, now: u64) -> Resume {
     let Some(sc) = take(cpu, now) else {
         arm(cpu);
+        if WOKEN && cpu::count() > 1 {
+            smp::sleep(cpu);
+        }
         return Resume::IDLE;
     };
     // Most often it is about its own EC.
@@ -514,11 +528,10 @@ pub fn set_deadline(cpu: &'static Cpu, ec: &'static Ec, deadline: u64) {
     }
 }
 
-/// The deadline of a vCPU of this CPU has passed.
-pub fn deadline_passed(cpu: &'static Cpu, ec: &'static Ec) {
+/// The deadline of a vCPU of this CPU has passed. That calls for no decision: whoever continues a vCPU looks at what is pending for it.
+#[inline(always)]
+pub fn deadline_passed(ec: &'static Ec) {
     ec.frame().change(Reg::Recall, pending::NONE, pending::DEADLINE);
-    // It may be the one that runs, or the next one to: the scheduler looks.
-    cpu.resched.set(1);
 }
 
 /// Removes a dead scheduling context from whatever list of this CPU it is on.
@@ -541,7 +554,8 @@ pub fn drop_sc(cpu: &'static Cpu, sc: &'static Sc) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::{event, testing};
+    use abi::event::guest;
 
     fn sc(priority: u64) -> &'static Sc {
         let sc: &'static Sc = testing::pd(1).new_object().unwrap();
@@ -559,6 +573,74 @@ mod tests {
             assert!(take(cpu, 0).is_some_and(|taken| taken.addr() == sc.addr()));
             assert_eq!((renew(sc), sc.left.get()), (then, then));
         }
+    }
+
+    /// A CPU on which a vCPU of this budget has run until now, which its deadline is. Its timer is not armed: the host has none.
+    fn at_deadline(budget: u64) -> (&'static Cpu, &'static Ec) {
+        let (pd, cpu, sc) = (testing::pd(8), testing::cpu(), sc(5));
+        let vcpu: &'static Ec = pd.new_object().unwrap();
+        vcpu.init(pd.alloc_filled(0, 0).unwrap(), None, 0, State::Runnable, Kind::Guest);
+        sc.left.set(budget);
+        cpu.sc.set(Some(sc));
+        cpu.armed.set(0);
+        cpu.since.set(NOW - RUN);
+        set_deadline(cpu, vcpu, NOW);
+        (cpu, vcpu)
+    }
+    const RUN: u64 = 100;
+    const NOW: u64 = 1000;
+
+    /// What the interrupt of the timer does.
+    fn fire(cpu: &'static Cpu) {
+        crate::sm::expire(cpu, NOW);
+        tick(cpu, NOW);
+    }
+
+    #[test]
+    fn a_deadline_recalls_the_vcpu_that_keeps_the_cpu_at_once_and_once() {
+        let (cpu, vcpu) = at_deadline(RUN + 1);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_none(), "before it has passed");
+        fire(cpu);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_some_and(|event| event.number == guest::RECALL));
+        fire(cpu);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
+    }
+
+    #[test]
+    fn a_recall_waits_for_whoever_the_same_expiry_lets_run_first() {
+        for (priority, waits) in [(4, false), (5, false), (6, true)] {
+            let (cpu, vcpu) = at_deadline(RUN + 1);
+            let (pd, woken) = (testing::pd(8), sc(priority));
+            let (thread, sm): (&'static Ec, &'static crate::sm::Sm) =
+                (pd.new_object().unwrap(), pd.new_object().unwrap());
+            thread.init(pd.alloc_filled(0, 0).unwrap(), None, 0, State::Blocked, Kind::Sysret);
+            pd.adopt(woken);
+            park(woken, thread);
+            sm.enqueue(thread);
+            cpu.timeouts.insert(thread, NOW);
+            fire(cpu);
+            assert_eq!(cpu.ready.top(), Some(priority));
+            assert_eq!(event::take_recall(cpu, vcpu.frame()).is_none(), waits, "{priority}");
+            assert_eq!(vcpu.frame().get(Reg::Recall) == pending::DEADLINE, waits, "{priority}");
+        }
+    }
+
+    #[test]
+    fn a_recall_waits_when_the_budget_ends_with_it() {
+        let (cpu, vcpu) = at_deadline(RUN);
+        fire(cpu);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
+        assert_eq!(vcpu.frame().get(Reg::Recall), pending::DEADLINE);
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_is_withdrawn_by_the_next() {
+        let (cpu, vcpu) = at_deadline(RUN + 1);
+        fire(cpu);
+        set_deadline(cpu, vcpu, NOW + 1);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
+        fire(cpu);
+        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
     }
 
     #[test]

@@ -210,8 +210,9 @@ impl Sm {
         Taken { id: 0, count: taken }
     }
 
+    /// Lets an EC wait; the lock is held.
     #[inline(always)]
-    fn enqueue(&'static self, ec: &'static Ec) {
+    pub(crate) fn enqueue(&'static self, ec: &'static Ec) {
         ec.sm.set(Some(self));
         ec.queue_next.set(None);
         ec.queue_prev.set(self.last.get());
@@ -298,11 +299,12 @@ fn release(cpu: &'static Cpu, ec: &'static Ec) {
     }
 }
 
-/// Ends the waits of this CPU whose time has come, and recalls the vCPUs whose deadline has.
-pub fn expire(cpu: &'static Cpu) {
-    while let Some(ec) = cpu.timeouts.pop(tsc::read()) {
+/// Ends the waits of this CPU whose time has come by `now`, and recalls the vCPUs whose deadline has.
+#[inline(always)]
+pub fn expire(cpu: &'static Cpu, now: u64) {
+    while let Some(ec) = cpu.timeouts.pop(now) {
         if ec.is_vcpu() {
-            sched::deadline_passed(cpu, ec);
+            sched::deadline_passed(ec);
             continue;
         }
         // An up on another CPU may have been faster; then the wake-up is on its way.

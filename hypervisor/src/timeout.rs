@@ -105,11 +105,17 @@ fn settle(ec: &'static Ec) -> bool {
     changed
 }
 
-/// Merges two heaps along their right spines, each O(log n) long; that also bounds the recursion.
+/// Merges two heaps, of which most often one is empty.
+#[inline(always)]
 fn merge(a: Option<&'static Ec>, b: Option<&'static Ec>) -> Option<&'static Ec> {
-    let (Some(a), Some(b)) = (a, b) else {
-        return a.or(b);
-    };
+    match (a, b) {
+        (Some(a), Some(b)) => Some(merge_some(a, b)),
+        _ => a.or(b),
+    }
+}
+
+/// Merges two heaps along their right spines, each O(log n) long; that also bounds the recursion.
+fn merge_some(a: &'static Ec, b: &'static Ec) -> &'static Ec {
     let (top, other) = if a.deadline.get() <= b.deadline.get() { (a, b) } else { (b, a) };
     let merged = merge(top.heap_right.get(), Some(other));
     top.heap_right.set(merged);
@@ -117,7 +123,7 @@ fn merge(a: Option<&'static Ec>, b: Option<&'static Ec>) -> Option<&'static Ec> 
         merged.heap_up.set(Some(top));
     }
     settle(top);
-    Some(top)
+    top
 }
 
 #[cfg(test)]

@@ -46,24 +46,42 @@ pub struct Board {
     memory: MmioBus<MmioDevice>,
     models: Models,
     wires: Wires,
-    /// What local APICs want of their virtual CPUs, by APIC id.
-    news: Vec<VcpuNews>,
-    /// CPUs with news.
-    marked: VcpuSet,
-    deadlines: Deadlines,
 }
 
 /// When models have something to do next.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Deadlines {
-    /// Any model.
+    /// No model has anything to do before.
     any: Option<Tsc>,
-    /// Any but local APICs.
+    /// That of all models but local APICs.
     shared: Option<Tsc>,
+    /// These two have to be found out anew.
+    stale: bool,
+    /// One may be earlier than when [`Board::deadline_of`] was asked last.
+    moved: bool,
+}
+
+impl Deadlines {
+    /// Nothing is known.
+    const UNKNOWN: Self = Deadlines { any: None, shared: None, stale: true, moved: true };
+
+    /// Another model than a local APIC may have changed its mind.
+    #[inline]
+    fn touch(&mut self) {
+        (self.stale, self.moved) = (true, true);
+    }
+
+    /// The deadline of a local APIC was `before` and is `now`. If it is later, `any` is too early, which nobody minds until then.
+    #[inline]
+    fn replace(&mut self, before: Option<Tsc>, now: Option<Tsc>) {
+        if now != before {
+            self.any = earliest(self.any, now);
+            self.moved = true;
+        }
+    }
 }
 
 /// The models by kind; what a machine has several of, in the order of its nodes.
-#[derive(Default)]
 struct Models {
     nullio: Vec<NullIo>,
     /// The master first.
@@ -82,39 +100,46 @@ struct Models {
     ioapic: Option<IoApic>,
     /// By APIC id, which is the number of the virtual CPU.
     lapics: Vec<Lapic>,
-    /// A deadline may have changed since [`Board::deadline`] was asked.
-    deadline_stale: bool,
+    deadlines: Deadlines,
 }
 
 impl Board {
-    /// When [`Board::expire`] has to be called next, if the guest does nothing until then.
+    /// When [`Board::expire`] has to be called next at the latest, if the guest does nothing until then.
     #[inline]
     pub fn deadline(&mut self) -> Option<Tsc> {
-        if self.models.deadline_stale {
-            self.models.deadline_stale = false;
-            self.deadlines = self.models.deadlines();
+        if self.models.deadlines.stale {
+            self.models.find_deadlines();
         }
-        self.deadlines.any
+        self.models.deadlines.any
     }
 
-    /// The same without the local APICs of other virtual CPUs than `vcpu`.
+    /// The same without the local APICs of other virtual CPUs than `vcpu`, which is told by this.
     #[inline]
     pub fn deadline_of(&mut self, vcpu: usize) -> Option<Tsc> {
-        self.deadline()?;
-        earliest(self.deadlines.shared, self.models.lapics.get(vcpu).and_then(Lapic::deadline))
+        self.deadline();
+        self.models.deadlines.moved = false;
+        earliest(self.models.deadlines.shared, self.models.lapics.get(vcpu).and_then(Lapic::deadline))
+    }
+
+    /// Whether a virtual CPU may have to be told a deadline.
+    #[inline]
+    pub(crate) fn deadline_moved(&self) -> bool {
+        self.models.deadlines.moved
     }
 
     /// Does what is due at `now`.
     pub fn expire(&mut self, now: Tsc) {
         self.deadline();
-        if self.deadlines.shared.is_some_and(|deadline| deadline <= now) {
+        if self.models.deadlines.shared.is_some_and(|deadline| deadline <= now) {
             self.expire_shared(now);
         }
         let Self { models, wires, .. } = self;
+        let mut any = models.deadlines.shared;
         for lapic in &mut models.lapics {
             lapic.expire(now, wires);
+            any = earliest(any, lapic.deadline());
         }
-        models.deadline_stale = true;
+        (models.deadlines.any, models.deadlines.moved) = (any, true);
         self.settle();
     }
 
@@ -133,6 +158,7 @@ impl Board {
         for uart in &mut models.uarts {
             uart.expire(now, wires);
         }
+        models.deadlines.touch();
     }
 
     /// Offers input that arrived on a serial line. Returns how many bytes the guest's UART took; for the rest,
@@ -145,7 +171,7 @@ impl Board {
         };
         let taken = bytes.iter().take_while(|byte| uart.receive(now, **byte, wires).is_ok()).count();
         wires.serial.set_input_waits(host, taken < bytes.len());
-        models.deadline_stale = true;
+        models.deadlines.touch();
         self.settle();
         taken
     }
@@ -161,18 +187,16 @@ impl Board {
     /// Whether somebody else than the CPU that made an access may have to know of it.
     #[inline]
     pub(crate) fn concerns_others(&self) -> bool {
-        !self.marked.is_empty() || !self.wires.serial.is_empty() || self.wants_input()
+        !self.wires.marked.is_empty() || !self.wires.serial.is_empty() || self.wants_input()
     }
 
-    /// Whether a virtual CPU has nothing to take and nobody has anything to do since [`Board::deadline`] was asked last, output
-    /// aside.
+    /// Whether a virtual CPU has nothing to take and nobody has anything to do, output and [deadlines](Board::deadline_moved) aside.
     #[inline]
     pub(crate) fn is_calm(&self, vcpu: usize) -> bool {
-        self.marked.is_empty()
-            && !self.models.deadline_stale
+        self.wires.marked.is_empty()
             && !self.power_pending()
             && !self.wires.serial.any_input_waits()
-            && self.models.lapics.get(vcpu).is_some_and(Lapic::is_calm)
+            && !self.interrupt_requested(vcpu)
     }
 
     /// The host's ends of the serial lines, to look at.
@@ -220,7 +244,29 @@ impl Board {
 }
 
 impl Models {
-    fn deadlines(&self) -> Deadlines {
+    fn new() -> Self {
+        Models {
+            nullio: Vec::new(),
+            pics: Vec::new(),
+            pit: None,
+            scp: None,
+            kbc: None,
+            keyboard: None,
+            mouse: None,
+            rtc: None,
+            uarts: Vec::new(),
+            bridges: Vec::new(),
+            pm_timer: None,
+            acpi_pm: None,
+            reset: ResetControl::default(),
+            ioapic: None,
+            lapics: Vec::new(),
+            deadlines: Deadlines::UNKNOWN,
+        }
+    }
+
+    #[inline(never)]
+    fn find_deadlines(&mut self) {
         let chips = [
             self.pit.as_ref().and_then(Pit::deadline),
             self.rtc.as_ref().and_then(Rtc::deadline),
@@ -229,7 +275,7 @@ impl Models {
         let uarts = self.uarts.iter().map(Uart16550::deadline);
         let shared = chips.into_iter().chain(uarts).fold(None, earliest);
         let any = self.lapics.iter().map(Lapic::deadline).fold(shared, earliest);
-        Deadlines { any, shared }
+        self.deadlines = Deadlines { any, shared, stale: false, ..self.deadlines };
     }
 
     /// Keyboard controller with its wires.

@@ -40,7 +40,13 @@ impl MsrFile {
     }
 
     /// RDMSR of `msr`.
+    #[inline]
     pub fn read(&self, msr: Msr) -> MsrOutcome {
+        // What guests access most often, without the table.
+        if msr.is_local_apic() { MsrOutcome::Forward(Forwarded::LocalApic) } else { self.read_any(msr) }
+    }
+
+    fn read_any(&self, msr: Msr) -> MsrOutcome {
         match policy(msr) {
             MsrPolicy::Stored { reset, .. } => MsrOutcome::Value(self.stored.get(&msr.0).copied().unwrap_or(reset)),
             MsrPolicy::Constant(value) | MsrPolicy::Ignored(value) => MsrOutcome::Value(value),
@@ -50,7 +56,12 @@ impl MsrFile {
     }
 
     /// WRMSR of `value` to `msr`.
+    #[inline]
     pub fn write(&mut self, msr: Msr, value: u64) -> MsrOutcome {
+        if msr.is_local_apic() { MsrOutcome::Forward(Forwarded::LocalApic) } else { self.write_any(msr, value) }
+    }
+
+    fn write_any(&mut self, msr: Msr, value: u64) -> MsrOutcome {
         match policy(msr) {
             MsrPolicy::Stored { valid, .. } => {
                 if !valid.accepts(value, self.physical_address_bits) {

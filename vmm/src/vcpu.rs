@@ -182,7 +182,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             stats.record(exit.kind(), ticks);
         }
         match handled {
-            Ok(step) if self.is_routine(&inside, &step) => step.changed,
+            Ok(step) if self.is_routine(&inside, &step) => step.changed | self.promise(inside),
             Ok(step) => self.resume(inside, step),
             Err(trouble) => self.recover(inside, exit, call.words, trouble),
         }
@@ -245,7 +245,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         self.enter_guest(inside, step)
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter_guest(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
         let boundary = &step.boundary;
         let injection = self.injector.decide(&mut inside.machine.board, self.index, boundary);
@@ -257,9 +257,23 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     }
 
     /// Leaves for the guest, from which the next deadline has to bring this CPU back.
-    #[inline]
+    #[inline(always)]
     fn depart(&self, inside: Inside<'_>) -> Mtd {
-        let Some(deadline) = self.vm.depart(inside, self.index) else {
+        self.have_recalled(self.vm.depart(inside, self.index))
+    }
+
+    /// The same where nobody has to be told anything but, perhaps, the hypervisor.
+    #[inline]
+    fn promise(&self, mut inside: Inside<'_>) -> Mtd {
+        if !inside.machine.board.deadline_moved() {
+            return Mtd::empty();
+        }
+        self.have_recalled(inside.machine.promise(self.index, inside.host_now))
+    }
+
+    #[inline]
+    fn have_recalled(&self, deadline: Option<u64>) -> Mtd {
+        let Some(deadline) = deadline else {
             return Mtd::empty();
         };
         self.vm.kernel.with_state(|arch| arch.deadline = deadline);

@@ -141,7 +141,7 @@ impl<K: Kernel, M> Vm<K, M> {
     }
 
     /// The same, with what is left to say once it is known what others are told.
-    #[inline]
+    #[inline(always)]
     fn leave_with<R>(&self, mut inside: Inside<'_>, who: Who, last: impl FnOnce(&mut Inside<'_>) -> R) -> R {
         let errands = inside.machine.close(inside.now, who);
         let result = last(&mut inside);

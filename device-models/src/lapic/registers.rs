@@ -11,6 +11,9 @@ pub const X2APIC_MSR_FIRST: u32 = 0x800;
 /// Last MSR of the x2APIC register space.
 pub const X2APIC_MSR_LAST: u32 = 0x8ff;
 
+/// EOI register.
+const X2APIC_MSR_EOI: u32 = 0x80b;
+
 /// Registers stand 16 bytes apart.
 const STRIDE_SHIFT: u32 = 4;
 
@@ -194,6 +197,11 @@ impl Lapic {
             self.expire(now, fx);
             self.timer.set_tsc_deadline(value);
             self.expire(now, fx);
+            return Ok(());
+        }
+        // What guests write most often, without the map.
+        if msr == X2APIC_MSR_EOI && value == 0 && self.base.mode() == Mode::X2Apic {
+            self.end_of_interrupt(fx);
             return Ok(());
         }
         let register = self.msr_register(msr)?;

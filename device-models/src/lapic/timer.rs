@@ -111,15 +111,14 @@ impl Timer {
         let Some(expiry) = self.expiry.filter(|expiry| *expiry <= now) else {
             return false;
         };
-        self.expiry = match (self.mode, self.period()) {
-            (TimerMode::Periodic, period @ 1..) => {
-                let late = now.since(expiry);
-                // The division is for periods missed altogether.
-                let missed = if late < period { 0 } else { late / period };
-                Some(expiry.after((missed + 1).saturating_mul(period)))
-            }
-            _ => None,
-        };
+        self.expiry = if self.mode == TimerMode::Periodic { self.next_expiry(now, expiry) } else { None };
         true
+    }
+
+    /// The first end of a period past `now`, where one ended at `expiry`.
+    fn next_expiry(&self, now: Tsc, expiry: Tsc) -> Option<Tsc> {
+        let (late, period) = (now.since(expiry), self.period());
+        let missed = late.checked_div(period)?;
+        Some(expiry.after((missed + 1).saturating_mul(period)))
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! Offsets are those of [`crate::frame::Reg`] and [`crate::cpu::Cpu`]. Interrupts are off throughout.
 
-use super::{apic, descriptor, log, switch, virt, vmx, x86};
+use super::{apic, descriptor, log, switch, tsc, virt, vmx, x86};
 use crate::cpu::Cpu;
 use crate::frame::{Kind, PUSHED, Reg};
 use crate::sched::{self, Resume};
@@ -357,12 +357,14 @@ extern "sysv64" fn kernel_interrupt(vector: u64, error: u64, rip: u64) {
             x86::read_cr2()
         ));
     }
-    handle(super::percpu::current(), vector);
+    let cpu = super::percpu::current();
+    cpu.sleep.end();
+    handle(cpu, vector);
 }
 
 /// The CPU was idle and an interrupt came, or it has just started.
 extern "sysv64" fn idle_wake() -> Resume {
-    sched::schedule(super::percpu::current())
+    sched::wake_up(super::percpu::current())
 }
 
 /// Does what an interrupt is about; the caller decides what runs next.
@@ -371,8 +373,9 @@ fn handle(cpu: &'static Cpu, vector: u64) {
         apic::vector::TIMER => {
             apic::eoi();
             cpu.armed.set(u64::MAX);
-            sm::expire(cpu);
-            sched::tick(cpu);
+            let now = tsc::read();
+            sm::expire(cpu, now);
+            sched::tick(cpu, now);
         }
         apic::vector::REMOTE => {
             apic::eoi();

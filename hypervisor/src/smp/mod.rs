@@ -7,9 +7,11 @@
 mod arrivals;
 mod atomic;
 mod round;
+mod sleep;
 
 pub use arrivals::Arrivals;
 pub use round::{Missing, Requests};
+pub use sleep::Sleep;
 
 use crate::arch::{apic, switch, virt};
 use crate::cpu::{self, Cpu};
@@ -58,6 +60,17 @@ impl Operation {
             4 => Self::Drop,
             _ => Self::Grace,
         }
+    }
+
+    /// Whether `cpu` has to perform it for `asker` although it [sleeps](Sleep): what waits or runs on a CPU is on lists of its own, which
+    /// only it may change.
+    fn wakes(self, cpu: &Cpu, asker: &Cpu) -> bool {
+        let is_there = |object| match object {
+            AnyObject::Ec(ec) => ec.cpu.get() == cpu.index(),
+            AnyObject::Sc(sc) => sc.cpu.get() == cpu.index(),
+            _ => false,
+        };
+        matches!(self, Self::Drop) && asker.doomed().any(is_there)
     }
 
     /// Does it on `cpu` for `asker`.
@@ -114,7 +127,9 @@ pub fn everywhere(cpu: &'static Cpu, operation: Operation) {
         operation.note(cpu);
         cpu.missing.begin(cpu::count() as u64 - 1);
         for other in others() {
-            if other.requests.add(cpu.index()) {
+            if other.sleep.lasts() && !operation.wakes(other, cpu) {
+                cpu.missing.performed();
+            } else if other.requests.add(cpu.index()) {
                 apic::send_ipi(other.apic_id.get(), apic::vector::REMOTE);
             }
         }
@@ -134,6 +149,18 @@ fn serve(cpu: &'static Cpu) {
             asker.missing.performed();
         }
     });
+}
+
+/// This CPU was woken for nothing, so it lets go of everything and [sleeps](Sleep) until an interrupt. Not before: an EC that waits for a moment
+/// finds its CPU as it left it.
+#[cold]
+pub fn sleep(cpu: &'static Cpu) {
+    if let Some(ec) = cpu.current() {
+        switch::put_down(cpu, ec);
+    }
+    switch::leave(cpu, Phys(cpu.root.get()));
+    switch::ports(cpu);
+    cpu.sleep.begin();
 }
 
 /// Interrupt from another CPU: something waits here.

@@ -25,7 +25,7 @@ use device_models::uart16550::Uart16550;
 
 use super::mmio::MmioDevice;
 use super::ports::PortDevice;
-use super::{Board, Deadlines, Models, VcpuNews, VcpuSet, Wires};
+use super::{Board, Models, VcpuNews, Wires};
 use crate::acpi::FixedHardware;
 use crate::machine::{MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
 use crate::memory::{DEVICE_HOLE_END, MemoryLayout, MemoryRange};
@@ -71,11 +71,8 @@ impl Board {
         let mut board = Board {
             ports: PortBus::new(),
             memory: MmioBus::new(),
-            models: Models { deadline_stale: true, ..Models::default() },
-            wires: Wires::default(),
-            news: vec![VcpuNews::default(); config.vcpu_count()],
-            marked: VcpuSet::default(),
-            deadlines: Deadlines::default(),
+            models: Models::new(),
+            wires: Wires { news: vec![VcpuNews::default(); config.vcpu_count()], ..Wires::default() },
         };
         for node in config.nodes() {
             board.add(node, config.memory(), environment)?;

@@ -1,7 +1,7 @@
 //! Interrupts on their way from lines and messages to virtual CPUs, and the side of the local APICs
 //! that virtual CPUs see.
 
-use device_models::bus::apic::{ApicMessage, Delivery, LapicId, VcpuEvent};
+use device_models::bus::apic::{ApicMessage, Delivery};
 use device_models::lapic::{GeneralProtection, Lapic, MSR_APIC_BASE};
 use device_models::pic::Acknowledge;
 use device_models::time::Tsc;
@@ -106,48 +106,32 @@ impl Board {
                     ioapic.end_of_interrupt(vector, wires);
                 }
             }
-            Wire::Vcpu(LapicId(id), event) => self.note(id as usize, event),
         }
-    }
-
-    fn note(&mut self, vcpu: usize, event: VcpuEvent) {
-        let Some(news) = self.news.get_mut(vcpu) else {
-            return;
-        };
-        match event {
-            VcpuEvent::Interrupt => {}
-            VcpuEvent::Nmi => news.nmi = true,
-            VcpuEvent::Init => *news = VcpuNews { init: true, ..VcpuNews::default() },
-            VcpuEvent::StartUp { page } => news.startup = Some(page),
-            // There is no system management mode to enter.
-            VcpuEvent::Smi => return,
-        }
-        self.marked.insert(vcpu);
     }
 
     /// CPUs to which something may have happened since the last call.
     #[inline]
     pub fn take_marked(&mut self) -> VcpuSet {
-        std::mem::take(&mut self.marked)
+        std::mem::take(&mut self.wires.marked)
     }
 
     /// A CPU looks by itself.
     #[inline]
     pub(crate) fn unmark(&mut self, vcpu: usize) {
-        if !self.marked.is_empty() {
-            self.marked.remove(vcpu);
+        if !self.wires.marked.is_empty() {
+            self.wires.marked.remove(vcpu);
         }
     }
 
     /// Whether something but interrupts happened to a CPU.
     #[inline]
     pub fn has_news(&self, vcpu: usize) -> bool {
-        self.news.get(vcpu).is_some_and(|news| *news != VcpuNews::default())
+        self.wires.news.get(vcpu).is_some_and(|news| *news != VcpuNews::default())
     }
 
     /// What happened to a CPU since the last call.
     pub fn take_news(&mut self, vcpu: usize) -> VcpuNews {
-        self.news.get_mut(vcpu).map(std::mem::take).unwrap_or_default()
+        self.wires.news.get_mut(vcpu).map(std::mem::take).unwrap_or_default()
     }
 
     /// Whether the CPU has an interrupt to take.
@@ -156,13 +140,26 @@ impl Board {
         self.models.lapics.get(vcpu).is_some_and(|lapic| lapic.pending().is_some() || lapic.extint())
     }
 
-    /// The CPU takes its interrupt: the vector.
+    /// Whether anything is requested of the CPU, which it may or may not have to take now.
+    #[inline]
+    pub fn interrupt_requested(&self, vcpu: usize) -> bool {
+        self.models.lapics.get(vcpu).is_some_and(|lapic| !lapic.is_calm())
+    }
+
+    /// The CPU takes its interrupt, if it has one to take: the vector.
+    #[inline]
     pub fn take_interrupt(&mut self, vcpu: usize) -> Option<u8> {
+        match self.models.lapics.get_mut(vcpu)?.acknowledge() {
+            None => self.take_external_interrupt(vcpu),
+            vector => vector,
+        }
+    }
+
+    /// The same of an interrupt that is the 8259 pair's.
+    #[inline(never)]
+    fn take_external_interrupt(&mut self, vcpu: usize) -> Option<u8> {
         let Self { models, wires, .. } = self;
         let lapic = models.lapics.get_mut(vcpu)?;
-        if let Some(vector) = lapic.acknowledge() {
-            return Some(vector);
-        }
         if !lapic.extint() {
             return None;
         }
@@ -184,7 +181,7 @@ impl Board {
             MSR_APIC_BASE => Ok(lapic.base().bits()),
             msr => lapic.msr_read(now, msr, wires),
         };
-        models.deadline_stale |= lapic.deadline() != before;
+        models.deadlines.replace(before, lapic.deadline());
         self.settle();
         value
     }
@@ -201,7 +198,7 @@ impl Board {
             MSR_APIC_BASE => lapic.set_base(value),
             msr => lapic.msr_write(now, msr, value, wires),
         };
-        models.deadline_stale |= lapic.deadline() != before;
+        models.deadlines.replace(before, lapic.deadline());
         self.settle();
         result
     }

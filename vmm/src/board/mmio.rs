@@ -45,7 +45,7 @@ impl Board {
         {
             let before = lapic.deadline();
             let value = lapic.mmio_read(now, access, wires);
-            models.deadline_stale |= lapic.deadline() != before;
+            models.deadlines.replace(before, lapic.deadline());
             value
         } else {
             match memory.lookup(gpa, size) {
@@ -71,7 +71,7 @@ impl Board {
         {
             let before = lapic.deadline();
             lapic.mmio_write(now, access, value, wires);
-            models.deadline_stale |= lapic.deadline() != before;
+            models.deadlines.replace(before, lapic.deadline());
         } else {
             match memory.lookup(gpa, size) {
                 Some((MmioDevice::IoApic, access)) => {

@@ -74,7 +74,9 @@ impl Models {
                 let uart = self.uarts.get_mut(usize::from(index))?;
                 let before = uart.deadline();
                 let value = uart.read(now, port, wires);
-                self.deadline_stale |= uart.deadline() != before;
+                if uart.deadline() != before {
+                    self.deadlines.touch();
+                }
                 value.into()
             }
             PortDevice::PmTimer => self.pm_timer.as_ref()?.read(now, access),
@@ -89,12 +91,12 @@ impl Models {
                 kbc.read(port, &mut ends).into()
             }
             PortDevice::Rtc => {
-                self.deadline_stale = true;
+                self.deadlines.touch();
                 self.rtc.as_mut()?.read(now, port, wires).into()
             }
             PortDevice::PciHostBridge(index) => self.bridges.get_mut(usize::from(index))?.read(access, wires),
             PortDevice::AcpiPm => {
-                self.deadline_stale = true;
+                self.deadlines.touch();
                 self.acpi_pm.as_mut()?.read(now, access, wires)
             }
             PortDevice::Reset => self.reset.read().into(),
@@ -116,13 +118,15 @@ impl Models {
                 let uart = self.uarts.get_mut(usize::from(index))?;
                 let before = uart.deadline();
                 uart.write(now, port, byte, wires);
-                self.deadline_stale |= uart.deadline() != before;
+                if uart.deadline() != before {
+                    self.deadlines.touch();
+                }
             }
             PortDevice::Pic(index) => {
                 self.pics.get_mut(usize::from(index))?.write(port, byte, wires);
             }
             PortDevice::Pit => {
-                self.deadline_stale = true;
+                self.deadlines.touch();
                 self.pit.as_mut()?.write(now, port, byte, wires);
             }
             // The gate of counter 2 drives no interrupt.
@@ -135,14 +139,14 @@ impl Models {
                 kbc.write(port, byte, &mut ends);
             }
             PortDevice::Rtc => {
-                self.deadline_stale = true;
+                self.deadlines.touch();
                 self.rtc.as_mut()?.write(now, port, byte, wires);
             }
             PortDevice::PciHostBridge(index) => {
                 self.bridges.get_mut(usize::from(index))?.write(access, value, wires);
             }
             PortDevice::AcpiPm => {
-                self.deadline_stale = true;
+                self.deadlines.touch();
                 self.acpi_pm.as_mut()?.write(now, access, value, wires);
             }
             PortDevice::Reset => self.reset.write(byte, wires),

@@ -8,6 +8,7 @@ use device_models::bus::power::{PowerEvent, PowerSource};
 use device_models::bus::serial::HostSerial;
 use device_models::rtc::UnixSeconds;
 use device_models::time::{Clock, Tsc};
+use proptest::prelude::*;
 
 use super::*;
 use crate::acpi::MachineDescription;
@@ -97,6 +98,48 @@ fn a_timer_model_is_asked_again_after_an_access() {
     let before = board.deadline();
     start_pit(&mut board);
     assert_ne!(board.deadline(), before);
+}
+
+/// x2APIC mode, software-enabled, the timer in TSC-deadline mode (SDM3 11.5, 11.12).
+fn enable_timer(board: &mut Board, vcpu: usize) {
+    for (msr, value) in [(0x1b, 0xfee0_0c00), (0x80f, 0x1ff), (0x832, 2 << 17 | 0x40)] {
+        board.lapic_write(Tsc(0), vcpu, msr, value).unwrap();
+    }
+}
+
+proptest! {
+    /// Timers that are set, moved and stopped: none is missed, and each CPU is told of its own as soon as it is earlier.
+    #[test]
+    fn no_timer_is_missed(steps in proptest::collection::vec((0_usize..2, prop_oneof![Just(0), 1_u64..1000], 0_u64..100), 1..60)) {
+        let mut board = board();
+        (0..2).for_each(|vcpu| enable_timer(&mut board, vcpu));
+        board.deadline_of(0);
+        let (mut now, mut set) = (0, [None, None]);
+        for (vcpu, delay, passed) in steps {
+            let deadline = (delay != 0).then(|| Tsc(now + delay));
+            let earlier = deadline.is_some() && deadline != set[vcpu];
+            board.lapic_write(Tsc(now), vcpu, 0x6e0, deadline.map_or(0, |Tsc(deadline)| deadline)).unwrap();
+            set[vcpu] = deadline;
+            prop_assert!(board.deadline_moved() || !earlier);
+            prop_assert!(set.iter().flatten().all(|set| board.deadline().is_some_and(|deadline| deadline <= *set)));
+            let told = board.deadline_of(vcpu);
+            prop_assert!(set[vcpu].is_none_or(|set| told.is_some_and(|told| told <= set)));
+            prop_assert!(!board.deadline_moved());
+            now += passed;
+            if board.deadline().is_some_and(|deadline| deadline <= Tsc(now)) {
+                board.expire(Tsc(now));
+            }
+            prop_assert!(board.deadline().is_none_or(|deadline| deadline > Tsc(now)));
+            for (vcpu, set) in set.iter_mut().enumerate() {
+                if set.take_if(|set| *set <= Tsc(now)).is_some() {
+                    prop_assert_eq!(board.take_interrupt(vcpu), Some(0x40));
+                    board.lapic_write(Tsc(now), vcpu, 0x80b, 0).unwrap();
+                }
+                prop_assert!(!board.interrupt_pending(vcpu));
+            }
+            board.deadline_of(0);
+        }
+    }
 }
 
 #[test]

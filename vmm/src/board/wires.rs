@@ -15,6 +15,7 @@ use device_models::ps2::keyboard::Keyboard;
 use device_models::ps2::mouse::Mouse;
 use device_models::time::Tsc;
 
+use super::interrupts::{VcpuNews, VcpuSet};
 use super::serial::SerialLines;
 
 /// An effect to be applied.
@@ -28,8 +29,6 @@ pub(super) enum Wire {
     Message(ApicMessage),
     /// End of a level-triggered interrupt.
     EndOfInterrupt(u8),
-    /// Something happens to a virtual CPU.
-    Vcpu(LapicId, VcpuEvent),
 }
 
 /// Effects noted so far.
@@ -38,6 +37,10 @@ pub(super) struct Wires {
     pub(super) queue: VecDeque<Wire>,
     pub(super) serial: SerialLines,
     pub(super) power: Option<(PowerEvent, PowerSource)>,
+    /// What local APICs want of their virtual CPUs, by APIC id.
+    pub(super) news: Vec<VcpuNews>,
+    /// CPUs with news, or that may have an interrupt to take.
+    pub(super) marked: VcpuSet,
 }
 
 impl IrqBus for Wires {
@@ -63,9 +66,19 @@ impl ApicBus for Wires {
 }
 
 impl VcpuBus for Wires {
+    /// Only notes what the virtual CPU finds when it looks: that cannot lead back to the model.
     #[inline]
-    fn vcpu(&mut self, id: LapicId, event: VcpuEvent) {
-        self.queue.push_back(Wire::Vcpu(id, event));
+    fn vcpu(&mut self, LapicId(id): LapicId, event: VcpuEvent) {
+        let vcpu = id as usize;
+        match (event, self.news.get_mut(vcpu)) {
+            (VcpuEvent::Interrupt, _) => {}
+            (VcpuEvent::Nmi, Some(news)) => news.nmi = true,
+            (VcpuEvent::Init, Some(news)) => *news = VcpuNews { init: true, ..VcpuNews::default() },
+            (VcpuEvent::StartUp { page }, Some(news)) => news.startup = Some(page),
+            // There is no system management mode to enter.
+            (VcpuEvent::Smi, _) | (_, None) => return,
+        }
+        self.marked.insert(vcpu);
     }
 }
 

@@ -70,6 +70,12 @@ impl Msr {
     pub const DE_CFG: Msr = Msr(0xc001_1029);
     pub const BU_CFG_2: Msr = Msr(0xc001_102a);
 
+    /// Whether the local APIC has it.
+    #[inline]
+    pub fn is_local_apic(self) -> bool {
+        matches!(self, Msr::APIC_BASE | Msr::TSC_DEADLINE) || (Msr::X2APIC_FIRST..=Msr::X2APIC_LAST).contains(&self)
+    }
+
     /// All fixed-range MTRRs.
     pub const MTRR_FIXED: [Msr; 11] = [
         Msr::MTRR_FIX_64K,

@@ -116,7 +116,7 @@ pub fn policy(msr: Msr) -> MsrPolicy {
     match msr {
         Msr::TSC => MsrPolicy::Forward(Forwarded::Tsc),
         Msr::EFER => MsrPolicy::Forward(Forwarded::Efer),
-        Msr::APIC_BASE | Msr::TSC_DEADLINE => MsrPolicy::Forward(Forwarded::LocalApic),
+        _ if msr.is_local_apic() => MsrPolicy::Forward(Forwarded::LocalApic),
         // Guests that see it have the instructions that read it hidden, or write 0.
         Msr::TSC_AUX => stored(0, Valid::Mask(u32::MAX as u64)),
         Msr::PAT => stored(value::PAT, Valid::PatTypes),
@@ -137,9 +137,7 @@ pub fn policy(msr: Msr) -> MsrPolicy {
 }
 
 fn range_policy(msr: Msr) -> MsrPolicy {
-    if in_range(msr, Msr::X2APIC_FIRST, Msr::X2APIC_LAST) {
-        MsrPolicy::Forward(Forwarded::LocalApic)
-    } else if in_range(msr, Msr::SYSENTER_CS, Msr::SYSENTER_EIP)
+    if in_range(msr, Msr::SYSENTER_CS, Msr::SYSENTER_EIP)
         || in_range(msr, Msr::STAR, Msr::SFMASK)
         || in_range(msr, Msr::FS_BASE, Msr::KERNEL_GS_BASE)
     {

@@ -141,22 +141,9 @@ impl Injector {
     /// What to inject; `None` if nothing changes.
     #[inline]
     pub(super) fn decide(&mut self, board: &mut Board, vcpu: usize, boundary: &Boundary) -> Option<Injection> {
-        let is_pending = board.interrupt_pending(vcpu);
-        let nothing = !is_pending && self.window == 0 && !self.nmi_pending;
-        if nothing && boundary.event().is_none() {
+        if !board.interrupt_requested(vcpu) && self.is_idle() && boundary.event().is_none() {
             return None;
         }
-        self.decide_something(board, vcpu, boundary, is_pending)
-    }
-
-    #[inline(never)]
-    fn decide_something(
-        &mut self,
-        board: &mut Board,
-        vcpu: usize,
-        boundary: &Boundary,
-        is_pending: bool,
-    ) -> Option<Injection> {
         let mut injection = Injection::NONE;
         if let Some(event) = boundary.event() {
             injection = event;
@@ -165,7 +152,6 @@ impl Injector {
             self.nmi_blocked = true;
             injection = Injection::event(EventKind::Nmi, NMI);
         } else if boundary.interruptible
-            && is_pending
             && let Some(vector) = board.take_interrupt(vcpu)
         {
             injection = Injection::event(EventKind::Interrupt, vector);

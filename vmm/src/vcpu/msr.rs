@@ -138,14 +138,14 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     }
 
     /// The deadline of the timer is a value of the guest's TSC (0: none), but the model knows the machine's time.
+    #[inline]
     fn machine_time(&self, msr: Msr, value: u64) -> u64 {
-        if msr == Msr::TSC_DEADLINE && value != 0 {
-            // The adjustment may be negative, and the deadline before the machine was switched on.
-            let adjust = i128::from(self.tsc_adjust as i64);
-            (i128::from(value) - adjust).clamp(1, i128::from(u64::MAX)) as u64
-        } else {
-            value
+        if self.tsc_adjust == 0 || msr != Msr::TSC_DEADLINE || value == 0 {
+            return value;
         }
+        // The adjustment may be negative, and the deadline before the machine was switched on.
+        let adjust = i128::from(self.tsc_adjust as i64);
+        (i128::from(value) - adjust).clamp(1, i128::from(u64::MAX)) as u64
     }
 
     /// The reverse of [`Self::machine_time`].

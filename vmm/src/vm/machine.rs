@@ -134,7 +134,7 @@ impl Machine {
 
     /// For a virtual CPU that enters its guest: when the hypervisor has to recall it, unless it has been told a time that is early
     /// enough. Too early a recall is cheaper than to take each time back.
-    pub(super) fn promise(&mut self, vcpu: usize, host_now: u64) -> Option<u64> {
+    pub(crate) fn promise(&mut self, vcpu: usize, host_now: u64) -> Option<u64> {
         let deadline = self.host_deadline(vcpu);
         let slot = self.slots.get_mut(vcpu)?;
         // It looks now, so a recall for now that it has not yet heard of has nothing to tell: any word about the next one withdraws it.
@@ -181,8 +181,8 @@ impl Machine {
         }
     }
 
-    /// Whether a virtual CPU that continues has neither to look at anything nor to tell anybody: nothing has happened to it or
-    /// to the machine, deadlines are those that somebody waits for already, and somebody will come for the output.
+    /// Whether a virtual CPU that continues has neither to look at anything nor to tell anybody, but perhaps the hypervisor its
+    /// [deadline](Machine::promise): nothing has happened to it or to the machine, and somebody will come for the output.
     ///
     /// Whoever ends or resets the machine tells all other CPUs, so that is not asked for here.
     #[inline]
@@ -204,7 +204,7 @@ impl Machine {
     }
 
     /// Finds out what others have to be told when `who` leaves: mostly nothing.
-    #[inline]
+    #[inline(always)]
     pub(super) fn close(&mut self, now: Tsc, who: Who) -> Option<Errands> {
         if let Some(me) = who.vcpu() {
             // It has looked just now.

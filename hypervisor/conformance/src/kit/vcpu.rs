@@ -6,13 +6,13 @@ use crate::kit::object::{self, fresh, must, semaphore};
 use crate::kit::time::{after, down, down_until, poll};
 use crate::report::is_known_to_fail;
 use crate::sys::guest_code::{self, Code};
-use crate::sys::hypercall::Message;
+use crate::sys::hypercall::{Message, now};
 use crate::sys::memory::cell;
 use crate::sys::utcb;
 use abi::cap::{MemRights, Sel, root};
 use abi::event::guest;
 use abi::hip::Features;
-use abi::hypercall::{CpuId, CreateEc, CreateSc, CreateSpace, EcBody, SpaceKind};
+use abi::hypercall::{CpuId, CreateEc, CreateSc, CreateSpace, CtrlPt, EcBody, SpaceKind};
 use abi::message::Tag;
 use abi::state::{ArchState, Controls, Injection, Mtd, gpr, seg, word};
 use abi::status::Status;
@@ -53,8 +53,11 @@ mod at {
     /// The event whose delivery the exit interrupted.
     pub const INTERRUPTED: u64 = 19;
     pub const DEADLINE: u64 = 20;
-    pub const CONTROLS: u64 = 21;
-    pub const TOTAL: u64 = 22;
+    pub const RFLAGS: u64 = 21;
+    /// Time of the exit.
+    pub const TIME: u64 = 22;
+    pub const CONTROLS: u64 = 23;
+    pub const TOTAL: u64 = 24;
 }
 
 /// Spaces that a machine is made of, besides its memory.
@@ -86,6 +89,8 @@ pub struct Machine {
     cells: u64,
     exited: Sel,
     go: Sel,
+    /// First of its event portals, and who paid for them.
+    events: Sel,
     portals: Sel,
     handler: Option<Handler>,
 }
@@ -142,6 +147,7 @@ impl Machine {
             cells,
             exited: semaphore(0),
             go: semaphore(0),
+            events: base,
             portals,
             handler: Some(handler),
         };
@@ -220,6 +226,16 @@ impl Machine {
         self.read(at::INST_LEN) & 0xffff_ffff
     }
 
+    /// RFLAGS at the last exit.
+    pub fn rflags(&self) -> u64 {
+        self.read(at::RFLAGS)
+    }
+
+    /// When the handler of the last exit had its turn.
+    pub fn time(&self) -> u64 {
+        self.read(at::TIME)
+    }
+
     /// Event whose delivery the last exit interrupted.
     pub fn interrupted(&self) -> Injection {
         Injection(self.read(at::INTERRUPTED))
@@ -275,9 +291,28 @@ impl Machine {
 
     /// Lets it go on, to be recalled when the host's TSC is there; 0: not to be.
     pub fn go_until(&self, deadline: u64) {
+        self.go_until_with(deadline, Mtd::empty());
+    }
+
+    /// The same with a reply that also takes this state, as it was at the exit.
+    pub fn go_until_with(&self, deadline: u64, more: Mtd) {
         self.write(at::DEADLINE, deadline);
-        self.write(at::MTD, Mtd::DEADLINE.bits().into());
+        self.write(at::NEW_RIP, self.read(at::RIP));
+        self.write(at::INJECTION, 0);
+        self.write(at::MTD, (Mtd::DEADLINE | more).bits().into());
         object::up(self.go);
+    }
+
+    /// Lets it go on with an event, and as it is.
+    pub fn inject(&self, injection: u64) {
+        self.write(at::INJECTION, injection);
+        self.write(at::MTD, Mtd::INJ.bits().into());
+        object::up(self.go);
+    }
+
+    /// Has event `number` deliver this state.
+    pub fn select(&self, number: u64, mtd: Mtd) {
+        must(CtrlPt { pt: self.events.offset(number), id: self.cells << 8 | number, mtd }.encode());
     }
 
     /// Answers the startup event: real mode at [`CODE_AT`], with this XMM0 and CR0.
@@ -334,6 +369,7 @@ extern "sysv64" fn handle(message: &mut Message) {
     let (cells, event) = (message.id >> 8, message.id & 0xff);
     let put = |index, value| cell(cells + index).store(value, Relaxed);
     let get = |index| cell(cells + index).load(Relaxed);
+    put(at::TIME, now());
     put(at::LEFTOVERS, crate::sys::extended::leftovers());
     put(at::EVENT, event);
     let fields = [at::REASON, at::INFO1, at::INFO2, at::RIP];
@@ -342,6 +378,7 @@ extern "sysv64" fn handle(message: &mut Message) {
     put(at::XMM0, utcb::read(word::XMM));
     put(at::INST_LEN, utcb::read(word::INST_LEN_INTERRUPTIBILITY));
     put(at::INTERRUPTED, utcb::read(word::INTERRUPTED));
+    put(at::RFLAGS, utcb::read(word::RFLAGS));
     cell(cells + at::COUNT).fetch_add(1, Relaxed);
     object::up(Sel(get(at::EXITED)));
     // Until the check has decided, however long that takes.

@@ -6,13 +6,13 @@ use crate::kit::events::Events;
 use crate::kit::memory::{
     LARGE, RW, RX, area, delegate, fresh_cells, large_page, map, of_kind, pages, transfer, unmap, window,
 };
-use crate::kit::object::{figures, try_call};
-use crate::kit::time::eventually;
+use crate::kit::object::{destroy, figures, semaphore, try_call, up};
+use crate::kit::time::{down_until, eventually, pause};
 use crate::report::{check, holds};
 use crate::sys::memory::{cell, load, store, store_byte};
 use crate::sys::probe;
 use abi::PAGE_SIZE;
-use abi::cap::{MemRights, root};
+use abi::cap::{MemRights, Sel, root};
 use abi::hip::RangeKind;
 use abi::hypercall::CtrlPd;
 use abi::status::Status;
@@ -38,6 +38,7 @@ pub fn run() {
     protected();
     exhausted();
     shootdown();
+    while_asleep();
     drop(events);
 }
 
@@ -285,6 +286,39 @@ fn shootdown() {
             late += u64::from(cell(cells).load(Relaxed) > count + 1);
         }
         check("and not after one more read", late, 0);
+        drop(events);
+    }
+}
+
+/// Reads a page, and once more when told so. Cells: first result + 1, second, address, semaphore.
+extern "sysv64" fn read_again(cells: u64) {
+    let word = |i| cell(cells + i).load(Relaxed);
+    let read = |result| cell(cells + result).store(probe::run(probe::load, word(2)) + 1, Relaxed);
+    read(0);
+    let _told = down_until(Sel(word(3)), 0);
+    read(1);
+}
+
+/// A removal holds for CPUs, too, that have been idle for so long that they need not be told.
+fn while_asleep() {
+    for cpu in 1..information_page().cpu_count as u16 {
+        let events = Events::create(cpu);
+        let (phys, at, sm, cells) = (pages(1), area(), semaphore(0), fresh_cells(4));
+        map(root::MEM, phys, at, 1, MemRights::READ);
+        cell(cells + 2).store(at, Relaxed);
+        cell(cells + 3).store(sm.0, Relaxed);
+        let reader = Thread::start(Setup::on(cpu).events(events.base), read_again, cells);
+        holds("a thread reads", eventually(|| cell(cells).load(Relaxed) != 0));
+        // Its CPU is asked for something until it has been woken for nothing.
+        for _ in 0..5 {
+            pause(1);
+            destroy(semaphore(0));
+        }
+        unmap(root::MEM, at, 1);
+        up(sm);
+        holds("and is told to do so again", reader.join());
+        check("which faults", cell(cells + 1).load(Relaxed), probe::EVENT + 1);
+        destroy(sm);
         drop(events);
     }
 }

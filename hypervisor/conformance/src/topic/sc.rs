@@ -5,6 +5,7 @@ use crate::kit::memory::fresh_cells;
 use crate::kit::object::{self, fresh, must, try_call, try_destroy};
 use crate::kit::time::{self, eventually, pause, ticks};
 use crate::report::{check, holds};
+use crate::sys::context::NEVER;
 use crate::sys::hypercall::{Message, invoke, now, simple};
 use crate::sys::memory::cell;
 use abi::cap::{Sel, root};
@@ -39,6 +40,7 @@ pub fn run() {
     consumed();
     deadlines();
     stopped();
+    while_asleep();
 }
 
 fn arguments() {
@@ -118,7 +120,7 @@ fn deadlines() {
         let mut late = 0;
         for _ in 0..20 {
             let deadline = time::after(2_000);
-            let _timeout = time::down_until(crate::sys::context::NEVER, deadline);
+            let _timeout = time::down_until(NEVER, deadline);
             late = now().saturating_sub(deadline).max(late);
         }
         cell(result).store(late, Relaxed);
@@ -150,5 +152,33 @@ fn stopped() {
         holds("continues it", eventually(|| value(cells) > at_once));
         check("the EC goes first", try_destroy(thread.ec), Ok(1));
         check("then the SC", invoke(simple(Number::Destroy, again)).map(|_| ()), Ok(()));
+    }
+}
+
+/// Waits for the time in its cell; says by 0 that it is about to.
+extern "sysv64" fn wait(index: u64) {
+    let until = cell(index).swap(0, Relaxed);
+    let _timeout = time::down_until(NEVER, until);
+}
+
+/// Threads that wait on a CPU which is idle for so long that it need not be told of most things leave nothing behind there.
+fn while_asleep() {
+    for cpu in 1..information_page().cpu_count as u16 {
+        let cells = fresh_cells(4);
+        let then = time::after(100_000);
+        (0..4).for_each(|i| cell(cells + i).store(then, Relaxed));
+        let threads = [0, 1, 2, 3].map(|i| Thread::start(Setup::on(cpu), wait, cells + i));
+        holds("threads wait", eventually(|| (0..4).all(|i| value(cells + i) == 0)));
+        // Their CPU is asked for something until it has been woken for nothing.
+        for _ in 0..5 {
+            pause(1);
+            object::destroy(object::semaphore(0));
+        }
+        drop(threads);
+        // These take their memory.
+        let others = [(); 32].map(|()| object::semaphore(0));
+        holds("their time comes", eventually(|| now() > then + ticks(5_000)));
+        holds("others run there", Thread::start(Setup::on(cpu), nothing, 0).join());
+        others.into_iter().for_each(object::destroy);
     }
 }

@@ -36,6 +36,9 @@ pub trait Backend: Copy {
 /// Window requests in an injection word.
 pub const WINDOWS: u64 = Injection::INTERRUPT_WINDOW | Injection::NMI_WINDOW;
 
+/// What a decision about interrupts takes where no instruction has ended, as at a recall.
+const DECIDE: Mtd = Mtd::RFLAGS.union(Mtd::STA).union(Mtd::INJ);
+
 /// Instruction pointer of a vCPU.
 pub fn rip(ec: &'static Ec) -> u64 {
     fn of<B: Backend>(ec: &'static Ec) -> u64 {
@@ -95,6 +98,11 @@ fn save_from<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 
 /// Any selected state.
 #[inline(never)]
 fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 {
+    if mtd == DECIDE {
+        utcb.write(word::RFLAGS, this.field(Field::Rflags));
+        this.save_special(ec, utcb, DECIDE);
+        return this.field(Field::Rip);
+    }
     let mut bits = mtd.bits() & PLAIN;
     if bits & EMULATE_PLAIN == EMULATE_PLAIN {
         save_emulated(this, utcb);
@@ -188,6 +196,13 @@ fn load_into<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
 /// Any selected state.
 #[inline(never)]
 fn load_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
+    if mtd == Mtd::RIP | Mtd::DEADLINE {
+        this.set_field(Field::Rip, utcb.read(word::RIP));
+        return load_deadline(ec, utcb);
+    }
+    if mtd == Mtd::INJ {
+        return this.load_special(ec, utcb, Mtd::INJ);
+    }
     let mut bits = mtd.bits() & PLAIN;
     while bits != 0 {
         for &(word, field) in TABLE[bits.trailing_zeros() as usize] {
@@ -199,6 +214,10 @@ fn load_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
         this.load_special(ec, utcb, mtd);
         load_extended(ec, utcb, mtd);
     }
+}
+
+fn load_deadline(ec: &'static Ec, utcb: Page) {
+    sched::set_deadline(percpu::current(), ec, utcb.read(word::DEADLINE));
 }
 
 fn load_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
@@ -213,7 +232,7 @@ fn load_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
         ec.frame().set(Reg::AsidGeneration, 0);
     }
     if mtd.contains(Mtd::DEADLINE) {
-        sched::set_deadline(percpu::current(), ec, utcb.read(word::DEADLINE));
+        load_deadline(ec, utcb);
     }
     if mtd.contains(Mtd::XMM) {
         for i in 0..fpu::XMM_WORDS {

@@ -65,7 +65,7 @@ pub(in crate::arch) extern "sysv64" fn vm_exit(frame: Frame) -> Resume {
 fn special(frame: Frame, reason: u64) -> Resume {
     match svm::Vmcb::with(frame).special(frame, reason) {
         Some(event) => event::raise(frame, event),
-        None => host_interrupt(),
+        None => host_interrupt(frame),
     }
 }
 
@@ -85,20 +85,20 @@ fn exited(frame: Frame, exit: impl FnOnce(vmx::Vmcs, &'static Cpu) -> Option<Eve
     restore_xcr0(frame, this.may_have_set_xcr0());
     match exit(this, percpu::current()) {
         Some(event) => event::raise(frame, event),
-        None => host_interrupt(),
+        None => host_interrupt(frame),
     }
 }
 
-/// The current vCPU has exited for an interrupt of the host.
+/// The current vCPU, with this frame, has exited for an interrupt of the host. That may be why it is recalled.
 #[inline(never)]
-fn host_interrupt() -> Resume {
+fn host_interrupt(frame: Frame) -> Resume {
     let cpu = percpu::current();
     let Some(ec) = cpu.current() else {
         return sched::schedule(cpu);
     };
     x86::interrupt_window();
-    if ec.frame().get(Reg::Recall) != 0 {
-        cpu.resched.set(1);
+    match event::take_recall(cpu, frame) {
+        Some(event) => event::raise(frame, event),
+        None => sched::continue_or_preempt(cpu, ec),
     }
-    sched::continue_or_preempt(cpu, ec)
 }

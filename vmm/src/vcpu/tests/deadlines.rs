@@ -61,6 +61,36 @@ fn one_that_comes_back_too_early_says_the_rest() {
 }
 
 #[test]
+fn the_rest_is_said_on_any_exit_when_the_earlier_one_has_passed() {
+    let mut guest = Guest::started("");
+    set_timer(&mut guest, 1_000_000);
+    guest.wrmsr(MSR_TSC_DEADLINE, 2_000_000);
+    guest.kernel().now.set(ORIGIN + 1_000_000);
+    guest.inb(COM1 + 5);
+    assert_eq!(guest.state.deadline, ORIGIN + 2_000_000);
+    assert_eq!(guest.outb(UNUSED_PORT, 0), Mtd::RIP, "once");
+}
+
+#[test]
+fn a_periodic_timer_brings_its_cpu_back_each_time() {
+    const PERIODIC: u32 = 1 << 17;
+    const DIVIDE_BY_1: u32 = 0b1011;
+    let mut guest = Guest::started("");
+    for (register, value) in [(0x3e0, DIVIDE_BY_1), (0x320, PERIODIC | u32::from(TIMER_VECTOR)), (0x380, 1_000_000)] {
+        guest.mmio_write(LAPIC + register, value);
+    }
+    guest.set_interrupts(true);
+    for period in 1..4 {
+        let due = ORIGIN + period * 1_000_000;
+        assert_eq!(guest.state.deadline, due);
+        guest.kernel().now.set(due);
+        assert_eq!(guest.exit(guest::RECALL, 0, 0), Mtd::INJ | Mtd::DEADLINE);
+        assert_eq!(guest.state.injection, interrupt(TIMER_VECTOR));
+        guest.mmio_write(LAPIC + 0xb0, 0);
+    }
+}
+
+#[test]
 fn a_recall_for_something_else_leaves_the_deadline_alone() {
     let mut guest = Guest::started("");
     set_timer(&mut guest, 1_000_000);

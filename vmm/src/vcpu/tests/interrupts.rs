@@ -82,6 +82,23 @@ fn a_recall_loses_no_injection() {
     assert_eq!(guest.state.injection, expected);
 }
 
+#[test]
+fn an_interrupt_of_the_class_in_service_waits_for_its_end() {
+    const END_OF_INTERRUPT: u64 = LAPIC + 0xb0;
+    const SAME_CLASS: u8 = TIMER_VECTOR & 0xf0;
+    let mut guest = Guest::started("");
+    set_timer(&mut guest, 1_000_000);
+    guest.kernel().now.set(ORIGIN + 1_000_000);
+    guest.set_interrupts(true);
+    guest.exit(guest::RECALL, 0, 0);
+    assert_eq!(guest.state.injection, interrupt(TIMER_VECTOR));
+    guest.state.injection = Injection::NONE;
+    set_self_ipi(&guest, SAME_CLASS);
+    assert_eq!(guest.exit(guest::RECALL, 0, 0), Mtd::empty(), "not even a window");
+    guest.mmio_write(END_OF_INTERRUPT, 0);
+    assert_eq!(guest.state.injection, interrupt(SAME_CLASS));
+}
+
 /// An interrupt of a device arrives at the first CPU.
 fn set_self_ipi(guest: &Guest, vector: u8) {
     const FIXED_SELF: u64 = 1 << 18;
