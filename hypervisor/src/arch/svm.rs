@@ -4,7 +4,7 @@ mod features;
 mod flush;
 mod vmcb;
 
-pub use features::{Optional, detect};
+pub use features::{detect, used};
 
 use super::virt::{Backend, Field, WINDOWS};
 use super::x86::{self, Msr};
@@ -110,7 +110,7 @@ pub struct Vmcb(Block);
 impl Vmcb {
     /// Sets up a zeroed page for a vCPU in these spaces. Without a space, everything exits.
     pub fn init(page: Page, root: Phys, pio: &PioSpace, msr: &MsrSpace) {
-        let block = Block::new(page);
+        let block = Block::at_virt(page.virt());
         let this = Self(block);
         this.set_controls(Controls::HLT);
         block.write(at::IOPM, pio.phys().0);

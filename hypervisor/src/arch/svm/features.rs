@@ -1,9 +1,8 @@
 //! What this CPU's SVM offers, and which of it is used.
 
-use super::vmcb;
+use super::vmcb::{self, group};
 use crate::arch::x86::{self, Msr};
 use abi::hip::{Features, VcpuAbsence};
-use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 const CPUID_SVM: u32 = 1 << 2;
@@ -40,9 +39,7 @@ pub fn detect() -> Result<Features, VcpuAbsence> {
     let features = judge(has, x86::rdmsr(Msr::VmCr))?;
     ASIDS.store(u64::from(leaf.ebx), Relaxed);
     HAS.store(has.bits(), Relaxed);
-    if has.contains(Has::VMCB_CLEAN) {
-        vmcb::keep_groups();
-    }
+    vmcb::KEPT.store(if has.contains(Has::VMCB_CLEAN) { group::ALL } else { group::NONE }, Relaxed);
     VIRTUAL_INTERRUPTS.store(is_qemu_tcg(), Relaxed);
     Ok(features)
 }
@@ -73,14 +70,9 @@ pub fn has(feature: Has) -> bool {
     HAS.load(Relaxed) & feature.bits() != 0
 }
 
-/// The optional features that are used, for the log.
-pub struct Optional;
-
-impl fmt::Display for Optional {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let used = Has::from_bits_truncate(HAS.load(Relaxed)) - Has::NP;
-        used.iter_names().try_for_each(|(name, _)| write!(f, ", {name}"))
-    }
+/// Names of the optional features that are used.
+pub fn used() -> impl Iterator<Item = &'static str> {
+    (Has::from_bits_truncate(HAS.load(Relaxed)) - Has::NP).iter_names().map(|(name, _)| name)
 }
 
 #[cfg(test)]

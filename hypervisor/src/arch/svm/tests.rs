@@ -86,7 +86,7 @@ proptest! {
     /// A CPU that keeps all it may runs each guest with what is in the control block.
     #[test]
     fn what_is_clean_is_what_the_cpu_has_kept(ops in proptest::collection::vec(op(), 1..100), as_virtual: bool) {
-        vmcb::keep_groups();
+        vmcb::KEPT.store(vmcb::group::ALL, Relaxed);
         VIRTUAL_INTERRUPTS.store(as_virtual, Relaxed);
         let (cpu, mut processor) = (testing::cpu(), Processor::default());
         let utcb = testing::pd(2).alloc(0).unwrap();

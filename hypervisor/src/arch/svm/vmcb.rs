@@ -37,31 +37,28 @@ pub mod at {
     pub const RAX: usize = 0x5f8 / 8;
 }
 
-/// Word of each [`Field`], in its order.
-const OFFSETS: [usize; FIELDS] = {
-    const BYTES: [usize; FIELDS] = [
-        0x578, 0x570, // RIP, RFLAGS
-        0x400, 0x408, 0x410, 0x418, 0x420, 0x428, 0x430, 0x438, 0x440, 0x448, 0x450, 0x458, // ES CS SS DS FS GS
-        0x470, 0x478, 0x490, 0x498, 0x460, 0x468, 0x480, 0x488, // LDTR TR GDTR IDTR
-        0x558, 0x640, 0x550, 0x548, // CR0 CR2 CR3 CR4
-        0x568, 0x560, // DR6 DR7
-        0x4d0, // EFER
-        0x600, 0x608, 0x610, 0x618, 0x620, // STAR LSTAR CSTAR SFMASK KERNEL_GS_BASE
-        0x628, 0x630, 0x638, // SYSENTER
-        0x668, // PAT
-        0x088, // EXITINTINFO
-    ];
-    let mut words = [0; FIELDS];
-    let mut i = 0;
-    while i < FIELDS {
-        words[i] = BYTES[i] / 8;
-        i += 1;
-    }
-    words
-};
+/// Byte of each [`Field`], in its order.
+const OFFSETS: [usize; FIELDS] = [
+    0x578, 0x570, // RIP, RFLAGS
+    0x400, 0x408, 0x410, 0x418, 0x420, 0x428, 0x430, 0x438, 0x440, 0x448, 0x450, 0x458, // ES CS SS DS FS GS
+    0x470, 0x478, 0x490, 0x498, 0x460, 0x468, 0x480, 0x488, // LDTR TR GDTR IDTR
+    0x558, 0x640, 0x550, 0x548, // CR0 CR2 CR3 CR4
+    0x568, 0x560, // DR6 DR7
+    0x4d0, // EFER
+    0x600, 0x608, 0x610, 0x618, 0x620, // STAR LSTAR CSTAR SFMASK KERNEL_GS_BASE
+    0x628, 0x630, 0x638, // SYSENTER
+    0x668, // PAT
+    0x088, // EXITINTINFO
+];
+
+/// Word of a field.
+#[inline(always)]
+const fn word_of(field: Field) -> usize {
+    OFFSETS[field as usize] / 8
+}
 
 /// Bits of the clean field (APM vol. 2, 15.15.3), of the groups that are in use.
-mod group {
+pub mod group {
     /// Read at each entry.
     pub const NONE: u64 = 0;
     pub const INTERCEPTS: u64 = 1 << 0;
@@ -100,35 +97,15 @@ const fn group_of(word: usize) -> u64 {
     }
 }
 
-const FIELD_GROUPS: [u64; FIELDS] = {
-    let mut groups = [0; FIELDS];
-    let mut i = 0;
-    while i < FIELDS {
-        groups[i] = group_of(OFFSETS[i]);
-        i += 1;
-    }
-    groups
-};
-
 /// The groups that the processors may keep: none unless they have clean bits.
-static KEPT: AtomicU64 = AtomicU64::new(group::NONE);
-
-/// The processors have clean bits.
-pub fn keep_groups() {
-    KEPT.store(group::ALL, Relaxed);
-}
+pub static KEPT: AtomicU64 = AtomicU64::new(group::NONE);
 
 /// The page of a control block.
 #[derive(Clone, Copy)]
 pub struct Block(Page);
 
 impl Block {
-    /// A new one in a zeroed page.
-    pub fn new(page: Page) -> Self {
-        Self(page)
-    }
-
-    /// The one whose virtual address was kept.
+    /// The one at a virtual address; a new one in a zeroed page.
     #[inline(always)]
     pub fn at_virt(addr: u64) -> Self {
         Self(Page::at_virt(addr))
@@ -140,30 +117,26 @@ impl Block {
         self.0.read(word)
     }
 
-    /// Sets a word.
+    /// Sets a word, which the processor then reads again with all of its group.
     #[inline(always)]
     pub fn write(self, word: usize, value: u64) {
-        self.write_in(group_of(word), word, value);
+        let group = group_of(word);
+        self.0.write(word, value);
+        if group != group::NONE {
+            self.0.write(at::CLEAN, self.0.read(at::CLEAN) & !group);
+        }
     }
 
     /// A field.
     #[inline(always)]
     pub fn field(self, field: Field) -> u64 {
-        self.0.read(OFFSETS[field as usize])
+        self.0.read(word_of(field))
     }
 
     /// Sets a field.
     #[inline(always)]
     pub fn set_field(self, field: Field, value: u64) {
-        self.write_in(FIELD_GROUPS[field as usize], OFFSETS[field as usize], value);
-    }
-
-    #[inline(always)]
-    fn write_in(self, group: u64, word: usize, value: u64) {
-        self.0.write(word, value);
-        if group != group::NONE {
-            self.0.write(at::CLEAN, self.0.read(at::CLEAN) & !group);
-        }
+        self.write(word_of(field), value);
     }
 
     /// The guest has run: from here on the processor may keep what is not written.
@@ -207,7 +180,7 @@ pub(super) mod model {
 
         /// Leaves it. The guest has changed a field, which the processor both keeps and stores.
         pub fn leave(&mut self, block: Block, field: Field, value: u64) {
-            let word = OFFSETS[field as usize];
+            let word = word_of(field);
             block.0.write(word, value);
             for (_, words) in self.0.iter_mut().filter(|(page, _)| *page == block.0) {
                 words[word] = value;
@@ -225,7 +198,7 @@ mod tests {
     #[test]
     fn words_are_in_the_groups_of_the_manual() {
         use Field as F;
-        let of = |field: Field| FIELD_GROUPS[field as usize];
+        let of = |field: Field| group_of(word_of(field));
         assert_eq!([F::Cr0, F::Cr3, F::Cr4, F::Efer].map(of), [1 << 5; 4]);
         assert_eq!([F::Dr6, F::Dr7].map(of), [1 << 6; 2]);
         assert_eq!([F::Gdtr, F::GdtrBase, F::Idtr, F::IdtrBase].map(of), [1 << 7; 4]);
@@ -246,8 +219,8 @@ mod tests {
 
     #[test]
     fn only_a_run_makes_groups_clean() {
-        keep_groups();
-        let block = Block::new(testing::pd(8).alloc(0).unwrap());
+        KEPT.store(group::ALL, Relaxed);
+        let block = Block::at_virt(testing::pd(8).alloc(0).unwrap().virt());
         let clean = || block.read(at::CLEAN);
         assert_eq!(clean(), 0, "new");
         block.ran();

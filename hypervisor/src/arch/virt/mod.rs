@@ -43,9 +43,10 @@ impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let features = features();
         if features.contains(Features::SVM) {
-            write!(f, "SVM with nested paging{}", svm::Optional)
+            f.write_str("SVM with nested paging")?;
+            svm::used().try_for_each(|name| write!(f, ", {name}"))
         } else if features.contains(Features::VMX) {
-            write!(f, "VMX with EPT{}", vmx::Optional)
+            f.write_str("VMX with EPT")
         } else {
             write!(f, "none, {}", absence())
         }

@@ -3,7 +3,6 @@
 use super::ept::capability;
 use crate::arch::x86::{self, Msr};
 use abi::hip::VcpuAbsence;
-use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Pin-based controls (SDM vol. 3, table 25-5).
@@ -257,20 +256,6 @@ pub fn ept() -> u64 {
 /// Whether translations are tagged with a VPID.
 pub fn has_vpid() -> bool {
     controls().secondary & secondary::VPID != 0
-}
-
-/// The optional features that are used, for the log.
-pub struct Optional;
-
-impl fmt::Display for Optional {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let used = [
-            (has_vpid(), "VPID"),
-            (controls().pin & pin::PREEMPTION_TIMER != 0, "PREEMPTION_TIMER"),
-            (ept() & capability::ACCESSED_DIRTY != 0, "ACCESSED_DIRTY"),
-        ];
-        used.into_iter().filter(|(is_used, _)| *is_used).try_for_each(|(_, name)| write!(f, ", {name}"))
-    }
 }
 
 #[cfg(test)]

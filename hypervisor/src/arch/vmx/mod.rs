@@ -21,7 +21,6 @@ mod state;
 mod vmcs;
 mod world;
 
-pub use caps::Optional;
 pub use setup::init as set_up;
 pub use state::{Vmcs, release};
 pub use world::{ENTRY_LAUNCH, entry_failed, exit, prepare};
