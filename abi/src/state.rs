@@ -311,7 +311,7 @@ pub struct ArchState {
     pub deadline: u64,
     /// Extended control register 0.
     pub xcr0: u64,
-    /// Number of valid bytes in `inst_bytes`.
+    /// Number of valid bytes in `inst_bytes`; 0 if the hardware has fetched none for this exit.
     pub inst_bytes_len: u64,
     /// Bytes at the instruction pointer.
     pub inst_bytes: [u8; 16],

@@ -376,6 +376,9 @@ fn copy(to: &mut ArchState, from: &ArchState, selected: Mtd) {
     if has(Mtd::XMM) {
         to.xmm = from.xmm;
     }
+    if has(Mtd::INST_BYTES) {
+        (to.inst_bytes_len, to.inst_bytes) = (from.inst_bytes_len, from.inst_bytes);
+    }
     if has(Mtd::DEADLINE) {
         to.deadline = from.deadline;
     }

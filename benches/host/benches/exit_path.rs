@@ -105,7 +105,7 @@ fn emulation(criterion: &mut Criterion) {
     let mut emulator = Emulator::new(&memory);
     let emulate = |emulator: &mut Emulator<'_, _>| {
         let mut state = long_mode();
-        emulator.emulate(&mut state, &mut Silence, Some(fault)).unwrap()
+        emulator.emulate(&mut state, &mut Silence, Some(fault), &[]).unwrap()
     };
     criterion
         .bench_function("emulator: read of a device, decoded before", |bench| bench.iter(|| emulate(&mut emulator)));

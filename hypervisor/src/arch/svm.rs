@@ -1,8 +1,12 @@
 //! AMD SVM (APM vol. 2, chapter 15; offsets from appendix B).
 
+mod features;
 mod flush;
+mod vmcb;
 
-use super::virt::{Backend, FIELDS, Field, WINDOWS};
+pub use features::{detect, used};
+
+use super::virt::{Backend, Field, WINDOWS};
 use super::x86::{self, Msr};
 use super::{fpu, tags, tsc};
 use crate::cpu::Cpu;
@@ -12,61 +16,12 @@ use crate::frame::{Frame, Reg};
 use crate::mem::{Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use abi::event::guest;
-use abi::hip::{Features, VcpuAbsence};
 use abi::state::{Controls, EventKind, Injection, Interruptibility, Mtd, word};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
+use features::{ASIDS, Has, VIRTUAL_INTERRUPTS, has};
+use vmcb::{Block, at};
 
-/// Words of the control block.
-mod control {
-    pub const CR_DR: usize = 0;
-    pub const EXCEPTIONS_3: usize = 1;
-    pub const VECTOR_4: usize = 0x010 / 8;
-    pub const IOPM: usize = 0x040 / 8;
-    pub const MSRPM: usize = 0x048 / 8;
-    pub const TSC_OFFSET: usize = 0x050 / 8;
-    pub const ASID_TLB: usize = 0x058 / 8;
-    pub const VIRTUAL_INTERRUPT: usize = 0x060 / 8;
-    pub const SHADOW: usize = 0x068 / 8;
-    pub const EXITCODE: usize = 0x070 / 8;
-    pub const EXITINFO1: usize = 0x078 / 8;
-    pub const EXITINFO2: usize = 0x080 / 8;
-    pub const EXITINTINFO: usize = 0x088 / 8;
-    pub const NP_ENABLE: usize = 0x090 / 8;
-    pub const EVENTINJ: usize = 0x0a8 / 8;
-    pub const N_CR3: usize = 0x0b0 / 8;
-    pub const NRIP: usize = 0x0c8 / 8;
-    pub const INST_BYTES: usize = 0x0d0 / 8;
-    pub const CPL: usize = 0x4c8 / 8;
-    pub const RIP: usize = 0x578 / 8;
-    pub const RSP: usize = 0x5d8 / 8;
-    pub const RAX: usize = 0x5f8 / 8;
-    pub const SS: usize = 0x420 / 8;
-}
-
-/// Word of each [`Field`], in its order.
-const OFFSETS: [usize; FIELDS] = {
-    const BYTES: [usize; FIELDS] = [
-        0x578, 0x570, // RIP, RFLAGS
-        0x400, 0x408, 0x410, 0x418, 0x420, 0x428, 0x430, 0x438, 0x440, 0x448, 0x450, 0x458, // ES CS SS DS FS GS
-        0x470, 0x478, 0x490, 0x498, 0x460, 0x468, 0x480, 0x488, // LDTR TR GDTR IDTR
-        0x558, 0x640, 0x550, 0x548, // CR0 CR2 CR3 CR4
-        0x568, 0x560, // DR6 DR7
-        0x4d0, // EFER
-        0x600, 0x608, 0x610, 0x618, 0x620, // STAR LSTAR CSTAR SFMASK KERNEL_GS_BASE
-        0x628, 0x630, 0x638, // SYSENTER
-        0x668, // PAT
-        0x088, // EXITINTINFO
-    ];
-    let mut words = [0; FIELDS];
-    let mut i = 0;
-    while i < FIELDS {
-        words[i] = BYTES[i] / 8;
-        i += 1;
-    }
-    words
-};
-
-/// Intercepts in the upper half of word [`control::EXCEPTIONS_3`] (vector 3, offset 0xc).
+/// Intercepts in the upper half of word [`at::EXCEPTIONS_3`] (vector 3, offset 0xc).
 mod intercept3 {
     pub const INTR: u64 = 1 << 32;
     pub const NMI: u64 = 1 << 33;
@@ -139,57 +94,6 @@ mod code {
     pub const LAST: u64 = 0xef;
 }
 
-const CPUID_SVM: u32 = 1 << 2;
-const CPUID_NP: u32 = 1 << 0;
-const CPUID_NRIPS: u32 = 1 << 3;
-const CPUID_FLUSH_BY_ASID: u32 = 1 << 6;
-const CPUID_DECODE_ASSISTS: u32 = 1 << 7;
-const VM_CR_SVMDIS: u64 = 1 << 4;
-
-static ASIDS: AtomicU64 = AtomicU64::new(2);
-static HAS: AtomicU64 = AtomicU64::new(0);
-static FLUSH_BY_ASID: AtomicBool = AtomicBool::new(false);
-/// Interrupts are injected as virtual ones.
-static VIRTUAL_INTERRUPTS: AtomicBool = AtomicBool::new(false);
-
-/// What this CPU's SVM offers.
-///
-/// # Errors
-/// Why there is none, or none with nested paging.
-pub fn detect() -> Result<Features, VcpuAbsence> {
-    if x86::cpuid(0x8000_0001, 0).ecx & CPUID_SVM == 0 {
-        return Err(VcpuAbsence::Hardware);
-    }
-    let leaf = x86::cpuid(0x8000_000a, 0);
-    let features = judge(leaf.edx, x86::rdmsr(Msr::VmCr))?;
-    ASIDS.store(u64::from(leaf.ebx), Relaxed);
-    HAS.store(features.bits(), Relaxed);
-    FLUSH_BY_ASID.store(leaf.edx & CPUID_FLUSH_BY_ASID != 0, Relaxed);
-    VIRTUAL_INTERRUPTS.store(is_qemu_tcg(), Relaxed);
-    Ok(features)
-}
-
-/// Whether QEMU's code generator is the CPU, which delivers interrupts in EVENTINJ twice (decision 0007).
-fn is_qemu_tcg() -> bool {
-    const HYPERVISOR_PRESENT: u32 = 1 << 31;
-    const SIGNATURE: [u8; 4] = *b"TCGT";
-    x86::cpuid(1, 0).ecx & HYPERVISOR_PRESENT != 0 && x86::cpuid(0x4000_0000, 0).ebx == u32::from_le_bytes(SIGNATURE)
-}
-
-/// What SVM with these features and this VM_CR offers (APM vol. 2, 15.4).
-fn judge(leaf: u32, vm_cr: u64) -> Result<Features, VcpuAbsence> {
-    if vm_cr & VM_CR_SVMDIS != 0 {
-        return Err(VcpuAbsence::Firmware);
-    }
-    if leaf & CPUID_NP == 0 {
-        return Err(VcpuAbsence::Hardware);
-    }
-    let mut features = Features::SVM;
-    features.set(Features::NRIP, leaf & CPUID_NRIPS != 0);
-    features.set(Features::DECODE_ASSISTS, leaf & CPUID_DECODE_ASSISTS != 0);
-    Ok(features)
-}
-
 /// Enables SVM on this CPU. `save` and `host` are pages for the processor's host state and for that of VMSAVE.
 pub fn init(cpu: &'static Cpu, save: Page, host: Page) {
     x86::wrmsr(Msr::Efer, x86::rdmsr(Msr::Efer) | EFER_SVME);
@@ -201,18 +105,19 @@ pub fn init(cpu: &'static Cpu, save: Page, host: Page) {
 
 /// A virtual machine control block.
 #[derive(Clone, Copy)]
-pub struct Vmcb(Page);
+pub struct Vmcb(Block);
 
 impl Vmcb {
     /// Sets up a zeroed page for a vCPU in these spaces. Without a space, everything exits.
     pub fn init(page: Page, root: Phys, pio: &PioSpace, msr: &MsrSpace) {
-        let this = Self(page);
+        let block = Block::at_virt(page.virt());
+        let this = Self(block);
         this.set_controls(Controls::HLT);
-        page.write(control::IOPM, pio.phys().0);
-        page.write(control::MSRPM, msr.phys().0);
-        page.write(control::NP_ENABLE, 1);
-        page.write(control::N_CR3, root.0);
-        page.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING);
+        block.write(at::IOPM, pio.phys().0);
+        block.write(at::MSRPM, msr.phys().0);
+        block.write(at::NP_ENABLE, 1);
+        block.write(at::N_CR3, root.0);
+        block.write(at::VIRTUAL_INTERRUPT, V_INTR_MASKING);
         this.set_field(Field::Efer, 0);
     }
 
@@ -241,32 +146,42 @@ impl Vmcb {
         if wish.contains(Controls::WBINVD) {
             fourth |= INTERCEPT4_WBINVD;
         }
-        let window = self.0.read(control::EXCEPTIONS_3) & (intercept3::VINTR | intercept3::IRET);
-        self.0.write(control::CR_DR, crs | DR_ALL);
-        self.0.write(control::EXCEPTIONS_3, third | window);
-        self.0.write(control::VECTOR_4, fourth);
+        let window = self.0.read(at::EXCEPTIONS_3) & (intercept3::VINTR | intercept3::IRET);
+        self.0.write(at::CR_DR, crs | DR_ALL);
+        self.0.write(at::EXCEPTIONS_3, third | window);
+        self.0.write(at::VECTOR_4, fourth);
     }
 
+    /// Instruction bytes (APM vol. 2, 15.33.2): their number in the lowest byte, 0 where the exit does not come with any.
     fn save_instruction(self, utcb: Page) {
-        let has = Features::from_bits_truncate(HAS.load(Relaxed)).contains(Features::DECODE_ASSISTS);
-        let (low, high) = (self.0.read(control::INST_BYTES), self.0.read(control::INST_BYTES + 1));
-        utcb.write(word::INST_BYTES_LEN, if has { low & 0xf } else { 0 });
+        let (low, high) = (self.0.read(at::INST_BYTES), self.0.read(at::INST_BYTES + 1));
+        utcb.write(word::INST_BYTES_LEN, if has(Has::DECODE_ASSISTS) { low & 0xf } else { 0 });
         utcb.write(word::INST_BYTES, low >> 8 | high << 56);
         utcb.write(word::INST_BYTES + 1, high >> 8);
     }
 
     /// Injects an event, and asks for windows by a virtual interrupt that exits when it could be taken.
     fn inject(self, frame: Frame, injection: u64) {
-        frame.set(Reg::Windows, injection & WINDOWS);
-        let third = self.0.read(control::EXCEPTIONS_3) & !(intercept3::VINTR | intercept3::IRET);
+        self.ask(frame, injection & WINDOWS);
         if injection & Injection::INTERRUPT_WINDOW != 0 {
-            self.0.write(control::EXCEPTIONS_3, third | intercept3::VINTR);
-            self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING | V_IRQ);
-            self.0.write(control::EVENTINJ, injection & !WINDOWS);
+            self.0.write(at::VIRTUAL_INTERRUPT, V_INTR_MASKING | V_IRQ);
+            self.0.write(at::EVENTINJ, injection & !WINDOWS);
         } else {
-            let iret = if injection & Injection::NMI_WINDOW != 0 { intercept3::IRET } else { 0 };
-            self.0.write(control::EXCEPTIONS_3, third | iret);
             self.set_event(injection & !WINDOWS);
+        }
+    }
+
+    /// Intercepts what opens these windows, and no others. That of an interrupt comes first.
+    fn ask(self, frame: Frame, windows: u64) {
+        if frame.get(Reg::Windows) != windows {
+            frame.set(Reg::Windows, windows);
+            let intercept = match windows {
+                0 => 0,
+                windows if windows & Injection::INTERRUPT_WINDOW != 0 => intercept3::VINTR,
+                _ => intercept3::IRET,
+            };
+            let others = self.0.read(at::EXCEPTIONS_3) & !(intercept3::VINTR | intercept3::IRET);
+            self.0.write(at::EXCEPTIONS_3, others | intercept);
         }
     }
 
@@ -283,23 +198,23 @@ impl Vmcb {
             }
             _ => (event, 0),
         };
-        self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING | pending);
-        self.0.write(control::EVENTINJ, event);
+        self.0.write(at::VIRTUAL_INTERRUPT, V_INTR_MASKING | pending);
+        self.0.write(at::EVENTINJ, event);
     }
 
     /// The interrupt that is to be delivered as a virtual one, as an event.
     fn pending_interrupt(self) -> Option<u64> {
-        let pending = self.0.read(control::VIRTUAL_INTERRUPT);
-        let is_event = pending & V_IRQ_PENDING != 0 && self.0.read(control::EXCEPTIONS_3) & intercept3::VINTR == 0;
+        let pending = self.0.read(at::VIRTUAL_INTERRUPT);
+        let is_event = pending & V_IRQ_PENDING != 0 && self.0.read(at::EXCEPTIONS_3) & intercept3::VINTR == 0;
         is_event.then_some(Injection::event(EventKind::Interrupt, (pending >> V_VECTOR_SHIFT) as u8).0)
     }
 
     /// The event whose delivery the exit interrupted. Of a virtual interrupt, which it has left pending, QEMU reports another type.
     fn interrupted_event(self) -> u64 {
-        let event = self.0.read(control::EXITINTINFO);
+        let event = self.0.read(at::EXITINTINFO);
         match self.pending_interrupt().filter(|_| event & Injection::VALID != 0) {
             Some(interrupt) => {
-                self.0.write(control::VIRTUAL_INTERRUPT, V_INTR_MASKING);
+                self.0.write(at::VIRTUAL_INTERRUPT, V_INTR_MASKING);
                 interrupt
             }
             None => event,
@@ -309,10 +224,11 @@ impl Vmcb {
     /// After each exit. Returns the exit code.
     #[inline(always)]
     pub fn left(self, frame: Frame) -> u64 {
-        frame.set(Reg::Rax, self.0.read(control::RAX));
-        frame.set(Reg::Rsp, self.0.read(control::RSP));
-        self.0.write(control::EVENTINJ, 0);
-        self.0.read(control::EXITCODE) & EXITCODE_MASK
+        frame.set(Reg::Rax, self.0.read(at::RAX));
+        frame.set(Reg::Rsp, self.0.read(at::RSP));
+        self.0.ran();
+        self.0.write(at::EVENTINJ, 0);
+        self.0.read(at::EXITCODE) & EXITCODE_MASK
     }
 
     /// What an exit is about for the VMM, unless it is for [`Vmcb::special`].
@@ -326,7 +242,7 @@ impl Vmcb {
 
     #[inline(always)]
     fn numbered(self, number: u64, reason: u64) -> Event {
-        Event { number, reason, info1: self.0.read(control::EXITINFO1), info2: self.0.read(control::EXITINFO2) }
+        Event { number, reason, info1: self.0.read(at::EXITINFO1), info2: self.0.read(at::EXITINFO2) }
     }
 
     /// After an exit whose code is not its event's number, or for an interrupt of the host, which is no event, or because a
@@ -340,10 +256,13 @@ impl Vmcb {
                 return None;
             }
             code::VINTR | code::IRET => {
-                self.inject(frame, self.0.read(control::EVENTINJ) & !Injection::VALID);
+                self.inject(frame, self.0.read(at::EVENTINJ) & !Injection::VALID);
                 reason
             }
-            _ => guest::INVALID_STATE,
+            _ => {
+                self.0.refused();
+                guest::INVALID_STATE
+            }
         };
         Some(self.numbered(number, reason))
     }
@@ -351,34 +270,42 @@ impl Vmcb {
     /// Length of the instruction that exited; 0 where the hardware does not say what the next one is.
     #[inline(always)]
     fn instruction_length(self) -> u64 {
-        let next = self.0.read(control::NRIP);
-        if HAS.load(Relaxed) & Features::NRIP.bits() == 0 || next == 0 {
+        let next = self.0.read(at::NRIP);
+        if !has(Has::NRIPS) || next == 0 {
             return 0;
         }
-        next.wrapping_sub(self.0.read(control::RIP)) & 0xf
+        next.wrapping_sub(self.0.read(at::RIP)) & 0xf
     }
 
     /// A host interrupt that arrived while an event was being delivered to the guest: deliver it at the next entry.
     fn keep_event(self) {
-        let interrupted = self.0.read(control::EXITINTINFO);
+        let interrupted = self.0.read(at::EXITINTINFO);
         if interrupted & Injection::VALID == 0 || self.pending_interrupt().is_some() {
             return;
         }
-        if self.0.read(control::EXCEPTIONS_3) & intercept3::VINTR == 0 {
+        if self.0.read(at::EXCEPTIONS_3) & intercept3::VINTR == 0 {
             self.set_event(interrupted);
         } else {
-            self.0.write(control::EVENTINJ, interrupted);
+            self.0.write(at::EVENTINJ, interrupted);
         }
     }
 }
+
+/// In [`Reg::SpaceGeneration`]: the last entry asked for a flush, which the control block still says.
+const ASKS_FLUSH: u64 = 1 << 63;
 
 /// Before each entry: an address-space id that is this vCPU's on this CPU, and a flush where translations changed. Returns the
 /// address of the frame.
 #[inline(always)]
 pub fn prepare(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) -> u64 {
-    let generation = ec.guest.get().map_or(0, |space| space.generation());
+    enter(cpu, frame, ec.guest.get().map_or(0, |space| space.generation()))
+}
+
+/// [`prepare`] in a guest space of this generation.
+#[inline(always)]
+fn enter(cpu: &'static Cpu, frame: Frame, generation: u64) -> u64 {
     if frame.get(Reg::AsidGeneration) == cpu.asid_generation.get() && frame.get(Reg::SpaceGeneration) == generation {
-        complete(frame, 0)
+        complete(frame)
     } else {
         renew(cpu, frame, generation)
     }
@@ -390,17 +317,20 @@ pub fn prepare(cpu: &'static Cpu, ec: &'static Ec, frame: Frame) -> u64 {
 fn renew(cpu: &'static Cpu, frame: Frame, generation: u64) -> u64 {
     let all = frame.get(Reg::AsidGeneration) != cpu.asid_generation.get()
         && tags::take(cpu, frame, ASIDS.load(Relaxed)).flush_all;
-    let flush = flush::needed(all, frame.get(Reg::SpaceGeneration), generation, FLUSH_BY_ASID.load(Relaxed));
-    frame.set(Reg::SpaceGeneration, generation);
-    complete(frame, flush << TLB_CONTROL_SHIFT)
+    let seen = frame.get(Reg::SpaceGeneration) & !ASKS_FLUSH;
+    let flush = flush::needed(all, seen, generation, has(Has::FLUSH_BY_ASID));
+    // The processor leaves the request as it is: the next entry comes here to take it back.
+    let asks = if flush == flush::KEEP { 0 } else { ASKS_FLUSH };
+    frame.set(Reg::SpaceGeneration, generation | asks);
+    Vmcb::with(frame).0.write(at::ASID_TLB, frame.get(Reg::Asid) | flush << TLB_CONTROL_SHIFT);
+    complete(frame)
 }
 
 #[inline(always)]
-fn complete(frame: Frame, tlb: u64) -> u64 {
-    let Vmcb(vmcb) = Vmcb::with(frame);
-    vmcb.write(control::ASID_TLB, frame.get(Reg::Asid) | tlb);
-    vmcb.write(control::RAX, frame.get(Reg::Rax));
-    vmcb.write(control::RSP, frame.get(Reg::Rsp));
+fn complete(frame: Frame) -> u64 {
+    let block = Vmcb::with(frame).0;
+    block.write(at::RAX, frame.get(Reg::Rax));
+    block.write(at::RSP, frame.get(Reg::Rsp));
     frame.addr()
 }
 
@@ -410,19 +340,19 @@ impl Backend for Vmcb {
 
     #[inline(always)]
     fn with(frame: Frame) -> Self {
-        Self(Page::at_virt(frame.get(Reg::ControlAt)))
+        Self(Block::at_virt(frame.get(Reg::ControlAt)))
     }
 
     #[inline(always)]
     fn field(self, field: Field) -> u64 {
-        let value = self.0.read(OFFSETS[field as usize]);
+        let value = self.0.field(field);
         if field as usize == Field::Efer as usize { value & !EFER_SVME } else { value }
     }
 
     #[inline(always)]
     fn set_field(self, field: Field, value: u64) {
         let value = if field as usize == Field::Efer as usize { value | EFER_SVME } else { value };
-        self.0.write(OFFSETS[field as usize], value);
+        self.0.set_field(field, value);
     }
 
     #[inline(always)]
@@ -433,20 +363,20 @@ impl Backend for Vmcb {
     fn save_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd) {
         if mtd.intersects(Mtd::RIP | Mtd::STA) {
             let length = self.instruction_length();
-            let shadow = self.0.read(control::SHADOW) & 1;
+            let shadow = self.0.read(at::SHADOW) & 1;
             utcb.write(word::INST_LEN_INTERRUPTIBILITY, length | shadow << 32);
             utcb.write(word::ACTIVITY_CONTROLS, 0);
         }
         if mtd.contains(Mtd::INJ) {
             utcb.write(word::INTERRUPTED, self.interrupted_event());
-            let event = self.pending_interrupt().unwrap_or_else(|| self.0.read(control::EVENTINJ));
+            let event = self.pending_interrupt().unwrap_or_else(|| self.0.read(at::EVENTINJ));
             utcb.write(word::INJECTION, event | ec.frame().get(Reg::Windows));
         }
         if mtd.contains(Mtd::CR) {
-            utcb.write(word::CR8, self.0.read(control::VIRTUAL_INTERRUPT) & 0xf);
+            utcb.write(word::CR8, self.0.read(at::VIRTUAL_INTERRUPT) & 0xf);
         }
         if mtd.contains(Mtd::TSC) {
-            let offset = self.0.read(control::TSC_OFFSET);
+            let offset = self.0.read(at::TSC_OFFSET);
             utcb.write(word::TSC_OFFSET, offset);
             utcb.write(word::TSC_VALUE, tsc::read().wrapping_add(offset));
         }
@@ -461,19 +391,19 @@ impl Backend for Vmcb {
         }
         if mtd.contains(Mtd::STA) {
             let state = Interruptibility::from_bits_truncate((utcb.read(word::INST_LEN_INTERRUPTIBILITY) >> 32) as u32);
-            self.0.write(control::SHADOW, u64::from(state.contains(Interruptibility::SHADOW)));
+            self.0.write(at::SHADOW, u64::from(state.contains(Interruptibility::SHADOW)));
         }
         if mtd.contains(Mtd::CTRL) {
             let wish = (utcb.read(word::ACTIVITY_CONTROLS) >> 32) as u32;
             self.set_controls(Controls::from_bits_truncate(wish));
         }
         if mtd.contains(Mtd::TSC) {
-            self.0.write(control::TSC_OFFSET, utcb.read(word::TSC_OFFSET));
+            self.0.write(at::TSC_OFFSET, utcb.read(word::TSC_OFFSET));
         }
         if mtd.contains(Mtd::CS_SS) {
             // The processor takes the privilege level from here, not from SS (APM vol. 2, 15.5.1).
-            let dpl = self.0.read(control::SS) >> 16 >> 5 & 3;
-            self.0.write(control::CPL, dpl << 24);
+            let dpl = self.0.read(at::SS) >> 16 >> 5 & 3;
+            self.0.write(at::CPL, dpl << 24);
         }
     }
 
@@ -485,14 +415,4 @@ impl Backend for Vmcb {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_missing_is_told() {
-        let all = CPUID_NP | CPUID_NRIPS;
-        assert_eq!(judge(all, 0), Ok(Features::SVM | Features::NRIP));
-        assert_eq!(judge(all, VM_CR_SVMDIS), Err(VcpuAbsence::Firmware));
-        assert_eq!(judge(CPUID_NRIPS, 0), Err(VcpuAbsence::Hardware));
-    }
-}
+mod tests;

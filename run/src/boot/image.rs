@@ -34,7 +34,9 @@ fn menu(stage: &Stage) -> Result<String> {
         Boot::Hypervisor => ("multiboot2", "module2"),
         Boot::Linux => ("linux", "initrd"),
     };
-    let mut text = format!("set timeout=0\nmenuentry Kilonova {{\n  {load_kernel} /boot/{} {append}\n", stage.kernel);
+    let firmware: String = stage.firmware.iter().map(|command| format!("  {command}\n")).collect();
+    let mut text =
+        format!("set timeout=0\nmenuentry Kilonova {{\n{firmware}  {load_kernel} /boot/{} {append}\n", stage.kernel);
     for module in &stage.modules {
         let name = if stage.boot == Boot::Hypervisor { module.as_str() } else { "" };
         // Writing to a string cannot fail.
@@ -63,7 +65,14 @@ mod tests {
             kernel: "kernel".into(),
             append: "log=com2 a;b".into(),
             modules: vec!["core".into(), "config".into()],
+            firmware: &[],
         }
+    }
+
+    #[test]
+    fn the_loader_comes_behind_the_firmware() {
+        let text = menu(&Stage { firmware: &["wrmsr 1 2"], ..stage(Boot::Hypervisor) }).unwrap();
+        assert!(text.contains("{\n  wrmsr 1 2\n  multiboot2 "), "{text}");
     }
 
     #[test]

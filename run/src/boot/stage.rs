@@ -34,6 +34,8 @@ pub struct Stage {
     pub append: String,
     /// Its modules.
     pub modules: Vec<String>,
+    /// What the boot loader does in the place of the machine's firmware.
+    pub firmware: &'static [&'static str],
 }
 
 impl Stage {
@@ -60,6 +62,7 @@ impl Stage {
             kernel: KERNEL_ROM.to_owned(),
             append: scenario.options.get(APPEND).cloned().unwrap_or_default(),
             modules: vec![INITRD_ROM.to_owned()],
+            firmware: scenario.machine.firmware(),
         })
     }
 
@@ -89,6 +92,7 @@ impl Stage {
             kernel: HYPERVISOR.to_owned(),
             append: HYPERVISOR_OPTIONS.to_owned(),
             modules,
+            firmware: scenario.machine.firmware(),
         })
     }
 

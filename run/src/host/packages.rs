@@ -90,6 +90,8 @@ pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 pub const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// Firmware for Bochs.
 pub const BOCHS_BIOS: &str = "/usr/share/bochs/BIOS-bochs-latest";
+/// Firmware for Bochs that leaves open whether there is VMX.
+pub const SEABIOS: &str = "/usr/share/seabios/bios.bin";
 /// Video firmware for Bochs, which its BIOS does not start without.
 pub const BOCHS_VGA_BIOS: &str = "/usr/share/vgabios/vgabios.bin";
 
@@ -106,6 +108,7 @@ const PACKAGES: &[Package] = &[
     Package::file(Purpose::Bochs, "bochs-term", "/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so"),
     Package::file(Purpose::Bochs, "bochsbios", BOCHS_BIOS),
     Package::file(Purpose::Bochs, "vgabios", BOCHS_VGA_BIOS),
+    Package::file(Purpose::Bochs, "seabios", SEABIOS),
     Package::program(Purpose::Bochs, "bsdutils", "script"),
     Package::program(Purpose::Image, "grub-common", "grub-mkrescue"),
     Package::file(Purpose::Image, "grub-pc-bin", "/usr/lib/grub/i386-pc/multiboot2.mod"),

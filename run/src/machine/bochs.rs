@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::error::{Error, Result};
-use crate::host::packages::{BOCHS_BIOS, BOCHS_VGA_BIOS};
+use crate::host::packages::{BOCHS_BIOS, BOCHS_VGA_BIOS, SEABIOS};
 use crate::machine::{Endpoint, Firmware, Machine, Medium, Platform, SerialLines, tied_command};
 use crate::repository;
 
@@ -42,11 +42,16 @@ fn configuration(machine: &Machine, image: &str, lines: &SerialLines) -> Result<
         Platform::BochsVmxRestricted => ("corei5_lynnfield_750", 0),
         _ => ("corei7_skylake_x", 0),
     };
+    let bios = match machine.platform {
+        // Bochs' own BIOS locks VMX on.
+        Platform::BochsVmxLocked | Platform::BochsVmxUndecided => SEABIOS,
+        _ => BOCHS_BIOS,
+    };
     let (cpus, memory) = (machine.cpus, machine.memory.in_mib());
     let mut text = format!(
         "display_library: term\n\
          memory: guest={memory}, host={memory}\n\
-         romimage: file={BOCHS_BIOS}\n\
+         romimage: file={bios}\n\
          vgaromimage: file={BOCHS_VGA_BIOS}\n\
          cpu: model={model}, count={cpus}, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs={ignore_bad_msrs}\n\
          clock: sync=none\n\
@@ -97,6 +102,7 @@ mod tests {
         assert!(text(Platform::BochsVmx).contains("model=corei7_skylake_x, count=2"));
         assert!(text(Platform::BochsVmxTigerlake).contains("model=tigerlake"));
         assert!(text(Platform::BochsSvm).contains("model=ryzen"));
+        assert!(text(Platform::BochsVmxLocked).contains("romimage: file=/usr/share/seabios/"));
         assert!(text(Platform::BochsSvm).contains("com2: enabled=1, mode=socket-client, dev=127.0.0.1:2"));
     }
 

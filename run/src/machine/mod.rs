@@ -36,6 +36,10 @@ pub enum Platform {
     BochsVmxNoEpt,
     /// Bochs: Intel VMX that cannot run guests without paging, as a Lynnfield has it.
     BochsVmxRestricted,
+    /// Bochs: Intel VMX that the firmware has switched off for good.
+    BochsVmxLocked,
+    /// Bochs: Intel VMX that the firmware has left as it was at reset, for the system to switch on.
+    BochsVmxUndecided,
     /// Bochs: AMD SVM.
     BochsSvm,
 }
@@ -46,7 +50,16 @@ impl Platform {
         match self {
             Self::QemuSvm | Self::QemuNoSvm | Self::QemuSvmIntelIommu | Self::QemuSvmAmdIommu => false,
             Self::BochsVmx | Self::BochsVmxTigerlake | Self::BochsVmxNoEpt | Self::BochsVmxRestricted => true,
-            Self::BochsSvm => true,
+            Self::BochsVmxLocked | Self::BochsVmxUndecided | Self::BochsSvm => true,
+        }
+    }
+
+    /// What its firmware does before a boot loader runs and the emulator's does not, as commands of the boot loader.
+    pub fn firmware(self) -> &'static [&'static str] {
+        match self {
+            // IA32_FEATURE_CONTROL: locked, without VMX (SDM vol. 3, 24.7).
+            Self::BochsVmxLocked => &["wrmsr 0x3a 0x1"],
+            _ => &[],
         }
     }
 

@@ -8,6 +8,7 @@
 use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
 
 use super::decode::Decoded;
+use super::error::InstructionBytes;
 use super::fetch::{Code, CodePage, linear_rip};
 use crate::paging::{FetchRegime, PAGE_SIZE, Path, Place};
 use crate::state::{CpuMode, VcpuState};
@@ -72,10 +73,20 @@ impl<'m, M: GuestMemoryBackend> Part<'m, M> {
 
 struct Entry<'m, M: GuestMemoryBackend> {
     key: Key,
-    first: Part<'m, M>,
-    /// That on the next page, if the instruction crosses a boundary.
+    bytes: InstructionBytes,
+    /// Where the bytes are; nobody knows if the CPU fetched them.
+    first: Option<Part<'m, M>>,
+    /// The part on the next page, if the instruction crosses a boundary.
     second: Option<Part<'m, M>>,
     decoded: Decoded,
+}
+
+impl<M: GuestMemoryBackend> Entry<'_, M> {
+    /// Whether the same bytes are where they were.
+    #[inline]
+    fn is_unchanged(&self) -> bool {
+        self.first.as_ref().is_some_and(Part::is_unchanged) && self.second.as_ref().is_none_or(Part::is_unchanged)
+    }
 }
 
 pub(super) struct DecodeCache<'m, M: GuestMemoryBackend> {
@@ -89,25 +100,30 @@ impl<M: GuestMemoryBackend> Default for DecodeCache<'_, M> {
 }
 
 impl<'m, M: GuestMemoryBackend> DecodeCache<'m, M> {
-    /// The instruction at CS:RIP, if it is known and nothing has changed.
+    /// The instruction at CS:RIP, if it is known and nothing has changed; `given` is what the CPU has fetched there, if it has.
     #[inline]
-    pub(super) fn find(&self, state: &VcpuState) -> Option<&Decoded> {
+    pub(super) fn find(&self, state: &VcpuState, given: &[u8]) -> Option<&Decoded> {
         let entry = self.entries.get(state.rip as usize % ENTRIES)?.as_ref()?;
-        let known = entry.key == Key::of(state)
-            && entry.first.is_unchanged()
-            && entry.second.as_ref().is_none_or(Part::is_unchanged);
-        known.then_some(&entry.decoded)
+        let is_same = || {
+            if given.is_empty() { entry.is_unchanged() } else { given.starts_with(entry.bytes.as_slice()) }
+        };
+        (entry.key == Key::of(state) && is_same()).then_some(&entry.decoded)
     }
 
     /// Remembers the instruction at CS:RIP, which was fetched as `code`.
     pub(super) fn remember(&mut self, state: &VcpuState, memory: &'m M, code: Code<'m, M>, decoded: Decoded) {
         let Some(slot) = self.entries.get_mut(state.rip as usize % ENTRIES) else { return };
         let Some(bytes) = code.bytes.as_slice().get(..decoded.length.into()) else { return };
-        let mut parts = code.pages.into_iter().flatten().map(|page| Part::new(memory, bytes, page));
-        *slot = match (parts.next(), parts.next()) {
-            (Some(Some(first)), None) => Some(Entry { key: Key::of(state), first, second: None, decoded }),
-            (Some(Some(first)), Some(second @ Some(_))) => Some(Entry { key: Key::of(state), first, second, decoded }),
+        let mut pages = code.pages.into_iter().flatten().peekable();
+        let is_fetched = pages.peek().is_some_and(|page| page.first == 0);
+        let mut parts = pages.map(|page| Part::new(memory, bytes, page));
+        let places = match (is_fetched, parts.next().flatten(), parts.next()) {
+            (false, ..) => Some((None, None)),
+            (true, first @ Some(_), None) => Some((first, None)),
+            (true, first @ Some(_), Some(second @ Some(_))) => Some((first, second)),
             _ => None,
         };
+        let (key, bytes) = (Key::of(state), InstructionBytes::first_of(bytes));
+        *slot = places.map(|(first, second)| Entry { key, bytes, first, second, decoded });
     }
 }

@@ -84,6 +84,13 @@ impl InstructionBytes {
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
+
+    /// As many of `bytes` as an instruction can have.
+    pub(super) fn first_of(bytes: &[u8]) -> Self {
+        let mut this = Self { length: bytes.len().min(MAX_INSTRUCTION), ..Self::default() };
+        this.bytes.iter_mut().zip(bytes).for_each(|(own, byte)| *own = *byte);
+        this
+    }
 }
 
 /// An instruction that cannot be emulated: the guest has to be stopped.

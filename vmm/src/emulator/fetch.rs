@@ -29,7 +29,7 @@ pub(super) struct CodePage<'m, M: GuestMemoryBackend> {
     pub(super) first: usize,
 }
 
-/// Fetched bytes, and where they came from.
+/// Fetched bytes, and where those came from that the CPU did not fetch itself.
 pub(super) struct Code<'m, M: GuestMemoryBackend> {
     pub(super) bytes: InstructionBytes,
     pub(super) pages: [Option<CodePage<'m, M>>; 2],
@@ -39,17 +39,21 @@ pub(super) struct Code<'m, M: GuestMemoryBackend> {
 pub(super) struct Fetcher<'m, 'a, M> {
     pub(super) state: &'a VcpuState,
     pub(super) memory: &'m M,
+    /// What the CPU fetched itself, from CS:RIP on; empty if it did not.
+    pub(super) given: &'a [u8],
 }
 
 impl<'m, M: GuestMemoryBackend> Fetcher<'m, '_, M> {
-    /// Fetches the bytes at CS:RIP up to the end of their page, or 15 of them.
+    /// The bytes at CS:RIP that the CPU fetched; else those up to the end of their page, or 15 of them.
     pub(super) fn fetch(&self) -> Result<Code<'m, M>, Stop> {
-        let mut code = Code { bytes: InstructionBytes::default(), pages: [None, None] };
-        self.fetch_next_page(&mut code)?;
+        let mut code = Code { bytes: InstructionBytes::first_of(self.given), pages: [None, None] };
+        if self.given.is_empty() {
+            self.fetch_next_page(&mut code)?;
+        }
         Ok(code)
     }
 
-    /// Extends a fetch that ended at a page boundary by bytes of the next page.
+    /// Extends a fetch by the bytes behind it up to the end of their page: where it ended at a page boundary, those of the next page.
     pub(super) fn fetch_next_page(&self, code: &mut Code<'m, M>) -> Result<(), Stop> {
         let bytes = &mut code.bytes;
         let first = bytes.length;
@@ -81,7 +85,7 @@ fn read_ram<M: GuestMemoryBackend>(memory: &M, address: GuestAddress, target: &m
 
 /// Whatever can be read at CS:RIP, for an error report.
 pub(super) fn readable_bytes<M: GuestMemoryBackend>(state: &VcpuState, memory: &M) -> InstructionBytes {
-    let fetcher = Fetcher { state, memory };
+    let fetcher = Fetcher { state, memory, given: &[] };
     let Ok(mut code) = fetcher.fetch() else { return InstructionBytes::default() };
     if code.bytes.length < MAX_INSTRUCTION {
         // A second page that cannot be read leaves the report with the first page's bytes.

@@ -76,7 +76,8 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
         Emulator { memory, cache: DecodeCache::default() }
     }
 
-    /// Emulates the instruction at CS:RIP. Accesses outside guest RAM go to `bus`.
+    /// Emulates the instruction at CS:RIP. Accesses outside guest RAM go to `bus`. `given` is as much of the instruction as the CPU
+    /// has fetched, and perhaps of what follows; where it is empty or ends too early, the rest is fetched through the guest's tables.
     ///
     /// # Errors
     /// [`EmulationError`] when the instruction, its mode or its location is not covered. Nothing
@@ -86,15 +87,16 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
         state: &mut VcpuState,
         bus: &mut B,
         fault: Option<NestedFault>,
+        given: &[u8],
     ) -> Result<Outcome, EmulationError> {
         let single_step = state.rflags.contains(Rflags::TF);
         let limit = if single_step { 1 } else { STRING_ITERATIONS_PER_EXIT };
         let memory = self.memory;
         let fresh;
-        let decoded = match self.cache.find(state) {
+        let decoded = match self.cache.find(state, given) {
             Some(decoded) => Ok(decoded),
             None => {
-                fresh = self.decode(state);
+                fresh = self.decode(state, given);
                 fresh.as_ref().map_err(|stop| *stop)
             }
         };
@@ -125,7 +127,7 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
     /// # Errors
     /// [`EmulationError`] when it is none of [`InterceptedOperation`], or lies outside RAM.
     pub fn decode_intercepted(&self, state: &VcpuState) -> Result<Option<Intercepted>, EmulationError> {
-        match intercept::decode(&Fetcher { state, memory: self.memory }) {
+        match intercept::decode(&Fetcher { state, memory: self.memory, given: &[] }) {
             Ok(intercepted) => Ok(Some(intercepted)),
             Err(Stop::Again | Stop::Fault(_)) => Ok(None),
             Err(Stop::Unemulated(reason)) => Err(self.error(reason, state)),
@@ -134,8 +136,8 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
 
     /// Fetches and decodes the instruction at CS:RIP, and remembers it.
     #[cold]
-    fn decode(&mut self, state: &VcpuState) -> Result<Decoded, Stop> {
-        let fetcher = Fetcher { state, memory: self.memory };
+    fn decode(&mut self, state: &VcpuState, given: &[u8]) -> Result<Decoded, Stop> {
+        let fetcher = Fetcher { state, memory: self.memory, given };
         let mut code = fetcher.fetch()?;
         let instruction = decode_raw(&mut code, &fetcher)?;
         let decoded = lower(&instruction).ok_or(Unemulated::Instruction)?;

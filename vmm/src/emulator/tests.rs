@@ -104,7 +104,7 @@ fn run_on(memory: Memory, mut state: VcpuState, code: &[u8], answer: u64, fault:
     memory.write_slice(code, GuestAddress(state.rip)).unwrap();
     let mut device = Device { answer, ..Device::default() };
     let fault = fault.then_some(DEVICE_FAULT);
-    let result = Emulator::new(&memory).emulate(&mut state, &mut device, fault);
+    let result = Emulator::new(&memory).emulate(&mut state, &mut device, fault, &[]);
     Run { state, memory, device, result }
 }
 

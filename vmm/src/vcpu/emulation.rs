@@ -51,6 +51,12 @@ impl Bus for BoardBus<'_> {
     }
 }
 
+/// What the CPU has fetched of the instruction, and how many bytes of it.
+#[cold]
+fn fetched(kernel: &impl Kernel) -> ([u8; 16], usize) {
+    kernel.with_state(|arch| (arch.inst_bytes, arch.inst_bytes_len as usize))
+}
+
 impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     /// An access to memory that is not there: device registers, or nothing.
     pub(super) fn nested_fault(
@@ -94,7 +100,14 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             }
         });
         let mut bus = BoardBus { board: &mut inside.machine.board, now: inside.now, vcpu: self.index };
-        match self.emulator.emulate(state, &mut bus, fault) {
+        let bytes;
+        let given: &[u8] = if call.delivered.contains(Mtd::INST_BYTES) {
+            bytes = fetched(kernel);
+            bytes.0.get(..bytes.1).unwrap_or_default()
+        } else {
+            &[]
+        };
+        match self.emulator.emulate(state, &mut bus, fault, given) {
             Ok(Outcome::Retired { .. }) => {
                 let changed = kernel.with_state(|arch| transfer::write(arch, state));
                 let rflags = state.rflags.bits();

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | numbers, information words | [`svm`] | [`vmx`] |
 //! | what is behind the instruction | its length, if the CPU saves that, else [known](super::length) | the second word |
+//! | which control or debug register | the first word, if the CPU has decode assists, else the instruction | the first word |
 //! | end of a handler of NMIs | [before](Exit::NmiHandlerEnds) the IRET | [after](Exit::NmiWindow) it |
 //! | why the CPU refuses a state | not told | [`EntryFailure`] |
 
@@ -19,7 +20,9 @@ use abi::hip::Features;
 use device_models::bus::port::PortAccess;
 use vm_memory::GuestAddress;
 
+use crate::emulator::{ControlRegister, InterceptedOperation};
 use crate::exit_stats::ExitKind;
+use crate::state::Gpr;
 
 /// A reason for which a virtual CPU stopped executing instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +152,33 @@ impl Vendor {
             Vendor::Vmx => Some(NextRip(words.info2)).filter(|next| next.0 != 0),
         }
     }
+
+    /// The access to a control or debug register that the exit is about, if a CPU with these features says which register and whose
+    /// value. Without, the instruction tells.
+    pub(super) fn special_move(self, features: Features, words: &EventWords) -> Option<InterceptedOperation> {
+        match self {
+            Vendor::Svm if !features.contains(Features::DECODE_ASSISTS) => None,
+            Vendor::Svm => svm::special_move(words),
+            Vendor::Vmx => vmx::special_move(words),
+        }
+    }
+}
+
+/// A control register by its number.
+fn control_register(number: u64) -> Option<ControlRegister> {
+    Some(match number {
+        0 => ControlRegister::Cr0,
+        2 => ControlRegister::Cr2,
+        3 => ControlRegister::Cr3,
+        4 => ControlRegister::Cr4,
+        8 => ControlRegister::Cr8,
+        _ => return None,
+    })
+}
+
+/// A general-purpose register by its number, of which there are 16.
+fn general(number: u64) -> Option<Gpr> {
+    Gpr::ALL.get(number as usize & 0xf).copied()
 }
 
 /// First information word of a nested page fault (APM2 15.25.6); the hypervisor makes it from the exit qualification where

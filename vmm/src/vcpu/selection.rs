@@ -6,11 +6,11 @@ use abi::state::Mtd;
 
 use super::exit::{Exit, Vendor};
 
-/// What the emulator of instructions needs.
-pub(super) const EMULATE: Mtd = Mtd::EMULATE;
+/// What the emulator of instructions needs. The bytes of one help where the CPU has fetched them.
+pub(super) const EMULATE: Mtd = Mtd::EMULATE.difference(Mtd::INST_BYTES);
 /// Everything that is read to put a rarely used register into an MSR access, or to report a guest that
 /// cannot continue.
-pub(super) const FULL: Mtd = Mtd::EMULATE.union(Mtd::SYSCALL).union(Mtd::SYSENTER).union(Mtd::DR).union(Mtd::PAT);
+pub(super) const FULL: Mtd = EMULATE.union(Mtd::SYSCALL).union(Mtd::SYSENTER).union(Mtd::DR).union(Mtd::PAT);
 /// What a decision about interrupts needs where no instruction has ended.
 pub(super) const RECALL: Mtd = Mtd::RFLAGS.union(Mtd::STA).union(Mtd::INJ);
 /// All that a virtual CPU has: what starts it.
@@ -21,8 +21,7 @@ pub(super) const EVERYTHING: Mtd = FULL
     .union(Mtd::TSC)
     .union(Mtd::CTRL)
     .union(Mtd::TLB_FLUSH)
-    .union(Mtd::XCR0)
-    .difference(Mtd::INST_BYTES);
+    .union(Mtd::XCR0);
 
 /// The selection for event `number` of a virtual CPU, on a machine with these features.
 #[must_use]
@@ -40,6 +39,7 @@ pub fn selection(number: u64, features: Features) -> Mtd {
         Exit::Xsetbv => Mtd::ACDB | Mtd::CS_SS | instruction,
         Exit::Halt | Exit::Pause | Exit::CacheControl => instruction,
         Exit::Recall | Exit::InterruptWindow | Exit::NmiHandlerEnds | Exit::NmiWindow => RECALL,
+        Exit::NestedFault(_) if features.contains(Features::DECODE_ASSISTS) => EMULATE | Mtd::INST_BYTES,
         Exit::NestedFault(_) | Exit::ControlRegister => EMULATE,
         Exit::DebugRegister => EMULATE | Mtd::DR,
         Exit::Startup => Mtd::empty(),

@@ -1,5 +1,6 @@
 //! Exits of a machine under a kernel that is not there.
 
+mod assists;
 mod deadlines;
 mod interrupts;
 mod life;
@@ -244,6 +245,8 @@ fn any_state() -> impl Strategy<Value = Box<abi::state::ArchState>> {
         (state.efer, state.cr3, state.inst_len) = (words[20], words[21], words[22] as u32);
         (state.injection, state.interrupted) = (Injection(words[23]), Injection(words[24]));
         state.interruptibility = words[25] as u32;
+        state.inst_bytes_len = words[26] & 0x1f;
+        state.inst_bytes[..8].copy_from_slice(&words[27].to_le_bytes());
         for (segment, word) in state.seg.iter_mut().zip(&words[26..]) {
             (segment.attributes, segment.base) = (*word as u16, *word);
         }
@@ -260,7 +263,8 @@ proptest! {
         is_vmx: bool,
     ) {
         let vm = machine(1, "on_triple_fault=\"reset\"");
-        let mut vcpu = Guest::new(vm, 0, if is_vmx { Features::VMX } else { Features::SVM }).vcpu;
+        let features = if is_vmx { Features::VMX } else { Features::SVM | Features::NRIP | Features::DECODE_ASSISTS };
+        let mut vcpu = Guest::new(vm, 0, features).vcpu;
         for (number, info1, info2, state, delivered) in exits {
             let words = EventWords { reason: number, info1, info2, rip: state.rip };
             *vm.kernel().state.borrow_mut() = *state;

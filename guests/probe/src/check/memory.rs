@@ -22,7 +22,8 @@ pub fn run() {
     let expected = Loads {
         plain: [ones(8) | 0x36, ones(16) | 0x1b36, u64::from(IDENTITY), u64::MAX],
         extended: [0x36, 0x1b36, 0x1b36],
-        string: u64::from(IDENTITY),
+        string: [ones(8) | 0x36, ones(16) | 0x1b36, u64::from(IDENTITY), u64::MAX],
+        moved: [ones(8) | 0x36, ones(16) | 0x1b36, ones(32) | u64::from(IDENTITY), u64::MAX],
         pushed: u64::MAX,
         bit: 0,
         masked: u64::from(IDENTITY),
@@ -33,7 +34,7 @@ pub fn run() {
     check("loads of every kind", loads, expected);
     let all_ones = memory::load(NOBODY);
     check("nobody there", (all_ones.plain, all_ones.bit), ([u64::MAX, u64::MAX, ones(32) >> 32, u64::MAX], 1));
-    let (mut written, mut count) = ([0; 6], 0);
+    let (mut written, mut count) = ([0; memory::STORES], 0);
     memory::store(SELECT, 0x1122_3344_5566_7713, || {
         if let Some(slot) = written.get_mut(count) {
             *slot = memory::read_dword(SELECT);
@@ -41,7 +42,20 @@ pub fn run() {
         count += 1;
         memory::write_dword(SELECT, 0);
     });
-    check("stores of every kind", written, [0x13, 0x13, 0x13, 0x13, 0x13, 0x15]);
+    let mut expected = [0x13; memory::STORES];
+    expected[4] = 0x15;
+    check("stores of every kind", written, expected);
+    let (mut changed, mut sizes) = ([0; 4], [0; 4]);
+    count = 0;
+    memory::write_dword(SELECT, 0x12);
+    memory::or_one(SELECT, |bytes| {
+        if let (Some(slot), Some(size)) = (changed.get_mut(count), sizes.get_mut(count)) {
+            (*slot, *size) = (memory::read_dword(SELECT), bytes);
+        }
+        count += 1;
+        memory::write_dword(SELECT, 0x12);
+    });
+    check("read, changed and written in every size", (changed, sizes), ([0x13; 4], [1, 2, 4, 8]));
     for (index, (name, result)) in MODIFY.into_iter().enumerate() {
         memory::write_dword(SELECT, ENTRY);
         memory::write_dword(WINDOW, BEFORE);
@@ -54,9 +68,13 @@ pub fn run() {
     memory::copy(BRIDGE, &mut header);
     check("REP MOVSD", (header[0], header[2]), (IDENTITY, 0x0600_0000));
     check("REPNE SCASB", memory::length(BRIDGE, 16), 3);
+    check("CMPSD", (memory::equals(BRIDGE, IDENTITY), memory::equals(BRIDGE, !IDENTITY)), (true, false));
+    check("REP STOSD", memory::fill(NOBODY, 5), (0, 20));
     section("modes without 64-bit code");
     let found = legacy::trip();
     check("no paging", found.unpaged, IDENTITY);
+    check("real mode", (found.real_nobody, found.real_device), (u32::MAX, IDENTITY));
+    check("CPUID there", found.real_cpuid.to_le_bytes(), *b"Kilo");
     check("PAE paging", found.pae_nobody, u32::MAX);
     check("with other page-directory pointers", found.pae_device, IDENTITY);
     check("which exits leave as they are", (found.cpuid.to_le_bytes(), found.pae_again), (*b"Kilo", IDENTITY));

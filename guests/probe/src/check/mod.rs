@@ -7,8 +7,8 @@ mod memory;
 mod ports;
 
 /// All of them.
-pub fn all() {
-    cpu::run();
+pub fn all(takes_reserved_bits: bool) {
+    cpu::run(takes_reserved_bits);
     extended::run();
     ports::run();
     memory::run();

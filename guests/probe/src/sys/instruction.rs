@@ -61,6 +61,24 @@ attempts! {
     call_vmx: "vmcall";
     /// VMLAUNCH, or nothing on AMD.
     launch: "vmlaunch";
+    /// INVEPT.
+    invalidate_nested: "xor eax, eax", "invept rax, [rsp]";
+    /// VMXOFF.
+    leave_vmx: "vmxoff";
+    /// GETSEC.
+    get_security: "xor eax, eax", "getsec";
+    /// VMRUN, or nothing on Intel.
+    run: "xor eax, eax", "vmrun";
+    /// VMSAVE.
+    save: "xor eax, eax", "vmsave";
+    /// STGI.
+    set_global: "stgi";
+    /// CLGI.
+    clear_global: "clgi";
+    /// INVLPGA.
+    invalidate_tagged: "xor eax, eax", "xor ecx, ecx", "invlpga rax, ecx";
+    /// RSM, outside of system-management mode.
+    resume: "rsm";
     /// MONITOR.
     monitor: "lea rax, [rsp]", "xor ecx, ecx", "xor edx, edx", "monitor";
     /// MWAIT.

@@ -1,4 +1,4 @@
-//! A trip through the modes without 64-bit code: protected mode without paging, PAE paging, 32-bit paging, and back.
+//! A trip through the modes without 64-bit code: protected mode without paging, real mode, PAE paging, 32-bit paging, and back.
 
 use core::arch::global_asm;
 
@@ -18,6 +18,12 @@ pub struct Found {
     pub pae_again: u32,
     /// The device with 32-bit paging, and the word at its byte 2.
     pub paged: [u32; 2],
+    /// In real mode, a word through a segment of that mode: nobody, where a video memory could be.
+    pub real_nobody: u32,
+    /// The device, through a segment with the limit that protected mode has left.
+    pub real_device: u32,
+    /// EBX of a CPUID there.
+    pub real_cpuid: u32,
 }
 
 /// An address that the second of two tables leads to the device.
@@ -35,6 +41,9 @@ struct Pointers([u64; 4]);
 /// A page directory of 4 MiB pages (SDM vol. 3, 4.3).
 #[repr(C, align(4096))]
 struct Directory([u32; 1024]);
+
+/// Where the real-mode part is copied to: below 1 MiB, where the boot protocol has nothing.
+const REAL_AT: u32 = 0xa000;
 
 const PRESENT: u64 = 1;
 
@@ -74,6 +83,14 @@ global_asm!(
     "mov [rip + 7f], rsp",
     "mov rax, cr3",
     "mov [rip + 8f], rax",
+    "push rdi",
+    "lea rsi, [rip + 20f]",
+    "mov edi, {real}",
+    "lea rcx, [rip + 21f]",
+    "sub rcx, rsi",
+    "cld",
+    "rep movsb",
+    "pop rdi",
     "lgdt [rip + 5f]",
     "lea rax, [rip + 2f]",
     "push 0x28",
@@ -90,6 +107,13 @@ global_asm!(
     "wrmsr",
     "mov eax, ds:[{device}]",
     "mov [edi], eax",
+    // Real mode, by way of a code segment of 16 bits.
+    ".byte 0xea",
+    ".long {real}",
+    ".short 0x30",
+    "22:",
+    "mov eax, 0x18",
+    "mov es, eax",
     // PAE paging.
     "lea eax, [{same}]",
     "mov cr3, eax",
@@ -150,9 +174,36 @@ global_asm!(
     "pop \\register",
     ".endr",
     "ret",
-    // The boot protocol's segments, and one of 32-bit code.
+    ".code16",
+    "20:",
+    "mov eax, cr0",
+    "and al, 0xfe",
+    "mov cr0, eax",
+    ".byte 0xea", // far jump
+    ".short {real} + (23f - 20b)",
+    ".short 0",
+    "23:",
+    "mov ax, 0xb800",
+    "mov es, ax",
+    "mov eax, es:[0]",
+    "mov [edi + 28], eax",
+    "mov esi, {device}",
+    "mov eax, [esi]",
+    "mov [edi + 32], eax",
+    "mov eax, 0x40000000",
+    "cpuid",
+    "mov [edi + 36], ebx",
+    "mov eax, cr0",
+    "or al, 1",
+    "mov cr0, eax",
+    ".byte 0x66, 0xea", // far jump, 32-bit offset
+    ".long 22b",
+    ".short 0x28",
+    "21:",
+    ".code64",
+    // The boot protocol's segments, one of 32-bit code and one of 16-bit code.
     ".balign 8",
-    "4: .quad 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0, 0x00cf9b000000ffff",
+    "4: .quad 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0, 0x00cf9b000000ffff, 0x00009b000000ffff",
     "5: .short 5b - 4b - 1",
     ".quad 4b",
     ".balign 8",
@@ -160,6 +211,7 @@ global_asm!(
     "8: .quad 0",
     ".popsection",
     device = const DEVICE,
+    real = const REAL_AT,
     alias = const ALIAS,
     same = sym SAME,
     aliased = sym ALIASED,

@@ -9,8 +9,10 @@ pub struct Loads {
     pub plain: [u64; 4],
     /// MOVZX of a byte and of a word, MOVSX of a word.
     pub extended: [u64; 3],
-    /// LODSD.
-    pub string: u64,
+    /// LODS of the same.
+    pub string: [u64; 4],
+    /// MOVS of the same to memory that was all ones.
+    pub moved: [u64; 4],
     /// PUSH.
     pub pushed: u64,
     /// MOVUPS' lower half cannot be had without SSE; BT of bit 0 instead: the carry.
@@ -37,18 +39,29 @@ pub fn write_dword(address: u64, value: u32) {
 pub fn load(address: u64) -> Loads {
     const ONES: u64 = u64::MAX;
     let (byte, word, dword, qword): (u64, u64, u64, u64);
-    let (zero_byte, zero_word, sign_word, string, pushed, masked): (u64, u64, u64, u64, u64, u64);
+    let (zero_byte, zero_word, sign_word, pushed, masked): (u64, u64, u64, u64, u64);
     let bit: u64;
+    let mut string = [ONES, ONES, ONES, 0];
+    let mut moved = string;
+    macro_rules! strings {
+        ($($index:literal $load:literal $copy:literal)*) => {$(
+            // SAFETY: as for `read_dword`; the copy writes one element of the array at most.
+            unsafe {
+                asm!("cld", $load, inout("rsi") address => _, inout("rax") string[$index], options(nostack));
+                asm!("cld", $copy, inout("rsi") address => _, inout("rdi") &raw mut moved[$index] => _, options(nostack));
+            }
+        )*};
+    }
+    strings!(0 "lodsb" "movsb" 1 "lodsw" "movsw" 2 "lodsd" "movsd" 3 "lodsq" "movsq");
     // SAFETY: as for `read_dword`; PUSH and POP leave the stack as it was.
     unsafe {
         asm!("mov al, [{}]", in(reg) address, inout("rax") ONES => byte, options(nostack));
         asm!("mov ax, [{}]", in(reg) address, inout("rax") ONES => word, options(nostack));
         asm!("mov eax, [{}]", in(reg) address, inout("rax") ONES => dword, options(nostack));
-        asm!("mov rax, [{}]", in(reg) address, inout("rax") ONES => qword, options(nostack));
+        asm!("mov rax, [{}]", in(reg) address, inout("rax") 0_u64 => qword, options(nostack));
         asm!("movzx eax, byte ptr [{}]", in(reg) address, inout("rax") ONES => zero_byte, options(nostack));
         asm!("movzx rax, word ptr [{}]", in(reg) address, inout("rax") ONES => zero_word, options(nostack));
         asm!("movsx rax, word ptr [{}]", in(reg) address, inout("rax") ONES => sign_word, options(nostack));
-        asm!("cld", "lodsd", inout("rsi") address => _, inout("rax") ONES => string, options(nostack));
         asm!("push qword ptr [{}]", "pop rax", in(reg) address, out("rax") pushed);
         asm!("xor eax, eax", "bt dword ptr [{}], 0", "setc al", in(reg) address, out("rax") bit, options(nostack));
         asm!("and eax, [{}]", in(reg) address, inout("rax") ONES => masked, options(nostack));
@@ -57,6 +70,7 @@ pub fn load(address: u64) -> Loads {
         plain: [byte, word, dword, qword],
         extended: [zero_byte, zero_word, sign_word],
         string,
+        moved,
         pushed,
         bit,
         masked,
@@ -75,11 +89,62 @@ pub fn store(address: u64, value: u64, mut seen: impl FnMut()) {
         seen();
         asm!("mov [{}], rax", in(reg) address, in("rax") value, options(nostack));
         seen();
-        asm!("cld", "stosd", inout("rdi") address => _, in("rax") value, options(nostack));
-        seen();
         asm!("mov dword ptr [{}], 0x15", in(reg) address, options(nostack));
         seen();
+        asm!("push {}", "pop qword ptr [{}]", in(reg) value, in(reg) address);
+        seen();
     }
+    macro_rules! strings {
+        ($($store:literal $copy:literal)*) => {$(
+            // SAFETY: as for `write_dword`; the copy reads the value.
+            unsafe {
+                asm!("cld", $store, inout("rdi") address => _, in("rax") value, options(nostack));
+                seen();
+                asm!("cld", $copy, inout("rsi") &raw const value => _, inout("rdi") address => _, options(nostack));
+                seen();
+            }
+        )*};
+    }
+    strings!("stosb" "movsb" "stosw" "movsw" "stosd" "movsd" "stosq" "movsq");
+}
+
+/// How many instructions [`store`] executes.
+pub const STORES: usize = 14;
+
+/// OR of 1 in operands of all sizes; calls `seen` with the number of bytes after each.
+pub fn or_one(address: u64, mut seen: impl FnMut(u32)) {
+    // SAFETY: as for `write_dword`.
+    unsafe {
+        asm!("or byte ptr [{}], 1", in(reg) address, options(nostack));
+        seen(1);
+        asm!("or word ptr [{}], 1", in(reg) address, options(nostack));
+        seen(2);
+        asm!("or dword ptr [{}], 1", in(reg) address, options(nostack));
+        seen(4);
+        asm!("or qword ptr [{}], 1", in(reg) address, options(nostack));
+        seen(8);
+    }
+}
+
+/// REP STOSD of so many double words: how many it has left, and how far it got.
+pub fn fill(address: u64, count: u64) -> (u64, u64) {
+    let (left, end): (u64, u64);
+    // SAFETY: as for `write_dword`.
+    unsafe {
+        asm!("cld", "rep stosd", inout("rcx") count => left, inout("rdi") address => end, in("eax") 0, options(nostack))
+    };
+    (left, end - address)
+}
+
+/// CMPSD of device memory with a value: whether they are equal.
+pub fn equals(address: u64, value: u32) -> bool {
+    let equal: u8;
+    // SAFETY: as for `read_dword`; the value is only read.
+    unsafe {
+        asm!("cld", "cmpsd", "sete {}", out(reg_byte) equal, inout("rsi") address => _,
+            inout("rdi") &raw const value => _, options(nostack));
+    }
+    equal != 0
 }
 
 /// What [`MODIFY`] works on.

@@ -16,6 +16,41 @@ pub fn nmi_window() -> u64 {
     pick(0x74, 8)
 }
 
+/// PAUSE.
+pub fn pause() -> u64 {
+    pick(0x77, 40)
+}
+
+/// RDTSC.
+pub fn rdtsc() -> u64 {
+    pick(0x6e, 16)
+}
+
+/// INVLPG.
+pub fn invlpg() -> u64 {
+    pick(0x79, 14)
+}
+
+/// WBINVD.
+pub fn wbinvd() -> u64 {
+    pick(0x89, 54)
+}
+
+/// MOV to CR0 or CR3; with VMX these have one number.
+pub fn write_cr(number: u64) -> u64 {
+    pick(0x10 + number, 28)
+}
+
+/// XSETBV.
+pub fn xsetbv() -> u64 {
+    pick(0x8d, 55)
+}
+
+/// A state that the CPU refuses: SVM's code, as far as all implementations tell it; the reason of VMX with the mark of failed entries.
+pub fn refused() -> u64 {
+    pick(0xffff_ffff, 1 << 31 | 33)
+}
+
 /// CPUID.
 pub fn cpuid() -> u64 {
     pick(0x72, 10)

@@ -3,7 +3,8 @@
 use crate::kit::context::{Handler, PRIORITY};
 use crate::kit::memory::{fresh_cells, map, pages, window};
 use crate::kit::object::{self, fresh, must, semaphore};
-use crate::kit::time::{down, down_until, poll};
+use crate::kit::time::{after, down, down_until, poll};
+use crate::report::is_known_to_fail;
 use crate::sys::guest_code::{self, Code};
 use crate::sys::hypercall::{Message, now};
 use crate::sys::memory::cell;
@@ -55,7 +56,8 @@ mod at {
     pub const RFLAGS: u64 = 21;
     /// Time of the exit.
     pub const TIME: u64 = 22;
-    pub const TOTAL: u64 = 23;
+    pub const CONTROLS: u64 = 23;
+    pub const TOTAL: u64 = 24;
 }
 
 /// Spaces that a machine is made of, besides its memory.
@@ -123,6 +125,15 @@ impl Machine {
         guest_code::copy(Code::Irq, data + IRQ_AT, is_vmx());
         crate::sys::memory::store(data + u64::from(IRQ_VECTOR) * 4, IRQ_AT);
         map(guest, phys, 0, 2, MemRights::READ | MemRights::WRITE | MemRights::EXEC);
+        Self::of_space(guest, data, cpu, handler_cpu, maps)
+    }
+
+    /// Another vCPU in the memory of `first`, with the same program. The memory goes with the last of them.
+    pub fn beside(first: &Self, cpu: u16) -> Self {
+        Self::of_space(first.guest, first.data, cpu, cpu, Maps::default())
+    }
+
+    fn of_space(guest: Sel, data: u64, cpu: u16, handler_cpu: u16, maps: Maps) -> Self {
         let cells = fresh_cells(at::TOTAL);
         let handler = Handler::create(handler_cpu, handle);
         let base = object::fresh_range(guest::COUNT);
@@ -167,9 +178,21 @@ impl Machine {
         down(self.exited).map(|_| self.last())
     }
 
+    /// The same, without much patience if the machine is known to fail this check.
+    ///
+    /// # Errors
+    /// `Timeout` if there is none.
+    pub fn exit_of(&self, check: &str) -> Result<Exit, Status> {
+        const SHORT_US: u64 = 100_000;
+        if !is_known_to_fail(check) {
+            return self.exit();
+        }
+        down_until(self.exited, after(SHORT_US)).map(|_| self.last())
+    }
+
     /// Whether there is no exit for so long.
     pub fn runs_for(&self, us: u64) -> bool {
-        down_until(self.exited, crate::kit::time::after(us)) == Err(Status::Timeout)
+        down_until(self.exited, after(us)) == Err(Status::Timeout)
     }
 
     /// An exit that nobody has waited for.
@@ -255,6 +278,14 @@ impl Machine {
         self.write(at::NEW_RIP, self.read(at::RIP) + bytes);
         self.write(at::NEW_EFER, efer);
         self.write(at::MTD, (Mtd::RIP | Mtd::EFER).bits().into());
+        object::up(self.go);
+    }
+
+    /// Lets it go on `bytes` further with these intercepts.
+    pub fn go_with_controls(&self, bytes: u64, controls: Controls) {
+        self.write(at::NEW_RIP, self.read(at::RIP) + bytes);
+        self.write(at::CONTROLS, u64::from(controls.bits()) << 32);
+        self.write(at::MTD, (Mtd::RIP | Mtd::CTRL).bits().into());
         object::up(self.go);
     }
 
@@ -362,6 +393,7 @@ extern "sysv64" fn handle(message: &mut Message) {
         utcb::write(word::INJECTION, get(at::INJECTION));
         utcb::write(word::EFER, get(at::NEW_EFER));
         utcb::write(word::DEADLINE, get(at::DEADLINE));
+        utcb::write(word::ACTIVITY_CONTROLS, get(at::CONTROLS));
     }
     message.tag = Tag(mtd.into());
 }

@@ -5,7 +5,7 @@ use core::arch::global_asm;
 
 global_asm!(
     ".pushsection .rodata.guest,\"a\",@progbits",
-    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple",
+    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple, watch, paged, optional, xsetbv, user",
     ".global guest_\\name",
     ".global guest_\\name\\()_end",
     ".endr",
@@ -92,6 +92,124 @@ global_asm!(
     "vmmcall",
     "2: jmp 2b",
     "guest_stack_end:",
+    // Leaves by VMMCALL, and comes back with an offset in AX, to which it copies the word at 0x90000 for ever.
+    "guest_watch:",
+    "sti",
+    "vmmcall",
+    "mov si, ax",
+    "xor bx, bx",
+    "mov es, bx",
+    "mov bx, 0x9000",
+    "mov ds, bx",
+    "2:",
+    "mov eax, [0]",
+    "mov es:[si], eax",
+    "jmp 2b",
+    "guest_watch_end:",
+    // Leaves by VMMCALL, and comes back with a page directory in EAX. With that, it reads the word at 0x90000 into EAX and leaves by
+    // VMMCALL, again and again. The descriptor table is where the check puts it.
+    "guest_paged:",
+    "vmmcall",
+    "mov cr3, eax",
+    "xor bx, bx",
+    "mov ds, bx",
+    "lgdt [0x700]",
+    "mov eax, cr0",
+    "or eax, 0x80000021",
+    "mov cr0, eax",
+    ".byte 0x66, 0xea", // far jump, 32-bit offset
+    ".long 0x1000 + (2f - guest_paged)",
+    ".short 0x08",
+    ".code32",
+    "2:",
+    "mov bx, 0x10",
+    "mov ds, bx",
+    "3:",
+    "mov eax, ds:[0x90000]",
+    "vmmcall",
+    "jmp 3b",
+    ".code16",
+    "guest_paged_end:",
+    // Leaves by VMMCALL, then executes what exits by wish only, again and again. The check knows the lengths.
+    "guest_optional:",
+    "xor bx, bx",
+    "mov ds, bx",
+    "mov ecx, cr3",
+    "2:",
+    "vmmcall",
+    "pause",
+    "rdtsc",
+    "invlpg [bx]",
+    "wbinvd",
+    "mov cr3, ecx",
+    "mov eax, cr0",
+    "xor eax, 8",
+    "mov cr0, eax",
+    "jmp 2b",
+    "guest_optional_end:",
+    // XSETBV of all that a CPU with SSE has, then VMMCALL.
+    "guest_xsetbv:",
+    "mov eax, cr4",
+    "or eax, 0x40000",
+    "mov cr4, eax",
+    "xor ecx, ecx",
+    "xor edx, edx",
+    "mov eax, 3",
+    "xsetbv",
+    "vmmcall",
+    "2: jmp 2b",
+    "guest_xsetbv_end:",
+    // Protected mode, then user mode with alignment checks. Handlers at fixed offsets leave by VMMCALL with vector plus error code in
+    // EAX, and go on behind the instruction, which has two bytes. Descriptor tables are where the check puts them.
+    "guest_user:",
+    "xor bx, bx",
+    "mov ds, bx",
+    "lgdt [0x700]",
+    "lidt [0x748]",
+    "mov eax, cr0",
+    "or eax, 0x40021",
+    "mov cr0, eax",
+    ".byte 0x66, 0xea", // far jump, 32-bit offset
+    ".long 0x1000 + (2f - guest_user)",
+    ".short 0x08",
+    ".code32",
+    "2:",
+    "mov ebx, 0x10",
+    "mov ds, ebx",
+    "mov ss, ebx",
+    "mov esp, 0x6f0",
+    "mov ebx, 0x28",
+    "ltr bx",
+    "mov ebx, 0x23",
+    "mov ds, ebx",
+    "push 0x23",
+    "push 0x5f0",
+    "push 0x40002",
+    "push 0x1b",
+    "push 0x1080",
+    "iretd",
+    ".org guest_user + 0x80",
+    "mov edx, 0x501",
+    "mov ecx, [edx]",
+    "hlt",
+    "nop",
+    "in al, 0x81",
+    "cpuid",
+    "vmmcall",
+    "2: jmp 2b",
+    ".org guest_user + 0xa0",
+    "pop eax",
+    "add eax, 13",
+    "3:",
+    "vmmcall",
+    "add dword ptr [esp], 2",
+    "iretd",
+    ".org guest_user + 0xc0",
+    "pop eax",
+    "add eax, 17",
+    "jmp 3b",
+    ".code16",
+    "guest_user_end:",
     // An exception that cannot be delivered, nor can what that leads to.
     "guest_triple:",
     "xor bx, bx",
@@ -185,6 +303,16 @@ unsafe extern "C" {
     static guest_stack_end: u8;
     static guest_triple: u8;
     static guest_triple_end: u8;
+    static guest_optional: u8;
+    static guest_optional_end: u8;
+    static guest_xsetbv: u8;
+    static guest_xsetbv_end: u8;
+    static guest_user: u8;
+    static guest_user_end: u8;
+    static guest_watch: u8;
+    static guest_watch_end: u8;
+    static guest_paged: u8;
+    static guest_paged_end: u8;
 }
 
 /// A program.
@@ -201,6 +329,11 @@ pub enum Code {
     Modes,
     Stack,
     Triple,
+    Watch,
+    Paged,
+    Optional,
+    Xsetbv,
+    User,
 }
 
 /// VMMCALL, and the last byte of VMCALL, which has the same others (APM vol. 3, VMMCALL; SDM vol. 3, VMCALL).
@@ -220,6 +353,11 @@ pub fn copy(code: Code, to: u64, is_vmx: bool) {
         Code::Modes => (&raw const guest_modes, &raw const guest_modes_end),
         Code::Stack => (&raw const guest_stack, &raw const guest_stack_end),
         Code::Triple => (&raw const guest_triple, &raw const guest_triple_end),
+        Code::Optional => (&raw const guest_optional, &raw const guest_optional_end),
+        Code::Xsetbv => (&raw const guest_xsetbv, &raw const guest_xsetbv_end),
+        Code::User => (&raw const guest_user, &raw const guest_user_end),
+        Code::Watch => (&raw const guest_watch, &raw const guest_watch_end),
+        Code::Paged => (&raw const guest_paged, &raw const guest_paged_end),
     };
     for i in 0..end.addr() - from.addr() {
         let at = (from.addr() + i) as u64;

@@ -2,7 +2,7 @@
 
 use crate::kit::exits;
 use crate::kit::memory::{map, pages};
-use crate::kit::vcpu::{IRQ_VECTOR, Machine, Maps};
+use crate::kit::vcpu::{CODE_AT, IRQ_VECTOR, Machine, Maps};
 use crate::report::{check, fatal, holds, section, skip};
 use crate::sys::guest_code::Code;
 use crate::sys::memory::store;
@@ -26,6 +26,7 @@ pub fn run() {
     for cpu in 0..information_page().cpu_count as u16 {
         interrupted(cpu);
         impossible(cpu);
+        from_user_mode(cpu);
     }
 }
 
@@ -70,6 +71,52 @@ fn interrupted(cpu: u16) {
     check("and raised again", (next(&machine), machine.rax() & 0xff), (Some(exits::port()), 3));
     machine.skip(2);
     check("once", (next(&machine), machine.last().rip), (Some(exits::call()), at + 2));
+}
+
+/// User mode: what faults there does not exit, and what exits does so from there, too. #AC exits with VMX, and is delivered again.
+fn from_user_mode(cpu: u16) {
+    section("exceptions and exits of user mode");
+    const CODE: u64 = 0x00cf_9b00_0000_ffff;
+    const DATA: u64 = 0x00cf_9300_0000_ffff;
+    const USER: u64 = 3 << 45;
+    /// Available, at 0x900.
+    const TASK: u64 = 0x0000_8900_0900_0067;
+    let gate = |offset: u64| (CODE_AT + offset) | 0x08 << 16 | 0x8e << 40;
+    let words = [
+        (0x700, 0x2f | 0x710 << 16),
+        (0x718, CODE),
+        (0x720, DATA),
+        (0x728, CODE | USER),
+        (0x730, DATA | USER),
+        (0x738, TASK),
+        (0x748, 0x8f | 0x800 << 16),
+        (0x868, gate(0xa0)),
+        (0x888, gate(0xc0)),
+        // Stack pointer and segment for handlers.
+        (0x900, 0x6f0 << 32),
+        (0x908, 0x10),
+        // No map of ports.
+        (0x960, 0x68 << 48),
+    ];
+    let machine = Machine::create(cpu, Code::User, Maps::default());
+    words.into_iter().for_each(|(at, word)| store(machine.data + at, word));
+    holds("it starts", machine.start_and_boot().is_ok());
+    const ALIGNMENT: &str = "an alignment check";
+    let mut exit = next(&machine);
+    // Where there are none, the next exception is the first.
+    let checks = machine.rax() == 17;
+    check(ALIGNMENT, (exit, machine.rax()), (Some(exits::call()), 17));
+    if checks {
+        machine.skip(CALL_BYTES);
+        exit = next(&machine);
+    }
+    check("HLT", (exit, machine.rax()), (Some(exits::call()), 13));
+    machine.skip(CALL_BYTES);
+    check("IN", (next(&machine), machine.rax()), (Some(exits::call()), 13));
+    machine.skip(CALL_BYTES);
+    check("CPUID", next(&machine), Some(exits::cpuid()));
+    machine.skip(2);
+    check("VMMCALL", next(&machine), Some(exits::call()));
 }
 
 /// Exceptions that lead to others, and to the end.

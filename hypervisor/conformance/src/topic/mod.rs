@@ -9,6 +9,7 @@ mod extended;
 mod fuzz;
 mod guest_memory;
 mod hypercall;
+mod intercepts;
 mod interrupt;
 mod ipc;
 mod memory;
@@ -19,6 +20,7 @@ mod running;
 mod sc;
 mod sm;
 mod space;
+mod together;
 mod vcpu;
 
 /// All topics, by name, in the order in which they run.
@@ -42,5 +44,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("vcpu", vcpu::run),
     ("delivery", delivery::run),
     ("running", running::run),
+    ("intercepts", intercepts::run),
+    ("together", together::run),
     ("fuzz", fuzz::run),
 ];

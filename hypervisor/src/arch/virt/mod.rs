@@ -43,7 +43,8 @@ impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let features = features();
         if features.contains(Features::SVM) {
-            f.write_str("SVM with nested paging")
+            f.write_str("SVM with nested paging")?;
+            svm::used().try_for_each(|name| write!(f, ", {name}"))
         } else if features.contains(Features::VMX) {
             f.write_str("VMX with EPT")
         } else {

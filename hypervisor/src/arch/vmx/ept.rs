@@ -56,16 +56,19 @@ const POINTER_LEVELS: u64 = (LEVELS as u64 - 1) << 3;
 const POINTER_ACCESSED_DIRTY: u64 = 1 << 6;
 
 static MAX_LEAF: AtomicU64 = AtomicU64::new(0);
-static POINTER: AtomicU64 = AtomicU64::new(POINTER_WRITE_BACK | POINTER_LEVELS);
+static POINTER: AtomicU64 = AtomicU64::new(pointer_bits(0));
 
 /// Uses what this CPU has; once at boot.
 pub fn enable(capabilities: u64) {
     MAX_LEAF.store(max_leaf(capabilities), Relaxed);
-    if capabilities & capability::ACCESSED_DIRTY != 0 {
-        // Entries have both flags set, so that nothing is ever written to them. With the flags in use, accesses to the
-        // guest's page tables count as writes, as they do with SVM.
-        POINTER.fetch_or(POINTER_ACCESSED_DIRTY, Relaxed);
-    }
+    POINTER.store(pointer_bits(capabilities), Relaxed);
+}
+
+/// What an EPT pointer has besides its root. Entries have both flags set, so that nothing is ever written to them. With the flags in
+/// use, accesses to the guest's page tables count as writes, as they do with SVM.
+const fn pointer_bits(capabilities: u64) -> u64 {
+    let flags = if capabilities & capability::ACCESSED_DIRTY != 0 { POINTER_ACCESSED_DIRTY } else { 0 };
+    POINTER_WRITE_BACK | POINTER_LEVELS | flags
 }
 
 fn max_leaf(capabilities: u64) -> u64 {
@@ -145,6 +148,12 @@ mod tests {
         assert_eq!(Ept::leaf(Phys(0x5000), MemRights::READ | MemRights::UNCACHED, 0), 0x5000 | 0x101);
         assert_eq!(Ept::table(Phys(0x5000)), 0x5000 | 0x107);
         assert!(!Ept::is_present(0));
+    }
+
+    #[test]
+    fn flags_are_used_where_they_are() {
+        // SDM vol. 3, table 25-9: write-back, four levels; bit 6: accessed and dirty flags.
+        assert_eq!([0, capability::ACCESSED_DIRTY].map(pointer_bits), [0x1e, 0x5e]);
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn a_write_is_never_performed_on_a_read_fault() {
     memory.write_slice(&[0x89, 0x03], GuestAddress(CODE)).unwrap();
     let mut device = Device::default();
     let fault = NestedFault { write: false, ..DEVICE_FAULT };
-    let outcome = Emulator::new(&memory).emulate(&mut long_mode(), &mut device, Some(fault)).unwrap();
+    let outcome = Emulator::new(&memory).emulate(&mut long_mode(), &mut device, Some(fault), &[]).unwrap();
     assert!(matches!(outcome, Outcome::Fault(_)));
     assert!(device.seen.is_empty());
 }
@@ -85,7 +85,7 @@ fn instruction_and_operand_may_cross_pages() {
     for _ in 0..2 {
         // The second round is a hit in the decode cache.
         let (mut state, mut device) = (state.clone(), Device::default());
-        emulator.emulate(&mut state, &mut device, None).unwrap();
+        emulator.emulate(&mut state, &mut device, None, &[]).unwrap();
         assert_eq!(state.rip, 0x9001);
         let seen = [Seen::Write(0xfec0_0ffe, Width::Word, 0x2211), Seen::Write(0xfec0_1000, Width::Word, 0x4433)];
         assert_eq!(device.seen, seen);
@@ -103,7 +103,7 @@ fn changed_code_is_decoded_again() {
     ] {
         memory.write_slice(&code, GuestAddress(CODE)).unwrap();
         let mut device = Device::default();
-        emulator.emulate(&mut long_mode(), &mut device, Some(DEVICE_FAULT)).unwrap();
+        emulator.emulate(&mut long_mode(), &mut device, Some(DEVICE_FAULT), &[]).unwrap();
         assert_eq!(device.seen, [expected]);
     }
 }

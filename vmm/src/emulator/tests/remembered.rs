@@ -88,7 +88,7 @@ const INSTRUCTIONS: [&[u8]; 8] = [
 /// What there is to see of an execution.
 fn execute(emulator: &mut Emulator<'_, Memory>, state: &VcpuState) -> (VcpuState, Vec<Seen>, String) {
     let (mut state, mut device) = (state.clone(), Device { answer: A, ..Device::default() });
-    let result = emulator.emulate(&mut state, &mut device, None);
+    let result = emulator.emulate(&mut state, &mut device, None, &[]);
     (state, device.seen, format!("{:?}", result.map_err(|error| error.reason)))
 }
 
@@ -134,9 +134,9 @@ fn an_unchanged_instruction_is_found_again() {
         let mut state = long_mode();
         state.rip = CODE + offset;
         memory.write_slice(&[0x89, 0x03], GuestAddress(state.rip)).unwrap();
-        assert!(emulator.cache.find(&state).is_none());
+        assert!(emulator.cache.find(&state, &[]).is_none());
         let before = state.clone();
-        emulator.emulate(&mut state, &mut Device::default(), None).unwrap();
-        assert_eq!(emulator.cache.find(&before).map(|decoded| decoded.length), Some(2), "at {offset:#x}");
+        emulator.emulate(&mut state, &mut Device::default(), None, &[]).unwrap();
+        assert_eq!(emulator.cache.find(&before, &[]).map(|decoded| decoded.length), Some(2), "at {offset:#x}");
     }
 }

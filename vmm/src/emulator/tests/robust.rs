@@ -17,7 +17,7 @@ fn what_is_not_emulated_is_reported_with_bytes_and_state() {
     let mut state = long_mode();
     state.rip = DEVICE;
     let (memory, mut device) = (memory(), Device::default());
-    let error = Emulator::new(&memory).emulate(&mut state, &mut device, None).unwrap_err();
+    let error = Emulator::new(&memory).emulate(&mut state, &mut device, None, &[]).unwrap_err();
     assert_eq!(error.reason, Unemulated::FetchOutsideRam(DEVICE));
 }
 
@@ -50,7 +50,7 @@ proptest! {
         let _ = emulator.decode_intercepted(&state);
         let before = state.clone();
         let fault = fault.then_some(DEVICE_FAULT);
-        match emulator.emulate(&mut state, &mut device, fault) {
+        match emulator.emulate(&mut state, &mut device, fault, &[]) {
             Ok(Outcome::Retired { .. } | Outcome::Again) => {}
             Ok(Outcome::Fault(_)) => prop_assert_eq!(state.rip, before.rip),
             Err(error) => {

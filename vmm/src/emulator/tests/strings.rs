@@ -44,7 +44,7 @@ fn a_long_repetition_is_resumed() {
     memory.write_slice(&[0xf3, 0xaa], GuestAddress(CODE)).unwrap();
     let (mut device, mut emulator) = (Device::default(), Emulator::new(&memory));
     let mut step = || {
-        let outcome = emulator.emulate(&mut state, &mut device, None).unwrap();
+        let outcome = emulator.emulate(&mut state, &mut device, None, &[]).unwrap();
         (outcome, state.rip, state.gpr(Gpr::Rcx))
     };
     assert_eq!(step(), (Outcome::Again, CODE, 5));

@@ -3,7 +3,8 @@
 use abi::event::EventWords;
 use device_models::bus::port::{PortAccess, PortSize};
 
-use super::{Exit, NextRip};
+use super::{Exit, NextRip, control_register, general};
+use crate::emulator::InterceptedOperation;
 
 /// Exit codes (APM2 appendix C), as far as they are told apart.
 pub(super) mod code {
@@ -70,6 +71,35 @@ fn rare(event: u64) -> Exit {
         code::TASK_SWITCH => Exit::TaskSwitch,
         code::SHUTDOWN => Exit::Shutdown,
         _ => Exit::Unexpected,
+    }
+}
+
+/// EXITINFO1 of accesses to control and debug registers, with decode assists (APM2 15.33.1).
+mod decoded {
+    /// The instruction is MOV: not CLTS, LMSW or SMSW.
+    pub const IS_MOVE: u64 = 1 << 63;
+    /// The number of the register is in the exit code.
+    pub const NUMBER: u64 = 0xf;
+    /// Exit codes of writes.
+    pub const WRITE: u64 = 1 << 4;
+}
+
+/// What MOV to or from a control or debug register moves.
+pub(super) fn special_move(words: &EventWords) -> Option<InterceptedOperation> {
+    use InterceptedOperation as O;
+    let (number, is_write) = (words.reason & decoded::NUMBER, words.reason & decoded::WRITE != 0);
+    let register = general(words.info1)?;
+    match (words.reason, is_write) {
+        (code::DR_READ..=code::DR_WRITE_LAST, true) => Some(O::WriteDebug { number: number as u8, register }),
+        (code::DR_READ..=code::DR_WRITE_LAST, false) => Some(O::ReadDebug { number: number as u8, register }),
+        (code::CR_READ..=code::CR_WRITE_LAST, _) if words.info1 & decoded::IS_MOVE == 0 => None,
+        (code::CR_READ..=code::CR_WRITE_LAST, true) => {
+            Some(O::WriteControl { control: control_register(number)?, register })
+        }
+        (code::CR_READ..=code::CR_WRITE_LAST, false) => {
+            Some(O::ReadControl { control: control_register(number)?, register })
+        }
+        _ => None,
     }
 }
 

@@ -3,7 +3,8 @@
 use abi::event::EventWords;
 use device_models::bus::port::{PortAccess, PortSize};
 
-use super::{EntryFailure, Exit, NextRip};
+use super::{EntryFailure, Exit, NextRip, control_register, general};
+use crate::emulator::InterceptedOperation;
 
 /// Basic exit reasons (SDM3 appendix C), as far as they are told apart.
 pub(super) mod reason {
@@ -76,6 +77,37 @@ fn rare(event: u64) -> Exit {
         reason::TASK_SWITCH => Exit::TaskSwitch,
         reason::TRIPLE_FAULT => Exit::Shutdown,
         _ => Exit::Unexpected,
+    }
+}
+
+/// Qualification of accesses to control and debug registers (SDM3 tables 28-3 and 28-4).
+mod access {
+    pub const NUMBER: u64 = 0xf;
+    pub const DEBUG_NUMBER: u64 = 7;
+    /// To a control register: MOV there, MOV from there; CLTS and LMSW are others.
+    pub const TYPE_SHIFT: u32 = 4;
+    pub const TYPE_MASK: u64 = 3;
+    pub const TO: u64 = 0;
+    pub const FROM: u64 = 1;
+    /// From a debug register.
+    pub const FROM_DEBUG: u64 = 1 << 4;
+    pub const GENERAL_SHIFT: u32 = 8;
+}
+
+/// What MOV to or from a control or debug register moves.
+pub(super) fn special_move(words: &EventWords) -> Option<InterceptedOperation> {
+    use InterceptedOperation as O;
+    let register = general(words.info1 >> access::GENERAL_SHIFT)?;
+    if words.reason == reason::DEBUG_REGISTER {
+        let number = (words.info1 & access::DEBUG_NUMBER) as u8;
+        let is_read = words.info1 & access::FROM_DEBUG != 0;
+        return Some(if is_read { O::ReadDebug { number, register } } else { O::WriteDebug { number, register } });
+    }
+    let control = control_register(words.info1 & access::NUMBER)?;
+    match words.info1 >> access::TYPE_SHIFT & access::TYPE_MASK {
+        access::TO => Some(O::WriteControl { control, register }),
+        access::FROM => Some(O::ReadControl { control, register }),
+        _ => None,
     }
 }
 

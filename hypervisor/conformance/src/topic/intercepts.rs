@@ -1,0 +1,64 @@
+//! Instructions that exit only if the handler wishes it, and XSETBV, which always does.
+
+use super::vcpu::event;
+use crate::kit::exits as code;
+use crate::kit::vcpu::{Machine, Maps};
+use crate::report::{check, holds, section, skip};
+use crate::sys::guest_code::Code;
+use abi::hip::Features;
+use abi::state::Controls;
+use abi::status::Status;
+use runtime::sys::physical::information_page;
+
+/// Length of the instruction that leaves the guest.
+const CALL_BYTES: u64 = 3;
+
+/// The topic.
+pub fn run() {
+    if !super::space::has_guests() {
+        skip("vCPUs", "the machine has neither SVM nor VMX");
+        return;
+    }
+    optional();
+    if Features::from_bits_truncate(information_page().features).contains(Features::XSAVE) {
+        extended();
+    } else {
+        skip("XSETBV", "the CPU has no XSAVE");
+    }
+}
+
+fn number(machine: &Machine) -> Result<u64, Status> {
+    event(machine.exit()).map(|(number, _)| number)
+}
+
+fn optional() {
+    section("intercepts by wish");
+    let machine = Machine::create(0, Code::Optional, Maps::default());
+    holds("it starts", machine.start_and_boot().is_ok());
+    check("VMMCALL", number(&machine), Ok(code::call()));
+    let all = [
+        ("PAUSE", code::pause(), 2),
+        ("RDTSC", code::rdtsc(), 2),
+        ("INVLPG", code::invlpg(), 3),
+        ("WBINVD", code::wbinvd(), 2),
+        ("MOV to CR3", code::write_cr(3), 3),
+        ("MOV to CR0", code::write_cr(0), 3),
+    ];
+    machine.go_with_controls(CALL_BYTES, Controls::all());
+    for (name, expected, bytes) in all {
+        check(name, number(&machine), Ok(expected));
+        machine.skip(bytes);
+    }
+    check("all of them", number(&machine), Ok(code::call()));
+    machine.go_with_controls(CALL_BYTES, Controls::HLT);
+    check("none of them", number(&machine), Ok(code::call()));
+    machine.go_with_controls(CALL_BYTES, Controls::WBINVD);
+    check("one of them", number(&machine), Ok(code::wbinvd()));
+}
+
+fn extended() {
+    section("extended control registers");
+    let machine = Machine::create(0, Code::Xsetbv, Maps::default());
+    holds("it starts", machine.start_and_boot().is_ok());
+    check("XSETBV", number(&machine), Ok(code::xsetbv()));
+}
