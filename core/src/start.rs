@@ -81,8 +81,8 @@ fn reserve_heap(memory: &mut Memory) -> Option<()> {
 }
 
 /// The whole reserve, once.
-fn take_reserve(size: usize) -> Option<FreshMemory> {
-    let (base, available) = RESERVE.lock().take_if(|(_, available)| size as u64 <= *available)?;
+fn take_reserve(_: usize, least: usize) -> Option<FreshMemory> {
+    let (base, available) = RESERVE.lock().take_if(|(_, available)| least as u64 <= *available)?;
     physical::heap_memory(base, available)
 }
 

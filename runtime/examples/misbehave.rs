@@ -106,6 +106,9 @@ fn exhaust() -> bool {
     status == Status::OutOfMemory && again == Err(Status::OutOfMemory) && all_gone && semaphore::create(0).is_ok()
 }
 
+/// Bytes taken at a time, and never given back.
+const HOARD: usize = 64 << 10;
+
 fn construct(env: &'static Env) -> Result<(), Error> {
     let config = AttachedRom::open(env, "config")?.text()?;
     let deed = config::read(&config, |config| config.attribute("deed").unwrap_or_default().to_string())?;
@@ -117,6 +120,9 @@ fn construct(env: &'static Env) -> Result<(), Error> {
             let empty: [u8; 0] = [];
             usize::from(empty[deed.len()]) == 0
         }
+        "hoard" => loop {
+            alloc::vec![0_u8; HOARD].leak();
+        },
         "spin" => loop {
             core::hint::spin_loop();
         },

@@ -1,6 +1,7 @@
 //! The environment: what a component reaches from the start, and sessions through its parent.
 
 use alloc::boxed::Box;
+use alloc::format;
 use core::cell::{Cell, RefCell};
 use core::ops::Deref;
 
@@ -74,6 +75,8 @@ impl InitialSessions {
         let pd = rpc::client(&pd_cap);
         let address_space_cap = pd.address_space()?;
         heap::grow_from(pd_cap.name().sel(), address_space_cap.name().sel());
+        // What has been told to use them does so even where the start fails, be it to say so.
+        core::mem::forget((log.clone(), pd_cap.clone(), address_space_cap.clone()));
         let address_space = rpc::client(&address_space_cap);
         let platform = pd.platform()?;
         tsc::set_hz(platform.tsc_hz);
@@ -177,7 +180,8 @@ impl Env {
     /// # Errors
     /// The account cannot pay.
     pub fn alloc_ram(&self, size: u64) -> Result<AttachedRam, Error> {
-        let ram = Ram::allocate(&self.pd, size)?;
+        let ram =
+            Ram::allocate(&self.pd, size).map_err(|error| Error::input(format!("{size} bytes of RAM: {error}")))?;
         let attached = self.attach(ram.cap(), MemRights::READ.union(MemRights::WRITE))?;
         Ok(AttachedRam::new(attached, ram))
     }

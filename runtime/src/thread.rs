@@ -1,6 +1,7 @@
 //! Threads beside the entrypoint.
 
 use alloc::boxed::Box;
+use alloc::format;
 use core::mem::ManuallyDrop;
 
 use abi::PAGE_SIZE;
@@ -99,7 +100,7 @@ pub(crate) fn stack(
 ) -> Result<(Slot, AttachedRam), Error> {
     let size = size.clamp(PAGE_SIZE, MAX_STACK).next_multiple_of(PAGE_SIZE);
     let slot = Slot::allocate().ok_or_else(|| Error::input("no room for another stack"))?;
-    let ram = Ram::allocate(pd, size)?;
+    let ram = Ram::allocate(pd, size).map_err(|error| Error::input(format!("stack of {size} bytes: {error}")))?;
     let rights = MemRights::READ.union(MemRights::WRITE);
     let attachment = Attachment { size, ..Attachment::at(slot.stack(size), rights) };
     let attached = Attached::attach_part(address_space, ram.cap(), attachment)?;

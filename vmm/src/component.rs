@@ -1,5 +1,6 @@
 //! What the library leaves to the component: sessions, guest memory, virtual CPUs and threads.
 
+mod budget;
 mod console;
 mod hypervisor;
 mod memory;
@@ -24,6 +25,7 @@ use vmm::linux_boot::{File, FileTooShort, LinuxImage};
 use vmm::loader;
 use vmm::vm::{Loader, Parts, Vm};
 
+use budget::Needs;
 use hypervisor::Hypervisor;
 
 /// The virtual machine of this component.
@@ -42,11 +44,19 @@ pub fn construct(env: &'static Env) -> Result<(), Error> {
     let config = VmmConfig::parse(&text).map_err(Error::input)?;
     let session: Connection<VmSession> = env.connect(&format!("priority={VCPU_PRIORITY}"))?;
     session.bind(env.pd_cap())?;
-    let memory = memory::allocate(env, &session, config.machine.memory())?;
+    let linux = linux_of(&config)?;
+    let kernel = file(env, &linux.kernel)?;
+    let initrd = linux.initrd.as_deref().map(|name| file(env, name)).transpose()?;
+    let layout = config.machine.memory();
+    let vcpus = config.machine.vcpu_count();
+    budget::check(env, Needs { guest_ram: memory::cost(layout), copies: kernel.size(), vcpus: vcpus as u64 })?;
+    let memory = memory::allocate(env, &session, layout)?;
     let tsc_hz = NonZeroU64::new(env.platform().tsc_hz).unwrap_or(NonZeroU64::MIN);
-    let loader = loader_of(env, &config, tsc_khz(tsc_hz.get()))?;
+    // The kernel is copied, since its header is checked and its server may change it.
+    let kernel = copy(&linux.kernel, kernel)?;
+    let loader = loader_of(&config, linux, kernel, initrd, tsc_khz(tsc_hz.get()));
     let console = console::Console::open(env, &config)?;
-    let kernel = Hypervisor::new(config.machine.vcpu_count(), console.attention(), env.pd().clone())?;
+    let kernel = Hypervisor::new(vcpus, console.attention(), env.pd().clone())?;
     let parts = Parts { kernel, memory, tsc_hz, wall_clock: wall_clock(env), loader };
     // It lives as long as the component.
     let vm: &'static Machine = Box::leak(Box::new(Vm::new(config, parts).map_err(Error::input)?));
@@ -78,23 +88,29 @@ fn tsc_khz(tsc_hz: u64) -> u32 {
     u32::try_from(tsc_hz / HZ_PER_KHZ).unwrap_or(u32::MAX)
 }
 
-/// What fills guest memory. The kernel is copied, since its header is checked and its server may change it.
-fn loader_of(env: &'static Env, config: &VmmConfig, tsc_khz: u32) -> Result<Loader<GuestRam>, Error> {
-    let linux: LinuxBootConfig = match &config.boot {
-        Some(BootConfig::Linux(linux)) => linux.clone(),
-        Some(BootConfig::Multiboot(_)) => {
-            return Err(Error::input("<multiboot>: there is no loader for it"));
-        }
-        None => return Err(Error::input("<config> has no <linux>: nothing to boot")),
-    };
-    let kernel = copy(&linux.kernel, file(env, &linux.kernel)?)?;
-    let initrd = linux.initrd.as_deref().map(|name| file(env, name)).transpose()?;
+/// What is to be booted.
+fn linux_of(config: &VmmConfig) -> Result<LinuxBootConfig, Error> {
+    match &config.boot {
+        Some(BootConfig::Linux(linux)) => Ok(linux.clone()),
+        Some(BootConfig::Multiboot(_)) => Err(Error::input("<multiboot>: there is no loader for it")),
+        None => Err(Error::input("<config> has no <linux>: nothing to boot")),
+    }
+}
+
+/// What fills guest memory.
+fn loader_of(
+    config: &VmmConfig,
+    linux: LinuxBootConfig,
+    kernel: Vec<u8>,
+    initrd: Option<RomFile>,
+    tsc_khz: u32,
+) -> Loader<GuestRam> {
     let machine = config.machine.clone();
-    Ok(Box::new(move |memory| {
+    Box::new(move |memory| {
         let initrd = initrd.as_ref().map(|initrd| initrd as &dyn File);
         let image = LinuxImage { kernel: &kernel, initrd, cmdline: &linux.cmdline };
         loader::load_linux(memory, &machine, &image, tsc_khz).map_err(|error| error.to_string())
-    }))
+    })
 }
 
 /// A file that is there as long as the component: a machine that is reset reads it again.

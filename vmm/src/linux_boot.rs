@@ -1,6 +1,6 @@
-//! Start of a Linux bzImage by the 64-bit boot protocol (kernel documentation, "The Linux/x86 Boot
-//! Protocol"): kernel, initial RAM disk, command line and boot parameters in guest memory, and the
-//! register state at the kernel's 64-bit entry point.
+//! Start of a Linux bzImage by the 64-bit or the 32-bit boot protocol (kernel documentation, "The
+//! Linux/x86 Boot Protocol"): kernel, initial RAM disk, command line and boot parameters in guest
+//! memory, and the register state at the kernel's entry point.
 
 mod e820;
 mod entry;
@@ -40,9 +40,9 @@ pub enum BootError {
     /// No boot sector signature or no `HdrS`.
     #[error("kernel is not a bzImage")]
     NotBzImage,
-    /// Too old, or not for 64 bits.
-    #[error("kernel has no 64-bit entry point (boot protocol {major}.{minor:02}, needs 2.12)")]
-    NoLongModeEntry {
+    /// Too old.
+    #[error("kernel has boot protocol {major}.{minor:02}, needs 2.10")]
+    OldProtocol {
         /// Protocol version of the kernel.
         major: u8,
         /// Protocol version of the kernel.
@@ -148,7 +148,7 @@ pub fn load<M: GuestMemoryBackend>(
     params.hdr.type_of_loader = LOADER_UNDEFINED;
     let params = BootParams::new(&params, GuestAddress(place::BOOT_PARAMS));
     LinuxBootConfigurator::write_bootparams(&params, memory).map_err(|_| BootError::Memory(place::BOOT_PARAMS))?;
-    entry::prepare(memory, kernel.load_address)
+    entry::prepare(memory, kernel.load_address, kernel.entry)
 }
 
 fn check_places(layout: &MemoryLayout, kernel: &KernelHeader) -> Result<(), BootError> {
@@ -157,7 +157,7 @@ fn check_places(layout: &MemoryLayout, kernel: &KernelHeader) -> Result<(), Boot
         return Err(BootError::NoConventionalMemory(boot_data));
     }
     let unpacked = kernel.memory();
-    // The entry page tables map what is below 4 GiB.
+    // What is below 4 GiB can be reached from the 32-bit entry point, and is mapped for the 64-bit one.
     if !layout.contains(&unpacked) || unpacked.end > DEVICE_HOLE {
         return Err(BootError::NoRoomForKernel(unpacked));
     }

@@ -21,6 +21,8 @@ rpc! {
         fn read(max: u64) -> u64;
         /// Takes up to `count` characters from the buffer and says how many: write the rest later.
         fn write(count: u64) -> u64;
+        /// Whether all characters that were taken have left. For a client that is about to end.
+        fn is_sent() -> bool;
         /// The buffer.
         fn dataspace() -> Cap<Dataspace>;
         /// Sets the signal for the connection. If it is connected already, it is submitted at once.

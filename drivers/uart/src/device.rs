@@ -143,6 +143,11 @@ impl Device {
         self.output.room()
     }
 
+    /// Whether all bytes that were queued are on the line.
+    pub fn is_sent(&mut self) -> bool {
+        self.output.is_empty() && self.uart.is_idle()
+    }
+
     /// Sets the signal for received bytes; submitted at once if there are some.
     pub fn set_read_avail(&mut self, sigh: Cap<Signal>) {
         self.read_avail = Some(sigh);

@@ -95,6 +95,8 @@ mod modem_control {
 mod line_status {
     pub const DATA_READY: u8 = 1 << 0;
     pub const TRANSMITTER_HOLDING_EMPTY: u8 = 1 << 5;
+    /// Nothing is left in the FIFO, nor in the shift register.
+    pub const TRANSMITTER_EMPTY: u8 = 1 << 6;
 }
 
 /// Most register accesses for one interrupt. A device that has more to say is cut short and interrupts again.
@@ -143,6 +145,11 @@ impl<R: Registers> Ns16550<R> {
         }
         let both = interrupt_enable::RECEIVED | interrupt_enable::TRANSMITTER_EMPTY;
         self.registers.write(Register::InterruptEnable, both);
+    }
+
+    /// Whether the last bit of all that was sent has left.
+    pub fn is_idle(&mut self) -> bool {
+        self.registers.read(Register::LineStatus) & line_status::TRANSMITTER_EMPTY != 0
     }
 
     /// Handles everything that the UART interrupts for: received bytes go to `received`, bytes to send come from

@@ -65,6 +65,10 @@ impl terminal::Server<Capability> for Session {
         }
     }
 
+    fn is_sent(&mut self) -> bool {
+        self.device.borrow_mut().is_sent()
+    }
+
     fn dataspace(&mut self) -> Cap<Dataspace> {
         self.buffer.cap().clone()
     }

@@ -109,6 +109,8 @@ pub fn eoi() {
 
 fn command(apic_id: u64, low: u32) {
     if WINDOW.load(Relaxed) == 0 {
+        // Whoever is interrupted must find what it is interrupted for.
+        x86::fence_before_wrmsr();
         x86::wrmsr_at(Msr::X2Apic as u32 + (reg::ICR_LOW >> 4) as u32, apic_id << 32 | u64::from(low));
         return;
     }

@@ -69,6 +69,13 @@ pub fn wrmsr_at(msr: u32, value: u64) {
     }
 }
 
+/// Has everything that was stored before be visible to other CPUs before an MSR is written that does not wait for it by itself, as
+/// those of an x2APIC (SDM vol. 3, 11.12.3).
+pub fn fence_before_wrmsr() {
+    // SAFETY: no effect but on order.
+    unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
+}
+
 /// Result of CPUID.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "the names are the registers'")]

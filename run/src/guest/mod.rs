@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Error, Result};
-use crate::host::apt;
+use crate::host::apt::Lists;
 use crate::host::command::{checked, output};
 use crate::repository;
 use recipe::{Extract, Package, Recipe};
@@ -67,16 +67,20 @@ fn fetch(package: &Package, packages: &Path) -> Result<()> {
     }
     let work = packages.join(format!("{}.part", package.name));
     repository::create_empty_folder(&work)?;
+    let lists = match &package.architecture {
+        Some(architecture) => Lists::of(architecture, &repository::cache().join("apt").join(architecture))?,
+        None => Lists::default(),
+    };
     let mut wanted = vec![package.name.clone()];
     if let Some(prefix) = &package.follow {
-        wanted = apt::dependencies(&package.name)?;
+        wanted = lists.dependencies(&package.name)?;
         wanted.retain(|name| name.starts_with(prefix));
         if wanted.is_empty() {
             return Err(Error::new(format!("Debian package {} depends on no `{prefix}…`", package.name)));
         }
     }
     let content = work.join("content");
-    for file in apt::download(&wanted, &work)? {
+    for file in lists.download(&wanted, &work)? {
         checked(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&content))?;
     }
     std::fs::rename(&content, &destination).map_err(|cause| Error::io("move", &content, &cause))?;

@@ -29,6 +29,8 @@ pub struct Recipe {
 pub struct Package {
     /// Its name, and the folder in the cache that it is unpacked to.
     pub name: String,
+    /// Its architecture, if it is not this system's.
+    pub architecture: Option<String>,
     /// For a package that only depends on the real one: how that one's name begins.
     pub follow: Option<String>,
 }

@@ -20,7 +20,8 @@ const BOUNDED: [&str; 4] = [
 pub fn install(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     let mut fresh = false;
-    if !packages.iter().all(|package| is_known(package)) {
+    let lists = Lists::default();
+    if !packages.iter().all(|package| lists.contain(package)) {
         update()?;
         fresh = true;
     }
@@ -38,15 +39,44 @@ pub fn install(packages: &[&str]) -> Result<()> {
     })
 }
 
-/// Fetches the newest files of packages into a folder, and returns their paths in the same
-/// order. Needs no root unless the package lists are missing.
-pub fn download(packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
-    if !packages.iter().all(|package| is_known(package)) {
-        update()?;
+/// Package lists: those of this system, or one's own for an architecture that is not this system's, of which nothing is changed then.
+#[derive(Debug, Default)]
+pub struct Lists {
+    /// What apt is told for the latter.
+    own: Vec<String>,
+}
+
+impl Lists {
+    /// Lists for `architecture`, kept in `folder`.
+    pub fn of(architecture: &str, folder: &Path) -> Result<Self> {
+        for part in ["lists/partial", "archives/partial"] {
+            repository::create_folder(&folder.join(part))?;
+        }
+        let status = folder.join("status");
+        if !status.is_file() {
+            repository::write(&status, "")?;
+        }
+        let folder = folder.display();
+        let mut own = vec![
+            format!("-oAPT::Architecture={architecture}"),
+            format!("-oAPT::Architectures::={architecture}"),
+            format!("-oDir::State={folder}"),
+            format!("-oDir::State::status={folder}/status"),
+            format!("-oDir::Cache={folder}"),
+            "-oAcquire::Languages=none".to_owned(),
+        ];
+        own.extend(as_this_user().map(str::to_owned));
+        Ok(Self { own })
     }
-    let as_this_user = is_root().then_some("-oAPT::Sandbox::User=root");
-    let mut files = Vec::new();
-    for package in packages {
+
+    /// Fetches the newest files of packages into a folder, and returns their paths in the same
+    /// order. Needs no root unless the system's package lists are missing.
+    pub fn download(&self, packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
+        packages.iter().try_for_each(|package| self.know(package))?;
+        packages.iter().map(|package| self.download_one(package, folder)).collect()
+    }
+
+    fn download_one(&self, package: &str, folder: &Path) -> Result<PathBuf> {
         eprintln!("guest: fetching package {package}");
         // A folder of its own tells which file belongs to which package.
         let own = folder.join(package);
@@ -54,8 +84,9 @@ pub fn download(packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
         checked(
             Command::new("apt-get")
                 .args(BOUNDED)
+                .args(&self.own)
                 // Root's apt would warn that its own unprivileged user cannot write here.
-                .args(as_this_user)
+                .args(as_this_user())
                 .args(["download", package])
                 .current_dir(&own),
         )
@@ -63,23 +94,43 @@ pub fn download(packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
             Error::new(format!("cannot fetch Debian package {package}: {error}"))
                 .remedy("check the network, or run `apt-get update` as root")
         })?;
-        match repository::list(&own)?.pop() {
-            Some(file) => files.push(file),
-            None => {
-                return Err(Error::new(format!("apt-get fetched no file for package {package}")));
-            }
-        }
+        let file = repository::list(&own)?.pop();
+        file.ok_or_else(|| Error::new(format!("apt-get fetched no file for package {package}")))
     }
-    Ok(files)
+
+    /// The packages that the candidate version of a package depends on, without versions.
+    pub fn dependencies(&self, package: &str) -> Result<Vec<String>> {
+        self.know(package)?;
+        let mut show = Command::new("apt-cache");
+        Ok(parse_dependencies(&output(show.args(&self.own).args(["show", "--no-all-versions", package]))?))
+    }
+
+    /// Makes sure that a package is in the lists.
+    fn know(&self, package: &str) -> Result<()> {
+        if self.contain(package) {
+            return Ok(());
+        }
+        if self.own.is_empty() {
+            return update();
+        }
+        eprintln!("guest: fetching the package lists for {package}");
+        let fetched = checked(Command::new("apt-get").args(BOUNDED).args(&self.own).arg("update"));
+        // One server that is being updated itself spoils nothing if another has the package.
+        if self.contain(package) {
+            return Ok(());
+        }
+        fetched.map_err(|error| Error::new(error.to_string()).remedy("check the network and /etc/apt/sources.list"))
+    }
+
+    fn contain(&self, package: &str) -> bool {
+        let mut show = Command::new("apt-cache");
+        output(show.args(&self.own).args(["show", package])).is_ok_and(|text| !text.trim().is_empty())
+    }
 }
 
-/// The packages that the candidate version of a package depends on, without versions.
-pub fn dependencies(package: &str) -> Result<Vec<String>> {
-    if !is_known(package) {
-        update()?;
-    }
-    let record = output(Command::new("apt-cache").args(["show", "--no-all-versions", package]))?;
-    Ok(parse_dependencies(&record))
+/// For root, whose apt else becomes a user that cannot write to the folders of others.
+fn as_this_user() -> Option<&'static str> {
+    is_root().then_some("-oAPT::Sandbox::User=root")
 }
 
 /// The names in the `Depends` field of a package's record (Debian Policy 7.1); of alternatives,
@@ -88,11 +139,6 @@ fn parse_dependencies(record: &str) -> Vec<String> {
     let field = record.lines().find_map(|line| line.strip_prefix("Depends:")).unwrap_or_default();
     let first_word = |relation: &str| relation.split_whitespace().next().map(str::to_owned);
     field.split(',').filter_map(first_word).collect()
-}
-
-/// Whether the package lists contain a package.
-fn is_known(package: &str) -> bool {
-    output(Command::new("apt-cache").args(["show", package])).is_ok_and(|text| !text.trim().is_empty())
 }
 
 fn update() -> Result<()> {

@@ -21,6 +21,11 @@ impl Line {
     pub(crate) fn append(&mut self, bytes: &[u8], mut sink: impl FnMut(&str)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             for chunk in part.chunks(LIMIT) {
+                if self.bytes.try_reserve(chunk.len()).is_err() {
+                    // What is to be said may be that there is no memory.
+                    self.emit_at_once(chunk, &mut sink);
+                    continue;
+                }
                 self.bytes.extend_from_slice(chunk);
                 if self.bytes.last() == Some(&b'\n') {
                     self.bytes.pop();
@@ -43,6 +48,14 @@ impl Line {
         let rest = self.bytes.split_off(length);
         sink(&String::from_utf8_lossy(&self.bytes));
         self.bytes = rest;
+    }
+
+    /// Hands over what there is of a line, and then bytes that it has no memory for.
+    fn emit_at_once(&mut self, bytes: &[u8], sink: &mut impl FnMut(&str)) {
+        for chunk in self.bytes.utf8_chunks().chain(bytes.utf8_chunks()) {
+            sink(chunk.valid().trim_end_matches('\n'));
+        }
+        self.bytes.clear();
     }
 
     /// Bytes without the beginning of a character whose end may still come.

@@ -11,8 +11,10 @@ use crate::sync::Mutex;
 
 /// Bytes of the arena of the image: enough to start and to ask for more.
 const ARENA_SIZE: usize = 32 * 1024;
-/// Least bytes asked from the source.
+/// Least bytes asked from the source, where it has as many.
 const GROWTH: usize = 64 * 1024;
+/// Most bytes asked for beyond what is wanted.
+const MAX_GROWTH: usize = 1 << 20;
 /// What the allocator adds to an allocation at most, beside its alignment.
 const OVERHEAD: usize = 4096;
 
@@ -34,9 +36,9 @@ unsafe impl Send for State {}
 
 static HEAP: Mutex<State> = Mutex::new(State { talc: Talc::new(Manual), size: 0 });
 
-/// Gets a range of at least so many bytes: address and size. It is mapped, zeroed and nobody's. It is called with no lock of
-/// the heap held but must not allocate.
-pub type Source = fn(usize) -> Option<FreshMemory>;
+/// Gets a range of as many bytes as the first number says or, where there are not as many, as the second says. It is mapped,
+/// zeroed and nobody's. It is called with no lock of the heap held but must not allocate.
+pub type Source = fn(wish: usize, least: usize) -> Option<FreshMemory>;
 
 /// Memory for the heap.
 #[derive(Debug)]
@@ -73,7 +75,8 @@ impl Heap {
         };
         let quarter = HEAP.lock().size / 4;
         let least = layout.size().saturating_add(layout.align()).saturating_add(OVERHEAD);
-        let Some(fresh) = source(least.max(GROWTH).max(quarter)).or_else(|| source(least)) else {
+        let wish = least.max(quarter.clamp(GROWTH, MAX_GROWTH));
+        let Some(fresh) = source(wish, least) else {
             return false;
         };
         let mut heap = HEAP.lock();
@@ -135,9 +138,10 @@ mod tests {
     use super::*;
 
     /// Memory of the host for the growing heap.
-    fn host_memory(size: usize) -> Option<FreshMemory> {
-        let memory = std::vec![0_u8; size].leak();
-        Some(FreshMemory::mapped(memory.as_mut_ptr() as u64, size))
+    fn host_memory(wish: usize, least: usize) -> Option<FreshMemory> {
+        assert!(least <= wish);
+        let memory = std::vec![0_u8; wish].leak();
+        Some(FreshMemory::mapped(memory.as_mut_ptr() as u64, wish))
     }
 
     #[test]

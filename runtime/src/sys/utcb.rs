@@ -3,6 +3,8 @@
 //! A context made by this crate runs on a stack whose slot ends with its UTCB; the first thread runs on a stack of the
 //! image and has its UTCB at a fixed address. So no register or thread-local variable is needed.
 
+use core::mem::MaybeUninit;
+
 use abi::state::ArchState;
 use abi::utcb::Utcb;
 #[cfg(any(kilonova, test))]
@@ -102,14 +104,17 @@ pub(crate) fn empty() -> Utcb {
 /// must not disturb a message in the making, such as the growth of the heap.
 pub fn preserved<R>(action: impl FnOnce() -> R) -> R {
     let utcb = current();
+    // Not as a `Utcb`, whose alignment would take several pages of a stack that may be as small as the first thread's.
+    const WORDS: usize = size_of::<Utcb>() / size_of::<u64>();
+    let mut saved = MaybeUninit::<[u64; WORDS]>::uninit();
     // SAFETY: as in `with`. A reference held by an interrupted `with` of this context sees the same content before and
     // after, but for the window, which `with`'s callers leave to the naming of capabilities.
     unsafe {
-        let saved = utcb.read();
+        utcb.cast::<[u64; WORDS]>().copy_to_nonoverlapping(saved.as_mut_ptr(), 1);
         (*utcb).user[USER_BUSY] = 0;
         let result = action();
         let window = ((*utcb).window_base, (*utcb).window_count);
-        utcb.write(saved);
+        utcb.cast::<[u64; WORDS]>().copy_from_nonoverlapping(saved.as_ptr(), 1);
         ((*utcb).window_base, (*utcb).window_count) = window;
         result
     }

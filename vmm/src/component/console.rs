@@ -139,6 +139,11 @@ impl Line {
             None => true,
         }
     }
+
+    /// Whether nothing that was passed on is still on its way.
+    fn is_sent(&self) -> bool {
+        self.terminal.as_ref().is_none_or(TerminalEnd::is_sent)
+    }
 }
 
 impl Lines {
@@ -170,13 +175,13 @@ impl Lines {
         complete
     }
 
-    /// Passes on all that the guest wrote before its end. No virtual CPU is left to have anybody called again, so this waits
-    /// for terminals itself; one that takes too long loses the rest.
+    /// Passes on all that the guest wrote before its end, and sees it off: the system may end with this component. No virtual CPU is
+    /// left to have anybody called again, so this waits for terminals itself; one that takes too long loses the rest.
     fn drain(&mut self) {
         const PAUSE_US: u64 = 5_000;
         const PAUSES: u32 = 1_000;
         for _ in 0..PAUSES {
-            if self.flush() {
+            if self.flush() && self.lines.iter().all(Line::is_sent) {
                 return;
             }
             semaphore::sleep_us(PAUSE_US);

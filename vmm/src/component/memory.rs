@@ -24,26 +24,40 @@ const UPGRADE: Quota = Quota { ram: 16 * 1024, caps: 8 };
 /// How often.
 const MAX_UPGRADES: u32 = 64;
 
+/// Bytes of RAM that [`allocate`] takes.
+pub fn cost(layout: &MemoryLayout) -> u64 {
+    parts(layout).iter().filter_map(|ranges| extent(ranges)).map(|extent| extent.size()).sum()
+}
+
 /// Allocates RAM for `layout` and attaches it to the guest.
 pub fn allocate(env: &Env, session: &Connection<Vm>, layout: &MemoryLayout) -> Result<GuestRam, Error> {
-    let (low, high): (Vec<MemoryRange>, Vec<MemoryRange>) =
-        layout.ranges().iter().copied().partition(|range| range.start < DEVICE_HOLE_END);
     let mut regions = Vec::new();
-    for part in [low, high] {
+    for part in parts(layout) {
         regions.extend(allocate_part(env, session, &part)?);
     }
     GuestRam::new(regions).map_err(Error::input)
+}
+
+/// What lies below the hole for devices, and above.
+fn parts(layout: &MemoryLayout) -> [Vec<MemoryRange>; 2] {
+    let (low, high) = layout.ranges().iter().copied().partition(|range| range.start < DEVICE_HOLE_END);
+    [low, high]
+}
+
+/// What of the guest's addresses a dataspace covers that is for these ranges.
+fn extent(ranges: &[MemoryRange]) -> Option<MemoryRange> {
+    let (first, last) = (ranges.first()?, ranges.last()?);
+    Some(MemoryRange { start: first.start & !(LARGE_PAGE - 1), end: last.end })
 }
 
 /// Allocates one dataspace for adjacent ranges, or, where none of that size is to be had, one for each half. What lies
 /// in the gaps between ranges is wasted, but a dataspace that begins at a large page of the guest is mapped with large
 /// pages.
 fn allocate_part(env: &Env, session: &Connection<Vm>, ranges: &[MemoryRange]) -> Result<Vec<Region>, Error> {
-    let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
+    let Some(extent) = extent(ranges) else {
         return Ok(Vec::new());
     };
-    let base = first.start & !(LARGE_PAGE - 1);
-    let size = last.end - base;
+    let (base, size) = (extent.start, extent.size());
     let ram = match Ram::allocate(env.pd(), size) {
         Ok(ram) => ram,
         // Only what is contiguous in physical memory can be one dataspace.
@@ -89,13 +103,21 @@ fn split(ranges: &[MemoryRange], middle: u64) -> (Vec<MemoryRange>, Vec<MemoryRa
 /// Where a PC has ROMs. Operating systems search it for tables, byte by byte.
 const ROM: MemoryRange = MemoryRange { start: 0xc_0000, end: HIGH_MEMORY };
 
-/// Attaches the memory behind the ROM area so that reading it needs no exit. It reads as if nothing was there.
+/// Where firmware has its entry: whoever wants it to reset the machine jumps there in real mode.
+const RESET_VECTOR: usize = 0xf_fff0;
+/// `mov dx, 0xcf9; mov al, 6; out dx, al; hlt`: tells the reset control register ([`device_models::reset`]).
+const RESET_CODE: [u8; 7] = [0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4];
+
+/// Attaches the memory behind the ROM area so that reading it needs no exit. It reads as if nothing was there but what resets the
+/// machine.
 fn attach_rom(session: &Connection<Vm>, ram: &Cap<Dataspace>, attached: &Attached) -> Result<(), Error> {
     const PAGE: usize = 4096;
-    for offset in (ROM.start as usize..ROM.end as usize).step_by(PAGE) {
-        let filled = attached.memory().write(offset, &[u8::MAX; PAGE]);
-        filled.map_err(|_| Error::input("ROM area is not in its dataspace"))?;
-    }
+    let write = |offset: usize, bytes: &[u8]| {
+        let written = attached.memory().write(offset, bytes);
+        written.map_err(|_| Error::input("ROM area is not in its dataspace"))
+    };
+    (ROM.start as usize..ROM.end as usize).step_by(PAGE).try_for_each(|offset| write(offset, &[u8::MAX; PAGE]))?;
+    write(RESET_VECTOR, &RESET_CODE)?;
     let attachment = GuestAttachment {
         guest_address: ROM.start,
         offset: ROM.start,

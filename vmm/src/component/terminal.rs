@@ -66,6 +66,11 @@ impl TerminalEnd {
         self.output.is_empty()
     }
 
+    /// Whether all output has left. Of a server that does not answer nothing more is to be expected.
+    pub fn is_sent(&self) -> bool {
+        self.output.is_empty() && self.session.is_sent().unwrap_or(true)
+    }
+
     /// Input, fetched if the last was consumed.
     pub fn input(&mut self) -> &[u8] {
         if self.input.is_empty() {

@@ -1,5 +1,6 @@
-//! State at the 64-bit entry point: long mode, 4 GiB mapped one to one, flat segments, interrupts
-//! off, RSI at the boot parameters.
+//! State at a kernel's entry point: flat segments, interrupts off, RSI at the boot parameters; for a 64-bit kernel long
+//! mode with 4 GiB mapped one to one, for a 32-bit kernel protected mode without paging ("The Linux/x86 Boot Protocol",
+//! "64-bit Boot Protocol" and "32-bit Boot Protocol").
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
@@ -9,9 +10,18 @@ use crate::state::{
     Cr0, Cr4, DescriptorTable, Efer, Gpr, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState,
 };
 
+/// How a kernel is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// In long mode, [`LONG_ENTRY_OFFSET`] bytes after its first.
+    Long,
+    /// In protected mode, at its first byte.
+    Protected,
+}
+
 /// The 64-bit entry point lies here in the protected-mode kernel.
-pub(super) const ENTRY_OFFSET: u64 = 0x200;
-/// Selector of the flat 64-bit code segment that the protocol prescribes (`__BOOT_CS`).
+const LONG_ENTRY_OFFSET: u64 = 0x200;
+/// Selector of the flat code segment that the protocol prescribes (`__BOOT_CS`).
 const BOOT_CS: u16 = 0x10;
 /// Selector of the flat data segment (`__BOOT_DS`).
 const BOOT_DS: u16 = 0x18;
@@ -27,26 +37,34 @@ const ENTRIES_PER_TABLE: u64 = 512;
 /// GiB that are mapped.
 const DIRECTORIES: u64 = 4;
 
-/// Writes page tables and GDT, and returns the registers.
-pub(super) fn prepare<M: GuestMemoryBackend>(memory: &M, load_address: u64) -> Result<VcpuState, BootError> {
-    write_page_tables(memory)?;
-    let (code, data, task) = (code_segment(), data_segment(), task_segment());
+/// Writes GDT and, where needed, page tables, and returns the registers.
+pub(super) fn prepare<M: GuestMemoryBackend>(
+    memory: &M,
+    load_address: u64,
+    entry: Entry,
+) -> Result<VcpuState, BootError> {
+    let (code, data, task) = (code_segment(entry), data_segment(), task_segment());
     let gdt = [0, 0, descriptor(&code), descriptor(&data), descriptor(&task), 0];
     for (address, entry) in (place::GDT..).step_by(DESCRIPTOR_SIZE.into()).zip(gdt) {
         write(memory, address, entry)?;
     }
     let mut state = VcpuState {
-        rip: load_address + ENTRY_OFFSET,
+        rip: load_address,
         rflags: Rflags::FIXED_1,
-        cr0: Cr0::PE | Cr0::ET | Cr0::NE | Cr0::WP | Cr0::PG,
-        cr3: place::PML4,
-        cr4: Cr4::PAE,
-        efer: Efer::LME | Efer::LMA,
+        cr0: Cr0::PE | Cr0::ET | Cr0::NE,
         segments: [data; 6],
         tr: task,
         gdtr: DescriptorTable { base: place::GDT, limit: gdt.len() as u16 * DESCRIPTOR_SIZE - 1 },
         ..VcpuState::default()
     };
+    if entry == Entry::Long {
+        write_page_tables(memory)?;
+        state.rip += LONG_ENTRY_OFFSET;
+        state.cr0 |= Cr0::WP | Cr0::PG;
+        state.cr3 = place::PML4;
+        state.cr4 = Cr4::PAE;
+        state.efer = Efer::LME | Efer::LMA;
+    }
     state.segments[SegmentRegister::Cs as usize] = code;
     state.set_gpr(Gpr::Rsi, place::BOOT_PARAMS);
     state.set_gpr(Gpr::Rsp, place::STACK_TOP);
@@ -77,20 +95,19 @@ const FLAT: SegmentAttributes = SegmentAttributes::PRESENT
     .union(SegmentAttributes::ACCESSED)
     .union(SegmentAttributes::GRANULARITY);
 
-fn code_segment() -> Segment {
-    Segment {
-        selector: BOOT_CS,
-        attributes: FLAT | SegmentAttributes::CODE | SegmentAttributes::LONG,
-        limit: u32::MAX,
-        base: 0,
-    }
+fn code_segment(entry: Entry) -> Segment {
+    let size = match entry {
+        Entry::Long => SegmentAttributes::LONG,
+        Entry::Protected => SegmentAttributes::DEFAULT_32,
+    };
+    Segment { selector: BOOT_CS, attributes: FLAT | SegmentAttributes::CODE | size, limit: u32::MAX, base: 0 }
 }
 
 fn data_segment() -> Segment {
     Segment { selector: BOOT_DS, attributes: FLAT | SegmentAttributes::DEFAULT_32, limit: u32::MAX, base: 0 }
 }
 
-/// A busy 64-bit TSS (type 11).
+/// A busy TSS (type 11), of 64 bits in long mode and of 32 bits elsewhere.
 fn task_segment() -> Segment {
     const TSS_LIMIT: u32 = 0x67;
     Segment {
@@ -118,7 +135,8 @@ mod tests {
 
     #[test]
     fn descriptors_have_the_documented_form() {
-        assert_eq!(descriptor(&code_segment()), 0x00af_9b00_0000_ffff);
+        assert_eq!(descriptor(&code_segment(Entry::Long)), 0x00af_9b00_0000_ffff);
+        assert_eq!(descriptor(&code_segment(Entry::Protected)), 0x00cf_9b00_0000_ffff);
         assert_eq!(descriptor(&data_segment()), 0x00cf_9300_0000_ffff);
         assert_eq!(descriptor(&task_segment()), 0x0000_8b00_0000_0067);
     }

@@ -4,6 +4,7 @@ use linux_loader::loader::bootparam::setup_header;
 use vm_memory::ByteValued;
 
 use super::BootError;
+use super::entry::Entry;
 use crate::memory::MemoryRange;
 
 /// File offset of the setup header.
@@ -19,9 +20,11 @@ const PARAGRAPH: u64 = 16;
 const DEFAULT_SETUP_SECTORS: u64 = 4;
 const BOOT_FLAG: u16 = 0xaa55;
 const HEADER_MAGIC: u32 = u32::from_le_bytes(*b"HdrS");
+/// First protocol with `pref_address` and `init_size`.
+const MIN_VERSION: u16 = 0x020a;
 /// First protocol with `xloadflags`.
-const MIN_VERSION: u16 = 0x020c;
-/// `xloadflags`: 64-bit entry point at [`super::entry::ENTRY_OFFSET`].
+const XLOADFLAGS_VERSION: u16 = 0x020c;
+/// `xloadflags`: there is a 64-bit entry point.
 const XLF_KERNEL_64: u16 = 1 << 0;
 
 /// A checked setup header.
@@ -29,6 +32,8 @@ pub(super) struct KernelHeader {
     pub(super) header: setup_header,
     /// Where the protected-mode part goes.
     pub(super) load_address: u64,
+    /// How it is entered.
+    pub(super) entry: Entry,
     /// Highest address that the RAM disk's last byte may have.
     pub(super) initrd_end_max: u64,
     /// Longest command line.
@@ -42,8 +47,8 @@ impl KernelHeader {
             return Err(BootError::NotBzImage);
         }
         let [minor, major] = { header.version }.to_le_bytes();
-        if header.version < MIN_VERSION || header.xloadflags & XLF_KERNEL_64 == 0 {
-            return Err(BootError::NoLongModeEntry { major, minor });
+        if header.version < MIN_VERSION {
+            return Err(BootError::OldProtocol { major, minor });
         }
         check_length(&header, image)?;
         // The preferred address is where the kernel runs unless it is relocated; loading it there
@@ -51,6 +56,7 @@ impl KernelHeader {
         Ok(KernelHeader {
             header,
             load_address: header.pref_address,
+            entry: entry_of(&header),
             initrd_end_max: header.initrd_addr_max.into(),
             cmdline_max: header.cmdline_size as usize,
         })
@@ -62,6 +68,15 @@ impl KernelHeader {
         let size = u64::from(self.header.init_size).max(u64::from(self.header.syssize) * PARAGRAPH);
         let end = self.load_address.saturating_add(size);
         MemoryRange { start: self.load_address, end }
+    }
+}
+
+/// Every kernel has a 32-bit entry point; those for 64 bits say that they have another.
+fn entry_of(header: &setup_header) -> Entry {
+    if header.version >= XLOADFLAGS_VERSION && header.xloadflags & XLF_KERNEL_64 != 0 {
+        Entry::Long
+    } else {
+        Entry::Protected
     }
 }
 

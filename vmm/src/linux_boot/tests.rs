@@ -126,6 +126,20 @@ fn four_gibibytes_are_mapped_one_to_one() {
 }
 
 #[test]
+fn a_kernel_without_a_64_bit_entry_point_starts_in_protected_mode() {
+    let mut without = kernel();
+    without[0x236] = 0; // xloadflags
+    let mut older = kernel();
+    older[0x206] = 0x0b; // version: there are no xloadflags
+    for image in [without, older] {
+        let state = boot(64 << 20, &image, None, "").1.unwrap();
+        assert_eq!((state.mode(), state.rip), (CpuMode::Protected32, PREFERRED));
+        assert!(!state.cr0.contains(crate::state::Cr0::PG));
+        assert_eq!((state.gpr(Gpr::Rsi), state.gpr(Gpr::Rbx)), (place::BOOT_PARAMS, 0));
+    }
+}
+
+#[test]
 fn the_memory_map_is_ram_without_what_is_reserved() {
     let (memory, layout) = machine(64 << 20);
     let ecam = Reserved { range: MemoryRange { start: 0xe000_0000, end: 0xe100_0000 }, kind: E820Kind::Reserved };
@@ -164,7 +178,7 @@ fn bad_images_are_named() {
         (64, good[..0x250].to_vec(), "kernel is not a bzImage"),
         (64, with(0x202, 0), "kernel is not a bzImage"),
         (64, good[..0x2000].to_vec(), "kernel is truncated: 8192 bytes of 14848"),
-        (64, with(0x236, 0), "kernel has no 64-bit entry point (boot protocol 2.15, needs 2.12)"),
+        (64, with(0x206, 9), "kernel has boot protocol 2.09, needs 2.10"),
         (16, good.clone(), "kernel needs RAM at 0x1000000..0x1800000, which the machine does not have"),
     ];
     for (megabytes, image, message) in cases {
