@@ -95,11 +95,7 @@ global_asm!(
     "mov rcx, [r8 - {top} + {rip}]",
     "mov r11, [r8 - {top} + {rflags}]",
     "mov rsp, [r8 - {top} + {rsp}]",
-    "xor edi, edi",
-    "xor esi, esi",
-    "xor r8d, r8d",
-    "xor r9d, r9d",
-    "xor r10d, r10d",
+    "xor edi, edi; xor esi, esi; xor r8d, r8d; xor r9d, r9d; xor r10d, r10d",
     "swapgs",
     "sysretq",
     // RAX: frame of the current EC, RDX: kind.

@@ -293,12 +293,7 @@ global_asm!(
     "mov r8d, 1",
     "4:",
     "mov rsp, gs:[{scratch}]",
-    "xor eax, eax",
-    "xor edx, edx",
-    "xor edi, edi",
-    "xor esi, esi",
-    "xor r9d, r9d",
-    "xor r10d, r10d",
+    "xor eax, eax; xor edx, edx; xor edi, edi; xor esi, esi; xor r9d, r9d; xor r10d, r10d",
     "swapgs",
     "sysretq",
     // The rest in Rust. The semaphore was found, and cannot go away while this CPU is in the kernel.
