@@ -50,6 +50,15 @@ fn make<T: Object>(
     Ok(object)
 }
 
+/// A space of everything, from which its holder may grant.
+fn grant<T: Object>(pd: &'static Pd, sel: Sel, init: impl FnOnce(&T)) -> Result<(), Status> {
+    let init = |space: &'static T| {
+        init(space);
+        Ok(())
+    };
+    make(pd, sel, Perms::SPACE_GRANT, init).map(drop)
+}
+
 /// Memory of the root task's image: reserved as a range of its own before the hypervisor's page table is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Image {
@@ -117,19 +126,9 @@ pub fn create(cpu: &'static Cpu, quota: u64, image: &Image, info: &BootInfo, mac
     pd.mem.set(Some(mem));
     let pio: &'static PioSpace = make(pd, root::PIO, Perms::ALL, PioSpace::init)?;
     pd.pio.set(Some(pio));
-    let grant = Perms::SPACE_GRANT;
-    let _: &'static MemSpace = make(pd, root::PHYS, grant, |space: &'static MemSpace| {
-        space.init_physical();
-        Ok(())
-    })?;
-    let _: &'static PioSpace = make(pd, root::ALL_PIO, grant, |space: &'static PioSpace| {
-        space.init_all();
-        Ok(())
-    })?;
-    let _: &'static MsrSpace = make(pd, root::ALL_MSR, grant, |space: &'static MsrSpace| {
-        space.init_all();
-        Ok(())
-    })?;
+    grant(pd, root::PHYS, MemSpace::init_physical)?;
+    grant(pd, root::ALL_PIO, PioSpace::init_all)?;
+    grant(pd, root::ALL_MSR, MsrSpace::init_all)?;
     let _: &'static Hw = make(pd, root::HW, Perms::ALL, |_| Ok(()))?;
     denials(pd)?;
     image.map(mem)?;

@@ -1,109 +1,22 @@
 //! Scheduling: fixed priorities, round robin among equals, budgets. Each CPU schedules its own; nothing here is shared.
 
-use crate::arch::{switch, timer, tsc, virt};
+mod chain;
+mod queue;
+
+pub use chain::reactivate;
+pub use queue::Queue;
+
+use crate::arch::{switch, timer, tsc};
 use crate::cpu::{self, Cpu};
 use crate::ec::{Ec, State};
 use crate::event::pending;
 use crate::frame::{Frame, Kind, Reg};
-use crate::ipc;
 use crate::mem::Link;
-use crate::mem::object::{Object, Word};
+use crate::mem::object::Object;
 use crate::sc::{Place, Sc};
 use crate::smp;
-use abi::hypercall::CreateSc;
 use abi::status::Status;
-
-const PRIORITIES: usize = CreateSc::PRIORITIES as usize;
-/// Longest call chain that is followed. Longer ones, and cycles, try again a tick later.
-const CHAIN: usize = 64;
-/// Wait of a scheduling context whose chain leads nowhere, in microseconds.
-const RETRY_US: u64 = 1000;
-
-/// Ready scheduling contexts: a list per priority and a bitmap of those that are not empty.
-#[repr(C)]
-pub struct Queue {
-    bitmap: [Word; PRIORITIES / 64],
-    head: [Link<Sc>; PRIORITIES],
-    tail: [Link<Sc>; PRIORITIES],
-}
-
-impl Queue {
-    /// Adds `sc` behind (or, with `front`, before) those of its priority.
-    #[inline(always)]
-    pub fn insert(&self, sc: &'static Sc, front: bool) {
-        let p = sc.priority.get() as usize % PRIORITIES;
-        let (head, tail) = (self.head[p].get(), self.tail[p].get());
-        if front {
-            sc.prev.set(None);
-            sc.next.set(head);
-            match head {
-                Some(head) => head.prev.set(Some(sc)),
-                None => self.tail[p].set(Some(sc)),
-            }
-            self.head[p].set(Some(sc));
-        } else {
-            sc.next.set(None);
-            sc.prev.set(tail);
-            match tail {
-                Some(tail) => tail.next.set(Some(sc)),
-                None => self.head[p].set(Some(sc)),
-            }
-            self.tail[p].set(Some(sc));
-        }
-        let word = &self.bitmap[p / 64];
-        word.set(word.get() | 1 << (p % 64));
-        sc.put(Place::Ready);
-    }
-
-    /// Removes `sc`, which is in the queue.
-    pub fn remove(&self, sc: &'static Sc) {
-        let p = sc.priority.get() as usize % PRIORITIES;
-        let (prev, next) = (sc.prev.get(), sc.next.get());
-        match prev {
-            Some(prev) => prev.next.set(next),
-            None => self.head[p].set(next),
-        }
-        match next {
-            Some(next) => next.prev.set(prev),
-            None => self.tail[p].set(prev),
-        }
-        if self.head[p].get().is_none() {
-            let word = &self.bitmap[p / 64];
-            word.set(word.get() & !(1 << (p % 64)));
-        }
-        sc.put(Place::Nowhere);
-    }
-
-    /// Highest priority in the queue.
-    #[inline(always)]
-    pub fn top(&self) -> Option<u64> {
-        for (i, word) in self.bitmap.iter().enumerate().rev() {
-            let bits = word.get();
-            if bits != 0 {
-                return Some(i as u64 * 64 + u64::from(bits.ilog2()));
-            }
-        }
-        None
-    }
-
-    /// Removes and returns the first of the highest priority.
-    #[inline(always)]
-    pub fn pop(&self) -> Option<&'static Sc> {
-        let p = self.top()? as usize % PRIORITIES;
-        let sc = self.head[p].get()?;
-        let next = sc.next.get();
-        self.head[p].set(next);
-        match next {
-            Some(next) => next.prev.set(None),
-            None => {
-                self.tail[p].set(None);
-                let word = &self.bitmap[p / 64];
-                word.set(word.get() & !(1 << (p % 64)));
-            }
-        }
-        Some(sc)
-    }
-}
+use chain::{activate, set_aside};
 
 /// Below are statuses of hypercalls, which no frame's address is.
 pub const STATUSES: u64 = 16;
@@ -388,106 +301,10 @@ fn schedule_chain(cpu: &'static Cpu, mut sc: &'static Sc) -> Resume {
     }
 }
 
-/// Starts over with the current scheduling context, after its call chain changed.
-pub fn reactivate(cpu: &'static Cpu) -> Resume {
-    match cpu.sc.get() {
-        Some(sc) => match activate(cpu, sc) {
-            Some(resume) => resume,
-            None => {
-                set_aside(cpu);
-                schedule(cpu)
-            }
-        },
-        None => schedule(cpu),
-    }
-}
-
-/// The chain of the current scheduling context, if that is still here, leads nowhere for now: others have their turn, of lower
-/// priority too, until it tries again.
-fn set_aside(cpu: &'static Cpu) {
-    let Some(sc) = cpu.sc.get() else { return };
-    leave(cpu, sc, Place::Aside);
-    sc.next.set(cpu.aside.get());
-    cpu.aside.set(Some(sc));
-    if cpu.retry.get() == u64::MAX {
-        cpu.retry.set(tsc::read() + tsc::from_us(RETRY_US));
-    }
-}
-
-/// Follows the call chain of the current `sc` from its beginning to the EC that can run, sends what can be sent on the
-/// way, and continues it. `None`: `sc` left this CPU's hands, or (still current) its chain leads nowhere.
-fn activate(cpu: &'static Cpu, sc: &'static Sc) -> Option<Resume> {
-    let Some(home) = sc.ec.get().filter(|_| sc.id() != 0) else {
-        return leave(cpu, sc, Place::Nowhere);
-    };
-    let mut ec = home;
-    let mut helping = false;
-    for _ in 0..CHAIN {
-        match ec.state() {
-            s if s == State::Runnable as u64 => {
-                if ec.cpu.get() != cpu.index() {
-                    return migrate(cpu, sc, ec.cpu.get());
-                }
-                cpu.helping.set(u64::from(helping));
-                if ec.frame().get(Reg::Recall) != 0 && crate::event::recall(cpu, ec) {
-                    continue;
-                }
-                return Some(run(cpu, ec));
-            }
-            s if s == State::Calling as u64 || s == State::Raising as u64 => {
-                let Some(callee) = ec.wanted.get().and_then(|pt| pt.ec.get()) else {
-                    if ec.cpu.get() != cpu.index() {
-                        return migrate(cpu, sc, ec.cpu.get());
-                    }
-                    ipc::abort(ec);
-                    continue;
-                };
-                if callee.cpu.get() != cpu.index() {
-                    // The handler's CPU is to access the state.
-                    virt::release(cpu, ec);
-                    return migrate(cpu, sc, callee.cpu.get());
-                }
-                if callee.is(State::Idle) {
-                    ipc::send(ec, callee);
-                } else {
-                    helping = true;
-                }
-                ec = callee;
-            }
-            s if s == State::Waiting as u64 => match ec.callee.get() {
-                Some(callee) => ec = callee,
-                None if ec.cpu.get() != cpu.index() => return migrate(cpu, sc, ec.cpu.get()),
-                None => ipc::abort(ec),
-            },
-            s if s == State::Blocked as u64 => {
-                if ec.cpu.get() != cpu.index() {
-                    return migrate(cpu, sc, ec.cpu.get());
-                }
-                leave(cpu, sc, Place::Nowhere);
-                park(sc, ec);
-                return None;
-            }
-            s if s == State::Idle as u64 => {
-                ec = home;
-                helping = false;
-            }
-            _ => return leave(cpu, sc, Place::Nowhere),
-        }
-    }
-    None
-}
-
 fn leave(cpu: &'static Cpu, sc: &'static Sc, place: Place) -> Option<Resume> {
     charge(cpu);
     cpu.sc.set(None);
     sc.put(place);
-    None
-}
-
-fn migrate(cpu: &'static Cpu, sc: &'static Sc, to: u64) -> Option<Resume> {
-    leave(cpu, sc, Place::Nowhere);
-    sc.cpu.set(to);
-    smp::send_sc(cpu, sc);
     None
 }
 
@@ -552,111 +369,4 @@ pub fn drop_sc(cpu: &'static Cpu, sc: &'static Sc) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{event, testing};
-    use abi::event::guest;
-
-    fn sc(priority: u64) -> &'static Sc {
-        let sc: &'static Sc = testing::pd(1).new_object().unwrap();
-        sc.priority.set(priority);
-        sc
-    }
-
-    #[test]
-    fn whoever_blocked_with_an_empty_budget_has_one_when_it_runs_again() {
-        let (cpu, sc) = (testing::cpu(), sc(5));
-        sc.budget.set(7);
-        for (left, then) in [(0, 7), (3, 3)] {
-            sc.left.set(left);
-            cpu.ready.insert(sc, false);
-            assert!(take(cpu, 0).is_some_and(|taken| taken.addr() == sc.addr()));
-            assert_eq!((renew(sc), sc.left.get()), (then, then));
-        }
-    }
-
-    /// A CPU on which a vCPU of this budget has run until now, which its deadline is. Its timer is not armed: the host has none.
-    fn at_deadline(budget: u64) -> (&'static Cpu, &'static Ec) {
-        let (pd, cpu, sc) = (testing::pd(8), testing::cpu(), sc(5));
-        let vcpu: &'static Ec = pd.new_object().unwrap();
-        vcpu.init(pd.alloc_filled(0, 0).unwrap(), None, 0, State::Runnable, Kind::Guest);
-        sc.left.set(budget);
-        cpu.sc.set(Some(sc));
-        cpu.armed.set(0);
-        cpu.since.set(NOW - RUN);
-        set_deadline(cpu, vcpu, NOW);
-        (cpu, vcpu)
-    }
-    const RUN: u64 = 100;
-    const NOW: u64 = 1000;
-
-    /// What the interrupt of the timer does.
-    fn fire(cpu: &'static Cpu) {
-        crate::sm::expire(cpu, NOW);
-        tick(cpu, NOW);
-    }
-
-    #[test]
-    fn a_deadline_recalls_the_vcpu_that_keeps_the_cpu_at_once_and_once() {
-        let (cpu, vcpu) = at_deadline(RUN + 1);
-        assert!(event::take_recall(cpu, vcpu.frame()).is_none(), "before it has passed");
-        fire(cpu);
-        assert!(event::take_recall(cpu, vcpu.frame()).is_some_and(|event| event.number == guest::RECALL));
-        fire(cpu);
-        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
-    }
-
-    #[test]
-    fn a_recall_waits_for_whoever_the_same_expiry_lets_run_first() {
-        for (priority, waits) in [(4, false), (5, false), (6, true)] {
-            let (cpu, vcpu) = at_deadline(RUN + 1);
-            let (pd, woken) = (testing::pd(8), sc(priority));
-            let (thread, sm): (&'static Ec, &'static crate::sm::Sm) =
-                (pd.new_object().unwrap(), pd.new_object().unwrap());
-            thread.init(pd.alloc_filled(0, 0).unwrap(), None, 0, State::Blocked, Kind::Sysret);
-            pd.adopt(woken);
-            park(woken, thread);
-            sm.enqueue(thread);
-            cpu.timeouts.insert(thread, NOW);
-            fire(cpu);
-            assert_eq!(cpu.ready.top(), Some(priority));
-            assert_eq!(event::take_recall(cpu, vcpu.frame()).is_none(), waits, "{priority}");
-            assert_eq!(vcpu.frame().get(Reg::Recall) == pending::DEADLINE, waits, "{priority}");
-        }
-    }
-
-    #[test]
-    fn a_recall_waits_when_the_budget_ends_with_it() {
-        let (cpu, vcpu) = at_deadline(RUN);
-        fire(cpu);
-        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
-        assert_eq!(vcpu.frame().get(Reg::Recall), pending::DEADLINE);
-    }
-
-    #[test]
-    fn a_deadline_that_has_passed_is_withdrawn_by_the_next() {
-        let (cpu, vcpu) = at_deadline(RUN + 1);
-        fire(cpu);
-        set_deadline(cpu, vcpu, NOW + 1);
-        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
-        fire(cpu);
-        assert!(event::take_recall(cpu, vcpu.frame()).is_none());
-    }
-
-    #[test]
-    fn highest_first_and_in_order_among_equals() {
-        let queue = &testing::cpu().ready;
-        let all = [3, 127, 3, 64, 3, 0].map(sc);
-        for sc in all {
-            queue.insert(sc, false);
-        }
-        queue.insert(sc(3), true);
-        queue.remove(all[4]);
-        assert_eq!(queue.top(), Some(127));
-        let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|sc| sc.priority.get()).collect();
-        assert_eq!(order, [127, 64, 3, 3, 3, 0]);
-        queue.insert(all[0], false);
-        queue.insert(all[2], true);
-        assert!(queue.pop().is_some_and(|sc| sc.addr() == all[2].addr()));
-    }
-}
+mod tests;
