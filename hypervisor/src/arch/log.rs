@@ -1,5 +1,5 @@
-//! The kernel's own lines: the banner, and what went wrong. Once the root task runs, it owns the serial line, and the
-//! kernel only writes when it must.
+//! The kernel's own lines: the banner, and what went wrong. Writing waits for the serial line, with interrupts off. Once the root task
+//! runs, it owns that line, and the kernel only writes if itself or the root task is broken: see [`crate::journal`].
 
 use super::x86;
 use crate::mem::lock::Lock;
