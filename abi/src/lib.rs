@@ -31,7 +31,7 @@ pub mod status;
 pub mod utcb;
 
 /// Version of this ABI. Changes incompatibly with every change of a layout or number in this crate.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Size of the smallest page, log2.
 pub const PAGE_BITS: u32 = 12;

@@ -195,15 +195,11 @@ fn describe(info: &BootInfo, machine: &Machine) -> Hip {
         command_line: info.command_line.0,
         gsi_count: machine.gsi_count,
         log_port: u32::from(machine.log_port),
-        apic_id: [0; 256],
         framebuffer: info.framebuffer,
         range_count: info.ranges.as_slice().len() as u32,
         vcpu_absence: virt::absence() as u32,
         ranges: [hip::Range::default(); hip::MAX_RANGES],
     };
-    for cpu in cpu::all() {
-        hip.apic_id[cpu.index() as usize] = cpu.apic_id.get() as u8;
-    }
     for (slot, range) in hip.ranges.iter_mut().zip(info.ranges.as_slice()) {
         *slot = *range;
     }

@@ -81,14 +81,14 @@ pub fn gsi_count() -> u32 {
 }
 
 /// Routes a global system interrupt to a CPU, unmasked.
-pub fn route(gsi: u32, vector: u8, apic_id: u64, level: bool, low: bool) {
+pub fn route(gsi: u32, vector: u8, destination: u8, level: bool, low: bool) {
     let Some((apic, entry)) = find(gsi) else {
         return;
     };
     let _guard = LOCK.lock();
     let mode = if level { ENTRY_LEVEL } else { 0 } | if low { ENTRY_LOW } else { 0 };
     apic.write(entry, ENTRY_MASKED);
-    apic.write(entry + 1, (apic_id as u32) << DESTINATION_SHIFT);
+    apic.write(entry + 1, u32::from(destination) << DESTINATION_SHIFT);
     apic.write(entry, mode | u32::from(vector));
 }
 
@@ -100,7 +100,7 @@ pub fn unroute(gsi: u32, vector: u8, apic_id: u64) {
     let _guard = LOCK.lock();
     let value = apic.read(entry);
     let destination = apic.read(entry + 1) >> DESTINATION_SHIFT;
-    if value as u8 == vector && u64::from(destination) == apic_id & 0xff {
+    if value as u8 == vector && u64::from(destination) == apic_id {
         apic.write(entry, value | ENTRY_MASKED);
     }
 }
