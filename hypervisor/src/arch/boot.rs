@@ -93,15 +93,13 @@ global_asm!(
     "boot_long_mode:",
     "mov eax, offset boot_pml4",
     "mov cr3, eax",
-    "mov eax, cr4",
-    "or eax, 0x20",
+    "mov eax, {cr4}",
     "mov cr4, eax",
     "mov ecx, 0xc0000080",
     "rdmsr",
     "or eax, 0x900",
     "wrmsr",
-    "mov eax, cr0",
-    "or eax, 0x80010001",
+    "mov eax, {cr0}",
     "mov cr0, eax",
     "lgdt [boot_gdt_pointer]",
     "ret",
@@ -180,6 +178,8 @@ global_asm!(
     ap_main = sym ap_main,
     ap_stack = sym AP_STACK,
     trampoline = const TRAMPOLINE,
+    cr0 = const features::CR0,
+    cr4 = const features::CR4_BOOT,
 );
 
 unsafe extern "C" {
@@ -233,6 +233,9 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
     let image_start = symbol!(IMAGE_START);
     info.add(image_start, symbol!(IMAGE_END) - kernel_map::IMAGE_BASE - image_start, RangeKind::Hypervisor as u32, 0);
     info.add(TRAMPOLINE, PAGE, RangeKind::Hypervisor as u32, 0);
+    if features::smap() {
+        entry::clear_ac();
+    }
     let facts = acpi::parse(&BootMemory, info.rsdp).unwrap_or_default();
     let image = load_root(&mut info);
     let quota = make_pool(&mut info);

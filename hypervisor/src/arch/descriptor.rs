@@ -23,10 +23,11 @@ const KERNEL_DATA: u64 = 0x00cf_9300_0000_ffff;
 const USER_DATA: u64 = 0x00cf_f300_0000_ffff;
 const USER_CODE: u64 = 0x00af_fb00_0000_ffff;
 
-/// Interrupt stack table entry of double faults and machine checks.
+/// Interrupt stack table entry of double faults and machine checks; and that of NMIs, which may come while these are reported: the
+/// end of the same stack, so much that an NMI fits.
 const FAULT_IST: u64 = 1;
-const DOUBLE_FAULT: usize = 8;
-const MACHINE_CHECK: usize = 18;
+const NMI_IST: u64 = 2;
+const NMI_STACK: u64 = 64;
 
 /// Task state segment (SDM vol. 3, figure 7-11), its 64-bit fields split in words of 32 bits, and the I/O bitmap.
 #[repr(C, align(128))]
@@ -44,6 +45,7 @@ pub struct Tables {
 const TSS_SHIFT: u64 = 4;
 const RSP0: usize = 1;
 const IST1: usize = 5;
+const IST2: usize = 6;
 /// Bytes of the fixed part of the TSS.
 const TSS_BYTES: u64 = 0x68;
 /// I/O map base: 16 bits at byte 0x66, in tss word 13, which begins at byte 0x64.
@@ -64,7 +66,8 @@ impl Tables {
             slot.set(word);
         }
         self.tss[RSP0].set(area.stack_top());
-        self.tss[IST1].set(area.fault_stack_top());
+        self.tss[IST1].set(area.fault_stack_top() - NMI_STACK);
+        self.tss[IST2].set(area.fault_stack_top());
         for word in &self.bitmap {
             word.set(u64::MAX);
         }
@@ -168,10 +171,10 @@ static IDT: Idt = Idt(UnsafeCell::new([[0; 2]; 256]));
 pub fn build_idt() {
     for vector in 0..256 {
         let target = entry::interrupt_address(vector);
-        let ist = if vector == DOUBLE_FAULT || vector == MACHINE_CHECK || vector as u64 == entry::vector::NMI {
-            FAULT_IST
-        } else {
-            0
+        let ist = match vector as u64 {
+            entry::vector::DOUBLE_FAULT | entry::vector::MACHINE_CHECK => FAULT_IST,
+            entry::vector::NMI => NMI_IST,
+            _ => 0,
         };
         // Interrupt gate, DPL 0 (SDM vol. 3, 6.14.1): user mode cannot invoke any by INT n.
         let low = target & 0xffff | u64::from(KERNEL_CS) << 16 | ist << 32 | 0x8e << 40 | (target >> 16 & 0xffff) << 48;

@@ -1,15 +1,23 @@
 //! Features of the CPU that the kernel uses, and the control registers that turn them on.
+//!
+//! CR0 and CR4 get known values: what the firmware or the loader has left on is not wanted. (FSGSBASE would let user mode change the
+//! FS base behind the kernel's back, LA57 makes of four levels of page tables five.)
 
-use super::x86::{self, Msr};
+use super::x86::{self, Cpuid, Msr};
 use super::{descriptor, entry};
 use crate::space::mem;
 
-const CR0_WP: u64 = 1 << 16;
-const CR0_NE: u64 = 1 << 5;
+/// CR0 (SDM vol. 3, 2.5): PE, MP, ET, NE, WP, PG. Caches are on, and the FPU is there.
+pub const CR0: u32 = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 31;
+/// CR4 while long mode is entered: PAE. LA57 cannot be changed later.
+pub const CR4_BOOT: u32 = 1 << 5;
+const CR4_MCE: u64 = 1 << 6;
 const CR4_PGE: u64 = 1 << 7;
 const CR4_UMIP: u64 = 1 << 11;
 const CR4_SMEP: u64 = 1 << 20;
 const CR4_SMAP: u64 = 1 << 21;
+/// CPUID leaf 1, EDX: machine-check exception and architecture.
+const CPUID_MACHINE_CHECK: u32 = 1 << 7 | 1 << 14;
 const EFER_SCE: u64 = 1 << 0;
 const EFER_NXE: u64 = 1 << 11;
 /// Flags cleared at SYSCALL: TF, IF, DF, IOPL, NT, RF, AC (SDM vol. 1, 3.4.3).
@@ -17,17 +25,26 @@ const SYSCALL_MASK: u64 = 0x57700;
 /// PAT: write-back, write-combining, uncached-minus, uncached; twice (SDM vol. 3, 12.12.2).
 const PAT: u64 = 0x0007_0106_0007_0106;
 
+/// CR4 for CPUs whose leaves 1 and 7 are these, but for what `fpu` adds.
+fn cr4(leaf1: Cpuid, leaf7: Cpuid) -> u64 {
+    let machine_check = leaf1.edx & CPUID_MACHINE_CHECK == CPUID_MACHINE_CHECK;
+    let optional = [
+        (machine_check, CR4_MCE),
+        (leaf7.ebx & 1 << 7 != 0, CR4_SMEP),
+        (leaf7.ebx & 1 << 20 != 0, CR4_SMAP),
+        (leaf7.ecx & 1 << 2 != 0, CR4_UMIP),
+    ];
+    optional.iter().filter(|(there, _)| *there).fold(u64::from(CR4_BOOT) | CR4_PGE, |cr4, (_, bit)| cr4 | bit)
+}
+
+/// Whether the kernel runs with SMAP.
+pub fn smap() -> bool {
+    cr4(x86::cpuid(1, 0), x86::cpuid(7, 0)) & CR4_SMAP != 0
+}
+
 /// Sets this CPU up for user mode.
 pub fn init() {
-    x86::write_cr0(x86::read_cr0() | CR0_WP | CR0_NE);
-    let leaf7 = x86::cpuid(7, 0);
-    let mut cr4 = x86::read_cr4() | CR4_PGE;
-    for (bit, word, flag) in [(7, leaf7.ebx, CR4_SMEP), (20, leaf7.ebx, CR4_SMAP), (2, leaf7.ecx, CR4_UMIP)] {
-        if word & 1 << bit != 0 {
-            cr4 |= flag;
-        }
-    }
-    x86::write_cr4(cr4);
+    x86::write_cr4(cr4(x86::cpuid(1, 0), x86::cpuid(7, 0)));
     x86::wrmsr(Msr::Pat, PAT);
     x86::wrmsr(Msr::Efer, x86::rdmsr(Msr::Efer) | EFER_SCE | EFER_NXE);
     x86::wrmsr(Msr::Star, u64::from(descriptor::SYSRET_BASE | 3) << 48 | u64::from(descriptor::KERNEL_CS) << 32);
@@ -35,5 +52,20 @@ pub fn init() {
     x86::wrmsr(Msr::Sfmask, SYSCALL_MASK);
     if x86::cpuid(0x8000_0001, 0).edx & 1 << 26 != 0 {
         mem::enable_gigabyte_pages();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cr4_has_what_the_cpu_has_and_nothing_else() {
+        const NONE: Cpuid = Cpuid { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+        const ALL: Cpuid = Cpuid { eax: u32::MAX, ebx: u32::MAX, ecx: u32::MAX, edx: u32::MAX };
+        assert_eq!(cr4(NONE, NONE), 0xa0);
+        // Neither LA57 (12), FSGSBASE (16), PKE (22) nor any other that user mode would notice.
+        assert_eq!(cr4(ALL, ALL), 0xa0 | CR4_MCE | CR4_UMIP | CR4_SMEP | CR4_SMAP);
+        assert_eq!(cr4(Cpuid { edx: 1 << 7, ..NONE }, NONE), 0xa0, "no banks to tell what was wrong");
     }
 }

@@ -32,9 +32,6 @@ const CR4_OSFXSR: u64 = 1 << 9;
 const CR4_OSXMMEXCPT: u64 = 1 << 10;
 /// XSAVE, XGETBV and XSETBV are enabled.
 pub(super) const CR4_OSXSAVE: u64 = 1 << 18;
-const CR0_MP: u64 = 1 << 1;
-const CR0_EM: u64 = 1 << 2;
-const CR0_TS: u64 = 1 << 3;
 
 /// An area in its initial state.
 #[repr(C, align(64))]
@@ -49,7 +46,6 @@ pub(super) static INIT: Init = {
 
 /// Enables the extended state on this CPU.
 pub fn init() {
-    x86::write_cr0(x86::read_cr0() & !(CR0_EM | CR0_TS) | CR0_MP);
     x86::write_cr4(x86::read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
     if x86::cpuid(1, 0).ecx & 1 << 26 == 0 {
         return;

@@ -12,6 +12,7 @@ pub mod fpu;
 pub mod ioapic;
 pub mod kernel_map;
 pub mod log;
+pub mod machine_check;
 pub mod mmio;
 pub mod percpu;
 pub mod physmem;

@@ -9,7 +9,10 @@ use core::arch::asm;
 pub enum Msr {
     ApicBase = 0x1b,
     FeatureControl = 0x3a,
+    McgCap = 0x179,
+    McgStatus = 0x17a,
     Pat = 0x277,
+    Mc0Status = 0x401,
     VmxBasic = 0x480,
     VmxPin = 0x481,
     VmxPrimary = 0x482,
