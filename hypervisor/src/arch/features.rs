@@ -13,7 +13,11 @@ pub const CR0: u32 = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 31;
 pub const CR4_BOOT: u32 = 1 << 5;
 const CR4_MCE: u64 = 1 << 6;
 const CR4_PGE: u64 = 1 << 7;
+const CR4_OSFXSR: u64 = 1 << 9;
+const CR4_OSXMMEXCPT: u64 = 1 << 10;
 const CR4_UMIP: u64 = 1 << 11;
+/// XSAVE, XGETBV and XSETBV are enabled.
+pub const CR4_OSXSAVE: u64 = 1 << 18;
 const CR4_SMEP: u64 = 1 << 20;
 const CR4_SMAP: u64 = 1 << 21;
 /// CPUID leaf 1, EDX: machine-check exception and architecture.
@@ -25,16 +29,18 @@ const SYSCALL_MASK: u64 = 0x57700;
 /// PAT: write-back, write-combining, uncached-minus, uncached; twice (SDM vol. 3, 12.12.2).
 const PAT: u64 = 0x0007_0106_0007_0106;
 
-/// CR4 for CPUs whose leaves 1 and 7 are these, but for what `fpu` adds.
+/// CR4 for CPUs whose leaves 1 and 7 are these.
 fn cr4(leaf1: Cpuid, leaf7: Cpuid) -> u64 {
     let machine_check = leaf1.edx & CPUID_MACHINE_CHECK == CPUID_MACHINE_CHECK;
     let optional = [
         (machine_check, CR4_MCE),
+        (leaf1.ecx & 1 << 26 != 0, CR4_OSXSAVE),
         (leaf7.ebx & 1 << 7 != 0, CR4_SMEP),
         (leaf7.ebx & 1 << 20 != 0, CR4_SMAP),
         (leaf7.ecx & 1 << 2 != 0, CR4_UMIP),
     ];
-    optional.iter().filter(|(there, _)| *there).fold(u64::from(CR4_BOOT) | CR4_PGE, |cr4, (_, bit)| cr4 | bit)
+    let always = u64::from(CR4_BOOT) | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+    optional.iter().filter(|(there, _)| *there).fold(always, |cr4, (_, bit)| cr4 | bit)
 }
 
 /// Whether the kernel runs with SMAP.
@@ -61,11 +67,12 @@ mod tests {
 
     #[test]
     fn cr4_has_what_the_cpu_has_and_nothing_else() {
+        const ALWAYS: u64 = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 10;
         const NONE: Cpuid = Cpuid { eax: 0, ebx: 0, ecx: 0, edx: 0 };
         const ALL: Cpuid = Cpuid { eax: u32::MAX, ebx: u32::MAX, ecx: u32::MAX, edx: u32::MAX };
-        assert_eq!(cr4(NONE, NONE), 0xa0);
+        assert_eq!(cr4(NONE, NONE), ALWAYS);
         // Neither LA57 (12), FSGSBASE (16), PKE (22) nor any other that user mode would notice.
-        assert_eq!(cr4(ALL, ALL), 0xa0 | CR4_MCE | CR4_UMIP | CR4_SMEP | CR4_SMAP);
-        assert_eq!(cr4(Cpuid { edx: 1 << 7, ..NONE }, NONE), 0xa0, "no banks to tell what was wrong");
+        assert_eq!(cr4(ALL, ALL), ALWAYS | CR4_MCE | CR4_UMIP | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP);
+        assert_eq!(cr4(Cpuid { edx: 1 << 7, ..NONE }, NONE), ALWAYS, "no banks to tell what was wrong");
     }
 }

@@ -45,7 +45,7 @@ pub fn detect() -> Result<Features, VcpuAbsence> {
 }
 
 /// Whether QEMU's code generator is the CPU, which delivers interrupts in EVENTINJ twice (decision 0007).
-fn is_qemu_tcg() -> bool {
+pub fn is_qemu_tcg() -> bool {
     const HYPERVISOR_PRESENT: u32 = 1 << 31;
     const SIGNATURE: [u8; 4] = *b"TCGT";
     x86::cpuid(1, 0).ecx & HYPERVISOR_PRESENT != 0 && x86::cpuid(0x4000_0000, 0).ebx == u32::from_le_bytes(SIGNATURE)
