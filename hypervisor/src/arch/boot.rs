@@ -5,7 +5,8 @@
 //! until the kernel's own table is complete; other CPUs come up through it too.
 
 use super::{
-    acpi_pm, apic, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, tsc, virt, x86,
+    acpi_pm, apic, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, transient, tsc,
+    virt, x86,
 };
 use crate::boot::{acpi, elf, info::BootInfo, multiboot};
 use crate::cpu;
@@ -413,6 +414,7 @@ fn report(info: &BootInfo, x2apic: bool) {
         ioapic::gsi_count()
     ));
     log::line(format_args!("virtualisation: {}", virt::Description));
+    log::line(format_args!("transient execution: nothing is done against {}", transient::Exposed::here()));
     log::line(format_args!("{} MiB RAM", info.free_bytes() >> 20));
 }
 

@@ -23,6 +23,11 @@ const KERNEL_DATA: u64 = 0x00cf_9300_0000_ffff;
 const USER_DATA: u64 = 0x00cf_f300_0000_ffff;
 const USER_CODE: u64 = 0x00af_fb00_0000_ffff;
 
+/// Task state segment: present, not busy (SDM vol. 3, 7.2.2).
+const AVAILABLE_TASK: u64 = 0x89 << 40;
+/// Interrupt gate: present, DPL 0 (SDM vol. 3, 6.14.1), so that user mode cannot invoke any by INT n.
+const INTERRUPT_GATE: u64 = 0x8e << 40;
+
 /// Interrupt stack table entry of double faults and machine checks; and that of NMIs, which may come while these are reported: the
 /// end of the same stack, so much that an NMI fits.
 const FAULT_IST: u64 = 1;
@@ -77,7 +82,7 @@ impl Tables {
         debug_assert!(limit >= TSS_BYTES);
         let descriptor = limit & 0xffff
             | (base & 0xff_ffff) << 16
-            | 0x89 << 40
+            | AVAILABLE_TASK
             | (limit >> 16 & 0xf) << 48
             | (base >> 24 & 0xff) << 56;
         self.gdt[5].set(descriptor);
@@ -85,7 +90,8 @@ impl Tables {
         let limit = (size_of_val(&self.gdt) - 1) as u16;
         self.gdt_pointer[0].set(u64::from(limit) << 48);
         self.gdt_pointer[1].set(self.gdt_base());
-        load_gdt(self.gdt_base(), limit);
+        self.load_gdt_register();
+        load_segments();
         load_idt();
     }
 
@@ -126,19 +132,11 @@ impl Tables {
     }
 }
 
-/// Operand of LGDT and LIDT.
-#[repr(C, packed)]
-struct Pointer {
-    limit: u16,
-    base: u64,
-}
-
-fn load_gdt(base: u64, limit: u16) {
-    let pointer = Pointer { limit, base };
+/// Loads the segments of the table just loaded.
+fn load_segments() {
     // SAFETY: the table holds the segments that are loaded here; CS is reloaded by the far return.
     unsafe {
         asm!(
-            "lgdt [{pointer}]",
             "push {cs}",
             "lea {tmp}, [rip + 2f]",
             "push {tmp}",
@@ -149,7 +147,6 @@ fn load_gdt(base: u64, limit: u16) {
             "mov es, {zero:e}",
             "mov fs, {zero:e}",
             "ltr {tss:x}",
-            pointer = in(reg) &pointer,
             cs = const KERNEL_CS as u64,
             tmp = out(reg) _,
             ss = in(reg) u32::from(KERNEL_CS + 8),
@@ -176,8 +173,8 @@ pub fn build_idt() {
             entry::vector::NMI => NMI_IST,
             _ => 0,
         };
-        // Interrupt gate, DPL 0 (SDM vol. 3, 6.14.1): user mode cannot invoke any by INT n.
-        let low = target & 0xffff | u64::from(KERNEL_CS) << 16 | ist << 32 | 0x8e << 40 | (target >> 16 & 0xffff) << 48;
+        let low =
+            target & 0xffff | u64::from(KERNEL_CS) << 16 | ist << 32 | INTERRUPT_GATE | (target >> 16 & 0xffff) << 48;
         // SAFETY: only the boot CPU runs, and the table is not loaded yet.
         unsafe { (*IDT.0.get())[vector] = [low, target >> 32] };
     }
@@ -189,9 +186,10 @@ pub fn idt_base() -> u64 {
 }
 
 fn load_idt() {
-    let pointer = Pointer { limit: (256 * 16 - 1) as u16, base: idt_base() };
+    // As `gdt_pointer`.
+    let pointer = [(size_of_val(&IDT) as u64 - 1) << 48, idt_base()];
     // SAFETY: the table is filled and lives for good.
-    unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };
+    unsafe { asm!("lidt [{} + 6]", in(reg) &pointer, options(nostack, preserves_flags)) };
 }
 
 #[cfg(test)]

@@ -49,6 +49,9 @@ macro_rules! save {
     };
 }
 
+// What exceeds the tables is masked too, so that nothing behind them is read ahead (decision 0010).
+const _: () = assert!((Sel::COUNT >> TABLE_BITS).is_power_of_two());
+
 /// Finds the portal whose selector RDI has at bit 8, in the space of the EC in RBX, and its handler, which is idle, on this CPU.
 /// Then R12: portal, R13: handler, RAX: the handler's identity, RBP: that of the EC. Goes to 6 if there is no capability, or
 /// none with the permission; to 7 if anything else is not so.
@@ -62,6 +65,7 @@ macro_rules! find_handler {
         shr rax, {table_shift}
         cmp rax, {tables}
         jae 7f
+        and eax, {tables} - 1
         mov rbp, [rbp + rax * 8]
         mov eax, edi
         shr eax, {slot_shift}
@@ -233,6 +237,7 @@ global_asm!(
     "shr r8, {table_shift}",
     "cmp r8, {tables}",
     "jae syscall_general",
+    "and r8d, {tables} - 1",
     "mov rdx, [rdx + r8 * 8]",
     "mov r8d, edi",
     "shr r8d, {slot_shift}",

@@ -20,7 +20,10 @@ pub mod svm;
 pub mod switch;
 pub mod tags;
 pub mod timer;
+pub mod transient;
 pub mod tsc;
 pub mod virt;
 pub mod vmx;
-pub mod x86;
+mod x86;
+
+pub use x86::Msr;
