@@ -8,11 +8,7 @@ use crate::mem::lock::Lock;
 use crate::mem::{Link, Object, Page};
 use crate::sm::Sm;
 use abi::journal::{COUNT, Stopped, place};
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{Relaxed, Release},
-    fence,
-};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release, fence};
 
 /// Serialises writers.
 static LOCK: Lock = Lock::new();
