@@ -69,11 +69,10 @@ pub struct Header {
     pub(crate) next: Word,
     pub(crate) prev: Word,
     /// [`ObjectType`].
-    kind: Word,
+    pub(crate) kind: Word,
 }
 
-/// Offset of the type, for `arch::fastpath`. The identity is the first word.
-pub const KIND: usize = core::mem::offset_of!(Header, kind);
+// `arch::fastpath` finds the identity there.
 const _: () = assert!(core::mem::offset_of!(Header, id) == 0);
 
 /// A kernel object.
