@@ -240,7 +240,7 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
     let area = new_cpu(0, apic_of_boot_cpu());
     area.cpu.root.set(cpu::kernel_root());
     bring_up(area);
-    timer::calibrate((facts.pm_timer != 0).then(|| acpi_pm::Timer::at(facts.pm_timer)));
+    timer::calibrate(acpi_pm::init(&facts.fixed));
     timer::init();
     cpu::register(&area.cpu);
     start_others(&facts);
@@ -260,7 +260,7 @@ fn command_line(info: &BootInfo) -> &'static str {
 
 /// Copies the root task, the first module, to memory of its own.
 fn load_root(info: &mut BootInfo) -> root::Image {
-    let Some(module) = info.ranges.as_slice().iter().find(|r| root::is_module(r)).copied() else {
+    let Some(module) = info.ranges.iter().find(|r| root::is_module(r)).copied() else {
         fail("no boot module: the first one must be the root task");
     };
     let file = physmem::bytes(Phys(module.base), module.size).unwrap_or(&[]);
@@ -308,7 +308,7 @@ fn devices(facts: &acpi::Facts) -> bool {
     kernel_map::keep_boot_mapping();
     kernel_map::load();
     let x2apic = or_fail(apic::choose(), "no memory for device mappings");
-    for &(address, first) in facts.ioapics.as_slice() {
+    for &(address, first) in &facts.ioapics {
         or_fail(ioapic::add(Phys(u64::from(address)), first), "too many I/O APICs");
     }
     mask_pic();
@@ -364,7 +364,7 @@ fn start_others(facts: &acpi::Facts) {
     }
     let own = apic::id();
     let mut id = 1;
-    for &apic_id in facts.cpus.as_slice().iter().filter(|&&apic_id| u64::from(apic_id) != own) {
+    for &apic_id in facts.cpus.iter().filter(|&&apic_id| u64::from(apic_id) != own) {
         if id >= cpu::MAX_CPUS {
             break;
         }
@@ -415,10 +415,10 @@ fn report(info: &BootInfo, x2apic: bool) {
 
 /// Makes everything that is the hypervisor's unmappable.
 fn protect(info: &BootInfo, facts: &acpi::Facts) {
-    let own = info.ranges.as_slice().iter().filter(|r| r.kind == RangeKind::Hypervisor as u32);
+    let own = info.ranges.iter().filter(|r| r.kind == RangeKind::Hypervisor as u32);
     let mut fits = own.fold(true, |fits, range| kernel::protect(range.base, range.size) && fits);
     fits &= kernel::protect(MSI_RANGE.0, MSI_RANGE.1);
-    for &(address, _) in facts.ioapics.as_slice() {
+    for &(address, _) in &facts.ioapics {
         fits &= kernel::protect(u64::from(address) & !(PAGE - 1), PAGE);
     }
     if !fits {
