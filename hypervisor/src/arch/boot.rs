@@ -286,13 +286,8 @@ fn make_pool(info: &mut BootInfo) -> u64 {
     info.add(base, size, RangeKind::Hypervisor as u32, 0);
     // SAFETY: free RAM, reserved above; the boot page table and `kernel_map` both have it in the direct map.
     let pages = unsafe { pool::init(Phys(base), size) };
-    let image = kernel_map::Image {
-        text: symbol!(TEXT_START),
-        rodata: symbol!(TEXT_END),
-        data: symbol!(RODATA_END),
-        end: symbol!(IMAGE_END),
-    };
-    or_fail(kernel_map::build(&image, Phys(base), size), "no memory for the kernel's page table");
+    let image = [symbol!(TEXT_START), symbol!(TEXT_END), symbol!(RODATA_END), symbol!(IMAGE_END)];
+    or_fail(kernel_map::build(image, Phys(base), size), "no memory for the kernel's page table");
     // What the kernel itself takes before the root task has its account: tables and CPU blocks.
     pages - CPU_PAGES * (abi::hip::MAX_CPUS as u64).min(pages / 4 / CPU_PAGES) - KERNEL_TABLES
 }
