@@ -10,7 +10,7 @@ use super::{
 use crate::boot::{acpi, elf, info::BootInfo, multiboot};
 use crate::cpu;
 use crate::kernel;
-use crate::mem::{PAGE, Phys, pool};
+use crate::mem::{PAGE, Phys, pool, ptab};
 use crate::root;
 use abi::hip::RangeKind;
 use abi::status::Status;
@@ -27,6 +27,9 @@ const POOL_SHARE: u64 = 16;
 const POOL_MIN: u64 = 16 << 20;
 const POOL_MAX: u64 = 512 << 20;
 const LARGE_PAGE: u64 = 2 << 20;
+/// Entries of the boot page table beside addresses: present and writable; a page is large, too (SDM vol. 3, 4.5.4).
+const BOOT_TABLE: u64 = 0b11;
+const BOOT_PAGE: u64 = BOOT_TABLE | ptab::LARGE;
 /// How long to wait for a CPU to come up. Those of an emulator on a busy machine take their time.
 const AP_PATIENCE_US: u64 = 2_000_000;
 /// Address range of interrupt messages (SDM vol. 3, 11.11.1).
@@ -64,26 +67,6 @@ global_asm!(
     "mov esi, eax",
     "mov edi, ebx",
     "mov esp, offset boot_stack_end",
-    // Four page directories of 2 MiB pages.
-    "mov ecx, 2048",
-    "mov ebx, offset boot_pd",
-    "mov eax, 0x83",
-    "2: mov [ebx], eax",
-    "mov dword ptr [ebx + 4], 0",
-    "add eax, 0x200000",
-    "add ebx, 8",
-    "loop 2b",
-    "mov eax, offset boot_pd + 3",
-    "mov ebx, offset boot_pdpt_low",
-    "mov ecx, 4",
-    "3: mov [ebx], eax",
-    "add eax, 0x1000",
-    "add ebx, 8",
-    "loop 3b",
-    "mov dword ptr [boot_pdpt_high + 510 * 8], offset boot_pd + 3",
-    "mov dword ptr [boot_pml4], offset boot_pdpt_low + 3",
-    "mov dword ptr [boot_pml4 + 256 * 8], offset boot_pdpt_low + 3",
-    "mov dword ptr [boot_pml4 + 511 * 8], offset boot_pdpt_high + 3",
     "call boot_long_mode",
     "push 0x08",
     "mov eax, offset boot_64",
@@ -168,11 +151,19 @@ global_asm!(
     ".short 0x27",
     ".long boot_gdt",
     ".long 0",
+    // The boot page table: tables are present and writable, the pages of the four directories are of 2 MiB as well.
     ".balign 4096",
-    "boot_pml4: .skip 4096",
-    "boot_pdpt_low: .skip 4096",
-    "boot_pdpt_high: .skip 4096",
-    "boot_pd: .skip 4 * 4096",
+    "boot_pml4: .quad boot_pdpt_low + {table}; .skip 255 * 8",
+    ".quad boot_pdpt_low + {table}; .skip 254 * 8",
+    ".quad boot_pdpt_high + {table}",
+    "boot_pdpt_low: .quad boot_pd + {table}, boot_pd + 0x1000 + {table}, boot_pd + 0x2000 + {table}, boot_pd + 0x3000 + {table}",
+    ".skip 508 * 8",
+    "boot_pdpt_high: .skip 510 * 8; .quad boot_pd + {table}, 0",
+    "boot_pd: .set page, 0",
+    ".rept 2048",
+    ".quad page + {page}",
+    ".set page, page + {large_page}",
+    ".endr",
     ".skip 16384",
     "boot_stack_end:",
     ".popsection",
@@ -180,6 +171,9 @@ global_asm!(
     ap_main = sym ap_main,
     ap_stack = sym AP_STACK,
     trampoline = const TRAMPOLINE,
+    table = const BOOT_TABLE,
+    page = const BOOT_PAGE,
+    large_page = const LARGE_PAGE,
 );
 
 unsafe extern "C" {

@@ -273,9 +273,6 @@ kernel_asm!(
     "mov rdx, r15",
     "jmp 7b",
     ".popsection";
-    permission = const Perms::PT_CALL.bits(),
-    enter_portal = const after::ENTER_PORTAL,
-    return_to_caller = const after::RETURN_TO_CALLER,
-    xcr0 = sym fpu::XCR0,
-    initial = sym fpu::INIT,
+    permission = const Perms::PT_CALL.bits(), enter_portal = const after::ENTER_PORTAL,
+    return_to_caller = const after::RETURN_TO_CALLER, xcr0 = sym fpu::XCR0, initial = sym fpu::INIT,
 );

@@ -103,6 +103,5 @@ kernel_asm!(
     "call {sm_down_found}",
     "jmp hypercall_done",
     ".popsection";
-    sm_up_found = sym crate::syscall::sm_up_found,
-    sm_down_found = sym crate::syscall::sm_down_found,
+    sm_up_found = sym crate::syscall::sm_up_found, sm_down_found = sym crate::syscall::sm_down_found,
 );
