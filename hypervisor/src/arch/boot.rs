@@ -5,7 +5,8 @@
 //! until the kernel's own table is complete; other CPUs come up through it too.
 
 use super::{
-    acpi_pm, apic, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, tsc, virt, x86,
+    acpi_pm, apic, cpuid, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, tsc, virt,
+    x86,
 };
 use crate::boot::{acpi, elf, info::BootInfo, multiboot};
 use crate::cpu;
@@ -314,7 +315,7 @@ fn mask_pic() {
 
 fn apic_of_boot_cpu() -> u64 {
     // Initial APIC id (SDM vol. 2, CPUID leaf 1), needed before the APIC is set up.
-    u64::from(x86::cpuid(1, 0).ebx >> 24)
+    u64::from(x86::cpuid(cpuid::leaf::FEATURES, 0).ebx >> 24)
 }
 
 fn new_cpu(id: usize, apic_id: u64) -> &'static percpu::Area {
@@ -331,7 +332,7 @@ fn bring_up(area: &'static percpu::Area) {
     let boot = area.cpu.index() == 0;
     if boot {
         descriptor::build_idt();
-        kernel::set_physical_bits(x86::cpuid(0x8000_0008, 0).eax & 0xff);
+        kernel::set_physical_bits(x86::cpuid(cpuid::leaf::ADDRESSES, 0).eax & 0xff);
     }
     area.tables.load(area);
     area.load();
