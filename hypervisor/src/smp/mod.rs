@@ -81,20 +81,21 @@ impl Operation {
             Self::Flush(root) => switch::flush(cpu, root),
             Self::Drop => {
                 drain(cpu);
-                let mut root = None;
-                for object in asker.doomed() {
-                    if let AnyObject::Ec(ec) = object {
-                        root = Some(Phys(ec.root.get()));
-                    }
-                    let_go(cpu, object);
-                }
-                // Their UTCBs may have been unmapped. All of them are of one domain.
-                if let Some(root) = root {
+                asker.doomed().for_each(|object| let_go(cpu, object));
+                if let Some(root) = utcb_root(asker.doomed()) {
                     switch::flush(cpu, root);
                 }
             }
         }
     }
+}
+
+/// Root of the page table from which the UTCBs of doomed ECs may have been unmapped: all are of one domain. vCPUs have no UTCB.
+fn utcb_root(mut doomed: impl Iterator<Item = AnyObject>) -> Option<Phys> {
+    doomed.find_map(|object| match object {
+        AnyObject::Ec(ec) if !ec.is_vcpu() => Some(Phys(ec.root.get())),
+        _ => None,
+    })
 }
 
 /// Removes from this CPU whatever refers to a dead object without a check for its life.
@@ -227,5 +228,32 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) {
     }
     if let Some(there) = cpu::get(ec.cpu.get()) {
         apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Kind;
+    use crate::{pd::Pd, testing};
+
+    fn ec(pd: &'static Pd, state: State, kind: Kind) -> &'static Ec {
+        let ec: &'static Ec = pd.new_object().unwrap();
+        ec.init(pd.alloc(0).unwrap(), None, 0, state, kind);
+        pd.adopt(ec);
+        ec
+    }
+
+    #[test]
+    fn utcbs_are_flushed_whatever_dies_beside_them() {
+        const ROOT: Phys = Phys(0x1000);
+        let (pd, cpu) = (testing::pd(8), testing::cpu());
+        let (vcpu, thread) = (ec(pd, State::Runnable, Kind::Guest), ec(pd, State::Runnable, Kind::Sysret));
+        thread.root.set(ROOT.0);
+        cpu.doom(vcpu);
+        assert_eq!(utcb_root(cpu.doomed()), None);
+        cpu.doom(thread);
+        cpu.doom(ec(pd, State::Runnable, Kind::Guest));
+        assert_eq!(utcb_root(cpu.doomed()), Some(ROOT));
     }
 }
