@@ -10,6 +10,7 @@ mod round;
 mod sleep;
 
 pub use arrivals::Arrivals;
+pub use atomic::Atomic;
 pub use round::{Missing, Requests};
 pub use sleep::Sleep;
 
@@ -21,7 +22,7 @@ use crate::frame::Reg;
 use crate::mem::object::{AnyObject, Object};
 use crate::mem::{Link, Phys};
 use crate::sc::{Place, Sc};
-use crate::{sched, sm};
+use crate::{ipc, sched, sm};
 use core::hint::spin_loop;
 
 /// What all CPUs are to do.
@@ -115,6 +116,7 @@ fn drop_ec(cpu: &'static Cpu, ec: &'static Ec) {
         virt::release(cpu, ec);
         sm::cancel(cpu, ec);
         ec.become_(State::Dead);
+        ipc::abort_caller(ec);
         sched::release_parked(cpu, ec);
         cpu.resched.set(1);
     }
@@ -255,5 +257,25 @@ mod tests {
         cpu.doom(thread);
         cpu.doom(ec(pd, State::Runnable, Kind::Guest));
         assert_eq!(utcb_root(cpu.doomed()), Some(ROOT));
+    }
+
+    #[test]
+    fn a_dying_handler_aborts_who_waits_for_it_and_nobody_else() {
+        let (pd, cpu) = (testing::pd(16), testing::cpu());
+        let [handler, other] = [(); 2].map(|()| ec(pd, State::Runnable, Kind::Sysret));
+        // Event: whoever raised it stops.
+        let cases = [
+            (handler, State::Waiting, Kind::Sysret, State::Runnable),
+            (handler, State::Waiting, Kind::Iret, State::Dead),
+            (handler, State::Blocked, Kind::Sysret, State::Blocked),
+            (other, State::Waiting, Kind::Sysret, State::Waiting),
+        ];
+        for (callee, state, kind, then) in cases {
+            let caller = ec(pd, state, kind);
+            caller.callee.set(Some(callee));
+            handler.caller.set(Some(caller));
+            drop_ec(cpu, handler);
+            assert_eq!((caller.state(), handler.state()), (then, State::Dead));
+        }
     }
 }
