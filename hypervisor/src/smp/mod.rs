@@ -18,7 +18,6 @@ use crate::arch::{apic, switch, virt};
 use crate::cpu::{self, Cpu};
 use crate::ec::{Ec, State};
 use crate::event::pending;
-use crate::frame::Reg;
 use crate::mem::object::{AnyObject, Object};
 use crate::mem::{Link, Phys};
 use crate::sc::{Place, Sc};
@@ -219,9 +218,9 @@ pub fn send_wake(ec: &'static Ec) {
 
 /// Makes an EC raise its recall event before it continues.
 pub fn recall(cpu: &'static Cpu, ec: &'static Ec) {
-    let word = ec.frame();
-    if matches!(word.get(Reg::Recall), pending::NONE | pending::DEADLINE) {
-        word.set(Reg::Recall, pending::RECALL);
+    if pending::add(ec.frame(), pending::RECALL) & pending::RECALL != 0 {
+        // Its CPU has been told, or is about to be.
+        return;
     }
     if ec.cpu.get() == cpu.index() {
         // It may be the one that runs, or the next one to: the scheduler looks.
