@@ -25,41 +25,27 @@ use crate::{ipc, sched, sm};
 use core::hint::spin_loop;
 
 /// What all CPUs are to do.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
 pub enum Operation {
     /// Nothing but pass a quiescent state.
-    Grace,
-    /// Forget translations of the page table with this root.
-    Flush(Phys),
+    Grace = 0,
+    /// Forget translations of the page table whose [root](Cpu::flushed) the asking CPU names.
+    Flush = 1,
     /// Leave a guest space whose translations have changed: every vCPU exits and enters anew.
-    ExitGuests,
+    ExitGuests = 2,
     /// Reload the port bitmap.
-    Ports,
+    Ports = 3,
     /// Let go of the objects that the asking CPU has [doomed](Cpu::doomed).
-    Drop,
+    Drop = 4,
 }
 
 impl Operation {
-    fn note(self, cpu: &Cpu) {
-        let (kind, arg) = match self {
-            Self::Grace => (0, 0),
-            Self::Flush(root) => (1, root.0),
-            Self::ExitGuests => (2, 0),
-            Self::Ports => (3, 0),
-            Self::Drop => (4, 0),
-        };
-        cpu.operation[0].set(kind);
-        cpu.operation[1].set(arg);
-    }
+    const ALL: [Self; 5] = [Self::Grace, Self::Flush, Self::ExitGuests, Self::Ports, Self::Drop];
 
-    fn noted(cpu: &Cpu) -> Self {
-        match cpu.operation[0].get() {
-            1 => Self::Flush(Phys(cpu.operation[1].get())),
-            2 => Self::ExitGuests,
-            3 => Self::Ports,
-            4 => Self::Drop,
-            _ => Self::Grace,
-        }
+    /// The operation with this number; there are no others.
+    fn of(number: u64) -> Self {
+        Self::ALL.get(number as usize).copied().unwrap_or(Self::Grace)
     }
 
     /// Whether `cpu` has to perform it for `asker` although it [sleeps](Sleep): what waits or runs on a CPU is on lists of its own, which
@@ -78,7 +64,7 @@ impl Operation {
         match self {
             Self::Grace | Self::ExitGuests => {}
             Self::Ports => switch::ports(cpu),
-            Self::Flush(root) => switch::flush(cpu, root),
+            Self::Flush => switch::flush(cpu, Phys(asker.flushed.get())),
             Self::Drop => {
                 drain(cpu);
                 asker.doomed().for_each(|object| let_go(cpu, object));
@@ -126,7 +112,7 @@ fn drop_ec(cpu: &'static Cpu, ec: &'static Ec) {
 pub fn everywhere(cpu: &'static Cpu, operation: Operation) {
     let others = || cpu::all().filter(|other| other.index() != cpu.index());
     if cpu::count() > 1 {
-        operation.note(cpu);
+        cpu.operation.set(operation as u64);
         cpu.missing.begin(cpu::count() as u64 - 1);
         for other in others() {
             if other.sleep.lasts() && !operation.wakes(other, cpu) {
@@ -143,11 +129,17 @@ pub fn everywhere(cpu: &'static Cpu, operation: Operation) {
     operation.perform(cpu, cpu);
 }
 
+/// Has all CPUs forget translations of the page table with this root.
+pub fn flush(cpu: &'static Cpu, root: Phys) {
+    cpu.flushed.set(root.0);
+    everywhere(cpu, Operation::Flush);
+}
+
 /// Performs the operations that other CPUs ask for.
 fn serve(cpu: &'static Cpu) {
     cpu.requests.take(|asker| {
         if let Some(asker) = cpu::get(asker) {
-            Operation::noted(asker).perform(cpu, asker);
+            Operation::of(asker.operation.get()).perform(cpu, asker);
             asker.missing.performed();
         }
     });
@@ -225,9 +217,7 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) {
     if ec.cpu.get() == cpu.index() {
         // It may be the one that runs, or the next one to: the scheduler looks.
         cpu.resched.set(1);
-        return;
-    }
-    if let Some(there) = cpu::get(ec.cpu.get()) {
+    } else if let Some(there) = cpu::get(ec.cpu.get()) {
         apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
     }
 }
@@ -243,6 +233,11 @@ mod tests {
         ec.init(pd.alloc(0).unwrap(), None, 0, state, kind);
         pd.adopt(ec);
         ec
+    }
+
+    #[test]
+    fn operations_have_their_numbers() {
+        Operation::ALL.into_iter().for_each(|operation| assert_eq!(Operation::of(operation as u64), operation));
     }
 
     #[test]

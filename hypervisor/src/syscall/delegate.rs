@@ -256,7 +256,7 @@ fn rest(args: Delegate, source: &Source, to: &impl Target, mut done: u64, mut fl
 fn memory(caller: &Caller, args: &Delegate, source: &Source, to: &'static MemSpace) -> (Outcome, bool) {
     let progress = walk(args, source, to);
     if progress.flush {
-        smp::everywhere(caller.cpu, Operation::Flush(to.root().phys()));
+        smp::flush(caller.cpu, to.root().phys());
     }
     let outcome = outcome(progress.done / PAGE, progress.stopped);
     (outcome, progress.flush)
