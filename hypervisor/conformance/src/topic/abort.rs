@@ -5,7 +5,7 @@ use super::ipc::{cpus_from, outcome, start_call, wait_inside};
 use crate::kit::context::{Handler, Setup, Thread};
 use crate::kit::memory::fresh_cells;
 use crate::kit::object::{self, fresh_range, portal_at, semaphore, try_destroy, up};
-use crate::kit::time::{down_until, eventually, pause};
+use crate::kit::time::{after, down_until, eventually, pause};
 use crate::report::{check, holds, skip};
 use crate::sys::context::NEVER;
 use crate::sys::hypercall::{Message, call, now};
@@ -128,8 +128,8 @@ mod at {
     pub const TOTAL: u64 = 7;
 }
 
-/// Handlers that are made, replied from, and destroyed.
-const HANDLERS: u64 = 2000;
+/// How long handlers are made and destroyed, some hundreds in a second.
+const DURATION_US: u64 = 5_000_000;
 /// TSC ticks: some microseconds.
 const SHORT: u64 = 20_000;
 
@@ -183,7 +183,8 @@ extern "sysv64" fn call_relay(cells: u64) {
 /// Makes handlers on CPU 1, and destroys them, or their portals first, while they are called and reply.
 extern "sysv64" fn make_and_destroy(cells: u64) {
     let replies = || cell(cells + at::REPLIES).load(Relaxed);
-    for round in 0..HANDLERS {
+    let end = after(DURATION_US);
+    for round in (0..).take_while(|_| now() < end) {
         let handler = Handler::create(1, reply_much);
         let portal = handler.portal(0);
         let before = replies();
