@@ -14,20 +14,20 @@ use crate::sc::Sc;
 use crate::sm::Sm;
 use crate::space::{guest::GuestSpace, obj::ObjSpace, pio::PioSpace};
 
-/// An execution context.
+/// An execution context. Part of its layout is known to `arch::layout`.
 #[derive(Default)]
 #[repr(C, align(256))]
 pub struct Ec {
     header: Header,
     /// Virtual address of the context page.
-    frame: Word,
-    state: Word,
+    pub(crate) frame: Word,
+    pub(crate) state: Word,
     /// CPU.
     pub cpu: Word,
     /// Page-table root of its memory space (host ECs).
     pub root: Word,
     /// Virtual address of the UTCB (host ECs).
-    utcb: Word,
+    pub(crate) utcb: Word,
     /// Stack pointer at portal entry (local ECs).
     pub sp: Word,
     /// Whom it serves (local ECs).
@@ -58,24 +58,6 @@ pub struct Ec {
     pub(crate) heap_rank: Word,
     /// Its scheduling context (threads and vCPUs).
     pub sc: Weak<Sc>,
-}
-
-/// Byte offsets for `arch::fastpath`.
-#[allow(missing_docs, reason = "the names are the fields'")]
-pub mod offset {
-    use super::Ec;
-    use core::mem::offset_of;
-    pub const FRAME: usize = offset_of!(Ec, frame);
-    pub const UTCB: usize = offset_of!(Ec, utcb);
-    pub const STATE: usize = offset_of!(Ec, state);
-    pub const CPU: usize = offset_of!(Ec, cpu);
-    pub const ROOT: usize = offset_of!(Ec, root);
-    pub const SP: usize = offset_of!(Ec, sp);
-    pub const CALLER: usize = offset_of!(Ec, caller);
-    pub const CALLEE: usize = offset_of!(Ec, callee);
-    pub const OBJ: usize = offset_of!(Ec, obj);
-    pub const PIO: usize = offset_of!(Ec, pio);
-    pub const EVENT_BASE: usize = offset_of!(Ec, event_base);
 }
 
 impl Ec {

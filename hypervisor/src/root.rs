@@ -12,7 +12,7 @@ use crate::mem::{Object, PAGE, Page, Phys, object};
 use crate::pd::Pd;
 use crate::sc::Sc;
 use crate::sched;
-use crate::space::{mem::KERNEL, mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use crate::space::{Mappings, mem::KERNEL, mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use abi::cap::{MemRights, Perms, Sel, root};
 use abi::hip::{self, Features, Hip, RangeKind};
 use abi::status::Status;

@@ -2,8 +2,8 @@
 
 use super::{physmem, x86};
 use crate::cpu;
-use crate::mem::ptab::{self, Format};
-use crate::mem::{PAGE, Page, Phys, direct, pool};
+use crate::mem::{PAGE, Page, Phys, direct, pool, ptab};
+use crate::space::mem::Paging;
 use abi::cap::MemRights;
 use abi::status::Status;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,56 +15,8 @@ const DEVICES: u64 = 0xffff_ff00_0000_0000;
 
 static NEXT_DEVICE: AtomicU64 = AtomicU64::new(DEVICES);
 
-/// Entries for the kernel: not accessible to user mode, global.
-struct Kernel;
-
-const PRESENT: u64 = 1 << 0;
-const WRITE: u64 = 1 << 1;
-const UNCACHED: u64 = 3 << 3;
-const ACCESSED_DIRTY: u64 = 3 << 5;
-const LARGE: u64 = 1 << 7;
-const NX: u64 = 1 << 63;
-const ADDR: u64 = 0x000f_ffff_ffff_f000;
-
-impl Format for Kernel {
-    fn max_leaf() -> u32 {
-        1
-    }
-
-    fn table(table: Phys) -> u64 {
-        table.0 | PRESENT | WRITE | 1 << 5
-    }
-
-    fn leaf(phys: Phys, rights: MemRights, level: u32) -> u64 {
-        let mut entry = phys.0 | PRESENT | ACCESSED_DIRTY;
-        if rights.contains(MemRights::WRITE) {
-            entry |= WRITE;
-        }
-        if !rights.contains(MemRights::EXEC) {
-            entry |= NX;
-        }
-        if rights.contains(MemRights::UNCACHED) {
-            entry |= UNCACHED;
-        }
-        if level > 0 { entry | LARGE } else { entry }
-    }
-
-    fn is_present(entry: u64) -> bool {
-        entry & PRESENT != 0
-    }
-
-    fn is_leaf(entry: u64, level: u32) -> bool {
-        level == 0 || entry & LARGE != 0
-    }
-
-    fn phys(entry: u64, _level: u32) -> Phys {
-        Phys(entry & ADDR)
-    }
-
-    fn rights(_entry: u64) -> MemRights {
-        MemRights::READ
-    }
-}
+/// Format of what the kernel alone reaches.
+type Kernel = Paging<false>;
 
 /// Tables of the kernel come straight from the pool.
 struct Pool;
@@ -85,15 +37,8 @@ fn map(root: Page, virt: u64, phys: u64, len: u64, rights: MemRights) -> Result<
     let mut done = 0;
     while done < len {
         let level = ptab::leaf_level::<Kernel>(virt + done, phys + done, len - done);
-        // Addresses of the upper half: the walk only looks at bits 47:0.
-        done += ptab::set::<Kernel>(
-            root,
-            (virt + done) & 0xffff_ffff_ffff,
-            level,
-            Some((Phys(phys + done), rights)),
-            &Pool,
-        )?
-        .len;
+        let to = Some((Phys(phys + done), rights));
+        done += ptab::set::<Kernel>(root, virt + done, level, to, &Pool)?.len;
     }
     Ok(())
 }
@@ -128,7 +73,7 @@ pub fn build(image: &Image, pool_base: Phys, pool_size: u64) -> Result<Page, Sta
     map(root, direct::BASE + pool_base.0, pool_base.0, pool_size, MemRights::READ | MemRights::WRITE)?;
     // The table for devices must exist before the first address space copies the kernel's entries.
     map(root, DEVICES, 0, PAGE, MemRights::READ)?;
-    ptab::set::<Kernel>(root, DEVICES & 0xffff_ffff_ffff, 0, None, &Pool)?;
+    ptab::set::<Kernel>(root, DEVICES, 0, None, &Pool)?;
     cpu::set_kernel_root(root.phys().0);
     Ok(root)
 }

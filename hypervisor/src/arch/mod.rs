@@ -11,6 +11,7 @@ pub mod features;
 pub mod fpu;
 pub mod ioapic;
 pub mod kernel_map;
+mod layout;
 pub mod log;
 pub mod mmio;
 pub mod percpu;

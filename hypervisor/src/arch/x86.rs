@@ -9,6 +9,9 @@ use core::arch::asm;
 pub enum Msr {
     ApicBase = 0x1b,
     FeatureControl = 0x3a,
+    SysenterCs = 0x174,
+    SysenterEsp = 0x175,
+    SysenterEip = 0x176,
     Pat = 0x277,
     VmxBasic = 0x480,
     VmxPin = 0x481,

@@ -17,11 +17,8 @@ pub struct ObjSpace {
     /// Serialises writers.
     lock: Lock,
     /// Virtual address of the page of addresses of tables. Where there is none, it names the empty table.
-    root: Word,
+    pub(crate) root: Word,
 }
-
-/// Offset of the root, for `arch::fastpath`.
-pub const ROOT: usize = core::mem::offset_of!(ObjSpace, root);
 
 /// Table of a selector, and place in it.
 #[inline(always)]

@@ -6,7 +6,7 @@ use crate::mem::ptab::{self, Mapping};
 use crate::mem::{PAGE, Phys};
 use crate::smp::{self, Operation};
 use crate::space::mem::{Host, KERNEL, MemSpace};
-use crate::space::{guest::GuestSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use crate::space::{Mappings, guest::GuestSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use abi::cap::{MemRights, Perms, Sel};
 use abi::hypercall::{Args, Delegate};
 use abi::status::Status;
@@ -138,8 +138,9 @@ impl Source {
             Self::Physical if kernel::is_mappable(Phys(at), len) => Ok(Ok(Mapping { phys: Phys(at), len, rights })),
             Self::Physical => Err(Status::BadParameter),
             Self::Space(space) => {
-                let Some(found) = space.walk(at) else {
-                    return Ok(Err(ptab::hole::<Host>(space.root(), at).clamp(PAGE, len)));
+                let found = match space.walk(at) {
+                    Ok(found) => found,
+                    Err(hole) => return Ok(Err(hole.clamp(PAGE, len))),
                 };
                 // A page that is the kernel's (a UTCB) is not passed on.
                 if found.rights.contains(KERNEL) {
@@ -151,35 +152,6 @@ impl Source {
                 Ok(Ok(Mapping { rights, len: found.len.min(len), ..found }))
             }
         }
-    }
-}
-
-/// Mappings that are delegated to.
-trait Target {
-    /// Changes one entry; see [`ptab::set`].
-    fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status>;
-    /// Bytes from `addr` on that are not mapped anyway.
-    fn hole(&self, addr: u64) -> u64;
-}
-
-impl Target for MemSpace {
-    #[inline(always)]
-    fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
-        Self::set(self, addr, level, to)
-    }
-
-    fn hole(&self, addr: u64) -> u64 {
-        ptab::hole::<Host>(self.root(), addr)
-    }
-}
-
-impl Target for GuestSpace {
-    fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
-        Self::set(self, addr, level, to)
-    }
-
-    fn hole(&self, addr: u64) -> u64 {
-        Self::hole(self, addr)
     }
 }
 
@@ -195,7 +167,7 @@ struct Progress {
 
 /// One step at `done` bytes from the beginning of the range: the largest leaf that fits, or a hole.
 #[inline(always)]
-fn step(args: &Delegate, source: &Source, to: &impl Target, done: u64) -> Result<ptab::Done, Status> {
+fn step(args: &Delegate, source: &Source, to: &impl Mappings, done: u64) -> Result<ptab::Done, Status> {
     let rights = MemRights::from_bits_truncate(args.rights);
     let (at, left) = (args.dst * PAGE + done, args.count * PAGE - done);
     let (level, page, len) = match source.look(args.src * PAGE + done, left, rights)? {
@@ -204,9 +176,8 @@ fn step(args: &Delegate, source: &Source, to: &impl Target, done: u64) -> Result
             (level, Some((found.phys, found.rights)), found.len)
         }
         Err(len) => {
-            let skip = to.hole(at);
-            if skip > 0 {
-                return Ok(ptab::Done { len: skip.min(len), flush: false });
+            if let Err(hole) = to.walk(at) {
+                return Ok(ptab::Done { len: hole.min(len), flush: false });
             }
             (ptab::leaf_level::<Host>(at, 0, len), None, len)
         }
@@ -217,7 +188,7 @@ fn step(args: &Delegate, source: &Source, to: &impl Target, done: u64) -> Result
 
 /// Walks the range in the largest leaves that fit. Most ranges are one.
 #[inline(always)]
-fn walk(args: &Delegate, source: &Source, to: &impl Target) -> Progress {
+fn walk(args: &Delegate, source: &Source, to: &impl Mappings) -> Progress {
     let total = args.count * PAGE;
     let nothing = Progress { done: 0, flush: false, stopped: None };
     if total == 0 {
@@ -232,7 +203,7 @@ fn walk(args: &Delegate, source: &Source, to: &impl Target) -> Progress {
 
 /// All but the first step of a walk.
 #[inline(never)]
-fn rest(args: Delegate, source: &Source, to: &impl Target, mut done: u64, mut flush: bool) -> Progress {
+fn rest(args: Delegate, source: &Source, to: &impl Mappings, mut done: u64, mut flush: bool) -> Progress {
     let mut stopped = None;
     for _ in 1..STEP {
         if done >= args.count * PAGE {

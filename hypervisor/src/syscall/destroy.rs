@@ -10,6 +10,7 @@ use crate::mem::object::{AnyObject, retire};
 use crate::mem::{Object, PAGE, Page, Phys};
 use crate::pd::{Pd, Rank};
 use crate::smp::{self, Operation};
+use crate::space::Mappings;
 use abi::cap::Perms;
 use abi::hypercall::Args;
 use abi::status::Status;
