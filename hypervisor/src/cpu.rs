@@ -61,10 +61,12 @@ pub struct Cpu {
     pub apic_id: Word,
     /// CPUs that ask this one to perform their operation.
     pub requests: Requests,
-    /// The operation that this CPU asks all others to perform: what, and with what; and how many have yet to.
-    pub operation: [Word; 2],
+    /// The operation that this CPU asks all others to perform: [what](crate::smp::Operation), and how many have yet to.
+    pub operation: Word,
     /// See `operation`.
     pub missing: Missing,
+    /// Root of the page table whose translations they are to forget.
+    pub flushed: Word,
     /// Whether operations need not reach this CPU.
     pub sleep: Sleep,
     /// Dead objects that this CPU is about to bury, and how many.

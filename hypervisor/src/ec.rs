@@ -1,7 +1,10 @@
 //! Execution context: a thread, the handler of portals, or a virtual CPU.
 //!
-//! An EC belongs to one CPU for life. Its state is changed by that CPU only, but while it waits for a callee on
-//! another CPU, that CPU changes it ([`crate::ipc`]).
+//! An EC belongs to one CPU for life.
+
+mod state;
+
+pub use state::State;
 
 use crate::frame::{Frame, Kind, Reg};
 use crate::mem::object::{Header, Word};
@@ -10,26 +13,6 @@ use crate::pt::Pt;
 use crate::sc::Sc;
 use crate::sm::Sm;
 use crate::space::{guest::GuestSpace, obj::ObjSpace, pio::PioSpace};
-
-/// State of an EC.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u64)]
-pub enum State {
-    /// Continues as its frame says when a scheduling context gets to it.
-    Runnable = 0,
-    /// A local EC that waits for calls.
-    Idle = 1,
-    /// Waits until the handler of the portal `wanted` is idle, to send it a message.
-    Calling = 2,
-    /// The same, to send it an event.
-    Raising = 3,
-    /// Waits for the reply of `callee`.
-    Waiting = 4,
-    /// Waits at a semaphore.
-    Blocked = 5,
-    /// Stopped for good.
-    Dead = 6,
-}
 
 /// An execution context. Part of its layout is known to `arch::layout`.
 #[derive(Default)]
@@ -110,15 +93,20 @@ impl Ec {
         self.state.observe() == state as u64
     }
 
-    /// State, numerically.
+    /// State.
     #[inline(always)]
-    pub fn state(&self) -> u64 {
-        self.state.observe()
+    pub fn state(&self) -> State {
+        State::of(self.state.observe())
     }
 
     /// Changes the state.
     #[inline(always)]
     pub fn become_(&self, state: State) {
         self.state.publish(state as u64);
+    }
+
+    /// Claims it while it is `from`, which is [`State::Calling`] or [`State::Raising`]; see [`state::claim`].
+    pub fn claim<T>(&self, from: State, look: impl FnOnce() -> Option<T>) -> Option<T> {
+        state::claim(self.state.atomic(), from, look)
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::arch::x86::Msr;
 use crate::mem::Page;
+use core::sync::atomic::AtomicU64;
 
 /// Word of the context page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +49,7 @@ pub enum Reg {
     AsidGeneration,
     /// Generation of the guest space's translations that the TLB may hold.
     SpaceGeneration,
-    /// Recall is pending (1).
+    /// What is [pending](crate::event::pending).
     Recall,
     /// User address of the UTCB (host ECs).
     UtcbAt,
@@ -110,10 +111,10 @@ impl Frame {
         self.0.write(reg as usize, value);
     }
 
-    /// Changes a register that other CPUs may set as well, if it still is `from`.
-    pub fn change(self, reg: Reg, from: u64, to: u64) {
-        // Otherwise who was faster has the register.
-        let _changed = self.0.change(reg as usize, from, to);
+    /// A register that other CPUs change as well.
+    #[inline(always)]
+    pub fn atomic(self, reg: Reg) -> &'static AtomicU64 {
+        self.0.atomic(reg as usize)
     }
 
     /// Virtual address of the frame.

@@ -9,7 +9,7 @@ use crate::event::pending;
 use crate::frame::{Kind, Reg};
 use crate::ipc;
 use crate::kernel;
-use crate::mem::object::{AnyObject, CapSlot};
+use crate::mem::object::CapSlot;
 use crate::mem::{Link, Object, Page, Phys};
 use crate::pd::Pd;
 use crate::pt::Pt;
@@ -83,9 +83,10 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
             if pd.pio.get().is_none() {
                 pd.pio.set(Some(space));
                 // Threads that exist already get it, too: a port session may be opened at any time.
-                pd.each(|object| match object {
-                    AnyObject::Ec(ec) if !ec.is_vcpu() => ec.pio.set(Some(space)),
-                    _ => {}
+                pd.each_context(|ec| {
+                    if !ec.is_vcpu() {
+                        ec.pio.set(Some(space));
+                    }
                 });
             }
             Ok(())

@@ -232,7 +232,7 @@ fn rest(args: Delegate, source: &Source, to: &impl Mappings, mut done: u64, mut 
 fn memory(caller: &Caller, args: &Delegate, source: &Source, to: &'static MemSpace) -> (Outcome, bool) {
     let progress = walk(args, source, to);
     if progress.flush {
-        smp::everywhere(caller.cpu, Operation::Flush(to.root().phys()));
+        smp::flush(caller.cpu, to.root().phys());
     }
     let outcome = outcome(progress.done / PAGE, progress.stopped);
     (outcome, progress.flush)
