@@ -6,7 +6,7 @@ mod vmcb;
 
 pub use features::{detect, used};
 
-use super::virt::{Backend, Field, WINDOWS};
+use super::virt::{Backend, Field, WINDOWS, exception};
 use super::x86::{self, Msr};
 use super::{fpu, tags, tsc};
 use crate::cpu::Cpu;
@@ -21,7 +21,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use features::{ASIDS, Has, VIRTUAL_INTERRUPTS, has};
 use vmcb::{Block, at};
 
-/// Intercepts in the upper half of word [`at::EXCEPTIONS_3`] (vector 3, offset 0xc).
+/// Intercepts in the upper half of word [`at::EXCEPTIONS_3`] (vector 3, offset 0xc); the lower half has those of exceptions.
 mod intercept3 {
     pub const INTR: u64 = 1 << 32;
     pub const NMI: u64 = 1 << 33;
@@ -85,6 +85,10 @@ const EXITCODE_MASK: u64 = 0xffff_ffff;
 
 /// Exit codes (APM vol. 2, appendix C).
 mod code {
+    use super::exception;
+    const EXCEPTION: u64 = 0x40;
+    pub const DEBUG: u64 = EXCEPTION + exception::DEBUG;
+    pub const ALIGNMENT_CHECK: u64 = EXCEPTION + exception::ALIGNMENT_CHECK;
     pub const INTR: u64 = 0x60;
     pub const NMI: u64 = 0x61;
     pub const VINTR: u64 = 0x64;
@@ -123,7 +127,7 @@ impl Vmcb {
 
     fn set_controls(self, wish: Controls) {
         let mut crs = CR8;
-        let mut third = intercept3::ALWAYS;
+        let mut third = intercept3::ALWAYS | exception::INTERCEPTED;
         let mut fourth = INTERCEPT4_ALWAYS;
         for (control, bits) in [(Controls::CR3_WRITE, CR3_WRITE), (Controls::CR0_CR4_WRITE, CR0_CR4_WRITE)] {
             if wish.contains(control) {
@@ -235,7 +239,7 @@ impl Vmcb {
     #[inline(always)]
     pub fn event(self, reason: u64) -> Option<Event> {
         match reason {
-            code::INTR | code::NMI | code::VINTR | code::IRET => None,
+            code::DEBUG | code::ALIGNMENT_CHECK | code::INTR | code::NMI | code::VINTR | code::IRET => None,
             reason => (reason <= code::LAST).then(|| self.numbered(reason, reason)),
         }
     }
@@ -245,14 +249,23 @@ impl Vmcb {
         Event { number, reason, info1: self.0.read(at::EXITINFO1), info2: self.0.read(at::EXITINFO2) }
     }
 
-    /// After an exit whose code is not its event's number, or for an interrupt of the host, which is no event, or because a
-    /// window has opened.
+    /// After an exit whose code is not its event's number, or for an interrupt of the host or an exception that the guest gets, which
+    /// are no events, or because a window has opened.
     #[inline(always)]
     pub fn special(self, frame: Frame, reason: u64) -> Option<Event> {
         let number = match reason {
             code::NPF => guest::NESTED_FAULT,
             code::INTR | code::NMI => {
                 self.keep_event();
+                return None;
+            }
+            // DR6 and DR7 are as the guest's handler is to see them already (APM vol. 2, 15.12.2); the error code of #AC is 0.
+            code::DEBUG => {
+                self.0.write(at::EVENTINJ, Injection::exception(exception::DEBUG as u8, None).0);
+                return None;
+            }
+            code::ALIGNMENT_CHECK => {
+                self.0.write(at::EVENTINJ, Injection::exception(exception::ALIGNMENT_CHECK as u8, Some(0)).0);
                 return None;
             }
             code::VINTR | code::IRET => {

@@ -5,7 +5,7 @@ use super::vmcs::{self, Code};
 use super::{caps, event, flush};
 use crate::arch::percpu::Area;
 use crate::arch::tags;
-use crate::arch::virt::{Backend, Field};
+use crate::arch::virt::{Backend, Field, exception};
 use crate::arch::x86;
 use crate::cpu::Cpu;
 use crate::ec::Ec;
@@ -169,7 +169,7 @@ fn exception(this: Vmcs) {
         this.keep_event();
         return;
     }
-    if event::vector(info) == event::DEBUG {
+    if event::vector(info) == exception::DEBUG {
         note_debug(this);
     }
     block_nmi_again(event::unblocked_nmi(info));
