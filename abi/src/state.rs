@@ -237,10 +237,6 @@ bitflags::bitflags! {
         const CR3_WRITE = 1 << 4;
         /// Exit on loads of CR0 and CR4 (SVM: any write; VMX: of bits that differ from the shadow).
         const CR0_CR4_WRITE = 1 << 5;
-        /// Exit on accesses of debug registers.
-        const DR = 1 << 6;
-        /// Exit on WBINVD and INVD.
-        const WBINVD = 1 << 7;
     }
 }
 

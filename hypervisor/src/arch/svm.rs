@@ -60,10 +60,10 @@ mod intercept3 {
         | SHUTDOWN;
 }
 
-/// Vector 4: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, MONITOR, MWAIT (both), XSETBV; and by wish RDTSCP, WBINVD.
-const INTERCEPT4_ALWAYS: u64 = 0x7f | 7 << 10 | 1 << 13;
+/// Vector 4: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, WBINVD and WBNOINVD, MONITOR, MWAIT (both), XSETBV; and by wish
+/// RDTSCP.
+const INTERCEPT4_ALWAYS: u64 = 0x7f | 1 << 9 | 7 << 10 | 1 << 13;
 const INTERCEPT4_RDTSCP: u64 = 1 << 7;
-const INTERCEPT4_WBINVD: u64 = 1 << 9;
 /// CR8, reads and writes: the task priority belongs to the VMM's interrupt controller.
 const CR8: u64 = 1 << 8 | 1 << 24;
 const CR3_WRITE: u64 = 1 << 19;
@@ -146,9 +146,6 @@ impl Vmcb {
         }
         if wish.contains(Controls::RDTSC) {
             fourth |= INTERCEPT4_RDTSCP;
-        }
-        if wish.contains(Controls::WBINVD) {
-            fourth |= INTERCEPT4_WBINVD;
         }
         let window = self.0.read(at::EXCEPTIONS_3) & (intercept3::VINTR | intercept3::IRET);
         self.0.write(at::CR_DR, crs | DR_ALL);

@@ -195,6 +195,19 @@ fn the_tsc_can_be_set() {
 }
 
 #[test]
+fn the_caches_of_the_host_stay_as_they_are() {
+    // INVD and WBINVD.
+    for (features, codes) in [(Features::SVM, [0x76, 0x89]), (Features::VMX, [13, 54])] {
+        let mut guest = Guest::started_on(features, "");
+        for (code, next) in codes.into_iter().zip([CODE + 2, CODE + 4]) {
+            let behind = if features == Features::VMX { next } else { 0 };
+            assert_eq!(guest.exit(code, 0, behind), Mtd::RIP);
+            assert_eq!(guest.state.rip, next, "{code}");
+        }
+    }
+}
+
+#[test]
 fn instructions_that_are_not_there_are_undefined() {
     let mut guest = Guest::started("");
     guest.exit(exits::VMMCALL, 0, 0);

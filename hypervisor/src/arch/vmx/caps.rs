@@ -49,7 +49,8 @@ pub mod secondary {
     pub const WBINVD: u32 = 1 << 6;
     pub const UNRESTRICTED: u32 = 1 << 7;
     pub const INVPCID: u32 = 1 << 12;
-    pub const NEEDED: u32 = EPT | UNRESTRICTED;
+    /// WBINVD, and WBNOINVD, would take the caches from everybody else, for milliseconds in which nothing interrupts it.
+    pub const NEEDED: u32 = EPT | WBINVD | UNRESTRICTED;
     /// Instructions that raise #UD in guests without these.
     pub const INSTRUCTIONS: u32 = RDTSCP | INVPCID;
 }
@@ -208,7 +209,7 @@ fn choose(
         Some(Controls {
             pin: pin.adjust(pin::NEEDED, pin::PREEMPTION_TIMER, 0)?,
             primary: primary.adjust(primary::ALWAYS, 0, primary::OPTIONAL)?,
-            secondary: secondary.adjust(secondary::NEEDED, wanted, secondary::WBINVD)?,
+            secondary: secondary.adjust(secondary::NEEDED, wanted, 0)?,
             exit: exit.adjust(exit::NEEDED, 0, 0)?,
             entry: entry.adjust(entry::NEEDED, 0, entry::OPTIONAL)?,
         })
@@ -300,9 +301,13 @@ mod tests {
 
     #[test]
     fn without_what_is_needed_there_are_no_controls() {
-        for (index, bit) in
-            [(0, pin::VIRTUAL_NMIS), (1, primary::MSR_BITMAPS), (1, primary::INTERRUPT_WINDOW), (3, 1 << 21)]
-        {
+        for (index, bit) in [
+            (0, pin::VIRTUAL_NMIS),
+            (1, primary::MSR_BITMAPS),
+            (1, primary::INTERRUPT_WINDOW),
+            (2, secondary::WBINVD),
+            (3, 1 << 21),
+        ] {
             let mut msrs = SKYLAKE;
             msrs[index] &= !(u64::from(bit) << 32);
             assert_eq!(chosen(msrs), Err(VcpuAbsence::Control), "{index} {bit:#x}");

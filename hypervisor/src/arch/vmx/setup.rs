@@ -1,6 +1,6 @@
 //! A vCPU's control structure: everything that does not change from exit to exit.
 
-use super::caps::{self, pin, primary, secondary};
+use super::caps::{self, pin, primary};
 use super::state::{CR0_CACHE, Vmcs};
 use super::vmcs::{self, Code};
 use super::{ept, release};
@@ -135,12 +135,8 @@ pub(super) fn set_controls(wish: Controls, windows: u64) {
             first |= bits;
         }
     }
-    let mut second = all.secondary;
-    if wish.contains(Controls::WBINVD) {
-        second |= secondary::WBINVD;
-    }
     vmcs::write(Code::PrimaryControls, u64::from(first));
-    vmcs::write(Code::SecondaryControls, u64::from(second));
+    vmcs::write(Code::SecondaryControls, u64::from(all.secondary));
     let (cr0, cr4) = if wish.contains(Controls::CR0_CR4_WRITE) {
         (u64::MAX, u64::MAX)
     } else {
