@@ -180,6 +180,22 @@ fn unknown_registers_and_reserved_bits_fault() {
 }
 
 #[test]
+fn efer_has_the_bits_that_cpuid_offers() {
+    // Bit of the feature, and bits of EFER that need it, beside long mode, which the guest is in.
+    for (feature, bits) in [(11, 1 << 0), (20, 1 << 11), (25, 1 << 14)] {
+        for missing in [0, 1 << feature] {
+            let mut guest = Guest::without(missing, machine(1, ""), 0, Features::SVM);
+            guest.exit(guest::STARTUP, 0, 0);
+            guest.wrmsr(MSR_EFER, 0x500 | bits);
+            guest.exit(guest::RECALL, 0, 0);
+            let taken = (guest.state.rip, guest.state.injection);
+            let expected = if missing == 0 { (CODE + 2, Injection::NONE) } else { (CODE, GENERAL_PROTECTION) };
+            assert_eq!(taken, expected, "{feature} {missing:#x}");
+        }
+    }
+}
+
+#[test]
 fn the_tsc_can_be_set() {
     let mut guest = Guest::started("");
     assert!(guest.wrmsr(MSR_TSC, 1000).contains(Mtd::TSC));
