@@ -91,6 +91,8 @@ mod code {
     pub const ALIGNMENT_CHECK: u64 = EXCEPTION + exception::ALIGNMENT_CHECK;
     pub const INTR: u64 = 0x60;
     pub const NMI: u64 = 0x61;
+    pub const SMI: u64 = 0x62;
+    pub const INIT: u64 = 0x63;
     pub const VINTR: u64 = 0x64;
     pub const IRET: u64 = 0x74;
     pub const NPF: u64 = 0x400;
@@ -236,7 +238,8 @@ impl Vmcb {
     #[inline(always)]
     pub fn event(self, reason: u64) -> Option<Event> {
         match reason {
-            code::DEBUG | code::ALIGNMENT_CHECK | code::INTR | code::NMI | code::VINTR | code::IRET => None,
+            code::DEBUG | code::ALIGNMENT_CHECK => None,
+            code::INTR | code::NMI | code::SMI | code::INIT | code::VINTR | code::IRET => None,
             reason => (reason <= code::LAST).then(|| self.numbered(reason, reason)),
         }
     }
@@ -252,7 +255,8 @@ impl Vmcb {
     pub fn special(self, frame: Frame, reason: u64) -> Option<Event> {
         let number = match reason {
             code::NPF => guest::NESTED_FAULT,
-            code::INTR | code::NMI => {
+            // SMI and INIT are taken as the host's with GIF (APM vol. 2, 15.13), right after the exit, as NMIs are.
+            code::INTR | code::NMI | code::SMI | code::INIT => {
                 self.keep_event();
                 return None;
             }

@@ -42,6 +42,20 @@ fn exceptions_that_could_recur_for_ever_exit_and_are_delivered() {
     }
 }
 
+#[test]
+fn what_interrupts_the_host_is_no_event_of_the_guest() {
+    let (ec, arrives) = (vcpu(), Injection::event(EventKind::Interrupt, 0x40));
+    let this = Vmcb::with(ec.frame());
+    for code in [code::INTR, code::NMI, code::SMI, code::INIT] {
+        this.0.write(at::EXITINTINFO, arrives.0);
+        this.0.write(at::EVENTINJ, 0);
+        this.0.write(at::VIRTUAL_INTERRUPT, 0);
+        assert!(this.event(code).is_none() && this.special(ec.frame(), code).is_none());
+        let kept = this.pending_interrupt().unwrap_or_else(|| this.0.read(at::EVENTINJ));
+        assert_eq!(kept, arrives.0, "{code:#x}");
+    }
+}
+
 fn vcpu() -> &'static Ec {
     let pd = testing::pd(16);
     let ec: &'static Ec = pd.new_object().unwrap();
@@ -89,7 +103,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0..VCPUS, mtd(), any::<u64>()).prop_map(|(vcpu, mtd, seed)| Op::Reply(vcpu, mtd, seed)),
         2 => (0..VCPUS, mtd()).prop_map(|(vcpu, mtd)| Op::Deliver(vcpu, mtd)),
-        1 => (0..VCPUS, prop::sample::select(vec![code::INTR, code::NMI, code::VINTR, code::IRET]))
+        1 => (0..VCPUS, prop::sample::select(vec![code::INTR, code::SMI, code::DEBUG, code::VINTR, code::IRET]))
             .prop_map(|(vcpu, code)| Op::Interrupted(vcpu, code)),
         1 => (0..VCPUS).prop_map(Op::Refuse),
         1 => (0..VCPUS).prop_map(Op::Replace),
