@@ -89,6 +89,7 @@ mod code {
     const EXCEPTION: u64 = 0x40;
     pub const DEBUG: u64 = EXCEPTION + exception::DEBUG;
     pub const ALIGNMENT_CHECK: u64 = EXCEPTION + exception::ALIGNMENT_CHECK;
+    pub const MACHINE_CHECK: u64 = EXCEPTION + exception::MACHINE_CHECK;
     pub const INTR: u64 = 0x60;
     pub const NMI: u64 = 0x61;
     pub const SMI: u64 = 0x62;
@@ -238,7 +239,7 @@ impl Vmcb {
     #[inline(always)]
     pub fn event(self, reason: u64) -> Option<Event> {
         match reason {
-            code::DEBUG | code::ALIGNMENT_CHECK => None,
+            code::DEBUG | code::ALIGNMENT_CHECK | code::MACHINE_CHECK => None,
             code::INTR | code::NMI | code::SMI | code::INIT | code::VINTR | code::IRET => None,
             reason => (reason <= code::LAST).then(|| self.numbered(reason, reason)),
         }
@@ -269,6 +270,7 @@ impl Vmcb {
                 self.0.write(at::EVENTINJ, Injection::exception(exception::ALIGNMENT_CHECK as u8, Some(0)).0);
                 return None;
             }
+            code::MACHINE_CHECK => exception::machine_check(),
             code::VINTR | code::IRET => {
                 self.inject(frame, self.0.read(at::EVENTINJ) & !Injection::VALID);
                 reason

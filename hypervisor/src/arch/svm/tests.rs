@@ -26,16 +26,17 @@ fn instruction_bytes_are_told_where_there_are_any() {
     assert_eq!(bytes.as_flattened()[..12], (0x21..=0x2c).collect::<Vec<u8>>()[..]);
 }
 
-/// Whatever the VMM wishes: #DB and #AC, the vector in a bit and in the exit code (APM vol. 2, 15.12 and appendix C).
+/// Whatever the VMM wishes: #DB, #AC and #MC, the vector in a bit and in the exit code (APM vol. 2, 15.12 and appendix C).
 #[test]
-fn exceptions_that_could_recur_for_ever_exit_and_are_delivered() {
+fn exceptions_that_could_recur_for_ever_and_machine_checks_exit() {
     let ec = vcpu();
     let this = Vmcb::with(ec.frame());
     for wish in [Controls::empty(), Controls::all()] {
         this.set_controls(wish);
         this.inject(ec.frame(), Injection::NONE.with_interrupt_window().0);
-        assert_eq!(this.0.read(at::EXCEPTIONS_3) as u32, 1 << 1 | 1 << 17);
+        assert_eq!(this.0.read(at::EXCEPTIONS_3) as u32, 1 << 1 | 1 << 17 | 1 << 18);
     }
+    assert!(this.event(0x52).is_none(), "the host's");
     for (code, expected) in [(0x41, Injection::exception(1, None)), (0x51, Injection::exception(17, Some(0)))] {
         assert!(this.event(code).is_none() && this.special(ec.frame(), code).is_none());
         assert_eq!(this.0.read(at::EVENTINJ), expected.0);

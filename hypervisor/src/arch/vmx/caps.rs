@@ -1,6 +1,7 @@
 //! What this CPU's VMX can do, and the controls that follow (SDM vol. 3, chapter 25.6 and appendix A).
 
 use super::ept::capability;
+use crate::arch::virt::exception::CR4_MCE;
 use crate::arch::x86::{self, Msr};
 use abi::hip::VcpuAbsence;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -179,7 +180,7 @@ pub fn read() -> Result<(), VcpuAbsence> {
     let timer = x86::rdmsr(Msr::VmxMisc) & MISC_TIMER;
     FOUND.timer.store(timer, Relaxed);
     FOUND.cr0.store(x86::rdmsr(Msr::VmxCr0Fixed0), Relaxed);
-    FOUND.cr4.store(x86::rdmsr(Msr::VmxCr4Fixed0), Relaxed);
+    FOUND.cr4.store(x86::rdmsr(Msr::VmxCr4Fixed0) | CR4_MCE, Relaxed);
     Ok(())
 }
 
@@ -244,7 +245,7 @@ pub fn cr0_fixed() -> u64 {
     FOUND.cr0.load(Relaxed)
 }
 
-/// Bits of CR4 that must be 1.
+/// Bits of CR4 that must be 1, and [`CR4_MCE`].
 pub fn cr4_fixed() -> u64 {
     FOUND.cr4.load(Relaxed)
 }
