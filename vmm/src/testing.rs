@@ -367,7 +367,7 @@ fn copy(to: &mut ArchState, from: &ArchState, selected: Mtd) {
         to.seg = from.seg;
     }
     if has(Mtd::DR) {
-        (to.dr6, to.dr7) = (from.dr6, from.dr7);
+        (to.dr, to.dr6, to.dr7) = (from.dr, from.dr6, from.dr7);
     }
     if has(Mtd::EFER) {
         to.efer = from.efer;

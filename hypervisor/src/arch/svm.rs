@@ -6,13 +6,13 @@ mod vmcb;
 
 pub use features::{detect, used};
 
-use super::virt::{Backend, Field, WINDOWS, exception};
+use super::virt::{Backend, Field, WINDOWS, debug, exception};
 use super::x86::{self, Msr};
 use super::{fpu, tags, tsc};
 use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::event::Event;
-use crate::frame::{Frame, Reg};
+use crate::frame::{Frame, RENEW, Reg};
 use crate::mem::{Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use abi::event::guest;
@@ -68,7 +68,7 @@ const INTERCEPT4_RDTSCP: u64 = 1 << 7;
 const CR8: u64 = 1 << 8 | 1 << 24;
 const CR3_WRITE: u64 = 1 << 19;
 const CR0_CR4_WRITE: u64 = 1 << 16 | 1 << 20;
-/// All debug registers, reads and writes: the hypervisor does not switch DR0 to DR3.
+/// All debug registers, reads and writes: DR0 to DR3 are not switched unless they have to be.
 const DR_ALL: u64 = 0xffff_ffff << 32;
 
 /// A virtual interrupt is pending (APM vol. 2, 15.21.4); the processor clears it when the guest takes it.
@@ -307,9 +307,6 @@ impl Vmcb {
     }
 }
 
-/// In [`Reg::SpaceGeneration`]: the last entry asked for a flush, which the control block still says.
-const ASKS_FLUSH: u64 = 1 << 63;
-
 /// Before each entry: an address-space id that is this vCPU's on this CPU, and a flush where translations changed. Returns the
 /// address of the frame.
 #[inline(always)]
@@ -327,17 +324,17 @@ fn enter(cpu: &'static Cpu, frame: Frame, generation: u64) -> u64 {
     }
 }
 
-/// [`prepare`] where the address-space id or the translations are not what they were at the last entry.
+/// [`prepare`] where the address-space id or the translations are not what they were at the last entry, or there are breakpoints.
 #[cold]
 #[inline(never)]
 fn renew(cpu: &'static Cpu, frame: Frame, generation: u64) -> u64 {
     let all = frame.get(Reg::AsidGeneration) != cpu.asid_generation.get()
         && tags::take(cpu, frame, ASIDS.load(Relaxed)).flush_all;
-    let seen = frame.get(Reg::SpaceGeneration) & !ASKS_FLUSH;
+    let seen = frame.get(Reg::SpaceGeneration) & !RENEW;
     let flush = flush::needed(all, seen, generation, has(Has::FLUSH_BY_ASID));
     // The processor leaves the request as it is: the next entry comes here to take it back.
-    let asks = if flush == flush::KEEP { 0 } else { ASKS_FLUSH };
-    frame.set(Reg::SpaceGeneration, generation | asks);
+    let asks = if flush == flush::KEEP { 0 } else { RENEW };
+    frame.set(Reg::SpaceGeneration, generation | asks | debug::arm(Vmcb::with(frame), frame));
     Vmcb::with(frame).0.write(at::ASID_TLB, frame.get(Reg::Asid) | flush << TLB_CONTROL_SHIFT);
     complete(frame)
 }

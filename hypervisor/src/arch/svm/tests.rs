@@ -57,6 +57,32 @@ fn what_interrupts_the_host_is_no_event_of_the_guest() {
     }
 }
 
+#[test]
+fn debug_registers_are_kept_as_far_as_an_entry_takes_them() {
+    let (ec, utcb) = (vcpu(), testing::pd(2).alloc(0).unwrap());
+    let this = Vmcb::with(ec.frame());
+    let reply = |dr7: u64| {
+        (0..4).for_each(|i| utcb.write(word::DR + i, 0xffff_8000_0000_1000 + i as u64));
+        utcb.write(word::DR6, u64::MAX);
+        utcb.write(word::DR7, dr7);
+        virt::load(ec, utcb, Mtd::DR);
+        (0..word::DR7 + 1).for_each(|word| utcb.write(word, 0));
+        virt::save(ec, utcb, Mtd::DR);
+        [word::DR + 3, word::DR6, word::DR7].map(|word| utcb.read(word))
+    };
+    assert_eq!(reply(u64::MAX), [0xffff_8000_0000_1003, 0xffff_ffff, 0xffff_27ff], "reserved bits are not taken");
+    let (cpu, frame) = (testing::cpu(), ec.frame());
+    let again = || {
+        enter(cpu, frame, 1);
+        frame.get(Reg::SpaceGeneration) & RENEW != 0
+    };
+    assert!(again() && again() && again(), "an entry with breakpoints loads their addresses");
+    reply(0xf << 16);
+    assert!([again(), again()] == [false; 2], "and one without does not");
+    reply(1);
+    assert!(again(), "until there is one again");
+}
+
 fn vcpu() -> &'static Ec {
     let pd = testing::pd(16);
     let ec: &'static Ec = pd.new_object().unwrap();

@@ -34,8 +34,8 @@ pub mod primary {
     pub const MONITOR: u32 = 1 << 29;
     pub const PAUSE: u32 = 1 << 30;
     pub const SECONDARY: u32 = 1 << 31;
-    /// What keeps the hypervisor in control, whatever the VMM wants. CR8 belongs to the VMM's interrupt controller; the
-    /// hypervisor does not switch DR0 to DR3.
+    /// What keeps the hypervisor in control, whatever the VMM wants. CR8 belongs to the VMM's interrupt controller; DR0 to
+    /// DR3 are not switched unless they have to be.
     pub const ALWAYS: u32 =
         TSC_OFFSET | MWAIT | RDPMC | CR8_LOAD | CR8_STORE | MOV_DR | IO_BITMAPS | MSR_BITMAPS | MONITOR | SECONDARY;
     /// What the VMM may wish.

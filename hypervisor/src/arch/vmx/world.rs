@@ -5,12 +5,12 @@ use super::vmcs::{self, Code};
 use super::{caps, event, flush};
 use crate::arch::percpu::Area;
 use crate::arch::tags;
-use crate::arch::virt::{Backend, Field, exception};
+use crate::arch::virt::{Backend, Field, debug, exception};
 use crate::arch::x86;
 use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::event::{Event, GPRS, raise};
-use crate::frame::{Frame, Reg};
+use crate::frame::{Frame, RENEW, Reg};
 use crate::sched::Resume;
 use abi::event::guest;
 use abi::state::Injection;
@@ -67,8 +67,8 @@ fn complete(cpu: &'static Cpu, this: Vmcs) -> u64 {
     frame.get(Reg::Active)
 }
 
-/// [`prepare`] where the tag or the translations are not what they were at the last entry: gives the vCPU a tag and flushes what
-/// must not be used any more.
+/// [`prepare`] where the tag or the translations are not what they were at the last entry, or there are breakpoints: gives the vCPU
+/// a tag and flushes what must not be used any more.
 #[cold]
 #[inline(never)]
 fn renew(cpu: &'static Cpu, this: Vmcs, generation: u64) -> u64 {
@@ -77,8 +77,8 @@ fn renew(cpu: &'static Cpu, this: Vmcs, generation: u64) -> u64 {
     if caps::has_vpid() {
         vmcs::write(Code::Vpid, next.tag.number);
     }
-    let flush = flush::needed(next, frame.get(Reg::SpaceGeneration), generation);
-    frame.set(Reg::SpaceGeneration, generation);
+    let flush = flush::needed(next, frame.get(Reg::SpaceGeneration) & !RENEW, generation);
+    frame.set(Reg::SpaceGeneration, generation | debug::arm(this, frame));
     flush.perform(vmcs::read(Code::EptPointer));
     complete(cpu, this)
 }
