@@ -34,7 +34,6 @@ use crate::kernel::Kernel;
 use crate::msr::MsrFile;
 use crate::state::{VcpuState, Xcr0};
 use crate::vm::{EXIT_FAILURE, Inside, Life, Machine, Vm, Who};
-use control::DebugRegisters;
 pub use exit::{EntryFailure, Exit, MemoryFault, NextRip, Vendor};
 use injection::{Boundary, Injector};
 pub use selection::{events, selection};
@@ -49,7 +48,6 @@ pub struct Vcpu<'vm, K, M: GuestMemoryBackend> {
     scratch: VcpuState,
     cpuid: GuestCpuid,
     msrs: MsrFile,
-    debug: DebugRegisters,
     injector: Injector,
     /// What the guest has added to its TSC.
     tsc_adjust: u64,
@@ -145,7 +143,6 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             scratch: VcpuState::default(),
             cpuid,
             msrs: MsrFile::new(traits.physical_address_bits),
-            debug: DebugRegisters::default(),
             injector: Injector::default(),
             tsc_adjust: 0,
             generation: 0,
@@ -160,6 +157,10 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let vendor = Vendor::of(self.traits.features);
         let mut exit = Exit::of(vendor, number, &words);
         let mut call = Call { words, delivered, vendor };
+        if self.is_stepped() && exit.ends_instruction() && !delivered.contains(Mtd::DR) {
+            // What DR6 holds stays, and nothing can be asked for once the instruction is done.
+            return self.recover(vm.enter(), exit, words, Trouble::NeedState(Mtd::DR));
+        }
         if exit == Exit::Cpuid && !vm.counts_exits() && self.injector.is_idle() {
             // Nobody else is concerned and nothing waits for an exit, so there is no need to look at the machine: whoever
             // wants something of this CPU recalls it.

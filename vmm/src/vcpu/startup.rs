@@ -4,7 +4,6 @@
 use abi::state::Mtd;
 use vm_memory::GuestMemoryBackend;
 
-use super::control::DebugRegisters;
 use super::injection::Injector;
 use super::{Emulator, Inside, Kernel, MsrFile, Vcpu, selection, transfer};
 use crate::board::VcpuNews;
@@ -51,7 +50,6 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         }
         self.emulator = Emulator::new(&self.vm.memory);
         self.msrs = MsrFile::new(self.traits.physical_address_bits);
-        self.debug = DebugRegisters::default();
         self.injector = Injector::default();
         self.tsc_adjust = 0;
         let offset = self.tsc_offset(&inside);
