@@ -36,7 +36,7 @@ pub struct Recorder {
     pub serial: Vec<u8>,
     pub lines: Vec<String>,
     pub power: Vec<(PowerEvent, PowerSource)>,
-    pub a20: Vec<bool>,
+    pub a20_cut: bool,
     pub gate: Vec<bool>,
     pub speaker: bool,
     pub unplugged: bool,
@@ -88,8 +88,11 @@ impl PowerBus for Recorder {
 }
 
 impl SidebandBus for Recorder {
-    fn a20(&mut self, enabled: bool) {
-        self.a20.push(enabled);
+    fn set_a20(&mut self, passed: bool) {
+        self.a20_cut = !passed;
+    }
+    fn a20(&self) -> bool {
+        !self.a20_cut
     }
     fn speaker_gate(&mut self, _: Tsc, level: bool) {
         self.gate.push(level);

@@ -182,6 +182,22 @@ fn a_keyboard_answers_its_controller() {
 }
 
 #[test]
+fn address_line_20_has_one_gate_with_two_handles() {
+    const FAST_A20: u32 = 1 << 1;
+    let mut board = board();
+    let port_a = |board: &mut Board| board.port_read(Tsc(0), PortAccess::byte(0x92)) & FAST_A20;
+    assert_eq!(port_a(&mut board), FAST_A20);
+    // The keyboard controller's output port without the gate's bit.
+    for (port, value) in [(0x64, 0xd1), (0x60, 0xdd)] {
+        outb(&mut board, 0, port, value);
+    }
+    assert_eq!(port_a(&mut board), 0);
+    outb(&mut board, 0, 0x92, FAST_A20 as u8);
+    outb(&mut board, 0, 0x64, 0xd0);
+    assert_eq!(board.port_read(Tsc(0), PortAccess::byte(0x60)) & FAST_A20, FAST_A20);
+}
+
+#[test]
 fn serial_output_survives_a_reset() {
     let mut old = board();
     outb(&mut old, 0, 0x3f8, b'x');
