@@ -32,6 +32,7 @@ pub struct Recorder {
     pub intr: Vec<bool>,
     pub messages: Vec<ApicMessage>,
     pub eois: Vec<u8>,
+    pub receptive: usize,
     pub vcpu: Vec<(LapicId, VcpuEvent)>,
     pub serial: Vec<u8>,
     pub lines: Vec<String>,
@@ -60,6 +61,9 @@ impl ApicBus for Recorder {
     }
     fn eoi(&mut self, vector: u8) {
         self.eois.push(vector);
+    }
+    fn receptive(&mut self) {
+        self.receptive += 1;
     }
 }
 

@@ -73,6 +73,7 @@ impl ApicBus for Wires {
     fn eoi(&mut self, vector: u8) {
         self.queue.push_back(Wire::Eoi(vector));
     }
+    fn receptive(&mut self) {}
 }
 impl VcpuBus for Wires {
     fn vcpu(&mut self, _: LapicId, _: VcpuEvent) {}

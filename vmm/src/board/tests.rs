@@ -80,6 +80,27 @@ fn the_interval_timer_interrupts_through_the_ioapic() {
 }
 
 #[test]
+fn a_level_interrupt_waits_for_a_local_apic_that_takes_it() {
+    const POWER_BUTTON_AND_TIMER: u32 = 0x101;
+    let mut board = board();
+    // The SCI, input 9, level-triggered: vector 0x41 to local APIC 1, which is not enabled yet.
+    for (register, value) in [(0x22, 0x8041), (0x23, 1 << 24)] {
+        mmio_write(&mut board, 0xfec0_0000, register);
+        mmio_write(&mut board, 0xfec0_0010, value);
+    }
+    let word = |port| PortAccess { port, size: device_models::bus::port::PortSize::Word };
+    board.port_write(Tsc(0), word(0x602), POWER_BUTTON_AND_TIMER);
+    // Every 2.34 s the PM timer's highest bit changes.
+    board.expire(Tsc(3 * TSC_HZ));
+    assert_eq!(board.take_interrupt(1), None);
+    board.mmio_write(Tsc(0), 1, Gpa(0xfee0_00f0), MmioSize::Dword, 0x1ff);
+    assert_eq!(board.take_interrupt(1), Some(0x41));
+    // Not again before its end.
+    board.mmio_write(Tsc(0), 1, Gpa(0xfee0_00f0), MmioSize::Dword, 0x1ff);
+    assert_eq!(board.take_interrupt(1), None);
+}
+
+#[test]
 fn the_speaker_port_sees_the_interval_timer() {
     let mut board = board();
     // Gate of counter 2 on, one-shot of 0x10 ticks: the output rises.

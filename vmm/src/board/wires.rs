@@ -29,6 +29,8 @@ pub(super) enum Wire {
     Message(ApicMessage),
     /// End of a level-triggered interrupt.
     EndOfInterrupt(u8),
+    /// A local APIC may take messages that it has refused.
+    Receptive,
 }
 
 /// Effects noted so far.
@@ -65,6 +67,9 @@ impl ApicBus for Wires {
     #[inline]
     fn eoi(&mut self, vector: u8) {
         self.queue.push_back(Wire::EndOfInterrupt(vector));
+    }
+    fn receptive(&mut self) {
+        self.queue.push_back(Wire::Receptive);
     }
 }
 
