@@ -2,7 +2,7 @@
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
-use crate::acpi::{AcpiError, AcpiTables, MachineDescription};
+use crate::acpi::{AcpiError, AcpiTables, MachineDescription, PciDescription};
 use crate::linux_boot::{self, ACPI_REGION, BootError, E820Kind, LinuxImage, Reserved};
 use crate::machine::MachineConfig;
 use crate::memory::MemoryRange;
@@ -21,9 +21,6 @@ pub enum LoadError {
     #[error(transparent)]
     Linux(#[from] BootError),
 }
-
-/// Bytes of the memory-mapped configuration space of one PCI bus (PCI Express 3.0, 7.2.2).
-const ECAM_PER_BUS: u64 = 1 << 20;
 
 /// Loads a Linux kernel and the tables that describe `machine`, whose TSC ticks at `tsc_khz`. Returns the state
 /// of the boot CPU.
@@ -69,18 +66,15 @@ fn command_line(text: &str, tsc_khz: u32) -> String {
 /// reserved.
 fn reserved(description: &MachineDescription) -> Vec<Reserved> {
     let mut reserved = vec![Reserved { range: ACPI_REGION, kind: E820Kind::AcpiReclaimable }];
-    if let Some(pci) = &description.pci
-        && let Some(start) = pci.ecam
-    {
-        let end = start.saturating_add((u64::from(pci.last_bus) + 1) * ECAM_PER_BUS);
-        reserved.push(Reserved { range: MemoryRange { start, end }, kind: E820Kind::Reserved });
-    }
+    let ecam = description.pci.as_ref().and_then(PciDescription::ecam_range);
+    reserved.extend(ecam.map(|range| Reserved { range, kind: E820Kind::Reserved }));
     reserved
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::VmmConfig;
 
     #[test]
     fn the_tsc_frequency_is_told_unless_somebody_else_has() {
@@ -93,17 +87,13 @@ mod tests {
 
     #[test]
     fn configuration_space_is_reserved() {
-        let mut description = MachineDescription::bare();
-        assert_eq!(reserved(&description).len(), 1);
-        description.pci = Some(crate::acpi::PciDescription {
-            first_bus: 0,
-            last_bus: 15,
-            ecam: Some(0xe000_0000),
-            memory_window: MemoryRange { start: 0xc000_0000, end: 0xe000_0000 },
-            high_memory_window: None,
-            interrupts: [16, 17, 18, 19],
-        });
-        let range = MemoryRange { start: 0xe000_0000, end: 0xe100_0000 };
-        assert_eq!(reserved(&description)[1], Reserved { range, kind: E820Kind::Reserved });
+        assert_eq!(reserved(&MachineDescription::bare()).len(), 1);
+        for bus_num in [0, 0x20] {
+            let bridge = format!("<pcihostbridge bus_num=\"{bus_num}\" bus_count=\"16\" mem_base=\"0xe0000000\"/>");
+            let xml = format!("<config><machine><mem size=\"64M\"/>{bridge}</machine></config>");
+            let description = MachineDescription::of(&VmmConfig::parse(&xml).unwrap().machine);
+            let range = MemoryRange { start: 0xe000_0000, end: 0xe100_0000 };
+            assert_eq!(reserved(&description)[1], Reserved { range, kind: E820Kind::Reserved });
+        }
     }
 }

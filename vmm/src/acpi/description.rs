@@ -1,6 +1,6 @@
 //! What the tables say about a machine.
 
-use crate::machine::{MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
+use crate::machine::{ECAM_PER_BUS, MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
 use crate::memory::{DEVICE_HOLE, MemoryRange};
 
 /// An I/O APIC.
@@ -41,7 +41,7 @@ pub struct PciDescription {
     pub first_bus: u8,
     /// Last bus.
     pub last_bus: u8,
-    /// Base of memory-mapped configuration space for bus 0.
+    /// Where memory-mapped configuration space would begin with bus 0, which is what MCFG has (PCI Firmware 3.2, 4.1.2).
     pub ecam: Option<u64>,
     /// Window for 32-bit memory BARs, end exclusive and below 4 GiB.
     pub memory_window: MemoryRange,
@@ -49,6 +49,14 @@ pub struct PciDescription {
     pub high_memory_window: Option<MemoryRange>,
     /// Global system interrupts of INTA..INTD of device 0, rotated for the others.
     pub interrupts: [u32; 4],
+}
+
+impl PciDescription {
+    /// The configuration space of the buses that there are.
+    pub fn ecam_range(&self) -> Option<MemoryRange> {
+        let of_bus = |bus: u64| self.ecam?.checked_add(bus * ECAM_PER_BUS);
+        Some(MemoryRange { start: of_bus(self.first_bus.into())?, end: of_bus(u64::from(self.last_bus) + 1)? })
+    }
 }
 
 /// 16550.
@@ -169,7 +177,8 @@ fn pci(bridge: &PciHostBridgeConfig) -> PciDescription {
     PciDescription {
         first_bus: bridge.bus_num,
         last_bus: (u16::from(bridge.bus_num) + bridge.bus_count - 1).min(0xff) as u8,
-        ecam: bridge.mem_base,
+        // The configuration has the registers of the first bus, and leaves room for those of the buses before.
+        ecam: bridge.mem_base.and_then(|first| first.checked_sub(u64::from(bridge.bus_num) * ECAM_PER_BUS)),
         memory_window: MemoryRange { start: DEVICE_HOLE, end: below_ecam.min(WINDOW_END) },
         high_memory_window: None,
         interrupts: [16, 17, 18, 19],

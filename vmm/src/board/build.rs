@@ -209,17 +209,15 @@ impl Board {
         let Some(buses) = NonZeroU16::new(config.bus_count) else {
             return Ok(());
         };
-        let index = number(&self.models.bridges);
         let (io_base, mem_base) = (config.io_base.unwrap_or(0), config.mem_base.unwrap_or(0));
         let bridge = HostBridge::new(config.bus_num, buses, io_base, Gpa(mem_base));
         if config.io_base.is_some() {
-            self.claim(PortDevice::PciHostBridge(index), &bridge)?;
+            self.claim(PortDevice::PciHostBridge, &bridge)?;
         }
         if config.mem_base.is_some() {
-            self.claim_memory(MmioDevice::PciHostBridge(index), bridge.range())?;
+            self.claim_memory(MmioDevice::PciHostBridge, bridge.range())?;
         }
-        self.models.bridges.push(bridge);
-        Ok(())
+        only(&mut self.models.bridge, bridge, "pcihostbridge")
     }
 
     fn add_lapic(&mut self) {

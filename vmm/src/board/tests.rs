@@ -255,6 +255,10 @@ fn machines_that_cannot_be_are_named() {
             "two nodes <serial> have host_serial 0x1",
         ),
         (
+            "<pcihostbridge bus_num=\"0\" bus_count=\"1\"/><pcihostbridge bus_num=\"1\" bus_count=\"1\"/>",
+            "more than one node <pcihostbridge>",
+        ),
+        (
             "<ioapic/><pcihostbridge bus_num=\"0\" bus_count=\"1\" mem_base=\"0xfec00000\"/>",
             "<pcihostbridge> and <ioapic> overlap",
         ),

@@ -153,6 +153,10 @@ fn mistakes_are_named() {
             machine("<mem start=\"0\" end=\"0x200000\"/>"),
             "node <mem>: memory range 0x0..0x200000 overlaps the device region 0xa0000..0x100000",
         ),
+        (
+            ram("<pcihostbridge bus_num=\"16\" bus_count=\"1\" mem_base=\"0xf00000\"/>"),
+            "line 2: node <pcihostbridge>, attribute \"mem_base\": 0xf00000 is outside 0x1000000..=0xfff00000",
+        ),
         (ram(&"<vcpu/>".repeat(256)), "line 1: more than 255 nodes <vcpu>"),
         (machine(""), "node <mem>: no guest RAM configured"),
         (ram("text"), "line 1: unexpected text in <machine>"),

@@ -13,6 +13,9 @@ pub struct SerialConfig {
     pub host_serial: u32,
 }
 
+/// Bytes of the memory-mapped configuration space of one PCI bus (PCI Express 3.0, 7.2.2).
+pub const ECAM_PER_BUS: u64 = 1 << 20;
+
 /// `<pcihostbridge>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PciHostBridgeConfig {
@@ -22,7 +25,7 @@ pub struct PciHostBridgeConfig {
     pub bus_count: u16,
     /// First of 8 configuration ports, for the bridge that has them.
     pub io_base: Option<u16>,
-    /// Base of the memory-mapped configuration space (ECAM), 1 MiB per bus.
+    /// Memory-mapped configuration space (ECAM) of the first bus; that of the others follows.
     pub mem_base: Option<u64>,
 }
 
@@ -281,13 +284,19 @@ fn serial(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
 fn pci_host_bridge(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
     const BUSES: u64 = 256;
     /// ECAM lies below 4 GiB, where every operating system maps it.
-    const MAX_ECAM: u64 = u32::MAX as u64;
+    const ECAM_LIMIT: u64 = 1 << 32;
     let bus_num = attributes.number("bus_num", 0, BUSES - 1)?;
+    let bus_count = attributes.number("bus_count", 1, BUSES - bus_num)?;
     let io_base = attributes.optional_number("io_base", 0, u64::from(u16::MAX - 7))?;
     Ok(MachineNode::PciHostBridge(PciHostBridgeConfig {
         bus_num: bus_num as u8,
-        bus_count: attributes.number("bus_count", 1, BUSES - bus_num)? as u16,
+        bus_count: bus_count as u16,
         io_base: io_base.map(|port| port as u16),
-        mem_base: attributes.optional_number("mem_base", 0, MAX_ECAM)?,
+        // ACPI has the address that bus 0 would have.
+        mem_base: attributes.optional_number(
+            "mem_base",
+            bus_num * ECAM_PER_BUS,
+            ECAM_LIMIT - bus_count * ECAM_PER_BUS,
+        )?,
     }))
 }

@@ -1,11 +1,8 @@
 //! Detection of nodes that claim the same ports or memory.
 
-use super::nodes::{KBC_COMMAND_OFFSET, MachineNode, PCI_CONFIG_PORTS, SERIAL_PORTS, VGA_PORTS};
+use super::nodes::{ECAM_PER_BUS, KBC_COMMAND_OFFSET, MachineNode, PCI_CONFIG_PORTS, SERIAL_PORTS, VGA_PORTS};
 use crate::config::ConfigError;
 use crate::memory::MemoryRange;
-
-/// Bytes of ECAM per bus (PCI Express Base Specification 7.2.2).
-const ECAM_PER_BUS: u64 = 1 << 20;
 
 struct Claim<T> {
     node: String,
