@@ -26,7 +26,7 @@ impl MachineConfig {
     pub fn parse(machine: Node) -> Result<Self, ConfigError> {
         Attributes::of(machine).finish()?;
         let mut nodes = Vec::new();
-        let mut resources = Resources::default();
+        let mut resources = Resources::new();
         for child in child_nodes(machine)? {
             let mut attributes = Attributes::of(child);
             let name = child.tag_name().name();

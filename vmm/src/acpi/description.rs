@@ -14,6 +14,9 @@ pub struct IoApicDescription {
     pub gsi_base: u32,
 }
 
+/// Line of the SCI, that of every PC.
+pub const SCI: u8 = 9;
+
 /// ACPI fixed hardware (ACPI 4.8). There is no SMI command port: the machine is always in ACPI
 /// mode, so that SCI_EN must read as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +131,7 @@ impl MachineDescription {
                 pm1a_event: 0x600,
                 pm1a_control: 0x604,
                 pm_timer: None,
-                sci: 9,
+                sci: SCI,
                 reset_port: 0xcf9,
                 reset_value: 0x06,
                 sleep_type_s5: 5,

@@ -244,7 +244,10 @@ fn machines_that_cannot_be_are_named() {
         ("<vcpu/>", "there must be one node <lapic> for each node <vcpu>, and at least one <vcpu>"),
         ("", "there must be one node <lapic> for each node <vcpu>, and at least one <vcpu>"),
         ("<vga io_base=\"0x3c0\"/>", "there is no device model for node <vga>"),
-        ("<pit io_base=\"0x40\" irq=\"0\"/><pit io_base=\"0x50\" irq=\"0\"/>", "more than one node <pit>"),
+        (
+            "<scp io_port_a=\"0x92\" io_port_b=\"0x61\"/><scp io_port_a=\"0x93\" io_port_b=\"0x62\"/>",
+            "more than one node <scp>",
+        ),
         (
             "<pic io_base=\"0xa0\" irq=\"2\" elcr_base=\"0x4d1\"/>",
             "nodes <pic>: there must be a master without irq, followed by at most one slave with irq",

@@ -1,5 +1,7 @@
 //! The kinds of nodes in `<machine>` and their attributes.
 
+use device_models::bus::irq::{CASCADE_LINE, TIMER_LINE};
+
 use crate::config::{Attributes, ConfigError};
 
 /// `<serial>`.
@@ -74,7 +76,7 @@ pub enum MachineNode {
     Pic {
         /// First of 2 ports.
         io_base: u16,
-        /// Input of the master that a slave is wired to; none for the master.
+        /// Input of the master that a slave is wired to, as in every PC; none for the master.
         irq: Option<u8>,
         /// Edge/level control port.
         elcr_base: u16,
@@ -83,7 +85,7 @@ pub enum MachineNode {
     Pit {
         /// First of 4 ports.
         io_base: u16,
-        /// Interrupt line of counter 0.
+        /// Interrupt line of counter 0: that of every PC.
         irq: u8,
     },
     /// `<scp>`: system control ports.
@@ -162,8 +164,6 @@ pub enum MachineNode {
 
 /// Highest input of the interrupt controllers that a device may be wired to.
 const MAX_IRQ: u64 = 23;
-/// Inputs of one 8259.
-const MAX_PIC_IRQ: u64 = 7;
 /// Bus ids are arbitrary 32-bit numbers.
 const MAX_ID: u64 = u32::MAX as u64;
 /// Ports of a 16550.
@@ -184,7 +184,7 @@ impl MachineNode {
             "mem" => mem(attributes)?,
             "nullio" => nullio(attributes)?,
             "pic" => pic(attributes)?,
-            "pit" => MachineNode::Pit { io_base: attributes.port("io_base", 4)?, irq: irq(attributes, "irq")? },
+            "pit" => pit(attributes)?,
             "scp" => MachineNode::Scp {
                 io_port_a: attributes.port("io_port_a", 1)?,
                 io_port_b: attributes.port("io_port_b", 1)?,
@@ -265,10 +265,17 @@ fn nullio(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
     })
 }
 
+/// The I/O APIC has the timer where the ACPI tables say, on the input to which no other line goes.
+fn pit(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
+    let line = u64::from(TIMER_LINE.0);
+    Ok(MachineNode::Pit { io_base: attributes.port("io_base", 4)?, irq: attributes.number("irq", line, line)? as u8 })
+}
+
 fn pic(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
+    let cascade = u64::from(CASCADE_LINE.0);
     Ok(MachineNode::Pic {
         io_base: attributes.port("io_base", 2)?,
-        irq: attributes.optional_number("irq", 0, MAX_PIC_IRQ)?.map(|irq| irq as u8),
+        irq: attributes.optional_number("irq", cascade, cascade)?.map(|irq| irq as u8),
         elcr_base: attributes.port("elcr_base", 1)?,
     })
 }
