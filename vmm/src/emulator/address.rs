@@ -179,6 +179,18 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         self.locate_linear(linear, length, intent)
     }
 
+    /// Locates one of several memory operands: the nested fault may be that of another one.
+    pub(super) fn locate_walking(
+        &self,
+        operand: &MemoryOperand,
+        extent: Extent,
+        intent: Intent,
+    ) -> Result<Location, Stop> {
+        let length = extent.bytes();
+        let linear = linear_address(self.state, operand.segment, operand.effective(self.state), length, intent)?;
+        self.locate_linear(linear, length, intent)
+    }
+
     /// The nested fault's address, if it is that of `linear`: same offset in the page, all in one
     /// page, and write permission checked by the hardware where it is needed. Without the last
     /// condition a guest could change the instruction on another vCPU after the fault and have a

@@ -200,7 +200,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         if decoded.destination != Operand::Memory {
             return Err(Unemulated::Instruction.into());
         }
-        let source = self.locate_operand(decoded, Intent::Read)?;
+        let source = self.locate_walking(&decoded.memory, decoded.extent, Intent::Read)?;
         let pointer = self.stack_pointer().wrapping_sub(u64::from(decoded.extent.bytes()));
         let stack = self.locate_stack(pointer, decoded, Intent::Write)?;
         let value = self.load(&source);
@@ -220,7 +220,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             // The address is formed with the stack pointer after the pop (APM3, POP).
             memory.displacement = memory.displacement.wrapping_add(u64::from(decoded.extent.bytes()));
         }
-        let target = self.locate(&memory, decoded.extent, Intent::Write)?;
+        let target = self.locate_walking(&memory, decoded.extent, Intent::Write)?;
         let value = self.load(&stack);
         self.store(&target, value);
         self.set_stack_pointer(pointer.wrapping_add(u64::from(decoded.extent.bytes())));
