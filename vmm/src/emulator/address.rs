@@ -3,7 +3,7 @@
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use super::decode::Extent;
-use super::error::{Exception, ExceptionVector, Stop, Unemulated};
+use super::error::{Exception, ExceptionVector, Stop};
 use super::{Bus, Executor, Width};
 use crate::paging::{Access, AccessKind, PAGE_SIZE, TranslationError, translate};
 use crate::state::{CpuMode, Cr4, Gpr, Segment, SegmentAttributes, SegmentRegister, VcpuState};
@@ -87,7 +87,6 @@ pub(super) fn stop_of(error: TranslationError) -> Stop {
         TranslationError::PageFault { address, code } => {
             Stop::Fault(Exception { vector: ExceptionVector::Page, error_code: Some(code.bits()), cr2: Some(address) })
         }
-        TranslationError::TableOutsideRam(table) => Stop::Unemulated(Unemulated::TableOutsideRam(table)),
         TranslationError::Raced => Stop::Again,
     }
 }

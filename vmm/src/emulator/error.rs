@@ -34,6 +34,10 @@ impl Exception {
     pub(super) const GENERAL_PROTECTION: Exception =
         Exception { vector: ExceptionVector::GeneralProtection, error_code: Some(0), cr2: None };
 
+    /// #UD.
+    pub(super) const INVALID_OPCODE: Exception =
+        Exception { vector: ExceptionVector::InvalidOpcode, error_code: None, cr2: None };
+
     /// The exception as it is delivered in `mode`: real mode pushes no error codes (APM2 8.4).
     pub(super) fn in_mode(self, mode: CpuMode) -> Exception {
         let error_code = self.error_code.filter(|_| mode != CpuMode::Real);
@@ -61,12 +65,6 @@ pub enum Unemulated {
     /// An SSE operand, but the exit did not transfer the XMM registers.
     #[error("XMM registers not available")]
     NoVectorState,
-    /// The instruction bytes are outside guest RAM.
-    #[error("instruction fetch from {0:#x}, outside guest RAM")]
-    FetchOutsideRam(u64),
-    /// A page table of the guest lies outside RAM.
-    #[error("page table at {0:#x}, outside guest RAM")]
-    TableOutsideRam(u64),
 }
 
 /// Longest instruction, in bytes (APM3 1.2).

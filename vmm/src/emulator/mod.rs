@@ -125,7 +125,7 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
     /// repeats the exit or has the CPU raise the fault that is due.
     ///
     /// # Errors
-    /// [`EmulationError`] when it is none of [`InterceptedOperation`], or lies outside RAM.
+    /// [`EmulationError`] when it is none of [`InterceptedOperation`].
     pub fn decode_intercepted(&self, state: &VcpuState) -> Result<Option<Intercepted>, EmulationError> {
         match intercept::decode(&Fetcher { state, memory: self.memory, given: &[] }) {
             Ok(intercepted) => Ok(Some(intercepted)),
