@@ -35,7 +35,7 @@ impl Exception {
         Exception { vector: ExceptionVector::GeneralProtection, error_code: Some(0), cr2: None };
 
     /// #UD.
-    pub(super) const INVALID_OPCODE: Exception =
+    pub const INVALID_OPCODE: Exception =
         Exception { vector: ExceptionVector::InvalidOpcode, error_code: None, cr2: None };
 
     /// The exception as it is delivered in `mode`: real mode pushes no error codes (APM2 8.4).
@@ -91,7 +91,8 @@ impl InstructionBytes {
     }
 }
 
-/// An instruction that cannot be emulated: the guest has to be stopped.
+/// An instruction that cannot be emulated. Where it is user code, the guest's kernel is told that it is undefined; otherwise the
+/// guest has to be stopped.
 #[derive(Clone, Debug)]
 pub struct EmulationError {
     /// Why.
@@ -100,6 +101,14 @@ pub struct EmulationError {
     pub bytes: InstructionBytes,
     /// Registers before it.
     pub state: Box<VcpuState>,
+}
+
+impl EmulationError {
+    /// Whether it is the instruction of user code.
+    pub fn is_of_user(&self) -> bool {
+        const USER: u8 = 3;
+        self.state.cpl() == USER
+    }
 }
 
 impl fmt::Display for EmulationError {
