@@ -297,4 +297,4 @@ pub(crate) fn no_children(node: Node) -> Result<(), ConfigError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -102,8 +102,6 @@ pub struct MachineDescription {
     pub io_apic: Option<IoApicDescription>,
     /// A pair of 8259 as on every PC.
     pub has_8259: bool,
-    /// There is no VGA to probe for.
-    pub no_vga: bool,
     /// Fixed hardware.
     pub fixed: FixedHardware,
     /// PCI host bridge, if there is one.
@@ -126,7 +124,6 @@ impl MachineDescription {
             local_apic_address: LOCAL_APIC,
             io_apic: None,
             has_8259: false,
-            no_vga: true,
             fixed: FixedHardware {
                 pm1a_event: 0x600,
                 pm1a_control: 0x604,
@@ -154,7 +151,6 @@ impl MachineDescription {
                     machine.io_apic = Some(IoApicDescription { id: 0, address: IO_APIC, gsi_base: 0 });
                 }
                 MachineNode::Pic { .. } => machine.has_8259 = true,
-                MachineNode::Vga { .. } => machine.no_vga = false,
                 MachineNode::PmTimer { io_port } => machine.fixed.pm_timer = Some(io_port),
                 MachineNode::PciHostBridge(bridge) => machine.pci = Some(pci(&bridge)),
                 MachineNode::Serial(SerialConfig { io_base, irq, .. }) => {

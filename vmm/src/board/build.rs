@@ -33,9 +33,6 @@ use crate::memory::{DEVICE_HOLE_END, MemoryLayout, MemoryRange};
 /// Why a machine cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BoardError {
-    /// The kind of device exists in configurations, but has no model.
-    #[error("there is no device model for node <{0}>")]
-    NoModel(&'static str),
     /// A machine has one of it.
     #[error("more than one node <{0}>")]
     Twice(&'static str),
@@ -137,15 +134,16 @@ impl Board {
                 self.add_lapic();
                 Ok(())
             }
-            MachineNode::Vga { .. } => Err(BoardError::NoModel("vga")),
-            MachineNode::VbiosPart(_) | MachineNode::Vbios => Err(BoardError::NoModel("vbios")),
-            // RAM, the host's ends of serial lines, and what belongs to the virtual CPUs.
+            // RAM, the host's ends of serial lines, what belongs to the virtual CPUs, and what the machine goes without.
             MachineNode::Mem { .. }
             | MachineNode::MemSize { .. }
             | MachineNode::Hostsink { .. }
             | MachineNode::Msi
             | MachineNode::Vcpu
-            | MachineNode::Halifax => Ok(()),
+            | MachineNode::Halifax
+            | MachineNode::Vga { .. }
+            | MachineNode::VbiosPart(_)
+            | MachineNode::Vbios => Ok(()),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::machine::{MachineNode, PciHostBridgeConfig, SerialConfig, VbiosPart};
 use crate::memory::MemoryRange;
 
 /// The machine description of the mission's seeds, letter by letter.
-const SEED: &str = r#"
+pub(crate) const SEED: &str = r#"
 <config>
   <machine>
     <mem start="0x0" end="0xa0000"/>
@@ -76,6 +76,9 @@ fn the_seed_is_accepted() {
         N::Lapic,
     ];
     assert_eq!(config.machine.nodes(), expected);
+    let absent: Vec<_> = config.machine.nodes().iter().filter_map(MachineNode::absent).collect();
+    let bios = ["vbios_disk", "vbios_keyboard", "vbios_mem", "vbios_time", "vbios_reset", "vbios_multiboot"];
+    assert_eq!(absent, [&["vga"][..], &bios, &["vbios"]].concat());
     assert_eq!(config.machine.vcpu_count(), 1);
     let ram = [MemoryRange { start: 0, end: 0xa_0000 }, MemoryRange { start: 0x10_0000, end: 0x200_0000 }];
     assert_eq!(config.machine.memory().ranges(), ram);

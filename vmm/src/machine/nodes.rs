@@ -48,6 +48,19 @@ pub enum VbiosPart {
     Multiboot,
 }
 
+impl VbiosPart {
+    fn name(self) -> &'static str {
+        match self {
+            VbiosPart::Disk => "vbios_disk",
+            VbiosPart::Keyboard => "vbios_keyboard",
+            VbiosPart::Memory => "vbios_mem",
+            VbiosPart::Time => "vbios_time",
+            VbiosPart::Reset => "vbios_reset",
+            VbiosPart::Multiboot => "vbios_multiboot",
+        }
+    }
+}
+
 /// One node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MachineNode {
@@ -215,6 +228,18 @@ impl MachineNode {
             _ => return Ok(without_attributes(name)),
         };
         Ok(Some(node))
+    }
+}
+
+impl MachineNode {
+    /// Name of the node if there is no model of what it stands for: machines are built without it.
+    pub fn absent(&self) -> Option<&'static str> {
+        match self {
+            MachineNode::Vga { .. } => Some("vga"),
+            MachineNode::VbiosPart(part) => Some(part.name()),
+            MachineNode::Vbios => Some("vbios"),
+            _ => None,
+        }
     }
 }
 
