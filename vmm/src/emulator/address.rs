@@ -17,6 +17,15 @@ pub(super) enum AddressSize {
 }
 
 impl AddressSize {
+    pub(super) fn from_bytes(bytes: usize) -> Option<Self> {
+        match bytes {
+            2 => Some(AddressSize::Bits16),
+            4 => Some(AddressSize::Bits32),
+            8 => Some(AddressSize::Bits64),
+            _ => None,
+        }
+    }
+
     /// Keeps the bits that an effective address of this size has.
     pub(super) fn truncate(self, offset: u64) -> u64 {
         match self {
@@ -129,7 +138,7 @@ fn segmented_address(
     Ok(segment.base.wrapping_add(offset) & u64::from(u32::MAX))
 }
 
-fn is_canonical(state: &VcpuState, linear: u64) -> bool {
+pub(super) fn is_canonical(state: &VcpuState, linear: u64) -> bool {
     let unused = if state.cr4.contains(Cr4::LA57) { 64 - 57 } else { 64 - 48 };
     (((linear << unused) as i64) >> unused) as u64 == linear
 }

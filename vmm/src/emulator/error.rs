@@ -8,6 +8,8 @@ use crate::state::{CpuMode, SegmentRegister, VcpuState};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExceptionVector {
+    /// #DE.
+    Divide = 0,
     /// #UD.
     InvalidOpcode = 6,
     /// #SS.
@@ -37,6 +39,9 @@ impl Exception {
     /// #UD.
     pub const INVALID_OPCODE: Exception =
         Exception { vector: ExceptionVector::InvalidOpcode, error_code: None, cr2: None };
+
+    /// #DE.
+    pub(super) const DIVIDE: Exception = Exception { vector: ExceptionVector::Divide, error_code: None, cr2: None };
 
     /// The exception as it is delivered in `mode`: real mode pushes no error codes (APM2 8.4).
     pub(super) fn in_mode(self, mode: CpuMode) -> Exception {

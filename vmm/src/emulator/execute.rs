@@ -4,9 +4,10 @@ use vm_memory::GuestMemoryBackend;
 
 use super::address::{Intent, Location, linear_address};
 use super::arithmetic::{Binary, BitAction, Computed, Unary, binary, bit, unary};
-use super::decode::{Decoded, Extent, Operand, Operation};
+use super::decode::{Decoded, Extent, Operand};
 use super::error::{Exception, Stop, Unemulated};
 use super::operand::{read_register, write_register};
+use super::operation::Operation;
 use super::{Bus, NestedFault, Width};
 use crate::state::{CpuMode, Gpr, Rflags, SegmentAttributes, SegmentRegister, VcpuState};
 
@@ -15,6 +16,8 @@ use crate::state::{CpuMode, Gpr, Rflags, SegmentAttributes, SegmentRegister, Vcp
 pub(super) enum Progress {
     /// All of it.
     Complete,
+    /// All of it, and RIP is where it leads.
+    Jumped,
     /// Some iterations of a string instruction; executing it again continues.
     Partial,
 }
@@ -46,13 +49,17 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             Operation::Pop => self.pop(decoded),
             Operation::VectorMove { aligned } => self.vector_move(decoded, aligned),
             Operation::CacheHint => Ok(()),
+            Operation::VectorHalf { high } => self.vector_half(decoded, high),
             Operation::String(operation) => return self.string(decoded, operation),
+            Operation::Call => return self.call(decoded),
+            Operation::Jump => return self.jump(decoded),
+            operation => self.integer(decoded, operation),
         }
         .map(|()| Progress::Complete)
     }
 
     #[inline]
-    fn locate_operand(&self, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
+    pub(super) fn locate_operand(&self, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
         self.locate(&decoded.memory, decoded.extent, intent)
     }
 
@@ -227,7 +234,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         Ok(())
     }
 
-    fn locate_stack(&self, pointer: u64, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
+    pub(super) fn locate_stack(&self, pointer: u64, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
         let offset = pointer & self.stack_width().mask();
         let length = decoded.extent.bytes();
         let linear = linear_address(self.state, SegmentRegister::Ss, offset, length, intent)?;
@@ -245,11 +252,11 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         }
     }
 
-    fn stack_pointer(&self) -> u64 {
+    pub(super) fn stack_pointer(&self) -> u64 {
         read_register(self.state, Gpr::Rsp, false, self.stack_width())
     }
 
-    fn set_stack_pointer(&mut self, pointer: u64) {
+    pub(super) fn set_stack_pointer(&mut self, pointer: u64) {
         let width = self.stack_width();
         write_register(self.state, Gpr::Rsp, false, width, pointer);
     }

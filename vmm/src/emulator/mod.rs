@@ -8,14 +8,20 @@
 
 mod address;
 mod arithmetic;
+mod branch;
 mod bus;
 mod cache;
+mod condition;
 mod decode;
 mod error;
 mod execute;
 mod fetch;
+mod integer;
 mod intercept;
+mod multiply;
 mod operand;
+mod operation;
+mod shift;
 mod string;
 mod vector;
 
@@ -47,7 +53,7 @@ pub struct NestedFault {
 /// How an emulated instruction ended. The registers passed in are already updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done: RIP is behind it (single-stepped string instructions: after one iteration, at the
+    /// Done: RIP is behind it, or where it leads (single-stepped string instructions: after one iteration, at the
     /// unchanged RIP). The interrupt shadow of the instruction before ends.
     Retired {
         /// RFLAGS.TF was set: a single-step #DB (DR6.BS) is due.
@@ -107,6 +113,10 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
         match result {
             Ok((Progress::Complete, length)) => {
                 state.advance_rip(length);
+                state.rflags.remove(Rflags::RF);
+                Ok(Outcome::Retired { single_step })
+            }
+            Ok((Progress::Jumped, _)) => {
                 state.rflags.remove(Rflags::RF);
                 Ok(Outcome::Retired { single_step })
             }
