@@ -1,12 +1,12 @@
-//! CALL and JMP within the code segment, to an address that is in memory.
+//! CALL, JMP and RET within the code segment.
 
 use vm_memory::GuestMemoryBackend;
 
-use super::Bus;
-use super::address::{Intent, is_canonical};
+use super::address::{Intent, Location, is_canonical};
 use super::decode::Decoded;
 use super::error::{Exception, Stop};
 use super::execute::{Executor, Progress};
+use super::{Bus, Width};
 use crate::state::{CpuMode, SegmentRegister};
 
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
@@ -23,9 +23,33 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         let pointer = self.stack_pointer().wrapping_sub(u64::from(decoded.extent.bytes()));
         let stack = self.locate_stack(pointer, decoded, Intent::Write)?;
         let target = self.load(&location);
+        self.enter(decoded, &stack, pointer, target)
+    }
+
+    /// CALL of an address or of what a register holds: the stack is not RAM.
+    pub(super) fn call_to(&mut self, decoded: &Decoded) -> Result<Progress, Stop> {
+        let target = self.operand_value(decoded.destination, decoded.width);
+        let pointer = self.stack_pointer().wrapping_sub(u64::from(decoded.extent.bytes()));
+        let stack = self.locate_stack(pointer, decoded, Intent::Write)?;
+        self.enter(decoded, &stack, pointer, target)
+    }
+
+    pub(super) fn return_near(&mut self, decoded: &Decoded) -> Result<Progress, Stop> {
+        let pointer = self.stack_pointer();
+        let stack = self.locate_stack(pointer, decoded, Intent::Read)?;
+        let target = self.load(&stack);
+        self.check_target(target)?;
+        let released = self.operand_value(decoded.destination, Width::Word);
+        self.set_stack_pointer(pointer.wrapping_add(u64::from(decoded.extent.bytes())).wrapping_add(released));
+        self.state.rip = target;
+        Ok(Progress::Jumped)
+    }
+
+    /// The end of a call, which puts the return address on the stack.
+    fn enter(&mut self, decoded: &Decoded, stack: &Location, pointer: u64, target: u64) -> Result<Progress, Stop> {
         self.check_target(target)?;
         let next = self.state.rip.wrapping_add(u64::from(decoded.length));
-        self.store(&stack, next & decoded.width.mask());
+        self.store(stack, next & decoded.width.mask());
         self.set_stack_pointer(pointer);
         self.state.rip = target;
         Ok(Progress::Jumped)

@@ -111,11 +111,13 @@ pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
         Operation::String(_) | Operation::CacheHint | Operation::CompareExchangeWide => {
             (Operand::None, Operand::None, Operand::None)
         }
+        Operation::Return => (optional(0)?, Operand::None, Operand::None),
         _ => (operand(0)?, optional(1)?, optional(2)?),
     };
     let memory = match operation {
         Operation::String(_) => string_operand(instruction),
         Operation::Translate => translation_operand(instruction),
+        _ if operation.is_of_stack() => Some(STACK),
         _ => memory_operand(instruction),
     };
     Some(Decoded {
@@ -136,6 +138,12 @@ pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
 fn extent_of(instruction: &Instruction, operation: Operation) -> Option<Extent> {
     if operation == Operation::CacheHint {
         return Some(Extent::Integer(Width::Byte));
+    }
+    if operation.is_of_stack() {
+        // RET may release more than it takes.
+        let released = if operation == Operation::Return { instruction.try_immediate(0).unwrap_or(0) } else { 0 };
+        let moved = u64::from(instruction.stack_pointer_increment().unsigned_abs());
+        return usize::try_from(moved.checked_sub(released)?).ok().and_then(Extent::from_bytes);
     }
     Extent::from_bytes(instruction.memory_size().size())
 }
@@ -163,6 +171,9 @@ fn operand_of(instruction: &Instruction, index: u32) -> Option<Operand> {
             gpr_of(register).map(|register| Operand::Register { register, high })
         }
         OpKind::Memory => Some(Operand::Memory),
+        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
+            Some(Operand::Immediate(instruction.near_branch_target()))
+        }
         _ => instruction.try_immediate(index).ok().map(Operand::Immediate),
     }
 }
@@ -207,6 +218,16 @@ pub(super) fn memory_operand(instruction: &Instruction) -> Option<MemoryOperand>
         size: AddressSize::from_bytes(bytes)?,
     })
 }
+
+/// The top of the stack. Nothing is addressed by it: see `locate_stack`.
+const STACK: MemoryOperand = MemoryOperand {
+    segment: SegmentRegister::Ss,
+    base: Some(Gpr::Rsp),
+    index: None,
+    scale: 1,
+    displacement: 0,
+    size: AddressSize::Bits64,
+};
 
 /// The table of XLAT. Its index, AL, is added when it is executed: it is no whole register.
 fn translation_operand(instruction: &Instruction) -> Option<MemoryOperand> {

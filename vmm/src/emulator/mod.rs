@@ -22,6 +22,7 @@ mod multiply;
 mod operand;
 mod operation;
 mod shift;
+mod stack;
 mod string;
 mod vector;
 

@@ -53,11 +53,19 @@ pub(super) enum Operation {
     CountOnes,
     /// XLAT.
     Translate,
+    /// PUSH and POP of memory.
     Push,
     Pop,
+    /// The same of a register or an immediate.
+    PushValue,
+    PopRegister,
     /// CALL and JMP within the segment, to an address in memory.
     Call,
     Jump,
+    /// CALL of an address in the instruction.
+    CallTo,
+    /// RET within the segment.
+    Return,
     String(StringOperation),
     /// Move between XMM and memory; `aligned` demands 16-byte alignment.
     VectorMove {
@@ -99,8 +107,10 @@ pub(super) fn operation_of(instruction: &Instruction) -> Option<Operation> {
         Mnemonic::Xadd => O::ExchangeAdd,
         Mnemonic::Cmpxchg => O::CompareExchange,
         Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b => O::CompareExchangeWide,
-        Mnemonic::Push => O::Push,
-        Mnemonic::Pop => O::Pop,
+        Mnemonic::Push if instruction.op0_kind() == OpKind::Memory => O::Push,
+        Mnemonic::Push => O::PushValue,
+        Mnemonic::Pop if instruction.op0_kind() == OpKind::Memory => O::Pop,
+        Mnemonic::Pop if instruction.op0_register().is_gpr() => O::PopRegister,
         _ => return integer_operation(instruction).or_else(|| rarer_operation(instruction)),
     };
     Some(operation)
@@ -129,8 +139,12 @@ fn integer_operation(instruction: &Instruction) -> Option<Operation> {
         Mnemonic::Bsr => O::Scan { backward: true },
         Mnemonic::Popcnt => O::CountOnes,
         Mnemonic::Xlatb => O::Translate,
-        Mnemonic::Call if instruction.is_call_near_indirect() => O::Call,
-        Mnemonic::Jmp if instruction.is_jmp_near_indirect() => O::Jump,
+        Mnemonic::Call if instruction.op0_kind() == OpKind::Memory => {
+            return instruction.is_call_near_indirect().then_some(O::Call);
+        }
+        Mnemonic::Call if instruction.is_call_near() || instruction.is_call_near_indirect() => O::CallTo,
+        Mnemonic::Jmp if instruction.is_jmp_near_indirect() && instruction.op0_kind() == OpKind::Memory => O::Jump,
+        Mnemonic::Ret => O::Return,
         _ => return conditional_operation(instruction),
     };
     Some(operation)
@@ -147,6 +161,13 @@ fn conditional_operation(instruction: &Instruction) -> Option<Operation> {
         (1, OpKind::Memory, _) => Some(Operation::Set(condition)),
         (2, OpKind::Register, OpKind::Memory) => Some(Operation::ConditionalMove(condition)),
         _ => None,
+    }
+}
+
+impl Operation {
+    /// Whether its only memory operand is the stack.
+    pub(super) fn is_of_stack(self) -> bool {
+        matches!(self, Operation::PushValue | Operation::PopRegister | Operation::CallTo | Operation::Return)
     }
 }
 

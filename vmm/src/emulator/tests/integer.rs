@@ -164,6 +164,52 @@ fn branches_through_device_memory() {
     assert_eq!(call.memory.read_obj::<u16>(GuestAddress(0x5ffe)).unwrap(), 0x7003);
 }
 
+/// Where the stack is the device, every instruction that uses it exits.
+#[test]
+fn a_stack_in_device_memory() {
+    let start = with(&[(Gpr::Rsp, DEVICE), (Gpr::Rax, A)]);
+    let below = |width, value| vec![Seen::Write(DEVICE - width as u64, width, value)];
+    let next = |length: u64| CODE + length;
+    let selector = |state: &mut VcpuState| state.segments[SegmentRegister::Fs as usize].selector = 0x2b;
+    let q = Width::Qword;
+    let cases: &[(&str, &[u8], Vec<Seen>, u64)] = &[
+        ("push rax", &[0x50], below(q, A), next(1)),
+        ("push ax", &[0x66, 0x50], below(Width::Word, A & 0xffff), next(2)),
+        ("push rsp", &[0x54], below(q, DEVICE), next(1)),
+        ("push -2", &[0x6a, 0xfe], below(q, !1), next(2)),
+        ("push fs", &[0x0f, 0xa0], below(q, 0x2b), next(2)),
+        ("call +0x100", &[0xe8, 0, 1, 0, 0], below(q, next(5)), next(0x105)),
+        ("call rbx", &[0xff, 0xd3], below(q, next(2)), SCRATCH),
+    ];
+    for (what, code, seen, rip) in cases {
+        let mut state = start.clone();
+        selector(&mut state);
+        state.set_gpr(Gpr::Rbx, SCRATCH);
+        let run = run_on(memory(), state, code, 0, true);
+        assert_eq!(run.result.unwrap(), Outcome::Retired { single_step: false }, "{what}");
+        assert_eq!(&run.device.seen, seen, "{what}");
+        let Seen::Write(address, ..) = seen[0] else { panic!() };
+        assert_eq!((run.state.rip, run.state.gpr(Gpr::Rsp)), (*rip, address), "{what}");
+    }
+    // What is popped: the register, the stack pointer, and where code goes on.
+    let cases: &[(&str, &[u8], u64, u64, u64)] = &[
+        ("pop rcx", &[0x59], 0x1234, DEVICE + 8, next(1)),
+        ("pop rsp", &[0x5c], 0, 0x1234, next(1)),
+        ("ret", &[0xc3], 0, DEVICE + 8, 0x1234),
+        ("ret 0x20", &[0xc2, 0x20, 0], 0, DEVICE + 0x28, 0x1234),
+    ];
+    for (what, code, rcx, rsp, rip) in cases {
+        let run = run_on(memory(), start.clone(), code, 0x1234, true);
+        assert_eq!(run.result.unwrap(), Outcome::Retired { single_step: false }, "{what}");
+        assert_eq!(run.device.seen, [Seen::Read(DEVICE, Width::Qword)], "{what}");
+        assert_eq!((run.state.gpr(Gpr::Rcx), run.state.gpr(Gpr::Rsp), run.state.rip), (*rcx, *rsp, *rip), "{what}");
+    }
+    // Nobody there: no canonical address to return to.
+    let nowhere = run_on(memory(), start.clone(), &[0xc3], u64::MAX >> 1, true);
+    assert_eq!(nowhere.result.unwrap(), Outcome::Fault(Exception::GENERAL_PROTECTION));
+    assert_eq!(nowhere.state, start);
+}
+
 #[test]
 fn halves_of_vectors() {
     let mut state = long_mode();
