@@ -87,9 +87,6 @@ pub enum TranslationError {
         /// Error code to push.
         code: PageFaultCode,
     },
-    /// A page-table entry lies outside RAM, where a walker cannot follow.
-    #[error("page-table entry at {0:#x} is outside guest RAM")]
-    TableOutsideRam(u64),
     /// Another vCPU changed an entry during the walk: executing the instruction again is right.
     #[error("page table changed during the walk")]
     Raced,
@@ -206,7 +203,10 @@ impl<'m, M: GuestMemoryBackend> Walk<'m, '_, M> {
         let index = (self.linear >> self.shift(level)) & ((1 << self.format.index_bits()) - 1);
         let size = if self.format == Format::TwoLevel { SHORT_ENTRY } else { LONG_ENTRY };
         let address = table + index * size as u64;
-        Visited::read(self.memory, address, size).ok_or(TranslationError::TableOutsideRam(address))
+        // What is not there reads as all ones: present, with reserved bits set. (Tables with 4-byte entries have none in their
+        // leaves. What all ones would map there is above all RAM as well, so that nobody gets further without the fault.)
+        let nothing = || self.fault(PageFaultCode::PRESENT | PageFaultCode::RESERVED);
+        Visited::read(self.memory, address, size).ok_or_else(nothing)
     }
 
     fn is_pdpte(&self, level: u32) -> bool {

@@ -56,6 +56,8 @@ pub struct Vcpu<'vm, K, M: GuestMemoryBackend> {
     deferred: Option<Deferred>,
     /// INIT and start-up messages.
     news: VcpuNews,
+    /// Instructions of user code that could not be emulated.
+    undefined: u64,
 }
 
 /// What a virtual CPU is told about the machine it runs on.
@@ -148,6 +150,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             generation: 0,
             deferred: None,
             news: VcpuNews::default(),
+            undefined: 0,
         }
     }
 

@@ -4,6 +4,7 @@ mod assists;
 mod deadlines;
 mod interrupts;
 mod life;
+mod user;
 mod vmx;
 
 use abi::event::{EventWords, guest};

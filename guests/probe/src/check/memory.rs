@@ -27,6 +27,10 @@ pub fn run() {
         pushed: u64::MAX,
         bit: 0,
         masked: u64::from(IDENTITY),
+        conditional: [u64::from(IDENTITY), u64::from(u32::MAX)],
+        doubled: u64::from(IDENTITY) << 1,
+        divided: (1 << 32) % u64::from(IDENTITY) << 32 | (1 << 32) / u64::from(IDENTITY),
+        lowest: 1,
     };
     let mut loads = memory::load(BRIDGE);
     // Configuration space has no accesses of 8 bytes.
