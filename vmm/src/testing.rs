@@ -149,6 +149,14 @@ fn memory() -> Memory {
     memory
 }
 
+/// Where the loader counts.
+const LOADS: GuestAddress = GuestAddress(0x7000);
+
+/// How often the loader has filled this memory.
+pub(crate) fn loads(memory: &Memory) -> u64 {
+    memory.read_obj(LOADS).unwrap()
+}
+
 /// A machine that is switched on. It lives for ever, as that of a component does.
 pub(crate) fn machine(vcpus: usize, attributes: &str) -> &'static Machine {
     let kernel = FakeKernel::default();
@@ -158,7 +166,11 @@ pub(crate) fn machine(vcpus: usize, attributes: &str) -> &'static Machine {
         memory: memory(),
         tsc_hz: NonZeroU64::new(TSC_HZ).unwrap(),
         wall_clock: UnixSeconds(0),
-        loader: Box::new(|_| Ok(long_mode())),
+        loader: Box::new(|memory: &Memory| {
+            let loads = loads(memory);
+            memory.write_obj(loads + 1, LOADS).unwrap();
+            Ok(long_mode())
+        }),
     };
     Box::leak(Box::new(Vm::new(config(vcpus, attributes), parts).unwrap()))
 }

@@ -33,7 +33,7 @@ use crate::emulator::Emulator;
 use crate::kernel::Kernel;
 use crate::msr::MsrFile;
 use crate::state::{VcpuState, Xcr0};
-use crate::vm::{EXIT_FAILURE, Inside, Life, Machine, Vm, Who};
+use crate::vm::{EXIT_FAILURE, Inside, Machine, Vm, Who};
 use control::DebugRegisters;
 pub use exit::{EntryFailure, Exit, MemoryFault, NextRip, Vendor};
 use injection::{Boundary, Injector};
@@ -53,7 +53,7 @@ pub struct Vcpu<'vm, K, M: GuestMemoryBackend> {
     injector: Injector,
     /// What the guest has added to its TSC.
     tsc_adjust: u64,
-    /// The machine's count of resets when this CPU started.
+    /// The machine's when this CPU started.
     generation: u64,
     deferred: Option<Deferred>,
     /// INIT and start-up messages.
@@ -167,6 +167,10 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             return if step.is_plain() { step.changed } else { self.resume(vm.enter(), step) };
         }
         let mut inside = vm.enter();
+        if inside.machine.generation != self.generation {
+            // The guest that did this is no more: the machine was reset or has ended meanwhile. Or there was none yet.
+            return self.start(inside);
+        }
         if exit == Exit::Recall {
             let host_now = inside.host_now;
             inside.machine.recalled(self.index, host_now);
@@ -293,16 +297,11 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     #[inline]
     fn must_look(&mut self, inside: &mut Inside<'_>) -> bool {
         let machine = &mut *inside.machine;
-        if let Some(slot) = machine.slots.get_mut(self.index) {
-            slot.kicked = false;
-        }
+        machine.looked(self.index);
         if machine.board.has_news(self.index) {
             self.listen(machine);
         }
-        machine.board.power_pending()
-            || machine.life != Life::Running
-            || machine.generation != self.generation
-            || self.news.init
+        machine.board.power_pending() || machine.generation != self.generation || self.news.init
     }
 
     /// Takes note of what happened to this CPU.
@@ -326,10 +325,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             self.vm.kernel.log(format_args!("guest wants {event:?} by {source:?}"));
             self.vm.power(&mut inside, event, self.index);
         }
-        let (life, generation) = (inside.machine.life, inside.machine.generation);
-        if life != Life::Running {
-            self.stop(inside)
-        } else if generation != self.generation || self.news.init {
+        if inside.machine.generation != self.generation || self.news.init {
             self.start(inside)
         } else {
             self.enter_guest(inside, step)
