@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use abi::event::{EventWords, guest};
 use abi::hip::Features;
+use abi::session::log::LINE_MAX;
 use abi::state::{ArchState, Mtd};
 use device_models::rtc::UnixSeconds;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -87,7 +88,9 @@ impl Kernel for FakeKernel {
     }
     fn log_use(&self) {}
     fn log(&self, line: fmt::Arguments<'_>) {
-        self.note(Asked::Log(line.to_string()));
+        let line = line.to_string();
+        assert!(line.len() <= LINE_MAX, "the log breaks this: {line}");
+        self.note(Asked::Log(line));
     }
 }
 

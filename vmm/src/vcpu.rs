@@ -37,6 +37,7 @@ use crate::vm::{EXIT_FAILURE, Inside, Machine, Vm, Who};
 use control::DebugRegisters;
 pub use exit::{EntryFailure, Exit, MemoryFault, NextRip, Vendor};
 use injection::{Boundary, Injector};
+use report::Report;
 pub use selection::{events, selection};
 
 /// The handler of all exits of one virtual CPU.
@@ -124,8 +125,8 @@ impl Step {
 enum Trouble {
     /// More state is needed.
     NeedState(Mtd),
-    /// The guest cannot continue. The reason, in one line.
-    Stop(String),
+    /// The guest cannot continue.
+    Stop(Report),
     /// The machine has to start over.
     Restart,
 }
@@ -222,7 +223,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Exit::ReadCounter => self.general_protection(call),
             Exit::Undefined => self.undefined(call),
             Exit::Startup => Err(Trouble::Restart),
-            Exit::Shutdown => self.shutdown(call, inside),
+            Exit::Shutdown => self.shutdown(inside),
             Exit::TaskSwitch => Err(self.unable("task switch by hardware")),
             Exit::InvalidState(why) => Err(self.unable(format_args!("state that the CPU refuses to enter ({why})"))),
             Exit::Unexpected => Err(self.unable(format_args!("unexpected exit {:#x}", call.words.reason))),
@@ -344,9 +345,9 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
                 Mtd::empty()
             }
             Trouble::Restart => self.start(inside),
-            Trouble::Stop(reason) => {
+            Trouble::Stop(report) => {
                 inside.machine.end(EXIT_FAILURE);
-                self.vm.kernel.log(format_args!("Error: vCPU {} stopped: {reason}", self.index));
+                self.log("stopped", &report);
                 self.stop(inside)
             }
         }
@@ -362,7 +363,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// A guest that does what cannot be virtualised.
     #[cold]
     fn unable(&self, what: impl fmt::Display) -> Trouble {
-        Trouble::Stop(format!("{what}; {}", self.report()))
+        Trouble::Stop(self.report(what))
     }
 }
 

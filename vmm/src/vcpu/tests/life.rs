@@ -51,7 +51,7 @@ fn a_triple_fault_stops_or_resets() {
     assert_eq!(guest.exit(exits::SHUTDOWN, 0, 0), Mtd::KILL);
     assert_eq!(guest.vm.ended(), Some(1));
     let log = guest.kernel().asked();
-    assert!(log.iter().any(|asked| matches!(asked, Asked::Log(line) if line.contains("triple fault at 0x8000"))));
+    assert!(log.iter().any(|asked| matches!(asked, Asked::Log(line) if line.contains("triple fault at 0x0:0x8000"))));
     let mut guest = Guest::started("on_triple_fault=\"reset\"");
     assert!(guest.exit(exits::SHUTDOWN, 0, 0).contains(Mtd::CR));
     assert_eq!(guest.vm.ended(), None);
@@ -64,8 +64,19 @@ fn what_cannot_be_emulated_stops_the_guest_with_its_bytes() {
     guest.code(&[0xd9, 0x07]);
     guest.state.gpr[gpr::RDI] = 0xfec0_0000;
     assert_eq!(guest.exit(guest::NESTED_FAULT, 1 << 32, 0xfec0_0000), Mtd::KILL);
-    let log = guest.kernel().asked();
-    assert!(log.iter().any(|asked| matches!(asked, Asked::Log(line) if line.contains("bytes d9 07"))));
+    let asked = guest.kernel().asked();
+    let log: Vec<&str> = asked
+        .iter()
+        .filter_map(|asked| match asked {
+            Asked::Log(line) => Some(&**line),
+            _ => None,
+        })
+        .collect();
+    let first = "Error: vCPU 0 stopped: instruction not emulated at 0x0:0x8000, bytes d9 07";
+    assert!(log[0].starts_with(first), "{log:?}");
+    assert!(log[1].starts_with("vCPU 0: Rax 0 Rcx 0 ") && log[1].ends_with("Rdi fec00000"), "{log:?}");
+    assert!(log[2].starts_with("vCPU 0: R8 0 R9 0 "), "{log:?}");
+    assert!(log[3].starts_with("vCPU 0: Long64, SS 0 RFLAGS 2 CR0 80010001 "), "{log:?}");
     assert_eq!(guest.vm.ended(), Some(1));
 }
 
