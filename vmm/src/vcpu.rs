@@ -172,6 +172,8 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             // The guest that did this is no more: the machine was reset or has ended meanwhile. Or there was none yet.
             return self.start(inside);
         }
+        // What an exit that was put off costs later is the recall's.
+        let kind = exit.kind();
         if exit == Exit::Recall {
             let host_now = inside.host_now;
             inside.machine.recalled(self.index, host_now);
@@ -184,7 +186,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let handled = self.dispatch(exit, &call, &mut inside);
         if let Some(stats) = &mut inside.machine.stats {
             let ticks = vm.kernel.now().saturating_sub(inside.host_now);
-            stats.record(exit.kind(), ticks);
+            stats.record(kind, ticks);
         }
         match handled {
             Ok(step) if self.is_routine(&inside, &step) => step.changed | self.promise(inside),

@@ -13,6 +13,7 @@ use device_models::bus::serial::HostSerial;
 use proptest::prelude::*;
 
 use super::selection::{FULL, RECALL};
+use crate::exit_stats::ExitKind;
 use crate::state::Rflags;
 use crate::testing::{Asked, CODE, Guest, ORIGIN, exits, machine};
 
@@ -143,6 +144,16 @@ fn registers_outside_the_selection_come_with_a_recall() {
     assert_eq!(guest.state.gpr[gpr::RAX], before.efer);
     assert_eq!(guest.state.rip, CODE + 2);
     assert_eq!(guest.kernel().asked(), [Asked::SelectRecall(0, RECALL)]);
+}
+
+#[test]
+fn an_exit_that_needs_more_state_is_counted_once_and_so_is_the_recall() {
+    let mut guest = Guest::started("exit_stats=\"yes\"");
+    guest.rdmsr(MSR_EFER);
+    guest.exit(guest::RECALL, 0, 0);
+    let stats = guest.vm.stats().unwrap();
+    let count = |kind| stats.counter(kind).count;
+    assert_eq!((count(ExitKind::MsrRead), count(ExitKind::Recall)), (1, 1));
 }
 
 #[test]
