@@ -207,13 +207,13 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Exit::Halt => Ok(self.halt(call)),
             Exit::InterruptWindow => {
                 self.injector.window_opened();
-                Ok(Step::new(Mtd::empty(), Boundary::at_window()))
+                Ok(Step::new(Mtd::empty(), self.injector.arrive(call.words.rip, Boundary::at_window())))
             }
             Exit::Recall => {
                 let boundary = self.vm.kernel.with_state(|arch| Boundary::at_recall(arch));
-                Ok(Step::new(Mtd::empty(), boundary))
+                Ok(Step::new(Mtd::empty(), self.injector.arrive(call.words.rip, boundary)))
             }
-            Exit::NmiHandlerEnds => Ok(self.nmi_handler_ends()),
+            Exit::NmiHandlerEnds => Ok(self.nmi_handler_ends(call)),
             Exit::NmiWindow => Ok(self.nmi_window()),
             Exit::PortString => self.port_string(call, inside),
             Exit::ControlRegister => self.control_register(call, inside),
@@ -256,7 +256,8 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     fn enter_guest(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
         let boundary = &step.boundary;
         let injection = self.injector.decide(&mut inside.machine.board, self.index, boundary);
-        let changed = step.changed | self.depart(inside);
+        let deadline = if self.injector.misses_nmi() { self.depart_briefly(inside) } else { self.depart(inside) };
+        let changed = step.changed | deadline;
         match injection {
             Some(injection) => changed | self.inject(injection, boundary),
             None => changed,
@@ -267,6 +268,12 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     #[inline(always)]
     fn depart(&self, inside: Inside<'_>) -> Mtd {
         self.have_recalled(self.vm.depart(inside, self.index))
+    }
+
+    /// The same, for as long as it may take until an NMI can be delivered.
+    #[cold]
+    fn depart_briefly(&self, inside: Inside<'_>) -> Mtd {
+        self.have_recalled(self.vm.depart_briefly(inside, self.index))
     }
 
     /// The same where nobody has to be told anything but, perhaps, the hypervisor.

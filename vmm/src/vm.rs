@@ -163,6 +163,12 @@ impl<K: Kernel, M> Vm<K, M> {
         self.leave_with(inside, Who::Vcpu(vcpu), |inside| inside.machine.promise(vcpu, inside.host_now))
     }
 
+    /// The same for one that has to be back soon.
+    #[cold]
+    pub(crate) fn depart_briefly(&self, inside: Inside<'_>, vcpu: usize) -> Option<u64> {
+        self.leave_with(inside, Who::Vcpu(vcpu), |inside| inside.machine.promise_soon(vcpu, inside.host_now))
+    }
+
     /// The same for the handler of a virtual CPU that waits. Returns until when.
     pub(crate) fn retire(&self, inside: Inside<'_>, vcpu: usize) -> Option<u64> {
         self.leave_with(inside, Who::Waiting(vcpu), |inside| inside.machine.wait(vcpu))

@@ -83,6 +83,8 @@ pub(crate) enum Life {
 pub(crate) const BOOT_CPU: usize = 0;
 /// How long output may wait for more.
 const FLUSH_US: u64 = 5_000;
+/// When a virtual CPU is back that has to be back soon: late enough that it gets somewhere, even where one emulated CPU is slow.
+const SOON_US: u64 = 50;
 const US_PER_SECOND: u64 = 1_000_000;
 
 /// The machine's state.
@@ -145,6 +147,19 @@ impl Machine {
     /// enough. Too early a recall is cheaper than to take each time back.
     pub(crate) fn promise(&mut self, vcpu: usize, host_now: u64) -> Option<u64> {
         let deadline = self.host_deadline(vcpu);
+        self.promise_by(deadline, vcpu, host_now)
+    }
+
+    /// The same where it has to be back soon, whatever the models have to do.
+    #[cold]
+    pub(super) fn promise_soon(&mut self, vcpu: usize, host_now: u64) -> Option<u64> {
+        let soon = host_now.saturating_add(self.flush_ticks / (FLUSH_US / SOON_US));
+        let deadline = self.host_deadline(vcpu).map_or(soon, |deadline| deadline.min(soon));
+        self.promise_by(Some(deadline), vcpu, host_now)
+    }
+
+    #[inline(always)]
+    fn promise_by(&mut self, deadline: Option<u64>, vcpu: usize, host_now: u64) -> Option<u64> {
         let slot = self.slots.get_mut(vcpu)?;
         // It looks now, so a recall for now that it has not yet heard of has nothing to tell: any word about the next one withdraws it.
         if slot.recall_at.is_some_and(|recall_at| recall_at <= host_now) {
