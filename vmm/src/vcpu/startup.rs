@@ -15,10 +15,14 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     #[cold]
     pub(super) fn start(&mut self, mut inside: Inside<'vm>) -> Mtd {
         loop {
+            inside.machine.looked(self.index);
+            self.vm.reset_if_due(&mut inside, self.index);
             if inside.machine.life != Life::Running {
                 return self.stop(inside);
             }
-            if let Some(state) = self.initial_state(&mut inside) {
+            if !inside.machine.reset_due
+                && let Some(state) = self.initial_state(&mut inside)
+            {
                 return self.begin(inside, &state);
             }
             inside = self.block(inside);
@@ -30,9 +34,6 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let machine = &mut *inside.machine;
         let is_reset = machine.generation != self.generation;
         self.generation = machine.generation;
-        if let Some(slot) = machine.slots.get_mut(self.index) {
-            slot.kicked = false;
-        }
         if is_reset {
             self.news = VcpuNews::default();
         }
@@ -44,7 +45,8 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         self.news.startup.take().map(real_mode)
     }
 
-    fn begin(&mut self, inside: Inside<'_>, state: &VcpuState) -> Mtd {
+    fn begin(&mut self, mut inside: Inside<'_>, state: &VcpuState) -> Mtd {
+        inside.machine.end_wait(self.index);
         if self.deferred.take().is_some() {
             self.vm.kernel.select_recall(self.index, selection::RECALL);
         }
