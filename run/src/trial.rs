@@ -32,17 +32,8 @@ pub fn run_trial(
     folder: &Path,
 ) -> Result<(), Failure> {
     let stage = Stage::prepare(scenario, products, folder)?;
-    let image = image.or(scenario.machine.needs_image().then_some(Firmware::Bios));
-    let machine = Machine {
-        platform: scenario.machine,
-        cpus: scenario.cpus,
-        memory: scenario.memory,
-        terminals: scenario.machine_terminals(),
-        time: scenario.time(),
-        debugger: false,
-        more: Vec::new(),
-    };
-    let session = Session::start(&machine, &stage.medium(image)?, folder)?;
+    let medium = stage.medium(scenario.machine.medium_firmware(image))?;
+    let session = Session::start(&Machine::of(scenario, scenario.time()), &medium, folder)?;
     let mut trial = Trial::new(scenario);
     let end = session.run(&mut trial, Some(Instant::now() + scenario.limit()))?;
     trial.judge(&end, scenario)

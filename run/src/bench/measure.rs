@@ -10,7 +10,7 @@ use crate::commands::run::needs;
 use crate::error::{Error, Result};
 use crate::host::packages;
 use crate::machine::terminal::Terminal;
-use crate::machine::{Firmware, Machine, Platform, Time};
+use crate::machine::{Machine, Platform, Time};
 use crate::repository;
 use crate::scenario::Scenario;
 use crate::session::end::{End, LineSplitter};
@@ -114,20 +114,8 @@ impl Bench {
         let folder = self.folder();
         eprintln!("bench: {} on {} CPU(s) of {}", scenario.name, scenario.cpus, scenario.machine);
         let stage = Stage::prepare(scenario, &products, &folder)?;
-        let machine = Machine {
-            platform: scenario.machine,
-            cpus: scenario.cpus,
-            memory: scenario.memory,
-            terminals: scenario.machine_terminals(),
-            time: Time::Instructions,
-            debugger: false,
-            more: Vec::new(),
-        };
-        let session = Session::start(
-            &machine,
-            &stage.medium(scenario.machine.needs_image().then_some(Firmware::Bios))?,
-            &folder,
-        )?;
+        let medium = stage.medium(scenario.machine.medium_firmware(None))?;
+        let session = Session::start(&Machine::of(scenario, Time::Instructions), &medium, &folder)?;
         let end = session.run(&mut collector, Some(Instant::now() + scenario.limit()))?;
         if collector.is_complete {
             return Ok(collector.said);

@@ -56,17 +56,10 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
     let products = Products::build(&[&scenario])?;
     let folder = repository::target().join("run").join(&scenario.name);
     let stage = Stage::prepare(&scenario, &products, &folder)?;
-    let image = options.iso.or(scenario.machine.needs_image().then_some(Firmware::Bios));
-    let medium = stage.medium(image)?;
-    let machine = Machine {
-        platform: scenario.machine,
-        cpus: scenario.cpus,
-        memory: scenario.memory,
-        terminals: scenario.machine_terminals(),
-        time: scenario.time(),
-        debugger: options.gdb,
-        more: options.emulator_args.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect(),
-    };
+    let medium = stage.medium(scenario.machine.medium_firmware(options.iso))?;
+    let mut machine = Machine::of(&scenario, scenario.time());
+    machine.debugger = options.gdb;
+    machine.more = options.emulator_args.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
     announce(&machine, &products, &scenario, &folder, options.gdb);
     let log = LogCopy::open(options.log.as_ref())?;
     let session = Session::start(&machine, &medium, &folder)?;
