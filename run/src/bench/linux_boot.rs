@@ -72,8 +72,9 @@ impl Boot {
 fn boot(scenario: &str, known: &BootLimit, exit_stats: bool) -> Result<Run> {
     let mut bench = Bench::load(scenario)?;
     bench.scenario.name = format!("{scenario}-{}", known.name);
-    let answer = if exit_stats { "yes" } else { "no" };
-    bench.scenario.options.insert(EXIT_STATS.to_owned(), answer.to_owned());
+    if exit_stats {
+        bench.scenario.options.insert(EXIT_STATS.to_owned(), "yes".to_owned());
+    }
     if let Some(append) = bench.scenario.options.get_mut(APPEND) {
         append.push_str(&known.append);
     }

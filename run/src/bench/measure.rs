@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::boot::overrides::Overrides;
 use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::commands::run::needs;
@@ -84,9 +83,7 @@ pub struct Said {
 impl Bench {
     /// Reads a scenario.
     pub fn load(name: &str) -> Result<Self> {
-        let mut scenario = Scenario::load(name)?;
-        Overrides::default().apply(&mut scenario)?;
-        Ok(Self { scenario })
+        Scenario::load(name).map(|scenario| Self { scenario })
     }
 
     /// Boots it up to the end of its measurements, which it may print on the log or on its terminal.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::boot::overrides::Overrides;
+use crate::boot::overrides::{MachineOverrides, Overrides};
 use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::error::{Error, Result};
@@ -28,6 +28,8 @@ pub struct RunOptions {
     scenario: Option<String>,
     #[command(flatten)]
     overrides: Overrides,
+    #[command(flatten)]
+    machine: MachineOverrides,
     /// Show the log of hypervisor and components on standard error, or copy it to FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     log: Option<Option<PathBuf>>,
@@ -52,6 +54,7 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
     };
     let mut scenario = Scenario::load(name)?;
     options.overrides.apply(&mut scenario)?;
+    options.machine.apply(&mut scenario);
     packages::ensure(&needs(&scenario, options.iso))?;
     let products = Products::build(&[&scenario])?;
     let folder = repository::target().join("run").join(&scenario.name);

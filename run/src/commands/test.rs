@@ -12,7 +12,6 @@ use clap::Args;
 use regex::Regex;
 
 use crate::bench;
-use crate::boot::overrides::Overrides;
 use crate::boot::product::Products;
 use crate::commands::loc;
 use crate::conformance::Table;
@@ -123,8 +122,7 @@ pub fn execute(options: &TestOptions) -> Result<i32> {
 
 fn all_booted(long: bool) -> Result<Vec<Booted>> {
     let mut tests = Vec::new();
-    for mut scenario in scenario::all()?.into_iter().filter(|scenario| scenario.test) {
-        Overrides::default().apply(&mut scenario)?;
+    for scenario in scenario::all()?.into_iter().filter(|scenario| scenario.test) {
         for variant in &scenario.variants {
             tests.push(Booted { scenario: variant.apply(&scenario)?, image: variant.iso });
         }
