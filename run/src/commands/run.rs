@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -68,11 +68,14 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
     let session = Session::start(&machine, &medium, &folder)?;
     tty::listen(session.event_source())?;
     let raw = RawTerminal::enter()?;
-    let mut user = User { escape: raw.is_some().then(Escape::default), screen: Screen::new(machine.terminals), log };
-    let deadline = options.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let end = session.run(&mut user, deadline);
+    let screen = Screen::new(machine.terminals);
+    let mut user = User { escape: raw.is_some().then(Escape::default), screen, log, failure: None };
+    let end = session.run(&mut user, options.timeout.map(Duration::from_secs));
     drop(raw);
-    report(&end?, &scenario, &folder)
+    match user.failure {
+        Some(error) => Err(error),
+        None => report(&end?, &scenario, &folder),
+    }
 }
 
 /// What the host must have to run a scenario.
@@ -149,7 +152,7 @@ fn last_words(log: &Path) -> Vec<String> {
 enum LogCopy {
     Nowhere,
     StandardError,
-    File(std::fs::File),
+    File(std::fs::File, PathBuf),
 }
 
 impl LogCopy {
@@ -158,9 +161,21 @@ impl LogCopy {
             None => Ok(Self::Nowhere),
             Some(None) => Ok(Self::StandardError),
             Some(Some(path)) => {
-                std::fs::File::create(path).map(Self::File).map_err(|cause| Error::io("create", path, &cause))
+                let file = std::fs::File::create(path).map_err(|cause| Error::io("create", path, &cause))?;
+                Ok(Self::File(file, path.clone()))
             }
         }
+    }
+
+    /// Writes a line; a terminal in raw mode does not return the carriage by itself.
+    fn write(&mut self, line: &str, raw: bool) -> Result<()> {
+        let (written, path) = match self {
+            Self::Nowhere => return Ok(()),
+            Self::StandardError if raw => (write!(stderr(), "{line}\r\n"), Path::new("standard error")),
+            Self::StandardError => (writeln!(stderr(), "{line}"), Path::new("standard error")),
+            Self::File(file, path) => (writeln!(file, "{line}"), path.as_path()),
+        };
+        written.map_err(|cause| Error::io("write the log to", path, &cause))
     }
 }
 
@@ -170,6 +185,8 @@ struct User {
     escape: Option<Escape>,
     screen: Screen,
     log: LogCopy,
+    /// Why the run had to be stopped.
+    failure: Option<Error>,
 }
 
 /// Writes to the user's terminal; false if nobody reads that any more.
@@ -185,14 +202,13 @@ impl Observer for User {
     }
 
     fn log_line(&mut self, line: &str) -> Wish {
-        let written = match &mut self.log {
-            LogCopy::Nowhere => Ok(()),
-            // A terminal in raw mode does not return the carriage by itself.
-            LogCopy::StandardError if self.escape.is_some() => write!(stderr(), "{line}\r\n"),
-            LogCopy::StandardError => writeln!(stderr(), "{line}"),
-            LogCopy::File(file) => writeln!(file, "{line}"),
-        };
-        if written.is_err() { Wish::Stop } else { Wish::NOTHING }
+        match self.log.write(line, self.escape.is_some()) {
+            Ok(()) => Wish::NOTHING,
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                Wish::Stop
+            }
+        }
     }
 
     fn input(&mut self, input: &[u8]) -> Wish {
@@ -231,6 +247,15 @@ mod tests {
         assert_eq!(report(&End::Stopped, &system, folder), Ok(0));
         assert_eq!(report(&ended(""), &scenario("linux"), folder), Ok(0));
         assert_eq!(report(&End::Signal(2), &system, folder), Ok(130));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_a_failure() {
+        let log = LogCopy::open(Some(&Some("/dev/full".into()))).unwrap();
+        let mut user = User { escape: None, screen: Screen::new(1), log, failure: None };
+        assert_eq!(user.log_line("[kernel] x"), Wish::Stop);
+        let error = user.failure.unwrap().to_string();
+        assert!(error.starts_with("cannot write the log to /dev/full: "), "{error}");
     }
 
     #[test]
