@@ -88,8 +88,10 @@ pub fn needs(scenario: &Scenario, image: Option<Firmware>) -> Vec<Purpose> {
 
 fn list() -> Result<()> {
     println!("Scenarios, for `./x run SCENARIO`:");
-    for scenario in scenario::all()? {
-        println!("  {:<16} {}", scenario.name, scenario.summary);
+    let scenarios = scenario::all()?;
+    let width = scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
+    for scenario in scenarios {
+        println!("  {:<width$} {}", scenario.name, scenario.summary);
     }
     Ok(())
 }
@@ -117,13 +119,15 @@ fn announce(machine: &Machine, products: &Products, scenario: &Scenario, folder:
 fn report(end: &End, scenario: &Scenario, folder: &Path) -> Result<i32> {
     /// Shells report a program ended by signal N as 128 + N.
     const ENDED_BY_SIGNAL: i32 = 128;
+    /// Of a failure whose own code is none that a process can end with.
+    const FAILURE: i32 = 1;
     let log = || format!("see the log in {}", folder.join(LOG).display());
     match end {
         End::SystemExit(0) => Ok(0),
         End::SystemExit(code) => {
             eprintln!("run: the system ended with exit code {code}; {}. Its last words:", log());
             last_words(&folder.join(LOG)).iter().for_each(|line| eprintln!("    {line}"));
-            Ok(*code)
+            Ok(if (1..=i32::from(u8::MAX)).contains(code) { *code } else { FAILURE })
         }
         End::Stopped => Ok(0),
         End::Signal(number) => Ok(ENDED_BY_SIGNAL + number),
@@ -244,6 +248,9 @@ mod tests {
         let system = scenario("hypervisor");
         let folder = Path::new("/run");
         assert_eq!(report(&End::SystemExit(3), &system, folder), Ok(3));
+        for code in [256, -1, i32::MIN, i32::MAX] {
+            assert_eq!(report(&End::SystemExit(code), &system, folder), Ok(1), "the low byte of {code} is another");
+        }
         assert_eq!(report(&End::Stopped, &system, folder), Ok(0));
         assert_eq!(report(&ended(""), &scenario("linux"), folder), Ok(0));
         assert_eq!(report(&End::Signal(2), &system, folder), Ok(130));
