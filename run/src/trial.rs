@@ -7,7 +7,7 @@ use crate::boot::stage::Stage;
 use crate::error::Error;
 use crate::machine::terminal::Terminal;
 use crate::machine::{Firmware, Machine};
-use crate::scenario::expectation::Matcher;
+use crate::scenario::matcher::Matcher;
 use crate::scenario::{Boot, Scenario};
 use crate::session::end::End;
 use crate::session::{Observer, Session, Wish};

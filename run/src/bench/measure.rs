@@ -11,7 +11,8 @@ use crate::machine::terminal::Terminal;
 use crate::machine::{Machine, Platform, Time};
 use crate::repository;
 use crate::scenario::Scenario;
-use crate::session::end::{End, LineSplitter};
+use crate::session::end::End;
+use crate::session::lines::LineSplitter;
 use crate::session::{Observer, Session, Wish};
 
 use super::log::{self, Log};

@@ -2,6 +2,7 @@
 
 pub mod end;
 pub mod escape;
+pub mod lines;
 pub mod screen;
 pub mod serial;
 pub mod terminals;
@@ -18,7 +19,8 @@ use crate::error::{Error, Result};
 use crate::host::command::not_started;
 use crate::machine::terminal::Terminal;
 use crate::machine::{Endpoint, Machine, Medium, SerialLines, bochs, qemu};
-use end::{End, LineSplitter};
+use end::End;
+use lines::LineSplitter;
 use serial::{Channel, Line, connect_lines};
 use terminals::Terminals;
 
