@@ -1,4 +1,4 @@
-//! `./x test`: every test there is, cheapest first.
+//! `./x test`: the tests, cheapest first; scenarios that take long are left out unless they are asked for.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
@@ -99,6 +99,10 @@ pub fn execute(options: &TestOptions) -> Result<i32> {
         [FORMAT, LINTS, DOCS, UNIT_TESTS, LINES, COST].into_iter().filter(|name| selected(name)).collect();
     let mut booted = all_booted(options.long)?;
     booted.retain(|test| selected(&test.name()));
+    if let (Some(filter), true, true) = (&options.filter, checks.is_empty(), booted.is_empty()) {
+        let list = if options.long { "./x test --list --long" } else { "./x test --list" };
+        return Err(Error::new(format!("no test matches `{filter}`")).remedy(format!("`{list}` names those there are")));
+    }
     if options.list {
         checks.iter().for_each(|name| println!("{name}"));
         booted.iter().for_each(|test| println!("{}", test.name()));
@@ -295,6 +299,13 @@ mod tests {
         assert_eq!(parse_result("test result: FAILED. 1 passed; 2 failed; 0 ignored"), Some((1, 2)));
         assert_eq!(parse_result("test a::b ... ok"), None);
         assert_eq!(parse_result("test result: ok. many passed"), None);
+    }
+
+    #[test]
+    fn a_filter_that_matches_nothing_is_an_error() {
+        let filter = Regex::new("no-such-test").ok();
+        let error = execute(&TestOptions { filter, long: false, list: false }).unwrap_err().to_string();
+        assert_eq!(error, "no test matches `no-such-test`; `./x test --list` names those there are");
     }
 
     #[test]
