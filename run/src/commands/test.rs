@@ -25,7 +25,6 @@ use crate::repository;
 use crate::scenario::rom::Source;
 use crate::scenario::{self, Scenario};
 use crate::session::LOG;
-use crate::toolchain::NOT_TESTED_ON_HOST;
 use crate::trial::{Failure, run_trial};
 
 /// Options of `test`.
@@ -150,7 +149,7 @@ fn check(name: &str, tally: &mut Tally) {
 fn check_source(name: &str) -> Result<()> {
     const FORMATTED: [&str; 2] = ["--all", "--check"];
     // Freestanding binaries have no test harness, so not `--all-targets`.
-    const LINTED: [&str; 8] = ["--workspace", "--lib", "--bins", "--examples", "--tests", "--", "-D", "warnings"];
+    const LINTED: [&str; 7] = ["--workspace", "--lib", "--bins", "--tests", "--", "-D", "warnings"];
     // For the links: those to private items, too, because who reads the documentation works on the code.
     const DOCUMENTED: [&str; 3] = ["--workspace", "--no-deps", "--document-private-items"];
     packages::ensure(&[Purpose::Lint])?;
@@ -176,11 +175,12 @@ fn cargo() -> Command {
 /// Runs `cargo test`, shows what it says and adds up its results.
 fn unit_tests(tally: &mut Tally) {
     let started = Instant::now();
+    if let Err(error) = packages::ensure(&[Purpose::UnitTest]) {
+        tally.count(UNIT_TESTS, started, &Err(error));
+        return;
+    }
     let mut command = cargo();
     command.args(["test", "--workspace", "--tests", "--no-fail-fast"]);
-    for package in NOT_TESTED_ON_HOST {
-        command.args(["--exclude", package]);
-    }
     let mut counted = Tally::default();
     let run = |command: &mut Command, counted: &mut Tally| -> Result<bool> {
         let mut child = command.stdout(Stdio::piped()).spawn().map_err(|cause| not_started(command, &cause))?;

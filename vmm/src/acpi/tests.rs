@@ -170,7 +170,6 @@ fn what_does_not_fit_is_refused() {
 
 /// Disassembles all tables with ACPICA's `iasl`, which must be installed.
 #[test]
-#[ignore = "needs iasl (Debian package acpica-tools)"]
 fn iasl_accepts_the_tables() {
     let mut machine = full();
     if let Some(pci) = &mut machine.pci {
