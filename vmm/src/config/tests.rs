@@ -110,7 +110,7 @@ fn options_of_the_whole() {
         (config.exit_stats, config.on_triple_fault)
     };
     assert_eq!(parse(""), (false, TripleFault::Stop));
-    let options = " exit_stats=\"yes\" on_triple_fault=\"reset\"";
+    let options = " exit_stats=\"on\" on_triple_fault=\"reset\"";
     assert_eq!(parse(options), (true, TripleFault::Reset));
 }
 
@@ -157,8 +157,8 @@ fn mistakes_are_named() {
         (machine(""), "node <mem>: no guest RAM configured"),
         (ram("text"), "line 1: unexpected text in <machine>"),
         (
-            "<config exit_stats=\"1\"/>".into(),
-            "line 1: node <config>, attribute \"exit_stats\": \"1\" is none of no, yes",
+            "<config exit_stats=\"2\"/>".into(),
+            "line 1: node <config>, attribute \"exit_stats\": \"2\" is none of yes, true, on, 1, no, false, off, 0",
         ),
         ("<config/>".into(), "node <machine> is missing in <config>"),
         ("<machine/>".into(), "line 1: top-level node is <machine> instead of <config>"),
