@@ -26,7 +26,7 @@ const TRAMPOLINE: u64 = 0x8000;
 const POOL_SHARE: u64 = 16;
 const POOL_MIN: u64 = 16 << 20;
 const POOL_MAX: u64 = 512 << 20;
-const LARGE_PAGE: u64 = 2 << 20;
+const LARGE_PAGE: u64 = abi::LARGE_PAGE_SIZE;
 /// How long to wait for a CPU to come up. Those of an emulator on a busy machine take their time.
 const AP_PATIENCE_US: u64 = 2_000_000;
 /// Address range of interrupt messages (SDM vol. 3, 11.11.1).
