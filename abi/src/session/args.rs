@@ -8,8 +8,6 @@ use core::fmt::Write;
 use super::parent::{ARGS_MAX, Quota};
 use super::wire::Text;
 
-/// Longest label.
-pub const LABEL_MAX: usize = 160;
 /// Between the elements of a label.
 pub const LABEL_SEPARATOR: &str = " -> ";
 /// Key of the label.
