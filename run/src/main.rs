@@ -10,6 +10,8 @@ mod commands;
 mod conformance;
 mod error;
 mod guest;
+#[cfg(test)]
+mod homes;
 mod host;
 #[cfg(test)]
 mod layers;
