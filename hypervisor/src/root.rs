@@ -14,7 +14,7 @@ use crate::pd::Pd;
 use crate::sc::Sc;
 use crate::sched;
 use crate::sm::Sm;
-use crate::space::{mem::KERNEL, mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use crate::space::{Mappings, mem::KERNEL, mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use abi::cap::{MemRights, Perms, Sel, root};
 use abi::hip::{self, Features, Hip, RangeKind};
 use abi::status::Status;
@@ -196,11 +196,11 @@ fn describe(info: &BootInfo, machine: &Machine) -> Hip {
         gsi_count: machine.gsi_count,
         log_port: u32::from(machine.log_port),
         framebuffer: info.framebuffer,
-        range_count: info.ranges.as_slice().len() as u32,
+        range_count: info.ranges.len() as u32,
         vcpu_absence: virt::absence() as u32,
         ranges: [hip::Range::default(); hip::MAX_RANGES],
     };
-    for (slot, range) in hip.ranges.iter_mut().zip(info.ranges.as_slice()) {
+    for (slot, range) in hip.ranges.iter_mut().zip(&info.ranges) {
         *slot = *range;
     }
     hip

@@ -3,7 +3,8 @@
 //! CR0 and CR4 get known values: what the firmware or the loader has left on is not wanted. (FSGSBASE would let user mode change the
 //! FS base behind the kernel's back, LA57 makes of four levels of page tables five.)
 
-use super::x86::{self, Cpuid, Msr};
+use super::cpuid::Flag;
+use super::x86::{self, Msr};
 use super::{descriptor, entry};
 use crate::space::mem;
 
@@ -20,8 +21,6 @@ const CR4_UMIP: u64 = 1 << 11;
 pub const CR4_OSXSAVE: u64 = 1 << 18;
 const CR4_SMEP: u64 = 1 << 20;
 const CR4_SMAP: u64 = 1 << 21;
-/// CPUID leaf 1, EDX: machine-check exception and architecture.
-const CPUID_MACHINE_CHECK: u32 = 1 << 7 | 1 << 14;
 const EFER_SCE: u64 = 1 << 0;
 const EFER_NXE: u64 = 1 << 11;
 /// Flags cleared at SYSCALL: TF, IF, DF, IOPL, NT, RF, AC (SDM vol. 1, 3.4.3).
@@ -29,34 +28,28 @@ const SYSCALL_MASK: u64 = 0x57700;
 /// PAT: write-back, write-combining, uncached-minus, uncached; twice (SDM vol. 3, 12.12.2).
 const PAT: u64 = 0x0007_0106_0007_0106;
 
-/// CR4 for CPUs whose leaves 1 and 7 are these.
-fn cr4(leaf1: Cpuid, leaf7: Cpuid) -> u64 {
-    let machine_check = leaf1.edx & CPUID_MACHINE_CHECK == CPUID_MACHINE_CHECK;
+/// CR4 for a CPU that has what `has` says.
+fn cr4(has: impl Fn(Flag) -> bool) -> u64 {
     let optional = [
-        (machine_check, CR4_MCE),
-        (leaf1.ecx & 1 << 26 != 0, CR4_OSXSAVE),
-        (leaf7.ebx & 1 << 7 != 0, CR4_SMEP),
-        (leaf7.ebx & 1 << 20 != 0, CR4_SMAP),
-        (leaf7.ecx & 1 << 2 != 0, CR4_UMIP),
+        (has(Flag::MCE) && has(Flag::MCA), CR4_MCE),
+        (has(Flag::XSAVE), CR4_OSXSAVE),
+        (has(Flag::SMEP), CR4_SMEP),
+        (has(Flag::SMAP), CR4_SMAP),
+        (has(Flag::UMIP), CR4_UMIP),
     ];
     let always = u64::from(CR4_BOOT) | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT;
     optional.iter().filter(|(there, _)| *there).fold(always, |cr4, (_, bit)| cr4 | bit)
 }
 
-/// Whether the kernel runs with SMAP.
-pub fn smap() -> bool {
-    cr4(x86::cpuid(1, 0), x86::cpuid(7, 0)) & CR4_SMAP != 0
-}
-
 /// Sets this CPU up for user mode.
 pub fn init() {
-    x86::write_cr4(cr4(x86::cpuid(1, 0), x86::cpuid(7, 0)));
+    x86::write_cr4(cr4(Flag::is_set));
     x86::wrmsr(Msr::Pat, PAT);
     x86::wrmsr(Msr::Efer, x86::rdmsr(Msr::Efer) | EFER_SCE | EFER_NXE);
     x86::wrmsr(Msr::Star, u64::from(descriptor::SYSRET_BASE | 3) << 48 | u64::from(descriptor::KERNEL_CS) << 32);
     x86::wrmsr(Msr::Lstar, entry::syscall_address());
     x86::wrmsr(Msr::Sfmask, SYSCALL_MASK);
-    if x86::cpuid(0x8000_0001, 0).edx & 1 << 26 != 0 {
+    if Flag::PAGES_1G.is_set() {
         mem::enable_gigabyte_pages();
     }
 }
@@ -68,11 +61,10 @@ mod tests {
     #[test]
     fn cr4_has_what_the_cpu_has_and_nothing_else() {
         const ALWAYS: u64 = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 10;
-        const NONE: Cpuid = Cpuid { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-        const ALL: Cpuid = Cpuid { eax: u32::MAX, ebx: u32::MAX, ecx: u32::MAX, edx: u32::MAX };
-        assert_eq!(cr4(NONE, NONE), ALWAYS);
+        assert_eq!(cr4(|_| false), ALWAYS);
         // Neither LA57 (12), FSGSBASE (16), PKE (22) nor any other that user mode would notice.
-        assert_eq!(cr4(ALL, ALL), ALWAYS | CR4_MCE | CR4_UMIP | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP);
-        assert_eq!(cr4(Cpuid { edx: 1 << 7, ..NONE }, NONE), ALWAYS, "no banks to tell what was wrong");
+        assert_eq!(cr4(|_| true), ALWAYS | CR4_MCE | CR4_UMIP | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP);
+        assert_eq!(cr4(|flag| flag == Flag::MCE), ALWAYS, "no banks to tell what was wrong");
+        assert_eq!(cr4(|flag| flag == Flag::SMAP), ALWAYS | CR4_SMAP);
     }
 }

@@ -4,8 +4,8 @@
 //! so nothing leaks. One that was interrupted, and a vCPU, has it saved in its context page.
 
 pub(super) use super::features::CR4_OSXSAVE;
-use super::svm;
 use super::x86::{self, Cpuid};
+use super::{cpuid, svm};
 use crate::ec::Ec;
 use crate::frame::EXTENDED;
 use crate::mem::PAGE;
@@ -58,16 +58,17 @@ pub fn init() {
     if x86::read_cr4() & CR4_OSXSAVE == 0 {
         return;
     }
-    let leaf = x86::cpuid(0xd, 0);
+    let leaf = x86::cpuid(cpuid::leaf::EXTENDED_STATE, 0);
     let mut mask = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & WANTED;
     set_xcr0(mask);
-    if u64::from(x86::cpuid(0xd, 0).ebx) > PAGE - EXTENDED {
+    if u64::from(x86::cpuid(cpuid::leaf::EXTENDED_STATE, 0).ebx) > PAGE - EXTENDED {
         mask &= 7;
         set_xcr0(mask);
     }
     XCR0.store(mask, Relaxed);
     // QEMU's code generator has no such pointers, whatever CPU it says that it is.
-    let keeps = keeps_pointers(x86::cpuid(0, 0), x86::cpuid(0x8000_0008, 0)) && !svm::is_qemu_tcg();
+    let keeps = keeps_pointers(x86::cpuid(cpuid::leaf::VENDOR, 0), x86::cpuid(cpuid::leaf::ADDRESSES, 0))
+        && !svm::is_qemu_tcg();
     PLAIN.store(if keeps { 0 } else { mask }, Relaxed);
 }
 
