@@ -144,7 +144,9 @@ fn denials(pd: &'static Pd) -> Result<(), Status> {
     ports.init()?;
     let msrs: &'static MsrSpace = pd.new_object()?;
     msrs.init()?;
-    // Not on the account's list and without identity: nobody can name or destroy them.
+    // Alive, but not on the account's list and without capability: nobody can name or destroy them.
+    object::publish(ports);
+    object::publish(msrs);
     kernel::set_denials(ports, msrs);
     Ok(())
 }

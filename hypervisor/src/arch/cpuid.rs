@@ -1,6 +1,6 @@
 //! What the kernel asks CPUID (SDM vol. 2, CPUID; APM vol. 3, appendix E).
 
-use super::x86;
+use super::x86::{self, Cpuid};
 
 /// Leaves.
 pub mod leaf {
@@ -20,35 +20,22 @@ pub mod leaf {
     pub const SVM: u32 = 0x8000_000a;
 }
 
-/// Register that holds a flag.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Register {
-    Ecx,
-    Edx,
-}
-use Register::{Ecx, Edx};
-
-/// A flag: leaf, register, bit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Flag(u32, Register, u32);
+/// A flag: its leaf, and what it is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag(u32, fn(Cpuid) -> u32);
 
 #[allow(missing_docs, reason = "the names are the manuals'")]
 impl Flag {
-    pub const VMX: Self = Self(leaf::FEATURES, Ecx, 5);
-    pub const X2APIC: Self = Self(leaf::FEATURES, Ecx, 21);
-    pub const TSC_DEADLINE: Self = Self(leaf::FEATURES, Ecx, 24);
-    pub const XSAVE: Self = Self(leaf::FEATURES, Ecx, 26);
-    pub const HYPERVISOR: Self = Self(leaf::FEATURES, Ecx, 31);
-    pub const SVM: Self = Self(leaf::EXTENDED, Ecx, 2);
-    pub const PAGES_1G: Self = Self(leaf::EXTENDED, Edx, 26);
+    pub const VMX: Self = Self(leaf::FEATURES, |words| words.ecx & 1 << 5);
+    pub const X2APIC: Self = Self(leaf::FEATURES, |words| words.ecx & 1 << 21);
+    pub const TSC_DEADLINE: Self = Self(leaf::FEATURES, |words| words.ecx & 1 << 24);
+    pub const XSAVE: Self = Self(leaf::FEATURES, |words| words.ecx & 1 << 26);
+    pub const HYPERVISOR: Self = Self(leaf::FEATURES, |words| words.ecx & 1 << 31);
+    pub const SVM: Self = Self(leaf::EXTENDED, |words| words.ecx & 1 << 2);
+    pub const PAGES_1G: Self = Self(leaf::EXTENDED, |words| words.edx & 1 << 26);
 
     /// Whether this CPU has it.
     pub fn is_set(self) -> bool {
-        let words = x86::cpuid(self.0, 0);
-        let word = match self.1 {
-            Ecx => words.ecx,
-            Edx => words.edx,
-        };
-        word & 1 << self.2 != 0
+        self.1(x86::cpuid(self.0, 0)) != 0
     }
 }
