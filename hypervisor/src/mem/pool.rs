@@ -72,12 +72,12 @@ pub unsafe fn init(base: Phys, size: u64) -> u64 {
     data_pages
 }
 
-/// Takes a contiguous block of `2^order` data pages, not zeroed; only page alignment is promised.
-pub fn alloc(order: usize) -> Option<Page> {
-    with(|pool| {
-        let index = pool.buddy.alloc(order)?;
-        Some(Page::at(pool.data.offset(index as u64 * PAGE)))
-    })
+/// Takes a contiguous block of `2^order` data pages, with all words set to `value`; only page alignment is promised.
+pub fn alloc(order: usize, value: u64) -> Option<Page> {
+    let first = with(|pool| pool.buddy.alloc(order).map(|index| pool.data.offset(index as u64 * PAGE)))?;
+    let page = Page::at(first);
+    page.fill(1 << order, value);
+    Some(page)
 }
 
 /// Returns a block.
