@@ -27,7 +27,7 @@ const TRAMPOLINE: u64 = 0x8000;
 const POOL_SHARE: u64 = 16;
 const POOL_MIN: u64 = 16 << 20;
 const POOL_MAX: u64 = 512 << 20;
-const LARGE_PAGE: u64 = 2 << 20;
+const LARGE_PAGE: u64 = abi::LARGE_PAGE_SIZE;
 /// Entries of the boot page table beside addresses: present and writable; a page is large, too (SDM vol. 3, 4.5.4).
 const BOOT_TABLE: u64 = 0b11;
 const BOOT_PAGE: u64 = BOOT_TABLE | ptab::LARGE;
