@@ -7,11 +7,13 @@ use crate::ec::{Ec, State};
 use crate::frame::{Kind, Reg};
 use crate::hw::Hw;
 use crate::ipc;
+use crate::journal;
 use crate::kernel;
 use crate::mem::{Object, PAGE, Page, Phys, object};
 use crate::pd::Pd;
 use crate::sc::Sc;
 use crate::sched;
+use crate::sm::Sm;
 use crate::space::{Mappings, mem::KERNEL, mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use ::elf::abi::{PF_W, PF_X};
 use ::elf::segment::ProgramHeader;
@@ -119,6 +121,10 @@ pub fn create(cpu: &'static Cpu, quota: u64, image: &Image, info: &BootInfo) -> 
     grant(pd, root::ALL_PIO, PioSpace::init_all)?;
     grant(pd, root::ALL_MSR, MsrSpace::init_all)?;
     let _: &'static Hw = make(pd, root::HW, Perms::ALL, |_| Ok(()))?;
+    let bell: &'static Sm = make(pd, root::JOURNAL, Perms::SM_DOWN, |_| Ok(()))?;
+    let page = pd.alloc(0)?;
+    journal::open(page, bell);
+    mem.set(abi::journal::ADDRESS, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
     denials(pd)?;
     image.map(mem)?;
     let page = pd.alloc(0)?;
@@ -180,15 +186,11 @@ fn describe(info: &BootInfo) -> Hip {
         command_line: info.command_line.0,
         gsi_count: ioapic::gsi_count(),
         log_port: u32::from(log::port()),
-        apic_id: [0; 256],
         framebuffer: info.framebuffer,
         range_count: info.ranges.len() as u32,
         vcpu_absence: virt::absence() as u32,
         ranges: [hip::Range::default(); hip::MAX_RANGES],
     };
-    for cpu in cpu::all() {
-        hip.apic_id[cpu.index() as usize] = cpu.apic_id.get() as u8;
-    }
     for (slot, range) in hip.ranges.iter_mut().zip(&info.ranges) {
         *slot = *range;
     }

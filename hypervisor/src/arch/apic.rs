@@ -48,6 +48,8 @@ const BASE_ADDR: u64 = 0x000f_ffff_ffff_f000;
 /// Address of interrupt messages (SDM vol. 3, 11.11.1).
 const MSI_BASE: u64 = 0xfee0_0000;
 const MSI_DESTINATION_SHIFT: u32 = 12;
+/// A destination that is all CPUs (SDM vol. 3, 11.6.2.1).
+const BROADCAST: u8 = 0xff;
 
 /// Virtual address of the register page; 0 in x2APIC mode.
 static WINDOW: AtomicU64 = AtomicU64::new(0);
@@ -141,9 +143,17 @@ pub fn send_startup(apic_id: u64, page: u8) {
     command(apic_id, ICR_STARTUP | u32::from(page));
 }
 
+/// A CPU as devices and I/O APICs name it, in eight bits: without interrupt remapping they do not reach those with larger ids.
+///
+/// # Errors
+/// `BadCpu`.
+pub fn destination(apic_id: u64) -> Result<u8, Status> {
+    u8::try_from(apic_id).ok().filter(|&id| id != BROADCAST).ok_or(Status::BadCpu)
+}
+
 /// Address and data of a message that interrupts a CPU.
-pub fn message(apic_id: u64, vector: u8) -> (u64, u64) {
-    (MSI_BASE | (apic_id & 0xff) << MSI_DESTINATION_SHIFT, u64::from(vector))
+pub fn message(destination: u8, vector: u8) -> (u64, u64) {
+    (MSI_BASE | u64::from(destination) << MSI_DESTINATION_SHIFT, u64::from(vector))
 }
 
 /// Makes the timer one-shot, counting APIC ticks.
@@ -165,4 +175,18 @@ pub fn timer_start(ticks: u32) {
 /// Ticks left of the one-shot timer.
 pub fn timer_left() -> u32 {
     read(reg::TIMER_CURRENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_reach_those_cpus_only_whose_ids_have_eight_bits() {
+        assert_eq!(destination(0x12).map(|id| message(id, 0x41)), Ok((0xfee1_2000, 0x41)));
+        assert_eq!(destination(0xfe), Ok(0xfe));
+        for id in [0xff, 0x100, 0x112, u64::from(u32::MAX), u64::MAX] {
+            assert_eq!(destination(id), Err(Status::BadCpu), "{id:#x} is another CPU, or all of them");
+        }
+    }
 }

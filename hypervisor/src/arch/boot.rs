@@ -5,8 +5,8 @@
 //! until the kernel's own table is complete; other CPUs come up through it too.
 
 use super::{
-    acpi_pm, apic, cpuid, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, tsc, virt,
-    x86,
+    acpi_pm, apic, cpuid, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, transient,
+    tsc, virt, x86,
 };
 use crate::boot::{acpi, elf, info::BootInfo, multiboot};
 use crate::cpu;
@@ -77,15 +77,13 @@ global_asm!(
     "boot_long_mode:",
     "mov eax, offset boot_pml4",
     "mov cr3, eax",
-    "mov eax, cr4",
-    "or eax, 0x20",
+    "mov eax, {cr4}",
     "mov cr4, eax",
     "mov ecx, 0xc0000080",
     "rdmsr",
     "or eax, 0x900",
     "wrmsr",
-    "mov eax, cr0",
-    "or eax, 0x80010001",
+    "mov eax, {cr0}",
     "mov cr0, eax",
     "lgdt [boot_gdt_pointer]",
     "ret",
@@ -172,6 +170,8 @@ global_asm!(
     ap_main = sym ap_main,
     ap_stack = sym AP_STACK,
     trampoline = const TRAMPOLINE,
+    cr0 = const features::CR0,
+    cr4 = const features::CR4_BOOT,
     table = const BOOT_TABLE,
     page = const BOOT_PAGE,
     large_page = const LARGE_PAGE,
@@ -228,6 +228,9 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
     let image_start = symbol!(IMAGE_START);
     info.add(image_start, symbol!(IMAGE_END) - kernel_map::IMAGE_BASE - image_start, RangeKind::Hypervisor as u32, 0);
     info.add(TRAMPOLINE, PAGE, RangeKind::Hypervisor as u32, 0);
+    if cpuid::Flag::SMAP.is_set() {
+        entry::clear_ac();
+    }
     let facts = acpi::parse(&BootMemory, info.rsdp).unwrap_or_default();
     info.rsdp = facts.rsdp;
     let image = load_root(&mut info);
@@ -398,6 +401,7 @@ fn report(info: &BootInfo) {
         ioapic::gsi_count()
     ));
     log::line(format_args!("virtualisation: {}", virt::Description));
+    transient::report();
     log::line(format_args!("{} MiB RAM", info.free_bytes() >> 20));
 }
 

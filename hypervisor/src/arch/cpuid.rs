@@ -1,9 +1,11 @@
 //! What the kernel asks CPUID (SDM vol. 2, CPUID; APM vol. 3, appendix E).
 
-use super::x86::{self, Cpuid};
+use super::x86;
 
 /// Leaves.
 pub mod leaf {
+    /// Who made the CPU.
+    pub const VENDOR: u32 = 0;
     /// Features and initial APIC id.
     pub const FEATURES: u32 = 1;
     /// Structured extended features.
@@ -20,22 +22,43 @@ pub mod leaf {
     pub const SVM: u32 = 0x8000_000a;
 }
 
-/// A flag: its leaf, and what it is there.
-#[derive(Clone, Copy, Debug)]
-pub struct Flag(u32, fn(Cpuid) -> u32);
+/// Register that holds a flag.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Register {
+    Ebx,
+    Ecx,
+    Edx,
+}
+use Register::{Ebx, Ecx, Edx};
+
+/// A flag: leaf, register, bit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flag(u32, Register, u32);
 
 #[allow(missing_docs, reason = "the names are the manuals'")]
 impl Flag {
-    pub const VMX: Self = Self(leaf::FEATURES, |words| words.ecx & 1 << 5);
-    pub const X2APIC: Self = Self(leaf::FEATURES, |words| words.ecx & 1 << 21);
-    pub const TSC_DEADLINE: Self = Self(leaf::FEATURES, |words| words.ecx & 1 << 24);
-    pub const XSAVE: Self = Self(leaf::FEATURES, |words| words.ecx & 1 << 26);
-    pub const HYPERVISOR: Self = Self(leaf::FEATURES, |words| words.ecx & 1 << 31);
-    pub const SVM: Self = Self(leaf::EXTENDED, |words| words.ecx & 1 << 2);
-    pub const PAGES_1G: Self = Self(leaf::EXTENDED, |words| words.edx & 1 << 26);
+    pub const VMX: Self = Self(leaf::FEATURES, Ecx, 5);
+    pub const X2APIC: Self = Self(leaf::FEATURES, Ecx, 21);
+    pub const TSC_DEADLINE: Self = Self(leaf::FEATURES, Ecx, 24);
+    pub const XSAVE: Self = Self(leaf::FEATURES, Ecx, 26);
+    pub const HYPERVISOR: Self = Self(leaf::FEATURES, Ecx, 31);
+    pub const MCE: Self = Self(leaf::FEATURES, Edx, 7);
+    pub const MCA: Self = Self(leaf::FEATURES, Edx, 14);
+    pub const SMEP: Self = Self(leaf::STRUCTURED, Ebx, 7);
+    pub const SMAP: Self = Self(leaf::STRUCTURED, Ebx, 20);
+    pub const UMIP: Self = Self(leaf::STRUCTURED, Ecx, 2);
+    pub const ARCH_CAPABILITIES: Self = Self(leaf::STRUCTURED, Edx, 29);
+    pub const SVM: Self = Self(leaf::EXTENDED, Ecx, 2);
+    pub const PAGES_1G: Self = Self(leaf::EXTENDED, Edx, 26);
 
     /// Whether this CPU has it.
     pub fn is_set(self) -> bool {
-        self.1(x86::cpuid(self.0, 0)) != 0
+        let words = x86::cpuid(self.0, 0);
+        let word = match self.1 {
+            Ebx => words.ebx,
+            Ecx => words.ecx,
+            Edx => words.edx,
+        };
+        word & 1 << self.2 != 0
     }
 }
