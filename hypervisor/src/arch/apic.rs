@@ -74,21 +74,25 @@ pub fn base() -> Phys {
     Phys(x86::rdmsr(Msr::ApicBase) & BASE_ADDR)
 }
 
-/// Chooses the mode, on the boot CPU. Whether it is x2APIC.
+/// Whether the chosen mode is x2APIC.
+pub fn is_x2apic() -> bool {
+    WINDOW.load(Relaxed) == 0
+}
+
+/// Chooses the mode, on the boot CPU.
 ///
 /// # Errors
 /// `OutOfMemory` if the registers cannot be mapped.
-pub fn choose() -> Result<bool, Status> {
-    let x2apic = cpuid::Flag::X2APIC.is_set();
-    if !x2apic {
+pub fn choose() -> Result<(), Status> {
+    if !cpuid::Flag::X2APIC.is_set() {
         WINDOW.store(Window::map(base())?.addr(), Relaxed);
     }
-    Ok(x2apic)
+    Ok(())
 }
 
 /// Enables the APIC of this CPU in the chosen mode.
 pub fn init() {
-    let mode = if WINDOW.load(Relaxed) == 0 { BASE_ENABLE | BASE_X2 } else { BASE_ENABLE };
+    let mode = if is_x2apic() { BASE_ENABLE | BASE_X2 } else { BASE_ENABLE };
     x86::wrmsr(Msr::ApicBase, x86::rdmsr(Msr::ApicBase) | mode);
     write(reg::TPR, 0);
     write(reg::LVT_LINT0, LVT_MASKED);
@@ -101,7 +105,7 @@ pub fn init() {
 /// Id of this CPU's APIC.
 pub fn id() -> u64 {
     let id = read(reg::ID);
-    u64::from(if WINDOW.load(Relaxed) == 0 { id } else { id >> 24 })
+    u64::from(if is_x2apic() { id } else { id >> 24 })
 }
 
 /// Acknowledges the interrupt in service.
@@ -111,7 +115,7 @@ pub fn eoi() {
 }
 
 fn command(apic_id: u64, low: u32) {
-    if WINDOW.load(Relaxed) == 0 {
+    if is_x2apic() {
         // Whoever is interrupted must find what it is interrupted for.
         x86::fence_before_wrmsr();
         x86::wrmsr_at(Msr::X2Apic as u32 + (reg::ICR_LOW >> 4) as u32, apic_id << 32 | u64::from(low));

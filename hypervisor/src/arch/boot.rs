@@ -232,9 +232,10 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
         entry::clear_ac();
     }
     let facts = acpi::parse(&BootMemory, info.rsdp).unwrap_or_default();
+    info.rsdp = facts.rsdp;
     let image = load_root(&mut info);
     let quota = make_pool(&mut info);
-    let x2apic = devices(&facts);
+    devices(&facts);
     let area = new_cpu(0, apic_of_boot_cpu());
     area.cpu.root.set(cpu::kernel_root());
     bring_up(area);
@@ -242,10 +243,9 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
     timer::init();
     cpu::register(&area.cpu);
     start_others(&facts);
-    report(&info, x2apic);
-    let machine = root::Machine { rsdp: facts.rsdp, gsi_count: ioapic::gsi_count(), log_port: log::port(), x2apic };
+    report(&info);
     protect(&info, &facts);
-    let created = root::create(&area.cpu, quota, &image, &info, &machine);
+    let created = root::create(&area.cpu, quota, &image, &info);
     or_fail(created, "the first module is no program, or kernel memory does not suffice");
     kernel_map::drop_boot_mapping();
     entry::start(&area.cpu)
@@ -295,17 +295,16 @@ const CPU_PAGES: u64 = (1 << percpu::ORDER) + virt::CPU_PAGES;
 /// Pages for the kernel's page tables: pool, image, devices.
 const KERNEL_TABLES: u64 = 64;
 
-/// Finds the interrupt controllers. Whether the local ones are in x2APIC mode. Device windows are in the kernel's page table
+/// Finds the interrupt controllers. Device windows are in the kernel's page table
 /// only, so that one is loaded, with the boot mapping's low half added until the end of boot.
-fn devices(facts: &acpi::Facts) -> bool {
+fn devices(facts: &acpi::Facts) {
     kernel_map::keep_boot_mapping();
     kernel_map::load();
-    let x2apic = or_fail(apic::choose(), "no memory for device mappings");
+    or_fail(apic::choose(), "no memory for device mappings");
     for &(address, first) in &facts.ioapics {
         or_fail(ioapic::add(Phys(u64::from(address)), first), "too many I/O APICs");
     }
     mask_pic();
-    x2apic
 }
 
 /// Masks the two 8259 (data sheet, OCW1): interrupts come through the I/O APICs.
@@ -322,8 +321,7 @@ fn apic_of_boot_cpu() -> u64 {
 }
 
 fn new_cpu(id: usize, apic_id: u64) -> &'static percpu::Area {
-    let Some(page) = pool::alloc(percpu::ORDER) else { fail("no memory for a CPU") };
-    page.zero(1 << percpu::ORDER);
+    let Some(page) = pool::alloc(percpu::ORDER, 0) else { fail("no memory for a CPU") };
     let area = percpu::Area::at(page);
     area.cpu.init(id, apic_id);
     area.cpu.stack.set(area.stack_top());
@@ -394,8 +392,8 @@ extern "sysv64" fn ap_main() -> ! {
     entry::start(cpu)
 }
 
-fn report(info: &BootInfo, x2apic: bool) {
-    let mode = if x2apic { "x2APIC" } else { "xAPIC" };
+fn report(info: &BootInfo) {
+    let mode = if apic::is_x2apic() { "x2APIC" } else { "xAPIC" };
     log::line(format_args!(
         "{} CPU(s), {mode}, TSC {} MHz, {} GSIs",
         cpu::count(),
