@@ -47,7 +47,7 @@ pub enum Reg {
     /// Last ASID and its generation (vCPUs).
     Asid,
     AsidGeneration,
-    /// Generation of the guest space's translations that the TLB may hold.
+    /// Generation of the guest space's translations that the TLB may hold, and [`RENEW`].
     SpaceGeneration,
     /// What is [pending](crate::event::pending).
     Recall,
@@ -58,11 +58,19 @@ pub enum Reg {
     /// Registers that the VMCS has no place for.
     Cr2,
     Dr6,
+    /// Breakpoint addresses of a vCPU: DR0 to DR3.
+    Dr0,
+    Dr1,
+    Dr2,
+    Dr3,
     /// Whether the VMCS is on the CPU ([`crate::arch::vmx`]).
     Active,
     /// Page-table root in the host state of the VMCS.
     HostRoot,
 }
+
+/// In [`Reg::SpaceGeneration`]: there is more to do before the next entry.
+pub const RENEW: u64 = 1 << 63;
 
 /// How a context continues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

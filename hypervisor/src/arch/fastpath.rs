@@ -1,5 +1,5 @@
 //! What components do all the time, in as few instructions as possible: calls and replies on one CPU, exceptions and exits that
-//! a handler there takes at once ([`event`]), and ups and downs of semaphores that make nobody run or wait.
+//! a handler there takes at once ([`event`]), and ups and downs that make nobody run or wait ([`semaphore`]).
 //!
 //! It changes nothing before it has checked everything; if anything is unusual, it goes on in [`super::entry`] as if
 //! nothing had happened, and [`crate::ipc`], [`crate::event`] or [`crate::sm`] does the whole operation. So this is an accelerator only: what it
@@ -13,6 +13,7 @@
 //! * The state of a handler is in its registers only while it runs. Between calls it has none but its stack pointer.
 
 mod event;
+mod semaphore;
 
 use super::fpu;
 use super::layout::kernel_asm;
@@ -20,8 +21,6 @@ use abi::cap::Perms;
 use abi::hypercall::Number;
 
 const _: () = assert!(Number::Call as u64 == 0);
-const _: () = assert!(Number::SmDown as u64 == Number::SmUp as u64 + 1);
-const _: () = assert!(Perms::SM_UP.bits() == 1 && Perms::SM_DOWN.bits() == 2);
 
 /// Saves what `entry` saves of who does a hypercall.
 macro_rules! save {
@@ -100,7 +99,7 @@ macro_rules! compare_spaces {
         jne switch_fs_base"
     };
 }
-use {compare_spaces, find_handler, serve};
+use {compare_spaces, find_handler, save, serve};
 
 /// Where `switch_spaces` goes on.
 mod after {
@@ -204,98 +203,6 @@ kernel_asm!(
     "7:",
     "mov edi, Number.Reply",
     "jmp syscall_general",
-    // RDI: semaphore and EAX: 0 for up, 1 for down, no flags. RDX, R8, R9, R10 and RSP are free.
-    ".balign 64",
-    ".global semaphore_fast",
-    "semaphore_fast:",
-    // RDX: table of the selector, then R8: offset of its slot.
-    "mov rdx, gs:[Cpu.current]",
-    "mov rdx, [rdx + Ec.obj]",
-    "mov rdx, [rdx + ObjSpace.root]",
-    "mov r8, rdi",
-    "shr r8, TABLE_SHIFT",
-    "cmp r8, TABLES",
-    "jae syscall_general",
-    "mov rdx, [rdx + r8 * 8]",
-    "mov r8d, edi",
-    "shr r8d, SLOT_SHIFT",
-    "and r8d, SLOT_OFFSETS",
-    // R9: semaphore, R10: its identity. The permission is the operation plus one.
-    "mov r9, [rdx + r8]",
-    "mov r10, [rdx + r8 + 8]",
-    "inc eax",
-    "test r9b, al",
-    "jz syscall_general",
-    "and r9, OBJECT_MASK",
-    "cmp [r9], r10",
-    "jne syscall_general",
-    "cmp byte ptr [r9 + Header.kind], ObjectType.Sm",
-    "jne syscall_general",
-    "cmp al, SM_UP",
-    "jne 2f",
-    // Up: nobody waits, nobody is to be told, the counter is not at its limit. What decides most often is looked at before the
-    // lock is taken, and again after.
-    "cmp qword ptr [r9 + Sm.first], 0",
-    "jne 6f",
-    "cmp qword ptr [r9 + Sm.receiver], 0",
-    "jne 6f",
-    "mov eax, 1",
-    "xchg [r9 + Sm.lock], rax",
-    "test eax, eax",
-    "jnz 6f",
-    "cmp [r9], r10",
-    "jne 5f",
-    "cmp qword ptr [r9 + Sm.first], 0",
-    "jne 5f",
-    "cmp qword ptr [r9 + Sm.count], -1",
-    "je 5f",
-    "inc qword ptr [r9 + Sm.count]",
-    "mov qword ptr [r9 + Sm.lock], 0",
-    "xor r8d, r8d",
-    "jmp 4f",
-    // Down: no interrupt to acknowledge, no member, something to take that no receiver has on its list.
-    "2:",
-    "cmp qword ptr [r9 + Sm.interrupt], 0",
-    "jne 8f",
-    "cmp qword ptr [r9 + Sm.ready_first], 0",
-    "jne 8f",
-    "cmp qword ptr [r9 + Sm.count], 0",
-    "je 8f",
-    "mov eax, 1",
-    "xchg [r9 + Sm.lock], rax",
-    "test eax, eax",
-    "jnz 8f",
-    "cmp [r9], r10",
-    "jne 7f",
-    "cmp qword ptr [r9 + Sm.count], 0",
-    "je 7f",
-    "cmp qword ptr [r9 + Sm.queued], 0",
-    "jne 7f",
-    "dec qword ptr [r9 + Sm.count]",
-    "mov qword ptr [r9 + Sm.lock], 0",
-    "mov r8d, 1",
-    "4:",
-    "mov rsp, gs:[Cpu.scratch]",
-    "xor eax, eax; xor edx, edx; xor edi, edi; xor esi, esi; xor r9d, r9d; xor r10d, r10d",
-    "swapgs",
-    "sysretq",
-    // The rest in Rust. The semaphore was found, and cannot go away while this CPU is in the kernel.
-    "5:",
-    "mov qword ptr [r9 + Sm.lock], 0",
-    "6:",
-    save!(),
-    "mov rsp, gs:[Cpu.stack]",
-    "mov rdi, r9",
-    "call {sm_up_found}",
-    "jmp hypercall_done",
-    "7:",
-    "mov qword ptr [r9 + Sm.lock], 0",
-    "8:",
-    save!(),
-    "mov rsp, gs:[Cpu.stack]",
-    "mov rdi, r9",
-    "call {sm_down_found}",
-    "jmp hypercall_done",
     // Words of the UTCBs: from the one of RBX to that of R13. RDI, RCX and R15 are free.
     "copy_call:",
     "mov r15, rsi",
@@ -366,11 +273,6 @@ kernel_asm!(
     "mov rdx, r15",
     "jmp 7b",
     ".popsection";
-    permission = const Perms::PT_CALL.bits(),
-    enter_portal = const after::ENTER_PORTAL,
-    return_to_caller = const after::RETURN_TO_CALLER,
-    sm_up_found = sym crate::syscall::sm_up_found,
-    sm_down_found = sym crate::syscall::sm_down_found,
-    xcr0 = sym fpu::XCR0,
-    initial = sym fpu::INIT,
+    permission = const Perms::PT_CALL.bits(), enter_portal = const after::ENTER_PORTAL,
+    return_to_caller = const after::RETURN_TO_CALLER, xcr0 = sym fpu::XCR0, initial = sym fpu::INIT,
 );

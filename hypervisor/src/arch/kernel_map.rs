@@ -43,39 +43,27 @@ fn map(root: Page, virt: u64, phys: u64, len: u64, rights: MemRights) -> Result<
     Ok(())
 }
 
-/// Sections of the image, by address of their ends (linker script).
-pub struct Image {
-    /// First byte of code.
-    pub text: u64,
-    /// End of code, start of constants.
-    pub rodata: u64,
-    /// End of constants, start of data.
-    pub data: u64,
-    /// End of the image.
-    pub end: u64,
-}
-
-/// Builds the kernel's page table and loads it. The boot mapping is gone then.
+/// Builds the kernel's page table. `image` is where code, constants and data of the image begin, and where it ends (linker script).
 ///
 /// # Errors
 /// `OutOfMemory`.
-pub fn build(image: &Image, pool_base: Phys, pool_size: u64) -> Result<Page, Status> {
+pub fn build(image: [u64; 4], pool_base: Phys, pool_size: u64) -> Result<(), Status> {
     let root = ptab::Supply::alloc(&Pool)?;
-    let phys = |virt: u64| virt - IMAGE_BASE;
+    let [text, rodata, data, end] = image;
     let sections = [
-        (image.text, image.rodata, MemRights::READ | MemRights::EXEC),
-        (image.rodata, image.data, MemRights::READ),
-        (image.data, image.end, MemRights::READ | MemRights::WRITE),
+        (text..rodata, MemRights::READ | MemRights::EXEC),
+        (rodata..data, MemRights::READ),
+        (data..end, MemRights::READ | MemRights::WRITE),
     ];
-    for (start, end, rights) in sections {
-        map(root, start, phys(start), end - start, rights)?;
+    for (section, rights) in sections {
+        map(root, section.start, section.start - IMAGE_BASE, section.end - section.start, rights)?;
     }
     map(root, direct::BASE + pool_base.0, pool_base.0, pool_size, MemRights::READ | MemRights::WRITE)?;
     // The table for devices must exist before the first address space copies the kernel's entries.
     map(root, DEVICES, 0, PAGE, MemRights::READ)?;
     ptab::set::<Kernel>(root, DEVICES, 0, None, &Pool)?;
     cpu::set_kernel_root(root.phys().0);
-    Ok(root)
+    Ok(())
 }
 
 /// Adds the one-to-one mapping of the page table in use to the kernel's, for the rest of boot. Address spaces copy the

@@ -4,6 +4,7 @@ pub mod acpi_pm;
 pub mod apic;
 #[cfg(target_os = "none")]
 pub mod boot;
+pub mod cpuid;
 pub mod descriptor;
 pub mod entry;
 pub mod fastpath;

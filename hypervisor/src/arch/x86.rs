@@ -186,6 +186,17 @@ pub fn write_cr4(value: u64) {
     unsafe { asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags)) };
 }
 
+/// Sets DR0 to DR3.
+pub fn write_breakpoints([first, second, third, fourth]: [u64; 4]) {
+    if cfg!(target_os = "none") {
+        // SAFETY: the kernel never enables a breakpoint in DR7, nor does any exit.
+        unsafe {
+            asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}", in(reg) first, in(reg) second,
+                in(reg) third, in(reg) fourth, options(nomem, nostack, preserves_flags));
+        }
+    }
+}
+
 /// Lets pending interrupts in, once.
 pub fn interrupt_window() {
     // SAFETY: the handlers run on this stack and return; the kernel holds no lock here.

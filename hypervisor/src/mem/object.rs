@@ -10,6 +10,7 @@ pub use link::{Link, Weak};
 use super::{direct, pool};
 use crate::pd::Pd;
 use abi::cap::ObjectType;
+use abi::status::Status;
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -100,6 +101,15 @@ pub unsafe trait Object: Sized + 'static {
     /// Who pays for it. Every live object has an owner, but for the first PD.
     fn owner(&self) -> Option<&'static Pd> {
         self.header().owner.get()
+    }
+
+    /// The same as who is to pay more.
+    ///
+    /// # Errors
+    /// `BadCapability` if there is none.
+    #[inline(always)]
+    fn payer(&self) -> Result<&'static Pd, Status> {
+        self.owner().ok_or(Status::BadCapability)
     }
 
     /// Its address, as stored in links and capabilities.

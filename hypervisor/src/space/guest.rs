@@ -30,7 +30,7 @@ impl GuestSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
-        let root = self.owner().ok_or(Status::BadCapability)?.alloc(0)?;
+        let root = self.payer()?.alloc(0)?;
         self.root.set(root.phys().0);
         self.generation.set(1);
         Ok(())
@@ -73,7 +73,7 @@ impl Mappings for GuestSpace {
     }
 
     fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
-        let pd = self.owner().ok_or(Status::BadCapability)?;
+        let pd = self.payer()?;
         let _guard = self.lock.lock();
         match virt::nested() {
             Nested::Npt => ptab::set::<Host>(self.root(), addr, level, to, pd),

@@ -112,7 +112,7 @@ impl MemSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self, kernel: Page) -> Result<(), Status> {
-        let root = self.owner().ok_or(Status::BadCapability)?.alloc(0)?;
+        let root = self.payer()?.alloc(0)?;
         for i in USER_ENTRIES..ptab::ENTRIES {
             root.write(i, kernel.read(i));
         }
@@ -165,7 +165,7 @@ impl Mappings for MemSpace {
 
     #[inline(always)]
     fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
-        let pd = self.owner().ok_or(Status::BadCapability)?;
+        let pd = self.payer()?;
         let _guard = self.lock.lock();
         ptab::set::<Host>(self.root(), addr, level, to, pd)
     }

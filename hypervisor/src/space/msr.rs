@@ -67,7 +67,7 @@ impl MsrSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
-        let map = self.owner().ok_or(Status::BadCapability)?.alloc_filled(ORDER, u64::MAX)?;
+        let map = self.payer()?.alloc_filled(ORDER, u64::MAX)?;
         self.map.set(map.phys().0);
         Ok(())
     }

@@ -32,7 +32,7 @@ impl PioSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
-        let map = self.owner().ok_or(Status::BadCapability)?.alloc_filled(ORDER, u64::MAX)?;
+        let map = self.payer()?.alloc_filled(ORDER, u64::MAX)?;
         self.map.set(map.phys().0);
         self.low.set(WORDS as u64);
         Ok(())

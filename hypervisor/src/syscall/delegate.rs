@@ -3,7 +3,7 @@
 use super::{Caller, Outcome};
 use crate::kernel;
 use crate::mem::ptab::{self, Mapping};
-use crate::mem::{PAGE, Phys};
+use crate::mem::{Object, PAGE, Phys};
 use crate::smp::{self, Operation};
 use crate::space::mem::{Host, KERNEL, MemSpace};
 use crate::space::{Mappings, guest::GuestSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
@@ -62,6 +62,12 @@ fn check(args: &Delegate, limit: u64) -> Result<(), Status> {
     if args.dst + args.count <= limit { Ok(()) } else { Err(Status::BadParameter) }
 }
 
+/// The space that is delegated from; without rights it is a removal, and there is none.
+#[inline(always)]
+fn source<T: Object>(caller: &Caller, args: &Delegate) -> Result<Option<&'static T>, Status> {
+    if args.rights == 0 { Ok(None) } else { caller.obj.lookup(args.from, Perms::SPACE_GRANT).map(Some) }
+}
+
 /// How far a step came: nothing done and out of memory is an error, otherwise the caller sees the count.
 fn outcome(done: u64, stopped: Option<Status>) -> Outcome {
     match stopped {
@@ -80,8 +86,7 @@ pub fn to_objects(caller: &Caller, args: &Delegate) -> Option<Outcome> {
 #[inline(always)]
 fn caps(caller: &Caller, args: &Delegate, to: &'static ObjSpace) -> Outcome {
     let perms = Perms::from_bits_truncate(args.rights as u8);
-    let from: Option<&'static ObjSpace> =
-        if args.rights == 0 { None } else { Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?) };
+    let from: Option<&'static ObjSpace> = source(caller, args)?;
     if let (1, Some(from)) = (args.count, from) {
         let cap = from.load(Sel(args.src)).map(|cap| cap.restrict(perms));
         return to.store(Sel(args.dst), cap).map(|()| [1, 0]);
@@ -123,11 +128,11 @@ enum Source {
 impl Source {
     #[inline(always)]
     fn find(caller: &Caller, args: &Delegate) -> Result<Self, Status> {
-        if args.rights == 0 {
-            return Ok(Self::Nothing);
-        }
-        let space: &'static MemSpace = caller.obj.lookup(args.from, Perms::SPACE_GRANT)?;
-        Ok(if space.is_physical() { Self::Physical } else { Self::Space(space) })
+        Ok(match source::<MemSpace>(caller, args)? {
+            None => Self::Nothing,
+            Some(space) if space.is_physical() => Self::Physical,
+            Some(space) => Self::Space(space),
+        })
     }
 
     /// What is at byte address `at`: of `len` bytes at most, with at most `rights`; or how many bytes are not mapped there.
@@ -244,8 +249,7 @@ fn guest(caller: &Caller, args: &Delegate, to: &'static GuestSpace) -> Outcome {
 }
 
 fn ports(caller: &Caller, args: &Delegate, to: &'static PioSpace) -> Outcome {
-    let from: Option<&'static PioSpace> =
-        if args.rights == 0 { None } else { Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?) };
+    let from: Option<&'static PioSpace> = source(caller, args)?;
     if args.src != args.dst {
         return Err(Status::BadParameter);
     }
@@ -258,8 +262,7 @@ fn ports(caller: &Caller, args: &Delegate, to: &'static PioSpace) -> Outcome {
 }
 
 fn msrs(caller: &Caller, args: &Delegate, to: &'static MsrSpace) -> Outcome {
-    let from: Option<&'static MsrSpace> =
-        if args.rights == 0 { None } else { Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?) };
+    let from: Option<&'static MsrSpace> = source(caller, args)?;
     if args.src != args.dst {
         return Err(Status::BadParameter);
     }
