@@ -191,7 +191,7 @@ impl VmmConfig {
             return Err(ConfigError::NotConfig { name, line: line_of(root) });
         }
         let mut attributes = Attributes::of(root);
-        let exit_stats = attributes.optional_choice("exit_stats", &[("no", false), ("yes", true)])?.unwrap_or_default();
+        let exit_stats = attributes.optional_truth("exit_stats")?.unwrap_or_default();
         let reactions = [("stop", TripleFault::Stop), ("reset", TripleFault::Reset)];
         let on_triple_fault = attributes.optional_choice("on_triple_fault", &reactions)?.unwrap_or_default();
         attributes.finish()?;

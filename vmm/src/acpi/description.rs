@@ -2,6 +2,7 @@
 
 use crate::machine::{ECAM_PER_BUS, MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
 use crate::memory::{DEVICE_HOLE, MemoryRange};
+use device_models::lapic::LAPIC_GPA;
 
 /// An I/O APIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,11 +118,9 @@ pub struct MachineDescription {
 impl MachineDescription {
     /// A machine with one CPU and no devices but the fixed hardware.
     pub fn bare() -> Self {
-        /// Where every PC has them (SDM3 11.4.1).
-        const LOCAL_APIC: u32 = 0xfee0_0000;
         MachineDescription {
             apic_ids: vec![0],
-            local_apic_address: LOCAL_APIC,
+            local_apic_address: LAPIC_GPA.0 as u32,
             io_apic: None,
             has_8259: false,
             fixed: FixedHardware {

@@ -113,18 +113,26 @@ fn options_of_the_whole() {
         (config.exit_stats, config.on_triple_fault)
     };
     assert_eq!(parse(""), (false, TripleFault::Stop));
-    let options = " exit_stats=\"yes\" on_triple_fault=\"reset\"";
+    let options = " exit_stats=\"on\" on_triple_fault=\"reset\"";
     assert_eq!(parse(options), (true, TripleFault::Reset));
 }
 
+fn with(tail: &str) -> String {
+    format!("<config><machine><mem size=\"64M\"/></machine>{tail}</config>")
+}
+
+fn expect_errors(cases: &[(String, &str)]) {
+    for (xml, message) in cases {
+        assert_eq!(VmmConfig::parse(xml).unwrap_err().to_string(), *message);
+    }
+}
+
 #[test]
-fn mistakes_are_named() {
+fn mistakes_in_machines_are_named() {
     let machine = |inner: &str| format!("<config><machine>\n{inner}</machine></config>");
     let ram = |inner: &str| machine(&format!("<mem size=\"64M\"/>{inner}"));
-    let with = |tail: &str| format!("<config><machine><mem size=\"64M\"/></machine>{tail}</config>");
     let cases = [
         (ram("<florp/>"), "line 2: unknown node <florp> in <machine>"),
-        (with("<florp/>"), "line 1: unknown node <florp> in <config>"),
         (ram("<msi><florp/></msi>"), "line 2: unknown node <florp> in <msi>"),
         (
             ram("<pit io_base=\"0x40\" irq=\"0\" colour=\"red\"/>"),
@@ -186,9 +194,17 @@ fn mistakes_are_named() {
         (ram(&"<vcpu/>".repeat(256)), "line 1: more than 255 nodes <vcpu>"),
         (machine(""), "node <mem>: no guest RAM configured"),
         (ram("text"), "line 1: unexpected text in <machine>"),
+    ];
+    expect_errors(&cases);
+}
+
+#[test]
+fn mistakes_around_machines_are_named() {
+    let cases = [
+        (with("<florp/>"), "line 1: unknown node <florp> in <config>"),
         (
-            "<config exit_stats=\"1\"/>".into(),
-            "line 1: node <config>, attribute \"exit_stats\": \"1\" is none of no, yes",
+            "<config exit_stats=\"2\"/>".into(),
+            "line 1: node <config>, attribute \"exit_stats\": \"2\" is none of yes, true, on, 1, no, false, off, 0",
         ),
         ("<config/>".into(), "node <machine> is missing in <config>"),
         ("<machine/>".into(), "line 1: top-level node is <machine> instead of <config>"),
@@ -201,9 +217,7 @@ fn mistakes_are_named() {
         (with("<linux kernel=\"\"/>"), "line 1: node <linux>, attribute \"kernel\": empty"),
         (with("<multiboot/>"), "node <rom> is missing in <multiboot>"),
     ];
-    for (xml, message) in cases {
-        assert_eq!(VmmConfig::parse(&xml).unwrap_err().to_string(), message);
-    }
+    expect_errors(&cases);
     let malformed = VmmConfig::parse("<config><machine>").unwrap_err().to_string();
     assert!(malformed.starts_with("configuration is not well-formed XML: "), "{malformed}");
     assert!(!malformed.contains('\n'));

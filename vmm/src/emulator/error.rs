@@ -118,23 +118,21 @@ impl EmulationError {
 
 impl fmt::Display for EmulationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = &self.state;
-        let code = state.segment(SegmentRegister::Cs);
-        write!(f, "{} at {:#x}:{:#x}, bytes", self.reason, code.selector, state.rip)?;
-        for byte in self.bytes.as_slice() {
-            write!(f, " {byte:02x}")?;
-        }
-        write!(
-            f,
-            ", {:?}, cr0 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x} rflags {:#x}, gpr",
-            state.mode(),
-            state.cr0.bits(),
-            state.cr3,
-            state.cr4.bits(),
-            state.efer.bits(),
-            state.rflags.bits(),
-        )?;
-        state.gpr.iter().try_for_each(|value| write!(f, " {value:x}"))
+        write!(f, "{} at {}", self.reason, Place { state: &self.state, bytes: self.bytes })
+    }
+}
+
+/// Where a guest is: CS:RIP, and the bytes there as far as they could be read.
+pub(crate) struct Place<'a> {
+    pub(crate) state: &'a VcpuState,
+    pub(crate) bytes: InstructionBytes,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.state.segment(SegmentRegister::Cs);
+        write!(f, "{:#x}:{:#x}, bytes", code.selector, self.state.rip)?;
+        self.bytes.as_slice().iter().try_for_each(|byte| write!(f, " {byte:02x}"))
     }
 }
 

@@ -27,6 +27,7 @@ mod string;
 mod vector;
 
 pub use bus::{Bus, Width};
+pub(crate) use error::Place;
 pub use error::{EmulationError, Exception, ExceptionVector, Unemulated};
 pub use intercept::{ControlRegister, Intercepted, InterceptedOperation};
 
@@ -156,9 +157,16 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
         Ok(decoded)
     }
 
+    /// Where the guest is, for a report.
+    #[cold]
+    pub(crate) fn place<'a>(&self, state: &'a VcpuState) -> Place<'a> {
+        Place { state, bytes: fetch::readable_bytes(state, self.memory) }
+    }
+
     #[cold]
     fn error(&self, reason: Unemulated, state: &VcpuState) -> EmulationError {
-        EmulationError { reason, bytes: fetch::readable_bytes(state, self.memory), state: Box::new(state.clone()) }
+        let Place { bytes, .. } = self.place(state);
+        EmulationError { reason, bytes, state: Box::new(state.clone()) }
     }
 }
 
