@@ -56,6 +56,8 @@ pub struct Vcpu<'vm, K, M: GuestMemoryBackend> {
     tsc_adjust: u64,
     /// The machine's when this CPU started.
     generation: u64,
+    /// It has not started since the machine was reset: it has no state that an INIT could keep.
+    is_fresh: bool,
     deferred: Option<Deferred>,
     /// INIT and start-up messages.
     news: VcpuNews,
@@ -150,6 +152,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             injector: Injector::default(),
             tsc_adjust: 0,
             generation: 0,
+            is_fresh: true,
             deferred: None,
             news: VcpuNews::default(),
         }
