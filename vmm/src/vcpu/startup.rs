@@ -68,7 +68,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let offset = self.tsc_offset(&inside);
         let kernel = &self.vm.kernel;
         kernel.with_state(|arch| transfer::write_initial(arch, state, offset, self.traits.xcr0));
-        selection::EVERYTHING - kept | self.depart(inside)
+        selection::EVERYTHING.difference(kept) | self.depart(inside)
     }
 
     /// Guest TSC minus host TSC.
