@@ -6,7 +6,7 @@
 mod features;
 mod topology;
 
-use crate::state::Xcr0;
+use crate::state::{Efer, Xcr0};
 use std::ops::Range;
 
 /// One leaf's registers.
@@ -179,6 +179,14 @@ impl GuestCpuid {
             _ => {}
         }
         registers
+    }
+
+    /// Bits of EFER that software can set, by the features in leaf 8000_0001h, EDX (APM2 3.1.7).
+    pub fn efer(&self) -> u64 {
+        const FEATURES: [(u32, Efer); 4] = [(11, Efer::SCE), (20, Efer::NXE), (25, Efer::FFXSR), (29, Efer::LME)];
+        let features = self.get(leaf::EXTENDED_FEATURES_AMD, 0).unwrap_or_default().edx;
+        let offered = FEATURES.into_iter().filter(|(bit, _)| features >> bit & 1 == 1);
+        offered.fold(0, |bits, (_, efer)| bits | efer.bits())
     }
 
     #[inline]

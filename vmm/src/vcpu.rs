@@ -35,7 +35,6 @@ use crate::kernel::Kernel;
 use crate::msr::MsrFile;
 use crate::state::{VcpuState, Xcr0};
 use crate::vm::{EXIT_FAILURE, Inside, Machine, Vm, Who};
-use control::DebugRegisters;
 pub use exit::{EntryFailure, Exit, MemoryFault, NextRip, Vendor};
 use injection::{Boundary, Injector};
 use report::Report;
@@ -51,7 +50,6 @@ pub struct Vcpu<'vm, K, M: GuestMemoryBackend> {
     scratch: VcpuState,
     cpuid: GuestCpuid,
     msrs: MsrFile,
-    debug: DebugRegisters,
     injector: Injector,
     /// What the guest has added to its TSC.
     tsc_adjust: u64,
@@ -62,6 +60,8 @@ pub struct Vcpu<'vm, K, M: GuestMemoryBackend> {
     deferred: Option<Deferred>,
     /// INIT and start-up messages.
     news: VcpuNews,
+    /// Instructions of user code that could not be emulated.
+    undefined: u64,
 }
 
 /// What a virtual CPU is told about the machine it runs on.
@@ -149,13 +149,13 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             scratch: VcpuState::default(),
             cpuid,
             msrs: MsrFile::new(traits.physical_address_bits),
-            debug: DebugRegisters::default(),
             injector: Injector::default(),
             tsc_adjust: 0,
             generation: 0,
             is_fresh: true,
             deferred: None,
             news: VcpuNews::default(),
+            undefined: 0,
         }
     }
 
@@ -165,6 +165,10 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let vendor = Vendor::of(self.traits.features);
         let mut exit = Exit::of(vendor, number, &words);
         let mut call = Call { words, delivered, vendor };
+        if self.is_stepped() && exit.ends_instruction() && !delivered.contains(Mtd::DR) {
+            // What DR6 holds stays, and nothing can be asked for once the instruction is done.
+            return self.recover(vm.enter(), exit, words, Trouble::NeedState(Mtd::DR));
+        }
         if exit == Exit::Cpuid && !vm.counts_exits() && self.injector.is_idle() {
             // Nobody else is concerned and nothing waits for an exit, so there is no need to look at the machine: whoever
             // wants something of this CPU recalls it.

@@ -171,7 +171,9 @@ fn topology_is_one_package() {
     assert_eq!(smt, CpuidRegisters { eax: 0, ebx: 1, ecx: 0x100, edx: 3 });
     assert_eq!(core, CpuidRegisters { eax: 2, ebx: 4, ecx: 0x201, edx: 3 });
     assert_eq!(end, CpuidRegisters { eax: 0, ebx: 0, ecx: 2, edx: 3 });
-    assert_eq!(cpuid.lookup(0x8000_0008, 0, OFF).ecx, 2 << 12 | 3);
+    let sizes = cpuid.lookup(0x8000_0008, 0, OFF);
+    assert_eq!(sizes.ecx, 2 << 12 | 3);
+    assert!(!bit(sizes.ebx, 9), "WBNOINVD");
     let amd = cpuid.lookup(0x8000_001e, 0, OFF);
     assert_eq!(amd, CpuidRegisters { eax: 3, ebx: 3, ecx: 0, edx: 0 });
     let single = guest(CpuidPolicy { cpu_count: 1, apic_id: 0, ..POLICY });

@@ -8,14 +8,21 @@
 
 mod address;
 mod arithmetic;
+mod branch;
 mod bus;
 mod cache;
+mod condition;
 mod decode;
 mod error;
 mod execute;
 mod fetch;
+mod integer;
 mod intercept;
+mod multiply;
 mod operand;
+mod operation;
+mod shift;
+mod stack;
 mod string;
 mod vector;
 
@@ -48,7 +55,7 @@ pub struct NestedFault {
 /// How an emulated instruction ended. The registers passed in are already updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done: RIP is behind it (single-stepped string instructions: after one iteration, at the
+    /// Done: RIP is behind it, or where it leads (single-stepped string instructions: after one iteration, at the
     /// unchanged RIP). The interrupt shadow of the instruction before ends.
     Retired {
         /// RFLAGS.TF was set: a single-step #DB (DR6.BS) is due.
@@ -111,6 +118,10 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
                 state.rflags.remove(Rflags::RF);
                 Ok(Outcome::Retired { single_step })
             }
+            Ok((Progress::Jumped, _)) => {
+                state.rflags.remove(Rflags::RF);
+                Ok(Outcome::Retired { single_step })
+            }
             Ok((Progress::Partial, _)) if single_step => Ok(Outcome::Retired { single_step }),
             Ok((Progress::Partial, _)) | Err(Stop::Again) => Ok(Outcome::Again),
             Err(Stop::Fault(exception)) => Ok(Outcome::Fault(exception.in_mode(state.mode()))),
@@ -126,7 +137,7 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
     /// repeats the exit or has the CPU raise the fault that is due.
     ///
     /// # Errors
-    /// [`EmulationError`] when it is none of [`InterceptedOperation`], or lies outside RAM.
+    /// [`EmulationError`] when it is none of [`InterceptedOperation`].
     pub fn decode_intercepted(&self, state: &VcpuState) -> Result<Option<Intercepted>, EmulationError> {
         match intercept::decode(&Fetcher { state, memory: self.memory, given: &[] }) {
             Ok(intercepted) => Ok(Some(intercepted)),

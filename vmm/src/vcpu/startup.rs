@@ -1,10 +1,10 @@
 //! Start of a virtual CPU: the boot CPU where the loader says, the others, and whoever gets an INIT, where a
 //! start-up message says (SDM3 9.4.4.1, APM2 14.1.3).
 
+use abi::PAGE_BITS;
 use abi::state::Mtd;
 use vm_memory::GuestMemoryBackend;
 
-use super::control::DebugRegisters;
 use super::injection::Injector;
 use super::{Emulator, Inside, Kernel, MsrFile, Vcpu, selection, transfer};
 use crate::board::VcpuNews;
@@ -56,7 +56,6 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             self.vm.kernel.select_recall(self.index, selection::RECALL);
         }
         self.emulator = Emulator::new(&self.vm.memory);
-        self.debug = DebugRegisters::default();
         self.injector = Injector::default();
         let kept = if std::mem::take(&mut self.is_fresh) {
             self.msrs = MsrFile::new(self.traits.physical_address_bits);
@@ -80,12 +79,11 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
 /// State of a CPU that starts at a page of conventional memory.
 fn real_mode(page: u8) -> VcpuState {
     const LIMIT: u32 = 0xffff;
-    const PAGE_SHIFT: u32 = 12;
     /// A selector counts paragraphs.
     const PARAGRAPH_SHIFT: u32 = 4;
     /// CR0 after a reset. INIT keeps CD and NW, but they mean nothing here.
     const CR0: u64 = 0x6000_0010;
-    let base = u64::from(page) << PAGE_SHIFT;
+    let base = u64::from(page) << PAGE_BITS;
     let present = SegmentAttributes::PRESENT | SegmentAttributes::ACCESSED;
     let system = |attributes| Segment { attributes, limit: LIMIT, ..Segment::default() };
     let data = system(present | SegmentAttributes::NOT_SYSTEM | SegmentAttributes::WRITABLE_OR_READABLE);
