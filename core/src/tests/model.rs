@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) copied: Vec<(Range, Range)>,
     pub(super) log: Vec<String>,
     pub(super) ups: Vec<Sel>,
+    /// Calls that removed mappings.
+    pub(super) removals: u32,
 }
 
 /// A kernel that keeps accounts and page tables, and fails when told to.
@@ -149,6 +151,7 @@ impl Machine for Model {
         let mut state = self.state.borrow_mut();
         // At most 1000 units at a time, as a kernel that lets others run.
         let count = delegate.count.min(1000);
+        state.removals += u32::from(delegate.from == root::PHYS && delegate.rights == 0);
         for n in 0..count {
             let at = (delegate.to.0, delegate.dst + n);
             match (delegate.from, delegate.rights) {
