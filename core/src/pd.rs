@@ -198,9 +198,9 @@ impl<M: Machine> Core<'_, M> {
         let Some(pd) = self.pds.remove(&key) else {
             return;
         };
-        self.unbind_pd(key);
         // Before the memory goes, nobody may run in it.
         self.kernel.destroy(pd.kernel);
+        self.unbind_pd(key);
         let returned = self.ledger.set_purse(pd.account, root::PD);
         debug_assert!(returned.is_ok(), "a PD has an account");
         self.events.remove(&pd.events);
@@ -220,9 +220,7 @@ impl<M: Machine> Core<'_, M> {
         for ports in self.io_ports.values_mut() {
             ports.pd = ports.pd.filter(|&pd| pd != key);
         }
-        for vm in self.vms.values_mut() {
-            vm.unbind(key);
-        }
+        self.unbind_vms(key);
     }
 
     /// Goes on with an allocation of zeroed RAM, or begins one.

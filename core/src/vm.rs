@@ -83,11 +83,6 @@ impl Vm {
     pub const fn guest_memory() -> Option<Range> {
         Range::new(0, GUEST_SIZE)
     }
-
-    /// Forgets its protection domain if that is `key`: guest memory and vCPUs have gone with it.
-    pub fn unbind(&mut self, key: Key) {
-        self.home = self.home.filter(|home| home.key != key);
-    }
 }
 
 /// The session that a call is for.
@@ -187,6 +182,14 @@ impl<M: Machine> Core<'_, M> {
             self.kernel.give_msrs(msrs, home.msrs())?;
         }
         Ok(())
+    }
+
+    /// Makes the VMs that are bound to a protection domain forget it: guest memory and vCPUs have gone with it.
+    pub(crate) fn unbind_vms(&mut self, pd: Key) {
+        let gone = self.vms.values_mut().filter_map(|vm| vm.home.take_if(|home| home.key == pd));
+        for home in gone.collect::<Vec<_>>() {
+            self.destroy_spaces(home);
+        }
     }
 
     fn destroy_spaces(&mut self, home: Home) {

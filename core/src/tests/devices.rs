@@ -103,6 +103,26 @@ fn guests_get_memory_and_lose_it() {
 }
 
 #[test]
+fn a_vm_outlives_its_protection_domain_without_a_leak() {
+    let model = model();
+    let mut core = core(&model);
+    let before = figures(&core);
+    let (pd, session) = (open_pd(&mut core), open(&mut core, "VM", QUOTA).unwrap());
+    let ram = core.alloc_ram_step(pd.key, 0x4000).unwrap();
+    let mut call = vm::Call { core: &mut core, key: session.key };
+    call.bind(own(pd.key)).unwrap();
+    call.attach(own(ram), GuestAttachment { guest_address: 0, offset: 0, size: 0, rights: 3 }).unwrap();
+    call.create_vcpu(0, 0x100).unwrap();
+    call.start_vcpu(0).unwrap();
+    core.close_session(pd);
+    let mut call = vm::Call { core: &mut core, key: session.key };
+    assert_eq!(call.create_vcpu(0, 0x100).map(drop), Err(VmError::InvalidPd));
+    assert_eq!(call.start_vcpu(0), Err(VmError::InvalidPd));
+    core.close_session(session);
+    assert_eq!(before, figures(&core));
+}
+
+#[test]
 fn without_virtualization_there_is_no_vm_service() {
     let model = model();
     let mut core = core(&model);
