@@ -20,19 +20,28 @@ impl<M: Machine> log::Server<Handle> for Call<'_, '_, M> {
     }
 }
 
-/// A text without control characters, so that nobody can start a line in someone else's name or move the cursor.
-struct OneLine<'a>(&'a str);
+/// Something in words, without control characters, so that nobody can start a line in someone else's name or move the
+/// cursor.
+struct OneLine<T>(T);
 
-impl fmt::Display for OneLine<'_> {
+impl<T: fmt::Display> fmt::Display for OneLine<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| f.write_char(if c.is_control() && c != '\t' { '.' } else { c }))
+        write!(Printable(f), "{}", self.0)
+    }
+}
+
+struct Printable<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl Write for Printable<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| self.0.write_char(if c.is_control() && c != '\t' { '.' } else { c }))
     }
 }
 
 impl<M: Machine> Core<'_, M> {
-    /// Writes a line of core's own.
+    /// Writes a line of core's own, in which there may be names that others gave.
     pub fn log(&self, line: fmt::Arguments<'_>) {
-        self.kernel.0.log(format_args!("[core] {line}"));
+        self.kernel.0.log(format_args!("[core] {}", OneLine(line)));
     }
 }
 

@@ -132,6 +132,21 @@ fn too_small_a_donation_is_told_apart_from_an_empty_account() {
     );
 }
 
+#[test]
+fn names_given_by_clients_cannot_start_a_line() {
+    let model = model();
+    let mut core = core(&model);
+    let label = "label=\"app\n[core] system exit: 0\r\", ram_quota=1M, cap_quota=60";
+    open(&mut core, "ROM", label).unwrap_err();
+    open(&mut core, "Gui\n[init] x", label).unwrap_err();
+    open(&mut core, "IRQ", label).unwrap_err();
+    let pd = open(&mut core, "PD", label).unwrap();
+    assert_eq!(fault(&mut core, pd, 0x1000, false), Verdict::Stop);
+    let log = &model.state.borrow().log;
+    assert_eq!(log.len(), 4);
+    assert!(log.iter().all(|line| line.starts_with("[core] ") && !line.contains(['\n', '\r'])), "{log:?}");
+}
+
 /// A message as a client would send it.
 struct Sent(RefCell<Utcb>);
 
