@@ -10,8 +10,9 @@ use abi::session::args::Args;
 use abi::session::initial::session_id;
 use abi::session::parent::{NoSession, Progress, Quota, SessionError, UpgradeError};
 
-/// What a child pays for the memory that the sandbox needs to remember a session.
-const SESSION_COST: Quota = Quota { ram: 1 << 10, caps: 0 };
+/// What a child pays for the memory that the sandbox needs to remember a session: its entry, half a KiB, and while the server has not
+/// answered its text in the session requests, of five times the arguments at most, in four places.
+const SESSION_COST: Quota = Quota { ram: 4 << 10, caps: 0 };
 
 impl<B: Backend> Sandbox<B> {
     /// A child asks for a session. `None`: pending.

@@ -172,7 +172,7 @@ fn a_server_that_keeps_a_donation_is_named() {
     let (id, _) = published(&sandbox);
     sandbox.deliver_session_cap(server, id, 1);
     let everything = account(&sandbox, server);
-    let hoard = format!("ram_quota={}", everything.ram - 2048);
+    let hoard = format!("ram_quota={}", everything.ram - (5 << 10));
     request(&mut sandbox, server, 30, "LOG", &hoard).unwrap();
     sandbox.close_session(client, 16).unwrap();
     sandbox.session_response(server, id, Response::Closed);
@@ -243,4 +243,35 @@ fn a_child_whose_environment_dies_before_it_is_there_starts_again() {
     sandbox.reap();
     answer(&mut sandbox);
     assert_eq!(sandbox.backend().state.borrow().started, ["logger", "logger", "app"]);
+}
+
+#[test]
+fn what_the_sandbox_serves_itself_is_paid_for() {
+    let (mut sandbox, client, _) = pair();
+    let before = account(&sandbox, client);
+    for (quota, error) in [
+        ("", SessionError::InsufficientRam),
+        ("ram_quota=8K, cap_quota=2", SessionError::InsufficientCaps),
+        ("ram_quota=7K, cap_quota=3", SessionError::InsufficientRam),
+    ] {
+        for label in ["config", "session_requests"] {
+            let args = format!("label=\"{label}\", {quota}");
+            assert_eq!(request(&mut sandbox, client, 16, "ROM", &args), Err(error), "{args}");
+        }
+    }
+    assert_eq!(account(&sandbox, client), before);
+    assert!(matches!(request(&mut sandbox, client, 16, "ROM", CONFIG), Ok(Some(_))));
+    assert_eq!(sandbox.close_session(client, 16), Ok(Progress::Done));
+    assert_eq!(account(&sandbox, client), before);
+}
+
+#[test]
+fn a_long_configuration_costs_more() {
+    let text = "x".repeat(10_000);
+    let starts = format!(r#"<start name="client" caps="200" ram="1M"> <config a="{text}"/> </start></config>"#);
+    let mut sandbox = sandbox(&starts);
+    let client = id_of(&sandbox, "client");
+    assert_eq!(request(&mut sandbox, client, 16, "ROM", CONFIG), Err(SessionError::InsufficientRam));
+    let args = r#"label="config", ram_quota=24K, cap_quota=3"#;
+    assert!(matches!(request(&mut sandbox, client, 16, "ROM", args), Ok(Some(_))));
 }
