@@ -192,7 +192,7 @@ impl<'m, M: Machine> Core<'m, M> {
         self.open_environment(pd, session_id::LOG, log::Log::NAME, least::<log::Log>(), INIT)?;
         self.open_environment(pd, session_id::BINARY, rom::Rom::NAME, least::<rom::Rom>(), INIT)?;
         let parent = self.create_object(Kind::Parent, pd.account)?;
-        self.assign_parent(pd.key, Handle::Own(parent));
+        self.assign_parent(pd.key, parent.0);
         let entry = self.load(pd.key, INIT)?;
         let place = ThreadPlace { cpu: 0, below: 0, utcb: initial::UTCB };
         let name = Text::from(INIT).map_err(|_| LaunchError::Thread)?;

@@ -123,8 +123,11 @@ impl<M: Machine> pd::Server<Handle> for Call<'_, '_, M> {
         Typed::new(map.map_or(Handle::Nothing, Handle::Own))
     }
 
+    /// None of core's own objects is anybody's parent but init's.
     fn assign_parent(&mut self, parent: Typed<Parent, Handle>) {
-        self.core.assign_parent(self.key, parent.into_name());
+        if let Handle::Foreign(parent, _) = parent.into_name() {
+            self.core.assign_parent(self.key, parent);
+        }
     }
 
     fn platform(&mut self) -> Platform {
@@ -307,12 +310,9 @@ impl<M: Machine> Core<'_, M> {
     }
 
     /// Puts the capability to its parent where a component expects it.
-    pub(crate) fn assign_parent(&mut self, pd: Key, parent: Handle) {
-        let (Handle::Own(Key(sel)) | Handle::Foreign(sel)) = parent else {
-            return;
-        };
+    pub(crate) fn assign_parent(&mut self, pd: Key, parent: Sel) {
         if let Some(pd) = self.pds.get(&pd)
-            && self.kernel.give_cap(sel, pd.objects, initial::PARENT, Perms::PT_CALL).is_err()
+            && self.kernel.give_cap(parent, pd.objects, initial::PARENT, Perms::PT_CALL).is_err()
         {
             self.log(format_args!("{}: no room for the capability to its parent", pd.label));
         }

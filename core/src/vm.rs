@@ -16,7 +16,7 @@ use abi::hypercall::{CpuId, CreateEc, CreateSc, EcBody, SpaceKind};
 use abi::session::dataspace::Dataspace;
 use abi::session::pd::Pd;
 use abi::session::vm::{self, GuestAttachment, VmError};
-use abi::session::wire::{Typed, VcpuContext};
+use abi::session::wire::{Kind as _, Typed, VcpuContext};
 use abi::status::Status;
 use alloc::vec::Vec;
 
@@ -142,7 +142,7 @@ impl<M: Machine> vm::Server<Handle> for Call<'_, '_, M> {
         if let Some(vm) = self.core.vms.get_mut(&self.key) {
             vm.vcpus.push(Vcpu { ec, running: false });
         }
-        Ok(Typed::new(Handle::Foreign(ec)))
+        Ok(Typed::new(Handle::Foreign(ec, VcpuContext::PERMS)))
     }
 
     fn start_vcpu(&mut self, index: u32) -> Result<(), VmError> {

@@ -201,7 +201,7 @@ impl SignalHandler {
 
 impl Drop for SignalHandler {
     fn drop(&mut self) {
-        // The semaphore exists: this component made it and destroys it only here.
+        // The semaphore of an interrupt may be gone, with the IRQ session.
         let _destroyed = syscall::destroy(self.cap.name().sel());
         // Dropped when the borrow has ended, because what it holds may come back here.
         let _handler: Option<SignalFn> = self.entrypoint.0.signals.borrow_mut().remove(self.id);

@@ -13,7 +13,7 @@ rpc! {
         const NAME = "IRQ";
         const CAP_QUOTA = 3;
         const RAM_QUOTA = 8 * 1024;
-        /// Binds the interrupt to a semaphore, in place of an earlier one.
+        /// Binds the interrupt to a semaphore. It is destroyed when another takes its place, and with the session.
         fn bind(semaphore: Cap<InterruptSemaphore>) -> IrqInfo | BindError;
     }
 }
@@ -33,7 +33,7 @@ wire_record! {
 wire_enum! {
     /// Why an interrupt was not bound.
     pub enum BindError {
-        /// The capability names no semaphore that can be taken from.
+        /// The capability names no semaphore that can be taken from and destroyed.
         InvalidSemaphore = 1,
         /// Somebody else has the interrupt.
         InUse = 2,

@@ -5,10 +5,11 @@ use crate::object::{Handle, Key};
 use crate::pager::Verdict;
 use crate::{Core, cpu, region_map, rm};
 use abi::PAGE_SIZE;
-use abi::cap::{MemRights, Sel};
+use abi::cap::{MemRights, Perms, Sel};
 use abi::event::EventWords;
 use abi::session::cpu::{Server as _, ThreadPlace};
 use abi::session::cpu_thread::Server as _;
+use abi::session::initial;
 use abi::session::pd::{AllocError, CLEAR_STEP, NotOwned, RefAccountError, Server as _, TransferError};
 use abi::session::region_map::{AttachError, Attachment, Server as _};
 use abi::session::rm::Server as _;
@@ -106,9 +107,23 @@ fn budgets_move_between_an_account_and_its_reference_only() {
     assert_eq!(pd_call(&mut core, b).transfer_ram(own(c.key), 1), Err(TransferError::Invalid));
     assert_eq!(pd_call(&mut core, a).transfer_ram(own(b.key), 1), Err(TransferError::Exceeded));
     assert_eq!(
-        pd_call(&mut core, a).transfer_caps(Typed::new(Handle::Foreign(Sel(5))), 1),
+        pd_call(&mut core, a).transfer_caps(Typed::new(Handle::Foreign(Sel(5), Perms::PT_CALL)), 1),
         Err(TransferError::Invalid)
     );
+}
+
+#[test]
+fn a_parent_is_never_one_of_cores_objects() {
+    let model = model();
+    let mut core = core(&model);
+    let pd = open_pd(&mut core);
+    let (events, objects) = (core.pds[&pd.key].events, core.pds[&pd.key].objects);
+    let given = || model.state.borrow().given.get(&(objects.0, initial::PARENT.0)).copied();
+    // A component has its events' portals without permission to call them.
+    pd_call(&mut core, pd).assign_parent(own(events));
+    assert_eq!(given(), None);
+    pd_call(&mut core, pd).assign_parent(Typed::new(Handle::Foreign(Sel(50), Perms::PT_CALL)));
+    assert_eq!(given(), Some((50, Perms::PT_CALL.bits().into())));
 }
 
 fn attach(core: &mut Core<'_, Model>, map: Key, dataspace: Key, wish: Attachment) -> Result<u64, AttachError> {
@@ -146,7 +161,7 @@ fn the_parent_hears_of_a_fatal_fault() {
     let mut core = core(&model);
     let pd = open_pd(&mut core);
     let key = map_of(&core, pd);
-    region_map::Call { core: &mut core, key }.fault_handler(Typed::new(Handle::Foreign(Sel(50))));
+    region_map::Call { core: &mut core, key }.fault_handler(Typed::new(Handle::Foreign(Sel(50), Perms::SM_UP)));
     let events = core.pds[&pd.key].events;
     assert_eq!(
         core.handle_event(events.0.0, &EventWords { reason: 6, info1: 0, info2: 0, rip: 0x1234 }),

@@ -46,6 +46,9 @@ pub(super) struct State {
     pub(super) copied: Vec<(Range, Range)>,
     pub(super) log: Vec<String>,
     pub(super) ups: Vec<Sel>,
+    /// Capabilities copied: space and selector to core's selector, and with which rights.
+    pub(super) given: BTreeMap<(u64, u64), (u64, u32)>,
+    pub(super) destroyed: Vec<Sel>,
     /// Calls that removed mappings.
     pub(super) removals: u32,
 }
@@ -123,6 +126,7 @@ impl Machine for Model {
     }
     fn destroy(&self, object: Sel) -> Result<(), Status> {
         let mut state = self.state.borrow_mut();
+        state.destroyed.push(object);
         if !state.live.remove(&object.0) {
             return Err(Status::BadCapability);
         }
@@ -157,6 +161,8 @@ impl Machine for Model {
             match (delegate.from, delegate.rights) {
                 (root::PHYS, 0) => drop(state.pages.remove(&at)),
                 (root::PHYS, _) => drop(state.pages.insert(at, delegate.src + n)),
+                (root::OBJ, 0) => drop(state.given.remove(&at)),
+                (root::OBJ, rights) => drop(state.given.insert(at, (delegate.src + n, rights))),
                 (root::ALL_PIO, 0) => drop(state.ports.remove(&at)),
                 (root::ALL_PIO, _) => drop(state.ports.insert(at)),
                 _ => {}
