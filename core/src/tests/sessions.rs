@@ -26,7 +26,7 @@ fn init_gets_everything_and_asks_core_as_its_parent() {
     let model = model();
     let mut core = core(&model);
     core.start_init().unwrap();
-    let (ram, caps) = (RAM >> 20, CAPS - 64 - 2);
+    let (ram, caps) = (RAM >> 20, CAPS - 64 - 8 - 2);
     assert_eq!(model.state.borrow().log, [format!("[core] {ram} MiB RAM and {caps} caps assigned to init")]);
     let own = core.ledger.root();
     assert_eq!(core.ledger.quota(own), core.ledger.used(own));
