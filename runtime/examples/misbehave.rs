@@ -8,7 +8,11 @@ extern crate alloc;
 
 use abi::cap::{Perms, Sel};
 use abi::hypercall::{CreatePd, CreateSm, CtrlPd, Delegate};
+use abi::session::affinity::Affinity;
 use abi::session::initial;
+use abi::session::parent::SessionError;
+use abi::session::rom::Rom;
+use abi::session::rpc::{Error as CallError, Interface as _};
 use abi::status::Status;
 use alloc::string::ToString;
 use runtime::config;
@@ -106,6 +110,32 @@ fn exhaust() -> bool {
     status == Status::OutOfMemory && again == Err(Status::OutOfMemory) && all_gone && semaphore::create(0).is_ok()
 }
 
+/// Requests sessions at core and at the parent under names that would begin lines of theirs in the log.
+fn forge(env: &Env) -> bool {
+    const ARGS: &str = "label=\"x\nFORGED\n[core] FORGED\n\", ram_quota=8K, cap_quota=3";
+    let open = |service| env.parent().session(env.new_session_id(), service, ARGS, Affinity::default());
+    let announced = env.parent().announce("FORGED\nFORGED");
+    open(Rom::NAME).is_err() && open("FORGED\nFORGED").is_err() && announced.is_err()
+}
+
+/// Opens sessions that the parent serves itself until it cannot pay for more.
+fn many_sessions(env: &Env) -> bool {
+    let open = |args: &str| env.parent().session(env.new_session_id(), Rom::NAME, args, Affinity::default());
+    if open("label=\"config\"") != Err(CallError::Server(SessionError::InsufficientRam)) {
+        return false;
+    }
+    let mut made = 0;
+    let error = loop {
+        match open("label=\"config\", ram_quota=8K, cap_quota=3") {
+            // The parent remembers the session, not this component.
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+    };
+    log!("{made} sessions, then {error}");
+    matches!(error, CallError::Server(SessionError::OutOfRam | SessionError::OutOfCaps))
+}
+
 /// Bytes taken at a time, and never given back.
 const HOARD: usize = 64 << 10;
 
@@ -116,6 +146,8 @@ fn construct(env: &'static Env) -> Result<(), Error> {
         "forged-selectors" => forged_selectors(),
         "escalate" => escalate(),
         "exhaust" => exhaust(),
+        "forge" => forge(env),
+        "many-sessions" => many_sessions(env),
         "panic" => {
             let empty: [u8; 0] = [];
             usize::from(empty[deed.len()]) == 0
