@@ -4,8 +4,10 @@ use crate::backend::{Backend, ChildId};
 use crate::config::{Config, Start};
 use crate::restart::Backoff;
 use crate::session::{Server, Session, SessionId, State};
+use abi::session::cpu;
 use abi::session::initial::session_id;
 use abi::session::parent::{Quota, SessionError};
+use abi::session::rpc::Interface as _;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -180,8 +182,10 @@ impl<B: Backend> Sandbox<B> {
         };
         child.phase = Phase::Ended;
         let own = child.sessions.clone();
-        if let Some(&cpu) = own.get(&session_id::CPU) {
-            self.abandon(cpu);
+        let is_cpu = |id: &SessionId| self.sessions.get(id).is_some_and(|session| session.service == cpu::Cpu::NAME);
+        let cpus: Vec<SessionId> = own.values().copied().filter(is_cpu).collect();
+        for session in cpus {
+            self.abandon(session);
         }
         let served: Vec<SessionId> =
             self.sessions.iter().filter(|(_, session)| session.is_served_by(id)).map(|(&session, _)| session).collect();

@@ -103,6 +103,18 @@ fn a_child_that_cannot_start_is_tried_again_where_configured() {
 }
 
 #[test]
+fn threads_stop_first_and_the_protection_domain_goes_last() {
+    let (mut sandbox, client, _) = pair();
+    let log = request(&mut sandbox, client, 16, "LOG", TIMER).unwrap().unwrap();
+    let cpu = request(&mut sandbox, client, 17, "CPU", TIMER).unwrap().unwrap();
+    let later = request(&mut sandbox, client, 18, "LOG", TIMER).unwrap().unwrap();
+    let [pd, own_cpu, own_log, binary] = [1, 2, 3, 4].map(|id| sandbox.session_cap(client, id).unwrap());
+    sandbox.child_faulted(client);
+    sandbox.reap();
+    assert_eq!(sandbox.backend().state.borrow().closed, [own_cpu, cpu, later, log, binary, own_log, pd]);
+}
+
+#[test]
 fn failures_propagate_where_exits_do() {
     for start in [
         r#"<start name="a" caps="10" ram="1M"><exit propagate="yes"/></start>"#,

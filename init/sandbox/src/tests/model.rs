@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) exits: Vec<i64>,
     pub(super) now: u64,
     pub(super) alarm: Option<u64>,
+    /// Sessions at the parent in the order of their ends.
+    pub(super) closed: Vec<u64>,
     /// Requests by server, as published last.
     pub(super) requests: Vec<Request>,
 }
@@ -125,6 +127,7 @@ impl Backend for Model {
     }
     fn close(&self, id: u64) -> Progress {
         let mut state = self.state.borrow_mut();
+        state.closed.push(id);
         let held = state.held.remove(&id).unwrap();
         let account = state.accounts.remove(&id).unwrap_or_default();
         state.pending.retain(|&pending| pending != id);
