@@ -60,7 +60,7 @@ bitflags::bitflags! {
         const PD_CREATE_SC = 1 << 2;
         /// PD: create spaces and vCPUs paid by it.
         const PD_CREATE_SPACE = 1 << 3;
-        /// EC: recall, read consumed state.
+        /// EC: recall it.
         const EC_CTRL = 1 << 0;
         /// EC: bind portals to it.
         const EC_BIND_PT = 1 << 1;

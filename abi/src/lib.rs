@@ -35,6 +35,8 @@ pub const VERSION: u32 = 1;
 pub const PAGE_BITS: u32 = 12;
 /// Size of the smallest page in bytes.
 pub const PAGE_SIZE: u64 = 1 << PAGE_BITS;
+/// Size in bytes of the large page that one page-directory entry maps (long mode and PAE).
+pub const LARGE_PAGE_SIZE: u64 = 512 * PAGE_SIZE;
 /// First address above user space: half of the canonical 48-bit range. The last page below is never mapped,
 /// so that a `syscall` in the last bytes of user space cannot return to a non-canonical address.
 pub const USER_TOP: u64 = 0x0000_7fff_ffff_f000;

@@ -37,7 +37,7 @@ bitflags::bitflags! {
         const IDTR = 1 << 13;
         /// CR0, CR2, CR3, CR4, CR8.
         const CR = 1 << 14;
-        /// DR6 and DR7.
+        /// DR0 to DR3, DR6 and DR7.
         const DR = 1 << 15;
         /// EFER.
         const EFER = 1 << 16;
@@ -237,10 +237,6 @@ bitflags::bitflags! {
         const CR3_WRITE = 1 << 4;
         /// Exit on loads of CR0 and CR4 (SVM: any write; VMX: of bits that differ from the shadow).
         const CR0_CR4_WRITE = 1 << 5;
-        /// Exit on accesses of debug registers.
-        const DR = 1 << 6;
-        /// Exit on WBINVD and INVD.
-        const WBINVD = 1 << 7;
     }
 }
 
@@ -278,9 +274,11 @@ pub struct ArchState {
     pub cr4: u64,
     /// Task priority.
     pub cr8: u64,
+    /// Breakpoint addresses, DR0 to DR3.
+    pub dr: [u64; 4],
     /// Debug status.
     pub dr6: u64,
-    /// Debug control.
+    /// Debug control. Bits that there are not (APM vol. 2, 13.1.1.4) are not taken.
     pub dr7: u64,
     /// Extended features.
     pub efer: u64,
@@ -337,6 +335,7 @@ impl Default for ArchState {
             cr3: 0,
             cr4: 0,
             cr8: 0,
+            dr: [0; 4],
             dr6: 0,
             dr7: 0,
             efer: 0,
@@ -377,7 +376,7 @@ pub mod word {
     words! {
         GPR = gpr, RIP = rip, RFLAGS = rflags, INST_LEN_INTERRUPTIBILITY = inst_len,
         ACTIVITY_CONTROLS = activity, INJECTION = injection, INTERRUPTED = interrupted, SEG = seg,
-        CR0 = cr0, CR2 = cr2, CR3 = cr3, CR4 = cr4, CR8 = cr8, DR6 = dr6, DR7 = dr7, EFER = efer,
+        CR0 = cr0, CR2 = cr2, CR3 = cr3, CR4 = cr4, CR8 = cr8, DR = dr, DR6 = dr6, DR7 = dr7, EFER = efer,
         STAR = star, LSTAR = lstar, CSTAR = cstar, SFMASK = sfmask, KERNEL_GS_BASE = kernel_gs_base,
         SYSENTER_CS = sysenter_cs, SYSENTER_ESP = sysenter_esp, SYSENTER_EIP = sysenter_eip,
         PAT = pat, TSC_OFFSET = tsc_offset, TSC_VALUE = tsc_value, DEADLINE = deadline, XCR0 = xcr0,
@@ -390,7 +389,7 @@ const _: () = assert!(offset_of!(ArchState, rip) == 0x80);
 const _: () = assert!(offset_of!(ArchState, injection) == 0xa0);
 const _: () = assert!(offset_of!(ArchState, seg) == 0xb0);
 const _: () = assert!(offset_of!(ArchState, cr0) == 0x150);
-const _: () = assert!(size_of::<ArchState>() == 0x310);
+const _: () = assert!(size_of::<ArchState>() == 0x330);
 
 #[cfg(test)]
 mod tests {

@@ -174,12 +174,12 @@ impl Lapic {
         self.software_enabled().then(|| self.ppr())
     }
 
-    /// Receives a message that this local APIC [`accepts`](Self::accepts).
-    pub fn deliver(&mut self, message: &ApicMessage, fx: &mut impl VcpuBus) {
+    /// Receives a message that this local APIC [`accepts`](Self::accepts). Returns whether it has taken it: then an EOI follows
+    /// one that is level-triggered.
+    pub fn deliver(&mut self, message: &ApicMessage, fx: &mut impl VcpuBus) -> bool {
         let event = match message.delivery {
             Delivery::Fixed | Delivery::LowestPriority => {
-                self.accept(message.vector, message.trigger, fx);
-                return;
+                return self.accept(message.vector, message.trigger, fx);
             }
             Delivery::ExtInt => {
                 self.extint_message = true;
@@ -194,16 +194,17 @@ impl Lapic {
             Delivery::StartUp => VcpuEvent::StartUp { page: message.vector },
         };
         fx.vcpu(self.id, event);
+        true
     }
 
-    /// Accepts a fixed interrupt.
-    fn accept(&mut self, vector: u8, trigger: Trigger, fx: &mut impl VcpuBus) {
+    /// Accepts a fixed interrupt, if it is one that can be accepted.
+    fn accept(&mut self, vector: u8, trigger: Trigger, fx: &mut impl VcpuBus) -> bool {
         if !self.software_enabled() {
-            return;
+            return false;
         }
         if vector < FIRST_LEGAL_VECTOR {
             self.report(error::RECEIVE_ILLEGAL_VECTOR, fx);
-            return;
+            return false;
         }
         self.irr.insert(vector);
         match trigger {
@@ -211,6 +212,7 @@ impl Lapic {
             Trigger::Level => self.tmr.insert(vector),
         }
         fx.vcpu(self.id, VcpuEvent::Interrupt);
+        true
     }
 
     /// Notes an error and raises the error interrupt.

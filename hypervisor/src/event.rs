@@ -13,16 +13,36 @@ use abi::event::{guest, host};
 use abi::hypercall::SEL_SHIFT;
 use abi::state::{Mtd, gpr, word};
 
-/// Pending in [`Reg::Recall`].
+/// What is pending for an EC: bits of [`Reg::Recall`].
 pub mod pending {
+    use crate::frame::{Frame, Reg};
+    use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
     /// Nothing.
     pub const NONE: u64 = 0;
     /// A recall.
-    pub const RECALL: u64 = 1;
+    pub const RECALL: u64 = 1 << 0;
     /// The first activation of a vCPU.
-    pub const STARTUP: u64 = 2;
+    pub const STARTUP: u64 = 1 << 1;
     /// A recall because of the deadline, which another deadline withdraws.
-    pub const DEADLINE: u64 = 3;
+    pub const DEADLINE: u64 = 1 << 2;
+
+    /// Adds `what`. What was pending before.
+    pub fn add(frame: Frame, what: u64) -> u64 {
+        // Ordering: Release pairs with the Acquire in `take`: also that of a recall which finds one pending comes before the event.
+        frame.atomic(Reg::Recall).fetch_or(what, Release)
+    }
+
+    /// Withdraws `what`.
+    pub fn withdraw(frame: Frame, what: u64) {
+        frame.atomic(Reg::Recall).fetch_and(!what, Relaxed);
+    }
+
+    /// Takes all that is pending.
+    pub fn take(frame: Frame) -> u64 {
+        // Ordering: Acquire, see `add`.
+        frame.atomic(Reg::Recall).swap(NONE, Acquire)
+    }
 }
 
 /// Flags that a handler may set in a thread: arithmetic flags, TF, DF, RF, AC, ID (SDM vol. 1, 3.4.3). IF stays set.
@@ -154,18 +174,16 @@ pub fn take_recall(cpu: &Cpu, frame: Frame) -> Option<Event> {
     if cpu.resched.get() != 0 || frame.get(Reg::Recall) == pending::NONE {
         return None;
     }
-    frame.set(Reg::Recall, pending::NONE);
+    pending::take(frame);
     Some(Event { number: guest::RECALL, reason: guest::RECALL, info1: 0, info2: 0 })
 }
 
 /// Turns a pending recall or startup of a runnable EC into its event. False if there is nobody to tell.
 pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
     let frame = ec.frame();
-    let what = frame.get(Reg::Recall);
-    frame.set(Reg::Recall, pending::NONE);
-    let number = match (ec.is_vcpu(), what) {
-        (true, pending::STARTUP) => guest::STARTUP,
-        (true, _) => guest::RECALL,
+    let number = match (ec.is_vcpu(), pending::take(frame) & pending::STARTUP) {
+        (true, pending::NONE) => guest::RECALL,
+        (true, _) => guest::STARTUP,
         (false, _) => host::RECALL,
     };
     let event = Event { number, reason: number, info1: 0, info2: 0 };

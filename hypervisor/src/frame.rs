@@ -3,6 +3,7 @@
 
 use crate::arch::x86::Msr;
 use crate::mem::Page;
+use core::sync::atomic::AtomicU64;
 
 /// Word of the context page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,9 +47,9 @@ pub enum Reg {
     /// Last ASID and its generation (vCPUs).
     Asid,
     AsidGeneration,
-    /// Generation of the guest space's translations that the TLB may hold.
+    /// Generation of the guest space's translations that the TLB may hold, and [`RENEW`].
     SpaceGeneration,
-    /// Recall is pending (1).
+    /// What is [pending](crate::event::pending).
     Recall,
     /// User address of the UTCB (host ECs).
     UtcbAt,
@@ -57,11 +58,19 @@ pub enum Reg {
     /// Registers that the VMCS has no place for.
     Cr2,
     Dr6,
+    /// Breakpoint addresses of a vCPU: DR0 to DR3.
+    Dr0,
+    Dr1,
+    Dr2,
+    Dr3,
     /// Whether the VMCS is on the CPU ([`crate::arch::vmx`]).
     Active,
     /// Page-table root in the host state of the VMCS.
     HostRoot,
 }
+
+/// In [`Reg::SpaceGeneration`]: there is more to do before the next entry.
+pub const RENEW: u64 = 1 << 63;
 
 /// How a context continues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,10 +119,10 @@ impl Frame {
         self.0.write(reg as usize, value);
     }
 
-    /// Changes a register that other CPUs may set as well, if it still is `from`.
-    pub fn change(self, reg: Reg, from: u64, to: u64) {
-        // Otherwise who was faster has the register.
-        let _changed = self.0.change(reg as usize, from, to);
+    /// A register that other CPUs change as well.
+    #[inline(always)]
+    pub fn atomic(self, reg: Reg) -> &'static AtomicU64 {
+        self.0.atomic(reg as usize)
     }
 
     /// Virtual address of the frame.

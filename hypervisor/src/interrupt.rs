@@ -6,7 +6,10 @@ use crate::mem::lock::Lock;
 use crate::sm::Sm;
 use abi::hypercall::IntSource;
 use abi::status::Status;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// Vectors for devices: above the exceptions, below the kernel's own.
 const DEVICE_VECTORS: core::ops::Range<usize> = 0x20..0xf0;
@@ -87,7 +90,8 @@ pub fn arrived(cpu: &'static Cpu, vector: usize) {
     let source = &cpu.vector_source[vector];
     if source.get() & LEVEL != 0 {
         ioapic::mask((source.get() & GSI) as u32, true);
-        source.atomic().fetch_or(MASKED, core::sync::atomic::Ordering::AcqRel);
+        // Ordering: Release pairs with the Acquire in `unmask`: the line is masked before it is unmasked.
+        source.atomic().fetch_or(MASKED, Release);
     }
     apic::eoi();
     if let Some(sm) = cpu.vectors[vector].get() {
@@ -110,7 +114,8 @@ fn unmask(sm: &Sm) {
         return;
     };
     let source = &target.vector_source[vector];
-    let before = source.atomic().fetch_and(!MASKED, core::sync::atomic::Ordering::AcqRel);
+    // Ordering: Acquire, see `arrived`.
+    let before = source.atomic().fetch_and(!MASKED, Acquire);
     if before & MASKED != 0 {
         ioapic::mask((before & GSI) as u32, false);
     }

@@ -12,7 +12,7 @@ use crate::mem::{Object, PAGE, Page, Phys, object};
 use crate::pd::Pd;
 use crate::sc::Sc;
 use crate::sched;
-use crate::space::{mem::KERNEL, mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use crate::space::{Mappings, mem::KERNEL, mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use abi::cap::{MemRights, Perms, Sel, root};
 use abi::hip::{self, Features, Hip, RangeKind};
 use abi::status::Status;
@@ -191,14 +191,14 @@ fn describe(info: &BootInfo, machine: &Machine) -> Hip {
         log_port: u32::from(machine.log_port),
         apic_id: [0; 256],
         framebuffer: info.framebuffer,
-        range_count: info.ranges.as_slice().len() as u32,
+        range_count: info.ranges.len() as u32,
         vcpu_absence: virt::absence() as u32,
         ranges: [hip::Range::default(); hip::MAX_RANGES],
     };
     for cpu in cpu::all() {
         hip.apic_id[cpu.index() as usize] = cpu.apic_id.get() as u8;
     }
-    for (slot, range) in hip.ranges.iter_mut().zip(info.ranges.as_slice()) {
+    for (slot, range) in hip.ranges.iter_mut().zip(&info.ranges) {
         *slot = *range;
     }
     hip

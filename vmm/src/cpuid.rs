@@ -6,7 +6,7 @@
 mod features;
 mod topology;
 
-use crate::state::Xcr0;
+use crate::state::{Efer, Xcr0};
 use std::ops::Range;
 
 /// One leaf's registers.
@@ -181,6 +181,14 @@ impl GuestCpuid {
         registers
     }
 
+    /// Bits of EFER that software can set, by the features in leaf 8000_0001h, EDX (APM2 3.1.7).
+    pub fn efer(&self) -> u64 {
+        const FEATURES: [(u32, Efer); 4] = [(11, Efer::SCE), (20, Efer::NXE), (25, Efer::FFXSR), (29, Efer::LME)];
+        let features = self.get(leaf::EXTENDED_FEATURES_AMD, 0).unwrap_or_default().edx;
+        let offered = FEATURES.into_iter().filter(|(bit, _)| features >> bit & 1 == 1);
+        offered.fold(0, |bits, (_, efer)| bits | efer.bits())
+    }
+
     #[inline]
     fn get(&self, leaf: u32, subleaf: u32) -> Option<CpuidRegisters> {
         let block = self.index.get((leaf >> BLOCK_SHIFT) as usize)?;
@@ -262,7 +270,9 @@ fn hypervisor_leaves(policy: &CpuidPolicy) -> Vec<Entry> {
     const BUS_MHZ: u32 = 100;
     let mhz = policy.tsc_khz / 1000;
     // TSC = crystal * EBX / EAX, where the crystal also clocks the APIC timer (SDM3 11.5.4).
-    let crystal_hz = policy.lapic_khz.saturating_mul(1000);
+    // A frequency that does not fit is not told (0), as the manual allows (SDM2A, CPUID leaf 15h): the ratio of the two still is, and one
+    // of them in the next leaf.
+    let crystal_hz = policy.lapic_khz.checked_mul(1000).unwrap_or(0);
     vec![
         entry(leaf::TSC, policy.lapic_khz, policy.tsc_khz, crystal_hz, 0),
         entry(leaf::FREQUENCY, mhz, mhz, BUS_MHZ, 0),

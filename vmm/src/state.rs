@@ -228,12 +228,16 @@ bitflags! {
     /// EFER (APM2 3.1.7).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Efer: u64 {
+        /// SYSCALL and SYSRET.
+        const SCE = 1 << 0;
         /// Long mode enabled.
         const LME = 1 << 8;
         /// Long mode active.
         const LMA = 1 << 10;
         /// No-execute pages.
         const NXE = 1 << 11;
+        /// Fast FXSAVE and FXRSTOR.
+        const FFXSR = 1 << 14;
         const _ = !0;
     }
 }

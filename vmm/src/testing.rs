@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use abi::event::{EventWords, guest};
 use abi::hip::Features;
+use abi::session::log::LINE_MAX;
 use abi::state::{ArchState, Mtd};
 use device_models::rtc::UnixSeconds;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -87,7 +88,10 @@ impl Kernel for FakeKernel {
     }
     fn log_use(&self) {}
     fn log(&self, line: fmt::Arguments<'_>) {
-        self.note(Asked::Log(line.to_string()));
+        let line = line.to_string();
+        assert!(line.len() <= LINE_MAX, "the log breaks this: {line}");
+        self.note(Asked::Log(line));
+        *self.state.borrow_mut() = rubbish();
     }
 }
 
@@ -149,6 +153,14 @@ fn memory() -> Memory {
     memory
 }
 
+/// Where the loader counts.
+const LOADS: GuestAddress = GuestAddress(0x7000);
+
+/// How often the loader has filled this memory.
+pub(crate) fn loads(memory: &Memory) -> u64 {
+    memory.read_obj(LOADS).unwrap()
+}
+
 /// A machine that is switched on. It lives for ever, as that of a component does.
 pub(crate) fn machine(vcpus: usize, attributes: &str) -> &'static Machine {
     let kernel = FakeKernel::default();
@@ -158,7 +170,11 @@ pub(crate) fn machine(vcpus: usize, attributes: &str) -> &'static Machine {
         memory: memory(),
         tsc_hz: NonZeroU64::new(TSC_HZ).unwrap(),
         wall_clock: UnixSeconds(0),
-        loader: Box::new(|_| Ok(long_mode())),
+        loader: Box::new(|memory: &Memory| {
+            let loads = loads(memory);
+            memory.write_obj(loads + 1, LOADS).unwrap();
+            Ok(long_mode())
+        }),
     };
     Box::leak(Box::new(Vm::new(config(vcpus, attributes), parts).unwrap()))
 }
@@ -177,10 +193,14 @@ pub(crate) struct Guest {
 const TRAITS: Traits =
     Traits { features: Features::SVM, xcr0: Xcr0::X87.union(Xcr0::SSE).union(Xcr0::AVX), physical_address_bits: 40 };
 
-/// CPUID of the host: all bits set.
-fn cpuid() -> GuestCpuid {
+/// CPUID of the host: all bits set, but some in EDX of leaf 8000_0001h.
+fn cpuid(missing: u32) -> GuestCpuid {
     let registers = CpuidRegisters { eax: !0, ebx: !0, ecx: !0, edx: !0 };
-    let host = [0, 1, 0x8000_0000, 0x8000_0001].map(|leaf| HostLeaf { leaf, subleaf: 0, registers });
+    let host = [(0, !0), (1, !0), (0x8000_0000, !0), (0x8000_0001, !missing)].map(|(leaf, edx)| HostLeaf {
+        leaf,
+        subleaf: 0,
+        registers: CpuidRegisters { edx, ..registers },
+    });
     let policy = CpuidPolicy {
         apic_id: 0,
         cpu_count: 1,
@@ -198,10 +218,15 @@ fn cpuid() -> GuestCpuid {
 impl Guest {
     /// Virtual CPU `index` of `vm`, before its first exit.
     pub(crate) fn new(vm: &'static Machine, index: usize, features: Features) -> Self {
+        Self::without(0, vm, index, features)
+    }
+
+    /// The same on a CPU that lacks some of the features in leaf 8000_0001h, EDX.
+    pub(crate) fn without(missing: u32, vm: &'static Machine, index: usize, features: Features) -> Self {
         let traits = Traits { features, ..TRAITS };
         Guest {
             vm,
-            vcpu: Vcpu::new(vm, index, cpuid(), traits),
+            vcpu: Vcpu::new(vm, index, cpuid(missing), traits),
             state: ArchState::default(),
             recall: Rc::new(Cell::new(selection(guest::RECALL, features))),
             features,
@@ -358,7 +383,7 @@ fn copy(to: &mut ArchState, from: &ArchState, selected: Mtd) {
         to.seg = from.seg;
     }
     if has(Mtd::DR) {
-        (to.dr6, to.dr7) = (from.dr6, from.dr7);
+        (to.dr, to.dr6, to.dr7) = (from.dr, from.dr6, from.dr7);
     }
     if has(Mtd::EFER) {
         to.efer = from.efer;

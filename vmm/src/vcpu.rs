@@ -33,10 +33,10 @@ use crate::emulator::Emulator;
 use crate::kernel::Kernel;
 use crate::msr::MsrFile;
 use crate::state::{VcpuState, Xcr0};
-use crate::vm::{EXIT_FAILURE, Inside, Life, Machine, Vm, Who};
-use control::DebugRegisters;
+use crate::vm::{EXIT_FAILURE, Inside, Machine, Vm, Who};
 pub use exit::{EntryFailure, Exit, MemoryFault, NextRip, Vendor};
 use injection::{Boundary, Injector};
+use report::Report;
 pub use selection::{events, selection};
 
 /// The handler of all exits of one virtual CPU.
@@ -49,15 +49,16 @@ pub struct Vcpu<'vm, K, M: GuestMemoryBackend> {
     scratch: VcpuState,
     cpuid: GuestCpuid,
     msrs: MsrFile,
-    debug: DebugRegisters,
     injector: Injector,
     /// What the guest has added to its TSC.
     tsc_adjust: u64,
-    /// The machine's count of resets when this CPU started.
+    /// The machine's when this CPU started.
     generation: u64,
     deferred: Option<Deferred>,
     /// INIT and start-up messages.
     news: VcpuNews,
+    /// Instructions of user code that could not be emulated.
+    undefined: u64,
 }
 
 /// What a virtual CPU is told about the machine it runs on.
@@ -124,8 +125,8 @@ impl Step {
 enum Trouble {
     /// More state is needed.
     NeedState(Mtd),
-    /// The guest cannot continue. The reason, in one line.
-    Stop(String),
+    /// The guest cannot continue.
+    Stop(Report),
     /// The machine has to start over.
     Restart,
 }
@@ -145,12 +146,12 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             scratch: VcpuState::default(),
             cpuid,
             msrs: MsrFile::new(traits.physical_address_bits),
-            debug: DebugRegisters::default(),
             injector: Injector::default(),
             tsc_adjust: 0,
             generation: 0,
             deferred: None,
             news: VcpuNews::default(),
+            undefined: 0,
         }
     }
 
@@ -160,6 +161,10 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let vendor = Vendor::of(self.traits.features);
         let mut exit = Exit::of(vendor, number, &words);
         let mut call = Call { words, delivered, vendor };
+        if self.is_stepped() && exit.ends_instruction() && !delivered.contains(Mtd::DR) {
+            // What DR6 holds stays, and nothing can be asked for once the instruction is done.
+            return self.recover(vm.enter(), exit, words, Trouble::NeedState(Mtd::DR));
+        }
         if exit == Exit::Cpuid && !vm.counts_exits() && self.injector.is_idle() {
             // Nobody else is concerned and nothing waits for an exit, so there is no need to look at the machine: whoever
             // wants something of this CPU recalls it.
@@ -167,6 +172,12 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             return if step.is_plain() { step.changed } else { self.resume(vm.enter(), step) };
         }
         let mut inside = vm.enter();
+        if inside.machine.generation != self.generation {
+            // The guest that did this is no more: the machine was reset or has ended meanwhile. Or there was none yet.
+            return self.start(inside);
+        }
+        // What an exit that was put off costs later is the recall's.
+        let kind = exit.kind();
         if exit == Exit::Recall {
             let host_now = inside.host_now;
             inside.machine.recalled(self.index, host_now);
@@ -179,7 +190,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let handled = self.dispatch(exit, &call, &mut inside);
         if let Some(stats) = &mut inside.machine.stats {
             let ticks = vm.kernel.now().saturating_sub(inside.host_now);
-            stats.record(exit.kind(), ticks);
+            stats.record(kind, ticks);
         }
         match handled {
             Ok(step) if self.is_routine(&inside, &step) => step.changed | self.promise(inside),
@@ -200,13 +211,13 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Exit::Halt => Ok(self.halt(call)),
             Exit::InterruptWindow => {
                 self.injector.window_opened();
-                Ok(Step::new(Mtd::empty(), Boundary::at_window()))
+                Ok(Step::new(Mtd::empty(), self.injector.arrive(call.words.rip, Boundary::at_window())))
             }
             Exit::Recall => {
                 let boundary = self.vm.kernel.with_state(|arch| Boundary::at_recall(arch));
-                Ok(Step::new(Mtd::empty(), boundary))
+                Ok(Step::new(Mtd::empty(), self.injector.arrive(call.words.rip, boundary)))
             }
-            Exit::NmiHandlerEnds => Ok(self.nmi_handler_ends()),
+            Exit::NmiHandlerEnds => Ok(self.nmi_handler_ends(call)),
             Exit::NmiWindow => Ok(self.nmi_window()),
             Exit::PortString => self.port_string(call, inside),
             Exit::ControlRegister => self.control_register(call, inside),
@@ -218,7 +229,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Exit::ReadCounter => self.general_protection(call),
             Exit::Undefined => self.undefined(call),
             Exit::Startup => Err(Trouble::Restart),
-            Exit::Shutdown => self.shutdown(call, inside),
+            Exit::Shutdown => self.shutdown(inside),
             Exit::TaskSwitch => Err(self.unable("task switch by hardware")),
             Exit::InvalidState(why) => Err(self.unable(format_args!("state that the CPU refuses to enter ({why})"))),
             Exit::Unexpected => Err(self.unable(format_args!("unexpected exit {:#x}", call.words.reason))),
@@ -249,7 +260,8 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     fn enter_guest(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
         let boundary = &step.boundary;
         let injection = self.injector.decide(&mut inside.machine.board, self.index, boundary);
-        let changed = step.changed | self.depart(inside);
+        let deadline = if self.injector.misses_nmi() { self.depart_briefly(inside) } else { self.depart(inside) };
+        let changed = step.changed | deadline;
         match injection {
             Some(injection) => changed | self.inject(injection, boundary),
             None => changed,
@@ -260,6 +272,12 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     #[inline(always)]
     fn depart(&self, inside: Inside<'_>) -> Mtd {
         self.have_recalled(self.vm.depart(inside, self.index))
+    }
+
+    /// The same, for as long as it may take until an NMI can be delivered.
+    #[cold]
+    fn depart_briefly(&self, inside: Inside<'_>) -> Mtd {
+        self.have_recalled(self.vm.depart_briefly(inside, self.index))
     }
 
     /// The same where nobody has to be told anything but, perhaps, the hypervisor.
@@ -293,16 +311,11 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     #[inline]
     fn must_look(&mut self, inside: &mut Inside<'_>) -> bool {
         let machine = &mut *inside.machine;
-        if let Some(slot) = machine.slots.get_mut(self.index) {
-            slot.kicked = false;
-        }
+        machine.looked(self.index);
         if machine.board.has_news(self.index) {
             self.listen(machine);
         }
-        machine.board.power_pending()
-            || machine.life != Life::Running
-            || machine.generation != self.generation
-            || self.news.init
+        machine.board.power_pending() || machine.generation != self.generation || self.news.init
     }
 
     /// Takes note of what happened to this CPU.
@@ -326,10 +339,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             self.vm.kernel.log(format_args!("guest wants {event:?} by {source:?}"));
             self.vm.power(&mut inside, event, self.index);
         }
-        let (life, generation) = (inside.machine.life, inside.machine.generation);
-        if life != Life::Running {
-            self.stop(inside)
-        } else if generation != self.generation || self.news.init {
+        if inside.machine.generation != self.generation || self.news.init {
             self.start(inside)
         } else {
             self.enter_guest(inside, step)
@@ -348,9 +358,9 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
                 Mtd::empty()
             }
             Trouble::Restart => self.start(inside),
-            Trouble::Stop(reason) => {
+            Trouble::Stop(report) => {
                 inside.machine.end(EXIT_FAILURE);
-                self.vm.kernel.log(format_args!("Error: vCPU {} stopped: {reason}", self.index));
+                self.log("stopped", &report);
                 self.stop(inside)
             }
         }
@@ -366,7 +376,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// A guest that does what cannot be virtualised.
     #[cold]
     fn unable(&self, what: impl fmt::Display) -> Trouble {
-        Trouble::Stop(format!("{what}; {}", self.report()))
+        Trouble::Stop(self.report(what))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Local APIC in xAPIC or x2APIC mode (SDM vol. 3, chapter 11).
 
+use super::cpuid;
 use super::mmio::Window;
 use super::x86::{self, Msr};
 use crate::mem::Phys;
@@ -76,7 +77,7 @@ pub fn base() -> Phys {
 /// # Errors
 /// `OutOfMemory` if the registers cannot be mapped.
 pub fn choose() -> Result<bool, Status> {
-    let x2apic = x86::cpuid(1, 0).ecx & 1 << 21 != 0;
+    let x2apic = cpuid::Flag::X2APIC.is_set();
     if !x2apic {
         WINDOW.store(Window::map(base())?.addr(), Relaxed);
     }

@@ -1,7 +1,7 @@
 //! Features of the CPU that the kernel uses, and the control registers that turn them on.
 
 use super::x86::{self, Msr};
-use super::{descriptor, entry};
+use super::{cpuid, descriptor, entry};
 use crate::space::mem;
 
 const CR0_WP: u64 = 1 << 16;
@@ -33,7 +33,7 @@ pub fn init() {
     x86::wrmsr(Msr::Star, u64::from(descriptor::SYSRET_BASE | 3) << 48 | u64::from(descriptor::KERNEL_CS) << 32);
     x86::wrmsr(Msr::Lstar, entry::syscall_address());
     x86::wrmsr(Msr::Sfmask, SYSCALL_MASK);
-    if x86::cpuid(0x8000_0001, 0).edx & 1 << 26 != 0 {
+    if cpuid::Flag::PAGES_1G.is_set() {
         mem::enable_gigabyte_pages();
     }
 }

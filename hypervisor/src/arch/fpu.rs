@@ -3,7 +3,7 @@
 //! A context that left the CPU by a hypercall has none (the ABI says it is clobbered); it starts from the initial state,
 //! so nothing leaks. One that was interrupted, and a vCPU, has it saved in its context page.
 
-use super::x86;
+use super::{cpuid, x86};
 use crate::ec::Ec;
 use crate::frame::EXTENDED;
 use crate::mem::PAGE;
@@ -51,14 +51,14 @@ pub(super) static INIT: Init = {
 pub fn init() {
     x86::write_cr0(x86::read_cr0() & !(CR0_EM | CR0_TS) | CR0_MP);
     x86::write_cr4(x86::read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
-    if x86::cpuid(1, 0).ecx & 1 << 26 == 0 {
+    if !cpuid::Flag::XSAVE.is_set() {
         return;
     }
     x86::write_cr4(x86::read_cr4() | CR4_OSXSAVE);
-    let leaf = x86::cpuid(0xd, 0);
+    let leaf = x86::cpuid(cpuid::leaf::EXTENDED_STATE, 0);
     let mut mask = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & WANTED;
     set_xcr0(mask);
-    if u64::from(x86::cpuid(0xd, 0).ebx) > PAGE - EXTENDED {
+    if u64::from(x86::cpuid(cpuid::leaf::EXTENDED_STATE, 0).ebx) > PAGE - EXTENDED {
         mask &= 7;
         set_xcr0(mask);
     }

@@ -4,6 +4,7 @@ pub mod acpi_pm;
 pub mod apic;
 #[cfg(target_os = "none")]
 pub mod boot;
+pub mod cpuid;
 pub mod descriptor;
 pub mod entry;
 pub mod fastpath;
@@ -11,6 +12,7 @@ pub mod features;
 pub mod fpu;
 pub mod ioapic;
 pub mod kernel_map;
+mod layout;
 pub mod log;
 pub mod mmio;
 pub mod percpu;

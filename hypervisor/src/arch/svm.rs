@@ -6,13 +6,13 @@ mod vmcb;
 
 pub use features::{detect, used};
 
-use super::virt::{Backend, Field, WINDOWS};
+use super::virt::{Backend, Field, WINDOWS, debug, exception};
 use super::x86::{self, Msr};
 use super::{fpu, tags, tsc};
 use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::event::Event;
-use crate::frame::{Frame, Reg};
+use crate::frame::{Frame, RENEW, Reg};
 use crate::mem::{Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use abi::event::guest;
@@ -21,7 +21,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use features::{ASIDS, Has, VIRTUAL_INTERRUPTS, has};
 use vmcb::{Block, at};
 
-/// Intercepts in the upper half of word [`at::EXCEPTIONS_3`] (vector 3, offset 0xc).
+/// Intercepts in the upper half of word [`at::EXCEPTIONS_3`] (vector 3, offset 0xc); the lower half has those of exceptions.
 mod intercept3 {
     pub const INTR: u64 = 1 << 32;
     pub const NMI: u64 = 1 << 33;
@@ -60,15 +60,15 @@ mod intercept3 {
         | SHUTDOWN;
 }
 
-/// Vector 4: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, MONITOR, MWAIT (both), XSETBV; and by wish RDTSCP, WBINVD.
-const INTERCEPT4_ALWAYS: u64 = 0x7f | 7 << 10 | 1 << 13;
+/// Vector 4: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, WBINVD and WBNOINVD, MONITOR, MWAIT (both), XSETBV; and by wish
+/// RDTSCP.
+const INTERCEPT4_ALWAYS: u64 = 0x7f | 1 << 9 | 7 << 10 | 1 << 13;
 const INTERCEPT4_RDTSCP: u64 = 1 << 7;
-const INTERCEPT4_WBINVD: u64 = 1 << 9;
 /// CR8, reads and writes: the task priority belongs to the VMM's interrupt controller.
 const CR8: u64 = 1 << 8 | 1 << 24;
 const CR3_WRITE: u64 = 1 << 19;
 const CR0_CR4_WRITE: u64 = 1 << 16 | 1 << 20;
-/// All debug registers, reads and writes: the hypervisor does not switch DR0 to DR3.
+/// All debug registers, reads and writes: DR0 to DR3 are not switched unless they have to be.
 const DR_ALL: u64 = 0xffff_ffff << 32;
 
 /// A virtual interrupt is pending (APM vol. 2, 15.21.4); the processor clears it when the guest takes it.
@@ -85,8 +85,15 @@ const EXITCODE_MASK: u64 = 0xffff_ffff;
 
 /// Exit codes (APM vol. 2, appendix C).
 mod code {
+    use super::exception;
+    const EXCEPTION: u64 = 0x40;
+    pub const DEBUG: u64 = EXCEPTION + exception::DEBUG;
+    pub const ALIGNMENT_CHECK: u64 = EXCEPTION + exception::ALIGNMENT_CHECK;
+    pub const MACHINE_CHECK: u64 = EXCEPTION + exception::MACHINE_CHECK;
     pub const INTR: u64 = 0x60;
     pub const NMI: u64 = 0x61;
+    pub const SMI: u64 = 0x62;
+    pub const INIT: u64 = 0x63;
     pub const VINTR: u64 = 0x64;
     pub const IRET: u64 = 0x74;
     pub const NPF: u64 = 0x400;
@@ -123,7 +130,7 @@ impl Vmcb {
 
     fn set_controls(self, wish: Controls) {
         let mut crs = CR8;
-        let mut third = intercept3::ALWAYS;
+        let mut third = intercept3::ALWAYS | exception::INTERCEPTED;
         let mut fourth = INTERCEPT4_ALWAYS;
         for (control, bits) in [(Controls::CR3_WRITE, CR3_WRITE), (Controls::CR0_CR4_WRITE, CR0_CR4_WRITE)] {
             if wish.contains(control) {
@@ -142,9 +149,6 @@ impl Vmcb {
         }
         if wish.contains(Controls::RDTSC) {
             fourth |= INTERCEPT4_RDTSCP;
-        }
-        if wish.contains(Controls::WBINVD) {
-            fourth |= INTERCEPT4_WBINVD;
         }
         let window = self.0.read(at::EXCEPTIONS_3) & (intercept3::VINTR | intercept3::IRET);
         self.0.write(at::CR_DR, crs | DR_ALL);
@@ -171,17 +175,15 @@ impl Vmcb {
         }
     }
 
-    /// Intercepts what opens these windows, and no others. That of an interrupt comes first.
+    /// Intercepts what opens these windows, and no others.
     fn ask(self, frame: Frame, windows: u64) {
         if frame.get(Reg::Windows) != windows {
             frame.set(Reg::Windows, windows);
-            let intercept = match windows {
-                0 => 0,
-                windows if windows & Injection::INTERRUPT_WINDOW != 0 => intercept3::VINTR,
-                _ => intercept3::IRET,
-            };
+            let when = |window, intercept| if windows & window != 0 { intercept } else { 0 };
+            let (interrupt, iret) = (Injection::INTERRUPT_WINDOW, Injection::NMI_WINDOW);
+            let intercepts = when(interrupt, intercept3::VINTR) | when(iret, intercept3::IRET);
             let others = self.0.read(at::EXCEPTIONS_3) & !(intercept3::VINTR | intercept3::IRET);
-            self.0.write(at::EXCEPTIONS_3, others | intercept);
+            self.0.write(at::EXCEPTIONS_3, others | intercepts);
         }
     }
 
@@ -235,7 +237,8 @@ impl Vmcb {
     #[inline(always)]
     pub fn event(self, reason: u64) -> Option<Event> {
         match reason {
-            code::INTR | code::NMI | code::VINTR | code::IRET => None,
+            code::DEBUG | code::ALIGNMENT_CHECK | code::MACHINE_CHECK => None,
+            code::INTR | code::NMI | code::SMI | code::INIT | code::VINTR | code::IRET => None,
             reason => (reason <= code::LAST).then(|| self.numbered(reason, reason)),
         }
     }
@@ -245,16 +248,27 @@ impl Vmcb {
         Event { number, reason, info1: self.0.read(at::EXITINFO1), info2: self.0.read(at::EXITINFO2) }
     }
 
-    /// After an exit whose code is not its event's number, or for an interrupt of the host, which is no event, or because a
-    /// window has opened.
+    /// After an exit whose code is not its event's number, or for an interrupt of the host or an exception that the guest gets, which
+    /// are no events, or because a window has opened.
     #[inline(always)]
     pub fn special(self, frame: Frame, reason: u64) -> Option<Event> {
         let number = match reason {
             code::NPF => guest::NESTED_FAULT,
-            code::INTR | code::NMI => {
+            // SMI and INIT are taken as the host's with GIF (APM vol. 2, 15.13), right after the exit, as NMIs are.
+            code::INTR | code::NMI | code::SMI | code::INIT => {
                 self.keep_event();
                 return None;
             }
+            // DR6 and DR7 are as the guest's handler is to see them already (APM vol. 2, 15.12.2); the error code of #AC is 0.
+            code::DEBUG => {
+                self.0.write(at::EVENTINJ, Injection::exception(exception::DEBUG as u8, None).0);
+                return None;
+            }
+            code::ALIGNMENT_CHECK => {
+                self.0.write(at::EVENTINJ, Injection::exception(exception::ALIGNMENT_CHECK as u8, Some(0)).0);
+                return None;
+            }
+            code::MACHINE_CHECK => exception::machine_check(),
             code::VINTR | code::IRET => {
                 self.inject(frame, self.0.read(at::EVENTINJ) & !Injection::VALID);
                 reason
@@ -291,9 +305,6 @@ impl Vmcb {
     }
 }
 
-/// In [`Reg::SpaceGeneration`]: the last entry asked for a flush, which the control block still says.
-const ASKS_FLUSH: u64 = 1 << 63;
-
 /// Before each entry: an address-space id that is this vCPU's on this CPU, and a flush where translations changed. Returns the
 /// address of the frame.
 #[inline(always)]
@@ -311,17 +322,17 @@ fn enter(cpu: &'static Cpu, frame: Frame, generation: u64) -> u64 {
     }
 }
 
-/// [`prepare`] where the address-space id or the translations are not what they were at the last entry.
+/// [`prepare`] where the address-space id or the translations are not what they were at the last entry, or there are breakpoints.
 #[cold]
 #[inline(never)]
 fn renew(cpu: &'static Cpu, frame: Frame, generation: u64) -> u64 {
     let all = frame.get(Reg::AsidGeneration) != cpu.asid_generation.get()
         && tags::take(cpu, frame, ASIDS.load(Relaxed)).flush_all;
-    let seen = frame.get(Reg::SpaceGeneration) & !ASKS_FLUSH;
+    let seen = frame.get(Reg::SpaceGeneration) & !RENEW;
     let flush = flush::needed(all, seen, generation, has(Has::FLUSH_BY_ASID));
     // The processor leaves the request as it is: the next entry comes here to take it back.
-    let asks = if flush == flush::KEEP { 0 } else { ASKS_FLUSH };
-    frame.set(Reg::SpaceGeneration, generation | asks);
+    let asks = if flush == flush::KEEP { 0 } else { RENEW };
+    frame.set(Reg::SpaceGeneration, generation | asks | debug::arm(Vmcb::with(frame), frame));
     Vmcb::with(frame).0.write(at::ASID_TLB, frame.get(Reg::Asid) | flush << TLB_CONTROL_SHIFT);
     complete(frame)
 }

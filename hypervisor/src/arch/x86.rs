@@ -9,6 +9,9 @@ use core::arch::asm;
 pub enum Msr {
     ApicBase = 0x1b,
     FeatureControl = 0x3a,
+    SysenterCs = 0x174,
+    SysenterEsp = 0x175,
+    SysenterEip = 0x176,
     Pat = 0x277,
     VmxBasic = 0x480,
     VmxPin = 0x481,
@@ -181,6 +184,17 @@ pub fn read_cr4() -> u64 {
 pub fn write_cr4(value: u64) {
     // SAFETY: callers keep PAE set and set bits only that CPUID reports.
     unsafe { asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags)) };
+}
+
+/// Sets DR0 to DR3.
+pub fn write_breakpoints([first, second, third, fourth]: [u64; 4]) {
+    if cfg!(target_os = "none") {
+        // SAFETY: the kernel never enables a breakpoint in DR7, nor does any exit.
+        unsafe {
+            asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}", in(reg) first, in(reg) second,
+                in(reg) third, in(reg) fourth, options(nomem, nostack, preserves_flags));
+        }
+    }
 }
 
 /// Lets pending interrupts in, once.

@@ -62,8 +62,8 @@ const AMD_EDX: u32 =
 const AMD_EDX_TSC_AUX: u32 = bits(&[27]);
 /// Leaf 8000_0007h EDX: invariant TSC.
 const ADVANCED_POWER_EDX: u32 = bits(&[8]);
-/// Leaf 8000_0008h EBX: CLZERO, XSAVEERPTR, WBNOINVD.
-const SIZES_EBX: u32 = bits(&[0, 2, 9]);
+/// Leaf 8000_0008h EBX: CLZERO, XSAVEERPTR. Not: WBNOINVD, which would do nothing, as WBINVD does.
+const SIZES_EBX: u32 = bits(&[0, 2]);
 /// Leaf 8000_0021h EAX: LFENCE serialises, null selector clears the base.
 const EXTENDED_2_EAX: u32 = bits(&[2, 6]);
 

@@ -171,7 +171,9 @@ fn topology_is_one_package() {
     assert_eq!(smt, CpuidRegisters { eax: 0, ebx: 1, ecx: 0x100, edx: 3 });
     assert_eq!(core, CpuidRegisters { eax: 2, ebx: 4, ecx: 0x201, edx: 3 });
     assert_eq!(end, CpuidRegisters { eax: 0, ebx: 0, ecx: 2, edx: 3 });
-    assert_eq!(cpuid.lookup(0x8000_0008, 0, OFF).ecx, 2 << 12 | 3);
+    let sizes = cpuid.lookup(0x8000_0008, 0, OFF);
+    assert_eq!(sizes.ecx, 2 << 12 | 3);
+    assert!(!bit(sizes.ebx, 9), "WBNOINVD");
     let amd = cpuid.lookup(0x8000_001e, 0, OFF);
     assert_eq!(amd, CpuidRegisters { eax: 3, ebx: 3, ecx: 0, edx: 0 });
     let single = guest(CpuidPolicy { cpu_count: 1, apic_id: 0, ..POLICY });
@@ -212,6 +214,17 @@ fn the_hypervisor_announces_itself_and_its_clocks() {
     assert_eq!(hz, 2_600_000_000);
     assert_eq!(cpuid.lookup(0x16, 0, OFF).eax, 2600);
     assert_eq!(cpuid.lookup(0x4000_0001, 0, OFF), CpuidRegisters::default());
+}
+
+#[test]
+fn clocks_that_are_told_are_right() {
+    // The crystal's frequency has 32 bits: 4.29 GHz.
+    for (khz, crystal) in [(4_294_967, 4_294_967_000), (4_294_968, 0), (5_700_000, 0)] {
+        let cpuid = guest(CpuidPolicy { tsc_khz: khz, lapic_khz: khz, ..POLICY });
+        let tsc = cpuid.lookup(0x15, 0, OFF);
+        assert_eq!((tsc.eax, tsc.ebx, tsc.ecx), (khz, khz, crystal));
+        assert_eq!(cpuid.lookup(0x16, 0, OFF).eax, khz / 1000, "in place of the crystal's");
+    }
 }
 
 #[test]

@@ -1,31 +1,20 @@
 //! Instructions that name control and debug registers, which the CPU reports without operands; and
 //! XSETBV.
 
-use abi::state::{Mtd, gpr, seg};
+use abi::state::{EventKind, Injection, Mtd, gpr, seg};
 use vm_memory::GuestMemoryBackend;
 
 use super::{Boundary, Call, Inside, Kernel, Step, Trouble, Vcpu, length, selection, transfer};
 use crate::emulator::{ControlRegister, Intercepted, InterceptedOperation};
 use crate::state::{Cr4, SegmentAttributes, VcpuState, Xcr0};
 
-/// DR0 to DR3 and DR7. They are remembered, but break nothing: the hypervisor does not switch them, so the
-/// guest's hardware DR7 stays without enabled breakpoints. DR6 is in the control block.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct DebugRegisters {
-    addresses: [u64; 4],
-    control: u64,
-}
-
-impl Default for DebugRegisters {
-    fn default() -> Self {
-        DebugRegisters { addresses: [0; 4], control: transfer::DR7_RESET }
-    }
-}
-
 /// Bits of DR6 that software can change (APM2 13.1.1.3).
 const DR6_WRITABLE: u64 = 0xe00f;
-/// Bits of DR7 that exist, and the one that is always set (APM2 13.1.1.4).
+/// DR6: an access of a debug register (APM2 13.1.1.3).
+const DR6_ACCESS: u64 = 1 << 13;
+/// Bits of DR7 that exist, and the one that is always set (APM2 13.1.1.4); that which has accesses of debug registers fault.
 const DR7_WRITABLE: u64 = 0xffff_23ff;
+const DR7_GENERAL_DETECT: u64 = 1 << 13;
 const DR_HIGH: u64 = !0xffff_ffff;
 
 impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
@@ -41,7 +30,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         match self.emulator.decode_intercepted(&state) {
             Ok(Some(intercepted)) => Ok(Some((state, intercepted))),
             Ok(None) => Ok(None),
-            Err(error) => Err(Trouble::Stop(error.to_string())),
+            Err(error) => Err(Trouble::Stop(error.into())),
         }
     }
 
@@ -84,9 +73,13 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         Ok(self.finished(state, intercepted.length))
     }
 
-    /// MOV to or from a debug register.
+    /// MOV to or from a debug register, which VMX lets exit before it looks at the privilege or at DR7 (SDM3 26.1.3).
     pub(super) fn debug_register(&mut self, call: &Call) -> Result<Step, Trouble> {
         call.require(selection::EMULATE | Mtd::DR)?;
+        let bits = self.traits.physical_address_bits;
+        if self.vm.kernel.with_state(|arch| transfer::read(arch, bits).cpl()) != 0 {
+            return self.general_protection(call);
+        }
         let Some((mut state, intercepted)) = self.decode(call)? else {
             return Ok(self.again());
         };
@@ -98,6 +91,9 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             4 | 5 => None,
             number => Some(number),
         };
+        if self.vm.kernel.with_state(|arch| arch.dr7) & DR7_GENERAL_DETECT != 0 {
+            return Ok(self.detected());
+        }
         let mut changed = Mtd::empty();
         match intercepted.operation {
             InterceptedOperation::ReadDebug { number, register } => {
@@ -120,31 +116,35 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         Ok(Step { changed: step.changed | changed, ..step })
     }
 
-    fn read_debug(&self, number: u8) -> Option<u64> {
-        match number {
-            6 => Some(self.vm.kernel.with_state(|arch| arch.dr6)),
-            7 => Some(self.debug.control),
-            number => self.debug.addresses.get(usize::from(number)).copied(),
-        }
+    /// #DB instead of an access to a debug register. Its handler has access.
+    fn detected(&self) -> Step {
+        self.vm.kernel.with_state(|arch| {
+            arch.dr6 |= DR6_ACCESS;
+            arch.dr7 &= !DR7_GENERAL_DETECT;
+            let exception = Injection::event(EventKind::Exception, length::DEBUG);
+            Step::new(Mtd::DR, Boundary::at_exit(arch).with_exception(exception))
+        })
     }
 
-    fn write_debug(&mut self, number: u8, value: u64) -> Mtd {
-        match number {
-            6 => {
-                self.vm.kernel.with_state(|arch| {
-                    arch.dr6 = transfer::DR6_RESET | value & DR6_WRITABLE;
-                    arch.dr7 = transfer::DR7_RESET;
-                });
-                return Mtd::DR;
-            }
-            7 => self.debug.control = value & DR7_WRITABLE | transfer::DR7_RESET,
+    fn read_debug(&self, number: u8) -> Option<u64> {
+        self.vm.kernel.with_state(|arch| match number {
+            6 => Some(arch.dr6),
+            7 => Some(arch.dr7),
+            number => arch.dr.get(usize::from(number)).copied(),
+        })
+    }
+
+    fn write_debug(&self, number: u8, value: u64) -> Mtd {
+        self.vm.kernel.with_state(|arch| match number {
+            6 => arch.dr6 = transfer::DR6_RESET | value & DR6_WRITABLE,
+            7 => arch.dr7 = transfer::DR7_RESET | value & DR7_WRITABLE,
             number => {
-                if let Some(address) = self.debug.addresses.get_mut(usize::from(number)) {
+                if let Some(address) = arch.dr.get_mut(usize::from(number)) {
                     *address = value;
                 }
             }
-        }
-        Mtd::empty()
+        });
+        Mtd::DR
     }
 
     /// XSETBV (APM2 11.5.2): at CPL 0 only, which SVM does not check first.
@@ -167,16 +167,17 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     }
 
     /// The guest is about to leave its handler of non-maskable interrupts.
-    pub(super) fn nmi_handler_ends(&mut self) -> Step {
+    pub(super) fn nmi_handler_ends(&mut self, call: &Call) -> Step {
         self.injector.window_opened();
-        self.injector.nmi_handler_ends();
+        self.injector.nmi_handler_ends(Some(call.words.rip));
         let boundary = self.vm.kernel.with_state(|arch| Boundary::at_exit(arch));
-        Step::new(Mtd::empty(), Boundary { nmi_possible: false, ..boundary })
+        Step::new(Mtd::empty(), self.injector.arrive(call.words.rip, boundary))
     }
+
     /// The guest has left its handler of non-maskable interrupts.
     pub(super) fn nmi_window(&mut self) -> Step {
         self.injector.window_opened();
-        self.injector.nmi_handler_ends();
+        self.injector.nmi_handler_ends(None);
         Step::new(Mtd::empty(), self.vm.kernel.with_state(|arch| Boundary::at_exit(arch)))
     }
 }

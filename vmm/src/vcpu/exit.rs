@@ -218,6 +218,21 @@ impl Exit {
         }
     }
 
+    /// Whether it is about an instruction that may be done when the exit has been handled.
+    pub(super) fn ends_instruction(&self) -> bool {
+        !matches!(
+            self,
+            Exit::Startup
+                | Exit::Recall
+                | Exit::InterruptWindow
+                | Exit::NmiHandlerEnds
+                | Exit::NmiWindow
+                | Exit::Shutdown
+                | Exit::InvalidState(_)
+                | Exit::Unexpected
+        )
+    }
+
     /// Under what it is counted.
     #[must_use]
     pub fn kind(&self) -> ExitKind {

@@ -8,7 +8,6 @@
 use abi::state::{ArchState, Mtd, gpr};
 use vm_memory::GuestMemoryBackend;
 
-use super::transfer;
 use super::{Boundary, Call, Kernel, NextRip, Step, Trouble, Vcpu};
 use crate::state::Rflags;
 use abi::state::{EventKind, Injection};
@@ -39,7 +38,7 @@ pub(super) fn advance(arch: &mut ArchState, call: &Call, known: u64) {
 }
 
 /// Vector of the debug exception.
-const DEBUG: u8 = 1;
+pub(super) const DEBUG: u8 = 1;
 /// DR6: the exception comes after a single step (APM2 13.1.1).
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 
@@ -54,6 +53,12 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         self.completed_debugged(changed, rflags, boundary)
     }
 
+    /// Whether a debug exception comes behind the instruction that exited.
+    #[inline]
+    pub(super) fn is_stepped(&self) -> bool {
+        self.vm.kernel.with_state(|arch| arch.rflags) & Rflags::TF.bits() != 0
+    }
+
     /// The resume flag ends with the instruction, and a single step is over.
     #[cold]
     fn completed_debugged(&self, changed: Mtd, rflags: u64, boundary: Boundary) -> Step {
@@ -62,8 +67,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         self.vm.kernel.with_state(|arch| {
             arch.rflags = rflags & !Rflags::RF.bits();
             if steps {
-                arch.dr6 = transfer::DR6_RESET | DR6_SINGLE_STEP;
-                arch.dr7 = transfer::DR7_RESET;
+                arch.dr6 |= DR6_SINGLE_STEP;
                 changed |= Mtd::DR;
             }
         });

@@ -153,15 +153,14 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         if msr == Msr::TSC_DEADLINE && value != 0 { value.wrapping_add(self.tsc_adjust) } else { value }
     }
 
-    /// EFER (APM2 3.1.7): LMA follows LME and paging, and LME cannot change under paging.
+    /// EFER (APM2 3.1.7): LMA follows LME and paging, and LME cannot change under paging. The CPU need not have a bit that the guest
+    /// was not offered, and would refuse to enter with it.
     fn write_efer(&self, value: u64, call: &Call) -> Result<Option<Mtd>, Trouble> {
-        const SCE: u64 = 1 << 0;
-        /// Fast FXSAVE.
-        const FFXSR: u64 = 1 << 14;
         let (lme, lma) = (Efer::LME.bits(), Efer::LMA.bits());
         call.require(Mtd::EFER | Mtd::CR)?;
+        let offered = self.cpuid.efer() | lma;
         Ok(self.vm.kernel.with_state(|arch| {
-            if value & !(SCE | FFXSR | lme | lma | Efer::NXE.bits()) != 0 {
+            if value & !offered != 0 {
                 return None;
             }
             let is_paging = arch.cr0 & Cr0::PG.bits() != 0;

@@ -1,10 +1,10 @@
 //! Start of a virtual CPU: the boot CPU where the loader says, the others, and whoever gets an INIT, where a
 //! start-up message says (SDM3 9.4.4.1, APM2 14.1.3).
 
+use abi::PAGE_BITS;
 use abi::state::Mtd;
 use vm_memory::GuestMemoryBackend;
 
-use super::control::DebugRegisters;
 use super::injection::Injector;
 use super::{Emulator, Inside, Kernel, MsrFile, Vcpu, selection, transfer};
 use crate::board::VcpuNews;
@@ -16,10 +16,14 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     #[cold]
     pub(super) fn start(&mut self, mut inside: Inside<'vm>) -> Mtd {
         loop {
+            inside.machine.looked(self.index);
+            self.vm.reset_if_due(&mut inside, self.index);
             if inside.machine.life != Life::Running {
                 return self.stop(inside);
             }
-            if let Some(state) = self.initial_state(&mut inside) {
+            if !inside.machine.reset_due
+                && let Some(state) = self.initial_state(&mut inside)
+            {
                 return self.begin(inside, &state);
             }
             inside = self.block(inside);
@@ -31,9 +35,6 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let machine = &mut *inside.machine;
         let is_reset = machine.generation != self.generation;
         self.generation = machine.generation;
-        if let Some(slot) = machine.slots.get_mut(self.index) {
-            slot.kicked = false;
-        }
         if is_reset {
             self.news = VcpuNews::default();
         }
@@ -45,13 +46,13 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         self.news.startup.take().map(real_mode)
     }
 
-    fn begin(&mut self, inside: Inside<'_>, state: &VcpuState) -> Mtd {
+    fn begin(&mut self, mut inside: Inside<'_>, state: &VcpuState) -> Mtd {
+        inside.machine.end_wait(self.index);
         if self.deferred.take().is_some() {
             self.vm.kernel.select_recall(self.index, selection::RECALL);
         }
         self.emulator = Emulator::new(&self.vm.memory);
         self.msrs = MsrFile::new(self.traits.physical_address_bits);
-        self.debug = DebugRegisters::default();
         self.injector = Injector::default();
         self.tsc_adjust = 0;
         let offset = self.tsc_offset(&inside);
@@ -69,12 +70,11 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
 /// State of a CPU that starts at a page of conventional memory.
 fn real_mode(page: u8) -> VcpuState {
     const LIMIT: u32 = 0xffff;
-    const PAGE_SHIFT: u32 = 12;
     /// A selector counts paragraphs.
     const PARAGRAPH_SHIFT: u32 = 4;
     /// CR0 after INIT: caches off, which means nothing here.
     const CR0: u64 = 0x6000_0010;
-    let base = u64::from(page) << PAGE_SHIFT;
+    let base = u64::from(page) << PAGE_BITS;
     let present = SegmentAttributes::PRESENT | SegmentAttributes::ACCESSED;
     let system = |attributes| Segment { attributes, limit: LIMIT, ..Segment::default() };
     let data = system(present | SegmentAttributes::NOT_SYSTEM | SegmentAttributes::WRITABLE_OR_READABLE);

@@ -4,6 +4,7 @@ mod assists;
 mod deadlines;
 mod interrupts;
 mod life;
+mod user;
 mod vmx;
 
 use abi::event::{EventWords, guest};
@@ -13,6 +14,7 @@ use device_models::bus::serial::HostSerial;
 use proptest::prelude::*;
 
 use super::selection::{FULL, RECALL};
+use crate::exit_stats::ExitKind;
 use crate::state::Rflags;
 use crate::testing::{Asked, CODE, Guest, ORIGIN, exits, machine};
 
@@ -24,6 +26,30 @@ const MSR_EFER: u32 = 0xc000_0080;
 const MSR_TSC: u32 = 0x10;
 const MSR_TSC_DEADLINE: u32 = 0x6e0;
 const GENERAL_PROTECTION: Injection = Injection::exception(13, Some(0));
+
+/// A machine with two CPUs that run.
+fn pair() -> (Guest, Guest) {
+    const SOFTWARE_ENABLE: u32 = 0x1ff;
+    let vm = machine(2, "");
+    let mut boot = Guest::new(vm, 0, Features::SVM);
+    boot.exit(guest::STARTUP, 0, 0);
+    start_second(&mut boot);
+    let mut second = Guest::new(vm, 1, Features::SVM);
+    second.exit(guest::STARTUP, 0, 0);
+    second.state = boot.state;
+    second.mmio_write(LAPIC + 0xf0, SOFTWARE_ENABLE);
+    vm.kernel().asked();
+    (boot, second)
+}
+
+/// INIT and the start-up message to the CPU with APIC id 1.
+fn start_second(boot: &mut Guest) {
+    const INIT: u32 = 5 << 8 | 1 << 14;
+    const STARTUP: u32 = 6 << 8 | 0x9a;
+    for (register, value) in [(LAPIC + 0x310, 1 << 24), (ICR_LOW, INIT), (ICR_LOW, STARTUP)] {
+        boot.mmio_write(register, value);
+    }
+}
 
 #[test]
 fn output_reaches_the_serial_line_and_costs_one_word() {
@@ -122,6 +148,16 @@ fn registers_outside_the_selection_come_with_a_recall() {
 }
 
 #[test]
+fn an_exit_that_needs_more_state_is_counted_once_and_so_is_the_recall() {
+    let mut guest = Guest::started("exit_stats=\"yes\"");
+    guest.rdmsr(MSR_EFER);
+    guest.exit(guest::RECALL, 0, 0);
+    let stats = guest.vm.stats().unwrap();
+    let count = |kind| stats.counter(kind).count;
+    assert_eq!((count(ExitKind::MsrRead), count(ExitKind::Recall)), (1, 1));
+}
+
+#[test]
 fn cpuid_tells_whether_xsave_is_enabled() {
     for xcr0 in [0, 7] {
         let mut guest = Guest::started("");
@@ -180,6 +216,22 @@ fn unknown_registers_and_reserved_bits_fault() {
 }
 
 #[test]
+fn efer_has_the_bits_that_cpuid_offers() {
+    // Bit of the feature, and bits of EFER that need it, beside long mode, which the guest is in.
+    for (feature, bits) in [(11, 1 << 0), (20, 1 << 11), (25, 1 << 14)] {
+        for missing in [0, 1 << feature] {
+            let mut guest = Guest::without(missing, machine(1, ""), 0, Features::SVM);
+            guest.exit(guest::STARTUP, 0, 0);
+            guest.wrmsr(MSR_EFER, 0x500 | bits);
+            guest.exit(guest::RECALL, 0, 0);
+            let taken = (guest.state.rip, guest.state.injection);
+            let expected = if missing == 0 { (CODE + 2, Injection::NONE) } else { (CODE, GENERAL_PROTECTION) };
+            assert_eq!(taken, expected, "{feature} {missing:#x}");
+        }
+    }
+}
+
+#[test]
 fn the_tsc_can_be_set() {
     let mut guest = Guest::started("");
     assert!(guest.wrmsr(MSR_TSC, 1000).contains(Mtd::TSC));
@@ -195,6 +247,19 @@ fn the_tsc_can_be_set() {
 }
 
 #[test]
+fn the_caches_of_the_host_stay_as_they_are() {
+    // INVD and WBINVD.
+    for (features, codes) in [(Features::SVM, [0x76, 0x89]), (Features::VMX, [13, 54])] {
+        let mut guest = Guest::started_on(features, "");
+        for (code, next) in codes.into_iter().zip([CODE + 2, CODE + 4]) {
+            let behind = if features == Features::VMX { next } else { 0 };
+            assert_eq!(guest.exit(code, 0, behind), Mtd::RIP);
+            assert_eq!(guest.state.rip, next, "{code}");
+        }
+    }
+}
+
+#[test]
 fn instructions_that_are_not_there_are_undefined() {
     let mut guest = Guest::started("");
     guest.exit(exits::VMMCALL, 0, 0);
@@ -202,26 +267,64 @@ fn instructions_that_are_not_there_are_undefined() {
 }
 
 #[test]
-fn debug_registers_are_remembered_but_not_armed() {
+fn debug_registers_are_the_cpus() {
     let mut guest = Guest::started("");
-    // mov dr7, rax; mov rbx, dr7.
-    guest.code(&[0x0f, 0x23, 0xf8, 0x0f, 0x21, 0xfb]);
-    guest.state.gpr[gpr::RAX] = 0x401;
+    // mov dr2, rax; mov dr7, rax; mov dr6, rax; mov rbx, dr7.
+    guest.code(&[0x0f, 0x23, 0xd0, 0x0f, 0x23, 0xf8, 0x0f, 0x23, 0xf0, 0x0f, 0x21, 0xfb]);
+    (guest.state.gpr[gpr::RAX], guest.state.dr6) = (0xffff_5401, 0xffff_0ff1);
+    assert!(guest.exit(exits::DR0_WRITE + 2, 0, 0).contains(Mtd::DR));
     guest.exit(exits::DR0_WRITE + 7, 0, 0);
-    assert_eq!((guest.state.rip, guest.state.dr7), (CODE + 3, 0x400));
+    let state = &guest.state;
+    assert_eq!(
+        (state.rip, state.dr, state.dr6, state.dr7),
+        (CODE + 6, [0, 0, 0xffff_5401, 0], 0xffff_0ff1, 0xffff_0401)
+    );
+    guest.exit(exits::DR0_WRITE + 6, 0, 0);
+    assert_eq!((guest.state.dr6, guest.state.dr7), (0xffff_4ff1, 0xffff_0401));
     guest.exit(exits::DR0_WRITE - 0x10 + 7, 0, 0);
-    assert_eq!(guest.state.gpr[gpr::RBX], 0x401);
+    assert_eq!(guest.state.gpr[gpr::RBX], 0xffff_0401);
+}
+
+#[test]
+fn debug_registers_are_the_supervisors() {
+    let mut guest = Guest::started("");
+    // mov dr7, rax, in user mode.
+    guest.code(&[0x0f, 0x23, 0xf8]);
+    guest.state.gpr[gpr::RAX] = 0x401;
+    guest.state.seg[seg::SS].attributes = 3 << 5;
+    guest.exit(exits::DR0_WRITE + 7, 0, 0);
+    assert_eq!((guest.state.rip, guest.state.dr7, guest.state.injection), (CODE, 0x400, GENERAL_PROTECTION));
+}
+
+#[test]
+fn accesses_of_debug_registers_can_be_detected() {
+    /// DR7: general detect. DR6: such an access.
+    const DETECT: u64 = 1 << 13;
+    let mut guest = Guest::started("");
+    // mov rbx, dr7.
+    guest.code(&[0x0f, 0x21, 0xfb]);
+    guest.state.dr7 |= DETECT;
+    guest.exit(exits::DR0_WRITE - 0x10 + 7, 0, 0);
+    assert_eq!((guest.state.rip, guest.state.injection), (CODE, Injection::exception(1, None)));
+    assert_eq!((guest.state.dr6, guest.state.dr7), (0xffff_0ff0 | DETECT, 0x400));
+    guest.exit(exits::DR0_WRITE - 0x10 + 7, 0, 0);
+    assert_eq!((guest.state.rip, guest.state.gpr[gpr::RBX]), (CODE + 3, 0x400));
 }
 
 #[test]
 fn a_single_step_over_an_exit_is_reported() {
     let mut guest = Guest::started("");
     guest.state.rflags |= (Rflags::TF | Rflags::RF).bits();
-    let taken = guest.outb(COM1, b'x');
+    // A breakpoint that its handler has not cleared.
+    guest.state.dr6 |= 1;
+    guest.outb(COM1, b'x');
+    assert_eq!(guest.state.rip, CODE, "not before DR6 is known");
+    let taken = guest.exit(guest::RECALL, 0, 0);
+    assert_eq!(guest.state.rip, CODE + 1);
     assert!(taken.contains(Mtd::RFLAGS | Mtd::DR | Mtd::INJ));
     assert_eq!(guest.state.injection, Injection::exception(1, None));
     assert_eq!(guest.state.rflags & Rflags::RF.bits(), 0);
-    assert_eq!(guest.state.dr6 >> 14 & 1, 1);
+    assert_eq!(guest.state.dr6, 0xffff_4ff1);
 }
 
 #[test]

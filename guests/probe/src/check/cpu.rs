@@ -108,6 +108,9 @@ fn control(takes_reserved_bits: bool) {
     for (name, bits) in [("CR0.CD", 1 << 30), ("CR0.CD and NW", 3 << 29), ("CR0.NE", 1 << 5), ("CR0.TS", 1 << 3)] {
         check(name, cpu::toggle_cr0(bits), (bits, true));
     }
+    for (name, bit) in [("CR4.MCE", 1 << 6), ("CR4.DE", 1 << 3)] {
+        check(name, cpu::toggle_cr4(bit), (bit, true));
+    }
     let cannot: [(&str, fn() -> Taken); 2] =
         [("CR0: a bit that is none", cpu::set_reserved), ("CR4.VMXE", cpu::enable_vmx)];
     for (name, set) in cannot {

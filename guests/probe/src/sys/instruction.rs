@@ -141,6 +141,21 @@ pub fn toggle_cr0(bits: u64) -> (u64, bool) {
     (before ^ between, before == after)
 }
 
+/// Toggles a bit of CR4 there and back, and says how it read in between, and whether it is back.
+pub fn toggle_cr4(bit: u64) -> (u64, bool) {
+    let (before, between, after): (u64, u64, u64);
+    // SAFETY: the callers' bits matter to nothing here.
+    unsafe {
+        asm!(
+            "mov {before}, cr4", "mov {between}, {before}", "xor {between}, {bit}", "mov cr4, {between}",
+            "mov {between}, cr4", "mov cr4, {before}", "mov {after}, cr4",
+            before = out(reg) before, between = out(reg) between, after = out(reg) after, bit = in(reg) bit,
+            options(nostack)
+        );
+    }
+    (before ^ between, before == after)
+}
+
 /// Writes DR0, DR6 and DR7, and reads them again.
 pub fn set_debug(values: [u64; 3]) -> [u64; 3] {
     let [dr0, dr6, dr7] = values;

@@ -57,7 +57,10 @@ mod at {
     /// Time of the exit.
     pub const TIME: u64 = 22;
     pub const CONTROLS: u64 = 23;
-    pub const TOTAL: u64 = 24;
+    /// DR0 and DR7 at the start.
+    pub const DR0: u64 = 24;
+    pub const DR7: u64 = 25;
+    pub const TOTAL: u64 = 26;
 }
 
 /// Spaces that a machine is made of, besides its memory.
@@ -323,6 +326,16 @@ impl Machine {
         object::up(self.go);
     }
 
+    /// Has it start with a breakpoint at writes of the word at this address, of which its interrupt handler is told.
+    pub fn watch(&self, address: u64) {
+        /// L0, writes, four bytes (SDM vol. 3, 18.2.4), and the vector of #DB.
+        const WRITES_OF_FOUR: u64 = 1 | 0xd << 16;
+        const DEBUG: u64 = 1;
+        crate::sys::memory::store(self.data + DEBUG * 4, IRQ_AT);
+        self.write(at::DR0, address);
+        self.write(at::DR7, WRITES_OF_FOUR);
+    }
+
     /// Starts it, and lets it go on from the startup event in real mode.
     ///
     /// # Errors
@@ -386,6 +399,8 @@ extern "sysv64" fn handle(message: &mut Message) {
     let mut mtd = get(at::MTD) as u32;
     if event == guest::STARTUP {
         real_mode(get(at::CR0), get(at::NEW_XMM0));
+        utcb::write(word::DR, get(at::DR0));
+        utcb::write(word::DR7, get(at::DR7));
         mtd = INITIAL.bits();
     } else {
         utcb::write(word::RIP, get(at::NEW_RIP));
@@ -436,7 +451,6 @@ fn real_mode(cr0: u64, xmm0: u64) {
     utcb::write(word::CR0, cr0);
     utcb::write(word::CR4, OSFXSR);
     utcb::write(word::DR6, 0xffff_0ff0);
-    utcb::write(word::DR7, 0x400);
     utcb::write(word::PAT, 0x0007_0406_0007_0406);
     utcb::write(word::ACTIVITY_CONTROLS, u64::from(Controls::HLT.bits()) << 32);
     utcb::write(word::XMM, xmm0);

@@ -130,7 +130,7 @@ global_asm!(
     "jmp 3b",
     ".code16",
     "guest_paged_end:",
-    // Leaves by VMMCALL, then executes what exits by wish only, again and again. The check knows the lengths.
+    // Leaves by VMMCALL, then executes WBINVD and what exits by wish only, again and again. The check knows the lengths.
     "guest_optional:",
     "xor bx, bx",
     "mov ds, bx",

@@ -5,7 +5,7 @@ use crate::kit::memory::{map, pages};
 use crate::kit::vcpu::{CODE_AT, IRQ_VECTOR, Machine, Maps};
 use crate::report::{check, fatal, holds, section, skip};
 use crate::sys::guest_code::Code;
-use crate::sys::memory::store;
+use crate::sys::memory::{load, store};
 use abi::cap::MemRights;
 use abi::event::guest;
 use abi::state::{EventKind, Injection};
@@ -13,7 +13,7 @@ use runtime::sys::physical::information_page;
 
 /// The page of the guest's stack.
 const STACK: u64 = 0x90000;
-const PAGE: u64 = 0x1000;
+const PAGE: u64 = abi::PAGE_SIZE;
 /// Length of the instruction that leaves the guest.
 const CALL_BYTES: u64 = 3;
 
@@ -27,6 +27,7 @@ pub fn run() {
         interrupted(cpu);
         impossible(cpu);
         from_user_mode(cpu);
+        breakpoints(cpu);
     }
 }
 
@@ -117,6 +118,37 @@ fn from_user_mode(cpu: u16) {
     check("CPUID", next(&machine), Some(exits::cpuid()));
     machine.skip(2);
     check("VMMCALL", next(&machine), Some(exits::call()));
+}
+
+/// Two vCPUs of one CPU, each with a breakpoint of its own, and one with none.
+fn breakpoints(cpu: u16) {
+    section("breakpoints");
+    const NAME: &str = "each stops at its own";
+    let counts = Machine::create(cpu, Code::Count, Maps::default());
+    counts.watch(0x500);
+    let stores = Machine::create(cpu, Code::Xmm, Maps::default());
+    stores.watch(0x600);
+    let free = Machine::create(cpu, Code::Xmm, Maps::default());
+    let exits_of = |machine: &Machine, name| machine.exit_of(name).ok().map(|exit| exit.event);
+    const ROUNDS: u64 = 5;
+    let mut rounds = 0;
+    holds("they start", [&counts, &stores, &free].iter().all(|machine| machine.start_and_boot().is_ok()));
+    while rounds < ROUNDS && exits_of(&counts, NAME) == Some(exits::port()) {
+        let others = [exits_of(&stores, NAME), exits_of(&free, NAME)];
+        if others != [Some(exits::port()), Some(exits::call())] || load(counts.data + 0x500) & 0xffff_ffff != rounds + 1
+        {
+            break;
+        }
+        stores.skip(2);
+        if exits_of(&stores, NAME) != Some(exits::call()) {
+            break;
+        }
+        [(&counts, 2), (&stores, CALL_BYTES), (&free, CALL_BYTES)]
+            .iter()
+            .for_each(|(machine, bytes)| machine.skip(*bytes));
+        rounds += 1;
+    }
+    check(NAME, rounds, ROUNDS);
 }
 
 /// Exceptions that lead to others, and to the end.

@@ -1,4 +1,4 @@
-//! Instructions that exit only if the handler wishes it, and XSETBV, which always does.
+//! Instructions that exit only if the handler wishes it, and WBINVD and XSETBV, which always do.
 
 use super::vcpu::event;
 use crate::kit::exits as code;
@@ -50,10 +50,17 @@ fn optional() {
         machine.skip(bytes);
     }
     check("all of them", number(&machine), Ok(code::call()));
+    // WBINVD takes the caches from everybody else.
+    let always = |name| {
+        check(name, number(&machine), Ok(code::wbinvd()));
+        machine.skip(2);
+    };
     machine.go_with_controls(CALL_BYTES, Controls::HLT);
+    always("none of them but WBINVD");
     check("none of them", number(&machine), Ok(code::call()));
-    machine.go_with_controls(CALL_BYTES, Controls::WBINVD);
-    check("one of them", number(&machine), Ok(code::wbinvd()));
+    machine.go_with_controls(CALL_BYTES, Controls::CR3_WRITE);
+    always("one of them behind WBINVD");
+    check("one of them", number(&machine), Ok(code::write_cr(3)));
 }
 
 fn extended() {

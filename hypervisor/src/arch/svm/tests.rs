@@ -26,6 +26,63 @@ fn instruction_bytes_are_told_where_there_are_any() {
     assert_eq!(bytes.as_flattened()[..12], (0x21..=0x2c).collect::<Vec<u8>>()[..]);
 }
 
+/// Whatever the VMM wishes: #DB, #AC and #MC, the vector in a bit and in the exit code (APM vol. 2, 15.12 and appendix C).
+#[test]
+fn exceptions_that_could_recur_for_ever_and_machine_checks_exit() {
+    let ec = vcpu();
+    let this = Vmcb::with(ec.frame());
+    for wish in [Controls::empty(), Controls::all()] {
+        this.set_controls(wish);
+        this.inject(ec.frame(), Injection::NONE.with_interrupt_window().0);
+        assert_eq!(this.0.read(at::EXCEPTIONS_3) as u32, 1 << 1 | 1 << 17 | 1 << 18);
+    }
+    assert!(this.event(0x52).is_none(), "the host's");
+    for (code, expected) in [(0x41, Injection::exception(1, None)), (0x51, Injection::exception(17, Some(0)))] {
+        assert!(this.event(code).is_none() && this.special(ec.frame(), code).is_none());
+        assert_eq!(this.0.read(at::EVENTINJ), expected.0);
+    }
+}
+
+#[test]
+fn what_interrupts_the_host_is_no_event_of_the_guest() {
+    let (ec, arrives) = (vcpu(), Injection::event(EventKind::Interrupt, 0x40));
+    let this = Vmcb::with(ec.frame());
+    for code in [code::INTR, code::NMI, code::SMI, code::INIT] {
+        this.0.write(at::EXITINTINFO, arrives.0);
+        this.0.write(at::EVENTINJ, 0);
+        this.0.write(at::VIRTUAL_INTERRUPT, 0);
+        assert!(this.event(code).is_none() && this.special(ec.frame(), code).is_none());
+        let kept = this.pending_interrupt().unwrap_or_else(|| this.0.read(at::EVENTINJ));
+        assert_eq!(kept, arrives.0, "{code:#x}");
+    }
+}
+
+#[test]
+fn debug_registers_are_kept_as_far_as_an_entry_takes_them() {
+    let (ec, utcb) = (vcpu(), testing::pd(2).alloc(0).unwrap());
+    let this = Vmcb::with(ec.frame());
+    let reply = |dr7: u64| {
+        (0..4).for_each(|i| utcb.write(word::DR + i, 0xffff_8000_0000_1000 + i as u64));
+        utcb.write(word::DR6, u64::MAX);
+        utcb.write(word::DR7, dr7);
+        virt::load(ec, utcb, Mtd::DR);
+        (0..word::DR7 + 1).for_each(|word| utcb.write(word, 0));
+        virt::save(ec, utcb, Mtd::DR);
+        [word::DR + 3, word::DR6, word::DR7].map(|word| utcb.read(word))
+    };
+    assert_eq!(reply(u64::MAX), [0xffff_8000_0000_1003, 0xffff_ffff, 0xffff_27ff], "reserved bits are not taken");
+    let (cpu, frame) = (testing::cpu(), ec.frame());
+    let again = || {
+        enter(cpu, frame, 1);
+        frame.get(Reg::SpaceGeneration) & RENEW != 0
+    };
+    assert!(again() && again() && again(), "an entry with breakpoints loads their addresses");
+    reply(0xf << 16);
+    assert!([again(), again()] == [false; 2], "and one without does not");
+    reply(1);
+    assert!(again(), "until there is one again");
+}
+
 fn vcpu() -> &'static Ec {
     let pd = testing::pd(16);
     let ec: &'static Ec = pd.new_object().unwrap();
@@ -73,7 +130,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0..VCPUS, mtd(), any::<u64>()).prop_map(|(vcpu, mtd, seed)| Op::Reply(vcpu, mtd, seed)),
         2 => (0..VCPUS, mtd()).prop_map(|(vcpu, mtd)| Op::Deliver(vcpu, mtd)),
-        1 => (0..VCPUS, prop::sample::select(vec![code::INTR, code::NMI, code::VINTR, code::IRET]))
+        1 => (0..VCPUS, prop::sample::select(vec![code::INTR, code::SMI, code::DEBUG, code::VINTR, code::IRET]))
             .prop_map(|(vcpu, code)| Op::Interrupted(vcpu, code)),
         1 => (0..VCPUS).prop_map(Op::Refuse),
         1 => (0..VCPUS).prop_map(Op::Replace),

@@ -3,6 +3,8 @@
 //! [`field`] is the table of exit state: it is written once and drives delivery and acceptance ([`transfer`]); a [`Backend`]
 //! only says where it keeps a [`Field`]. Which backend there is, is found out at boot.
 
+pub mod debug;
+pub mod exception;
 pub mod field;
 mod transfer;
 mod world;

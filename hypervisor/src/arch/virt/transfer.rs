@@ -1,7 +1,7 @@
 //! Delivery of a vCPU's state to the handler of its event, and acceptance of what the handler changed.
 
 use super::field::{EMULATE_PLAIN, EMULATE_WORDS, Field, PLAIN, TABLE};
-use super::is_vmx;
+use super::{debug, is_vmx};
 use crate::arch::{fpu, percpu, svm, vmx};
 use crate::ec::Ec;
 use crate::event;
@@ -114,7 +114,7 @@ fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 
         }
         bits &= bits - 1;
     }
-    if mtd.bits() & !PLAIN | mtd.bits() & Mtd::RIP.bits() != 0 {
+    if mtd.bits() & !PLAIN | mtd.bits() & (Mtd::RIP | Mtd::DR).bits() != 0 {
         this.save_special(ec, utcb, mtd);
         save_extended(this, ec, utcb, mtd);
     }
@@ -147,6 +147,9 @@ fn save_emulated<B: Backend>(this: B, utcb: Page) {
 fn save_extended<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     if mtd.contains(Mtd::XCR0) {
         save_xcr0(this, ec, utcb);
+    }
+    if mtd.contains(Mtd::DR) {
+        debug::save(ec.frame(), utcb);
     }
     if mtd.contains(Mtd::XMM) {
         if percpu::current().current().is_some_and(|current| current.addr() == ec.addr()) {
@@ -210,9 +213,9 @@ fn load_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
         }
         bits &= bits - 1;
     }
-    if mtd.bits() & !(PLAIN & !B::WITH_MORE.bits()) != 0 {
+    if mtd.bits() & !(PLAIN & !(B::WITH_MORE | Mtd::DR).bits()) != 0 {
         this.load_special(ec, utcb, mtd);
-        load_extended(ec, utcb, mtd);
+        load_extended(this, ec, utcb, mtd);
     }
 }
 
@@ -220,12 +223,15 @@ fn load_deadline(ec: &'static Ec, utcb: Page) {
     sched::set_deadline(percpu::current(), ec, utcb.read(word::DEADLINE));
 }
 
-fn load_extended(ec: &'static Ec, utcb: Page, mtd: Mtd) {
+fn load_extended<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     if mtd.contains(Mtd::XCR0) {
         let (value, host) = (utcb.read(word::XCR0), fpu::host_xcr0());
         if value & !host == 0 && value & 1 != 0 {
             ec.frame().set(Reg::Xcr0, value);
         }
+    }
+    if mtd.contains(Mtd::DR) {
+        debug::load(this, ec.frame(), utcb);
     }
     if mtd.contains(Mtd::TLB_FLUSH) {
         // A new tag has no translations.

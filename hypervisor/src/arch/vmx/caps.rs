@@ -1,6 +1,7 @@
 //! What this CPU's VMX can do, and the controls that follow (SDM vol. 3, chapter 25.6 and appendix A).
 
 use super::ept::capability;
+use crate::arch::virt::exception::CR4_MCE;
 use crate::arch::x86::{self, Msr};
 use abi::hip::VcpuAbsence;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -33,8 +34,8 @@ pub mod primary {
     pub const MONITOR: u32 = 1 << 29;
     pub const PAUSE: u32 = 1 << 30;
     pub const SECONDARY: u32 = 1 << 31;
-    /// What keeps the hypervisor in control, whatever the VMM wants. CR8 belongs to the VMM's interrupt controller; the
-    /// hypervisor does not switch DR0 to DR3.
+    /// What keeps the hypervisor in control, whatever the VMM wants. CR8 belongs to the VMM's interrupt controller; DR0 to
+    /// DR3 are not switched unless they have to be.
     pub const ALWAYS: u32 =
         TSC_OFFSET | MWAIT | RDPMC | CR8_LOAD | CR8_STORE | MOV_DR | IO_BITMAPS | MSR_BITMAPS | MONITOR | SECONDARY;
     /// What the VMM may wish.
@@ -49,7 +50,8 @@ pub mod secondary {
     pub const WBINVD: u32 = 1 << 6;
     pub const UNRESTRICTED: u32 = 1 << 7;
     pub const INVPCID: u32 = 1 << 12;
-    pub const NEEDED: u32 = EPT | UNRESTRICTED;
+    /// WBINVD, and WBNOINVD, would take the caches from everybody else, for milliseconds in which nothing interrupts it.
+    pub const NEEDED: u32 = EPT | WBINVD | UNRESTRICTED;
     /// Instructions that raise #UD in guests without these.
     pub const INSTRUCTIONS: u32 = RDTSCP | INVPCID;
 }
@@ -178,7 +180,7 @@ pub fn read() -> Result<(), VcpuAbsence> {
     let timer = x86::rdmsr(Msr::VmxMisc) & MISC_TIMER;
     FOUND.timer.store(timer, Relaxed);
     FOUND.cr0.store(x86::rdmsr(Msr::VmxCr0Fixed0), Relaxed);
-    FOUND.cr4.store(x86::rdmsr(Msr::VmxCr4Fixed0), Relaxed);
+    FOUND.cr4.store(x86::rdmsr(Msr::VmxCr4Fixed0) | CR4_MCE, Relaxed);
     Ok(())
 }
 
@@ -208,7 +210,7 @@ fn choose(
         Some(Controls {
             pin: pin.adjust(pin::NEEDED, pin::PREEMPTION_TIMER, 0)?,
             primary: primary.adjust(primary::ALWAYS, 0, primary::OPTIONAL)?,
-            secondary: secondary.adjust(secondary::NEEDED, wanted, secondary::WBINVD)?,
+            secondary: secondary.adjust(secondary::NEEDED, wanted, 0)?,
             exit: exit.adjust(exit::NEEDED, 0, 0)?,
             entry: entry.adjust(entry::NEEDED, 0, entry::OPTIONAL)?,
         })
@@ -243,7 +245,7 @@ pub fn cr0_fixed() -> u64 {
     FOUND.cr0.load(Relaxed)
 }
 
-/// Bits of CR4 that must be 1.
+/// Bits of CR4 that must be 1, and [`CR4_MCE`].
 pub fn cr4_fixed() -> u64 {
     FOUND.cr4.load(Relaxed)
 }
@@ -300,9 +302,13 @@ mod tests {
 
     #[test]
     fn without_what_is_needed_there_are_no_controls() {
-        for (index, bit) in
-            [(0, pin::VIRTUAL_NMIS), (1, primary::MSR_BITMAPS), (1, primary::INTERRUPT_WINDOW), (3, 1 << 21)]
-        {
+        for (index, bit) in [
+            (0, pin::VIRTUAL_NMIS),
+            (1, primary::MSR_BITMAPS),
+            (1, primary::INTERRUPT_WINDOW),
+            (2, secondary::WBINVD),
+            (3, 1 << 21),
+        ] {
             let mut msrs = SKYLAKE;
             msrs[index] &= !(u64::from(bit) << 32);
             assert_eq!(chosen(msrs), Err(VcpuAbsence::Control), "{index} {bit:#x}");

@@ -13,10 +13,6 @@ const VECTOR: u64 = 0xff;
 const ERROR_CODE_SHIFT: u32 = 32;
 const ERROR_CODE: u64 = 0xffff;
 
-/// Vectors of exceptions that exit.
-pub const DEBUG: u64 = 1;
-pub const ALIGNMENT_CHECK: u64 = 17;
-
 /// Debug exceptions (SDM vol. 3, table 28-1): breakpoints, access of a debug register, single step.
 pub const DEBUG_BREAKPOINTS: u64 = 0xf;
 pub const DEBUG_ACCESS: u64 = 1 << 13;

@@ -1,11 +1,11 @@
 //! A vCPU's control structure: everything that does not change from exit to exit.
 
-use super::caps::{self, pin, primary, secondary};
+use super::caps::{self, pin, primary};
 use super::state::{CR0_CACHE, Vmcs};
 use super::vmcs::{self, Code};
-use super::{ept, event, release};
+use super::{ept, release};
 use crate::arch::percpu::Area;
-use crate::arch::virt::{Backend, Field, field};
+use crate::arch::virt::{Backend, Field, exception, field};
 use crate::arch::x86::{self, Msr};
 use crate::arch::{descriptor, entry, percpu, tsc};
 use crate::cpu::Cpu;
@@ -17,9 +17,6 @@ use abi::state::{Controls, Injection};
 
 /// No VMCS behind this one (SDM vol. 3, 25.4.2).
 const NO_LINK: u64 = u64::MAX;
-/// Exceptions that a guest could raise in an endless chain during delivery, so that no interrupt of the host got through: #DB and
-/// #AC. They are delivered by injection.
-const EXCEPTIONS: u64 = 1 << event::DEBUG | 1 << event::ALIGNMENT_CHECK;
 /// Longest time in a guest without an exit, if there is a preemption timer. Interrupts of the host exit at once by the manual, but
 /// Bochs 2.7 holds them back when a guest is entered with interrupts disabled.
 const LONGEST_STAY_US: u64 = 1000;
@@ -48,7 +45,7 @@ fn controls(root: Phys, pio: &PioSpace, msr: &MsrSpace) {
     vmcs::write(Code::ExitControls, u64::from(controls.exit));
     vmcs::write(Code::EntryControls, u64::from(controls.entry));
     set_controls(Controls::HLT, 0);
-    vmcs::write(Code::Exceptions, EXCEPTIONS);
+    vmcs::write(Code::Exceptions, exception::INTERCEPTED);
     vmcs::write(Code::PageFaultMask, 0);
     vmcs::write(Code::PageFaultMatch, 0);
     vmcs::write(Code::Cr3Targets, 0);
@@ -138,12 +135,8 @@ pub(super) fn set_controls(wish: Controls, windows: u64) {
             first |= bits;
         }
     }
-    let mut second = all.secondary;
-    if wish.contains(Controls::WBINVD) {
-        second |= secondary::WBINVD;
-    }
     vmcs::write(Code::PrimaryControls, u64::from(first));
-    vmcs::write(Code::SecondaryControls, u64::from(second));
+    vmcs::write(Code::SecondaryControls, u64::from(all.secondary));
     let (cr0, cr4) = if wish.contains(Controls::CR0_CR4_WRITE) {
         (u64::MAX, u64::MAX)
     } else {

@@ -5,12 +5,12 @@ use super::vmcs::{self, Code};
 use super::{caps, event, flush};
 use crate::arch::percpu::Area;
 use crate::arch::tags;
-use crate::arch::virt::{Backend, Field};
+use crate::arch::virt::{Backend, Field, debug, exception};
 use crate::arch::x86;
 use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::event::{Event, GPRS, raise};
-use crate::frame::{Frame, Reg};
+use crate::frame::{Frame, RENEW, Reg};
 use crate::sched::Resume;
 use abi::event::guest;
 use abi::state::Injection;
@@ -28,6 +28,7 @@ mod reason {
     pub const INTERRUPT_WINDOW: u64 = 7;
     pub const NMI_WINDOW: u64 = 8;
     pub const CONTROL_REGISTER: u64 = 28;
+    pub const MACHINE_CHECK_AT_ENTRY: u64 = 41;
     pub const EPT_VIOLATION: u64 = 48;
     pub const PREEMPTION_TIMER: u64 = 52;
     /// The entry failed.
@@ -66,8 +67,8 @@ fn complete(cpu: &'static Cpu, this: Vmcs) -> u64 {
     frame.get(Reg::Active)
 }
 
-/// [`prepare`] where the tag or the translations are not what they were at the last entry: gives the vCPU a tag and flushes what
-/// must not be used any more.
+/// [`prepare`] where the tag or the translations are not what they were at the last entry, or there are breakpoints: gives the vCPU
+/// a tag and flushes what must not be used any more.
 #[cold]
 #[inline(never)]
 fn renew(cpu: &'static Cpu, this: Vmcs, generation: u64) -> u64 {
@@ -76,8 +77,8 @@ fn renew(cpu: &'static Cpu, this: Vmcs, generation: u64) -> u64 {
     if caps::has_vpid() {
         vmcs::write(Code::Vpid, next.tag.number);
     }
-    let flush = flush::needed(next, frame.get(Reg::SpaceGeneration), generation);
-    frame.set(Reg::SpaceGeneration, generation);
+    let flush = flush::needed(next, frame.get(Reg::SpaceGeneration) & !RENEW, generation);
+    frame.set(Reg::SpaceGeneration, generation | debug::arm(this, frame));
     flush.perform(vmcs::read(Code::EptPointer));
     complete(cpu, this)
 }
@@ -101,6 +102,9 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Resume> {
     frame.set(Reg::Cr2, x86::read_cr2());
     let reason = vmcs::read(Code::ExitReason);
     if reason & reason::ENTRY_FAILURE != 0 {
+        if reason & reason::BASIC == reason::MACHINE_CHECK_AT_ENTRY {
+            exception::machine_check();
+        }
         vmcs::write(Code::EntryEvent, 0);
         return Some(invalid(this, reason, vmcs::read(Code::Qualification)));
     }
@@ -116,7 +120,7 @@ pub fn exit(this: Vmcs, cpu: &'static Cpu) -> Option<Resume> {
             None
         }
         reason::EPT_VIOLATION => Some(violation(this)),
-        reason::CONTROL_REGISTER if agree_on_cr0(this) => None,
+        reason::CONTROL_REGISTER if agree(this) => None,
         _ => {
             if matches!(basic, reason::INTERRUPT_WINDOW | reason::NMI_WINDOW) {
                 this.ask(0);
@@ -169,8 +173,10 @@ fn exception(this: Vmcs) {
         this.keep_event();
         return;
     }
-    if event::vector(info) == event::DEBUG {
-        note_debug(this);
+    match event::vector(info) {
+        exception::DEBUG => note_debug(this),
+        exception::MACHINE_CHECK => exception::machine_check(),
+        _ => {}
     }
     block_nmi_again(event::unblocked_nmi(info));
     this.deliver_again(info, vmcs::read(Code::ExitError));
@@ -187,27 +193,32 @@ fn note_debug(this: Vmcs) {
     }
 }
 
-/// MOV to CR0 exits if it changes a bit that the processor must not have as the guest wants it. If it is only for those, the
-/// shadow takes them, and the guest executes the instruction again: it now changes none of them, and the processor does the
-/// rest, with all its checks.
+/// MOV to CR0 or CR4 exits if it changes a bit that the processor must not have as the guest wants it. If it is only for those that
+/// the guest may have so, the shadow takes them, and the guest executes the instruction again: it now changes none of them, and the
+/// processor does the rest, with all its checks.
 #[cold]
-fn agree_on_cr0(this: Vmcs) -> bool {
+fn agree(this: Vmcs) -> bool {
     /// Qualification (SDM vol. 3, table 28-3): control register and type of access, general-purpose register.
     const REGISTER_AND_TYPE: u64 = 0x3f;
     const MOV_TO_CR0: u64 = 0;
+    const MOV_TO_CR4: u64 = 4;
     const SOURCE_SHIFT: u32 = 8;
     const LOW_HALF: u64 = 0xffff_ffff;
     let qualification = vmcs::read(Code::Qualification);
-    let mask = vmcs::read(Code::Cr0Mask);
-    if qualification & REGISTER_AND_TYPE != MOV_TO_CR0 || mask == u64::MAX {
+    let (mask, shadow_at, free) = match qualification & REGISTER_AND_TYPE {
+        MOV_TO_CR0 => (vmcs::read(Code::Cr0Mask), Code::Cr0Shadow, u64::MAX),
+        MOV_TO_CR4 => (vmcs::read(Code::Cr4Mask), Code::Cr4Shadow, exception::CR4_MCE),
+        _ => return false,
+    };
+    if mask == u64::MAX {
         return false;
     }
     let source = GPRS[(qualification >> SOURCE_SHIFT) as usize % GPRS.len()];
     let wanted = this.frame().get(source);
-    let shadow = vmcs::read(Code::Cr0Shadow);
-    if wanted & !LOW_HALF != 0 || (wanted ^ shadow) & mask == 0 {
+    let changed = (wanted ^ vmcs::read(shadow_at)) & mask;
+    if wanted & !LOW_HALF != 0 || changed == 0 || changed & !free != 0 {
         return false;
     }
-    vmcs::write(Code::Cr0Shadow, wanted);
+    vmcs::write(shadow_at, wanted);
     true
 }
