@@ -193,6 +193,7 @@ fn mapped_is_somebodys(core: &Core<'_, Model>) -> bool {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
     fn everything_returns(
         ops in prop::collection::vec((op(), prop::option::weighted(0.3, 0u32..12)), 0..120),

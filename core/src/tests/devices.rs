@@ -2,13 +2,16 @@
 
 use super::model::*;
 use crate::object::Handle;
-use crate::{io_port, irq, vm};
-use abi::cap::{Perms, Sel, root};
+use crate::pager::Verdict;
+use crate::{io_mem, io_port, irq, region_map, vm};
+use abi::cap::{MemRights, Perms, Sel, root};
 use abi::hip::{Features, VcpuAbsence};
+use abi::session::io_mem::Server as _;
 use abi::session::io_port::Server as _;
 use abi::session::irq::{BindError, Server as _};
 use abi::session::parent::SessionError;
 use abi::session::pd::Server as _;
+use abi::session::region_map::{Attachment, Server as _};
 use abi::session::vm::{GuestAttachment, Server as _, VmError};
 use abi::session::wire::{InterruptSemaphore, Kind as _, Typed};
 use alloc::vec::Vec;
@@ -42,6 +45,22 @@ fn device_resources_are_exclusive() {
             assert_eq!(result, Err(SessionError::Denied), "{service} {conflict}");
         }
     }
+}
+
+#[test]
+fn a_device_of_the_hypervisor_is_told_from_a_lack_of_quota() {
+    let model = model();
+    let mut core = core(&model);
+    let pd = open_pd(&mut core);
+    let args = format!("ram_quota=64K, cap_quota=10, base={PROTECTED:#x}, size=4096");
+    let session = open(&mut core, "IO_MEM", &args).unwrap();
+    let dataspace = io_mem::Call { core: &mut core, key: session.key }.dataspace();
+    let key = map_of(&core, pd);
+    let wish = Attachment::at(0x100_0000, MemRights::READ);
+    region_map::Call { core: &mut core, key }.attach(dataspace, wish).unwrap();
+    assert_eq!(fault(&mut core, pd, 0x100_0000, false), Verdict::Stop);
+    let log = model.state.borrow().log.concat();
+    assert!(log.ends_with("page fault at 0x1000000 (read), ip 0x401000: the hypervisor's own"), "{log}");
 }
 
 #[test]

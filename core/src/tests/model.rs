@@ -30,6 +30,8 @@ pub(super) const INIT_BASE: u64 = HELLO_BASE + 0x1000;
 pub(super) const RAM_BASE: u64 = 4 << 20;
 pub(super) const RAM: u64 = 64 << 20;
 pub(super) const CAPS: u64 = 1000;
+/// A page that the hypervisor does not let anybody map: of an I/O APIC.
+pub(super) const PROTECTED: u64 = 0xfec0_0000;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -151,6 +153,10 @@ impl Machine for Model {
     fn delegate(&self, delegate: Delegate) -> Result<u64, Status> {
         if delegate.rights != 0 {
             self.spark()?;
+        }
+        let source = delegate.src..delegate.src + delegate.count;
+        if delegate.from == root::PHYS && delegate.rights != 0 && source.contains(&(PROTECTED / PAGE_SIZE)) {
+            return Err(Status::BadParameter);
         }
         let mut state = self.state.borrow_mut();
         // At most 1000 units at a time, as a kernel that lets others run.
