@@ -94,6 +94,7 @@ impl Device {
         device.irq.bind(&handler.interrupt_cap())?;
         handler.acknowledge_interrupt();
         device.interrupt = Some(handler);
+        device.uart.enable_interrupts();
         Ok(())
     }
 
