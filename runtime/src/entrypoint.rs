@@ -193,7 +193,8 @@ impl SignalHandler {
         self.cap.clone().cast()
     }
 
-    /// Lets the next interrupt come: unmasks a level-triggered line.
+    /// Lets the next interrupt of a level-triggered line come. Not for others: it forgets interrupts that have come since the handler
+    /// was called.
     pub fn acknowledge_interrupt(&self) {
         semaphore::take_all(self.cap.name().sel());
     }

@@ -2,7 +2,8 @@
 //!
 //! The driver makes a semaphore (member of a receiver, like those of signals) and has core bind it to the
 //! interrupt. After an interrupt a level-triggered line stays masked until the driver takes from the
-//! semaphore without waiting: that is the acknowledgement, needed once after binding too.
+//! semaphore without waiting: that is the acknowledgement. An edge must not be acknowledged: one that has come
+//! meanwhile would be taken, too.
 
 use super::wire::{Cap, InterruptSemaphore};
 use crate::{rpc, wire_enum, wire_record};
