@@ -260,7 +260,7 @@ kernel_asm!(
     vm_exit = sym virt::vm_exit, is_vmx = sym virt::IS_VMX, guest_prepare_vmx = sym virt::prepare_vmx,
     vm_exit_vmx = sym virt::vm_exit_vmx, entry_failed = sym virt::entry_failed, deliver_svm = sym virt::deliver_svm,
     deliver_vmx = sym virt::deliver_vmx, user_interrupt = sym user_interrupt, kernel_interrupt = sym kernel_interrupt,
-    machine_check = sym machine_check::report,
+    machine_check = sym machine_check::at,
 );
 
 unsafe extern "sysv64" {

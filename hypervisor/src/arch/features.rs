@@ -12,7 +12,8 @@ use crate::space::mem;
 pub const CR0: u32 = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 31;
 /// CR4 while long mode is entered: PAE. LA57 cannot be changed later.
 pub const CR4_BOOT: u32 = 1 << 5;
-const CR4_MCE: u64 = 1 << 6;
+/// Machine checks are exceptions.
+pub const CR4_MCE: u64 = 1 << 6;
 const CR4_PGE: u64 = 1 << 7;
 const CR4_OSFXSR: u64 = 1 << 9;
 const CR4_OSXMMEXCPT: u64 = 1 << 10;

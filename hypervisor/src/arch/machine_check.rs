@@ -3,6 +3,7 @@
 
 use super::log;
 use super::x86::{self, Msr};
+use core::fmt;
 
 /// IA32_MCG_CAP: number of banks.
 const BANKS: u64 = 0xff;
@@ -10,12 +11,16 @@ const BANKS: u64 = 0xff;
 const BANK_STEP: u32 = 4;
 const STATUS_VALID: u64 = 1 << 63;
 
-/// Reports a machine check and stops. `rip` is where the processor was, which need not be the reason. For vector 18 of the host, and for
-/// exits of guests because of one.
-pub extern "sysv64" fn report(rip: u64) -> ! {
+/// A machine check of the host. `rip` is where it was, which need not be the reason.
+pub extern "sysv64" fn at(rip: u64) -> ! {
+    report(format_args!("at {rip:#x}"))
+}
+
+/// Reports a machine check `of` something and stops.
+pub fn report(of: fmt::Arguments) -> ! {
     let banks = (x86::rdmsr(Msr::McgCap) & BANKS) as u32;
     let status = |bank| x86::rdmsr_at(Msr::Mc0Status as u32 + bank * BANK_STEP);
     let bank = (0..banks).find(|&bank| status(bank) & STATUS_VALID != 0);
     let (global, status) = (x86::rdmsr(Msr::McgStatus), bank.map_or(0, status));
-    log::fatal(format_args!("machine check at {rip:#x}: status {global:#x}, bank {bank:?} has {status:#x}"))
+    log::fatal(format_args!("machine check {of}: status {global:#x}, bank {bank:?} has {status:#x}"))
 }
