@@ -6,10 +6,8 @@ use crate::mem::lock::Lock;
 use crate::sm::Sm;
 use abi::hypercall::IntSource;
 use abi::status::Status;
-use core::sync::atomic::{
-    AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Vectors for devices: above the exceptions, below the kernel's own.
 const DEVICE_VECTORS: core::ops::Range<usize> = 0x20..0xf0;

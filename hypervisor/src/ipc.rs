@@ -137,20 +137,15 @@ fn answer(caller: &'static Ec, tag: Tag, words: Words) {
     caller.become_(State::Runnable);
 }
 
-/// Reply to an event, to another CPU, to nobody, or while helping.
+/// Reply to an event, to another CPU, to nobody, or while helping. A caller that lives still waits: who aborts is on this CPU, too.
 #[inline(never)]
 fn reply_slow(cpu: &'static Cpu, ec: &'static Ec, caller: Option<&'static Ec>, tag: Tag, words: Words) -> Resume {
-    let Some(caller) = caller.filter(|c| c.is(State::Waiting)) else {
-        ec.become_(State::Idle);
-        return sched::reactivate(cpu);
+    let Some(caller) = caller.filter(|caller| caller.frame().kind() == Kind::Sysret as u64) else {
+        return reply_to_event(cpu, ec, caller, tag.0 as u32);
     };
-    if caller.frame().kind() == Kind::Sysret as u64 {
-        let tag = if tag.is_short() { tag } else { transfer(ec, caller, tag) };
-        ec.become_(State::Idle);
-        answer(caller, tag, words);
-    } else {
-        return reply_to_event(cpu, ec, Some(caller), tag.0 as u32);
-    }
+    let tag = if tag.is_short() { tag } else { transfer(ec, caller, tag) };
+    ec.become_(State::Idle);
+    answer(caller, tag, words);
     continue_elsewhere()
 }
 

@@ -178,13 +178,6 @@ fn park(sc: &'static Sc, ec: &'static Ec) {
     ec.parked.set(Some(sc));
 }
 
-/// Takes `sc` off the list at which it is parked.
-pub fn unpark(sc: &'static Sc) {
-    if let Some(ec) = sc.parked_at.get() {
-        unlink(&ec.parked, sc);
-    }
-}
-
 /// Takes `sc` off a stack.
 fn unlink(stack: &Link<Sc>, sc: &'static Sc) {
     let mut link = stack;
@@ -361,7 +354,7 @@ pub fn drop_sc(cpu: &'static Cpu, sc: &'static Sc) {
         if sc.is_at(Place::Ready) {
             cpu.ready.remove(sc);
         } else if sc.is_at(Place::Parked) {
-            unpark(sc);
+            sc.parked_at.get().into_iter().for_each(|ec| unlink(&ec.parked, sc));
         } else if sc.is_at(Place::Aside) {
             unlink(&cpu.aside, sc);
         }

@@ -16,10 +16,8 @@ use crate::root;
 use abi::hip::RangeKind;
 use abi::status::Status;
 use core::arch::global_asm;
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Physical page where other CPUs start in real mode.
 const TRAMPOLINE: u64 = 0x8000;

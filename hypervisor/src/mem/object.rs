@@ -11,10 +11,8 @@ use super::{direct, pool};
 use crate::pd::Pd;
 use abi::cap::ObjectType;
 use abi::status::Status;
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Bytes of a slot. Every object has this size and alignment.
 pub const SLOT: u64 = 256;

@@ -1,10 +1,8 @@
 //! What other CPUs hand over: a list that any CPU may push to and one takes whole, linked through the objects themselves.
 
 use super::atomic::Atomic;
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// The one pushed last, as the address of an object; 0: empty.
 #[derive(Default)]

@@ -3,10 +3,8 @@
 //! each takes as long as the slowest CPU needs to look at its requests, and nobody can be kept waiting by those who ask more often.
 
 use super::atomic::Atomic;
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Words of a set of CPUs.
 const WORDS: usize = abi::hip::MAX_CPUS.div_ceil(64);

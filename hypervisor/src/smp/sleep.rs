@@ -5,10 +5,8 @@
 //! Either the CPU is found awake, and told; or it wakes later, and sees everything that was done before it was asked for.
 
 use super::atomic::Atomic;
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Whether a CPU sleeps: not 0.
 #[derive(Default)]

@@ -3,10 +3,8 @@
 use super::{AnyObject, Header, NO_ID, Object, SLOT, typed};
 use crate::mem::{PAGE, Page, direct, page::WORDS};
 use abi::cap::Perms;
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering::{Relaxed, Release},
-};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Relaxed, Release};
 
 /// A slot of a capability table: two words.
 ///
