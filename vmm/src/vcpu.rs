@@ -157,10 +157,6 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let vendor = Vendor::of(self.traits.features);
         let mut exit = Exit::of(vendor, number, &words);
         let mut call = Call { words, delivered, vendor };
-        if self.is_stepped() && exit.ends_instruction() && !delivered.contains(Mtd::DR) {
-            // What DR6 holds stays, and nothing can be asked for once the instruction is done.
-            return self.recover(vm.enter(), exit, words, Trouble::NeedState(Mtd::DR));
-        }
         if exit == Exit::Cpuid && !vm.counts_exits() && self.injector.is_idle() {
             // Nobody else is concerned and nothing waits for an exit, so there is no need to look at the machine: whoever
             // wants something of this CPU recalls it.
@@ -207,6 +203,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
                 let boundary = self.vm.kernel.with_state(|arch| Boundary::at_recall(arch));
                 Ok(Step::new(Mtd::empty(), boundary))
             }
+            Exit::Stepped => Ok(self.stepped()),
             Exit::NmiHandlerEnds => Ok(self.nmi_handler_ends()),
             Exit::NmiWindow => Ok(self.nmi_window()),
             Exit::PortString => self.port_string(call, inside),
@@ -252,6 +249,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let injection = self.injector.decide(&mut inside.machine.board, self.index, boundary);
         let changed = step.changed | self.depart(inside);
         match injection {
+            Some(injection) if boundary.is_stepped() => changed | self.defer_step(injection, boundary),
             Some(injection) => changed | self.inject(injection, boundary),
             None => changed,
         }
