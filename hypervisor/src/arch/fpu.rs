@@ -26,8 +26,8 @@ pub const XMM_AT: usize = (EXTENDED as usize + 160) / 8;
 /// See [`XMM_AT`].
 pub const XMM_WORDS: usize = 32;
 
-/// State components that threads and guests may use: x87, SSE, AVX, and AVX-512's three.
-const WANTED: u64 = 0xe7;
+/// State components that threads and guests may use: x87, SSE, AVX, AVX-512's three, and PKRU, which a guest can set in any case.
+const WANTED: u64 = 0x2e7;
 const CR4_OSFXSR: u64 = 1 << 9;
 const CR4_OSXMMEXCPT: u64 = 1 << 10;
 /// XSAVE, XGETBV and XSETBV are enabled.
