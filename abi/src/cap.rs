@@ -60,7 +60,7 @@ bitflags::bitflags! {
         const PD_CREATE_SC = 1 << 2;
         /// PD: create spaces and vCPUs paid by it.
         const PD_CREATE_SPACE = 1 << 3;
-        /// EC: recall, read consumed state.
+        /// EC: recall it.
         const EC_CTRL = 1 << 0;
         /// EC: bind portals to it.
         const EC_BIND_PT = 1 << 1;
@@ -135,6 +135,8 @@ pub mod root {
     pub const ALL_MSR: Sel = Sel(8);
     /// The machine.
     pub const HW: Sel = Sel(9);
+    /// Semaphore that is upped for each record of the [journal](crate::journal).
+    pub const JOURNAL: Sel = Sel(10);
     /// First selector that is free.
     pub const FREE: Sel = Sel(16);
 }

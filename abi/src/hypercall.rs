@@ -176,8 +176,16 @@ mod tests {
                                     level: bool, low: bool, cpu: u16) {
             let call = Delegate { from: a, to: b, src: n, dst: m, count, rights };
             prop_assert_eq!(Delegate::decode(&call.encode()), call);
-            let call = CtrlPd::Transfer { to: a, from: b, pages: n };
-            prop_assert_eq!(CtrlPd::decode(&call.encode()), Some(call));
+            for call in [CtrlPd::Transfer { to: a, from: b, pages: n }, CtrlPd::Query { pd: a }] {
+                prop_assert_eq!(CtrlPd::decode(&call.encode()), Some(call));
+            }
+            for call in [CtrlEc::Recall { ec: a }, CtrlEc::SetFsBase { base: n }] {
+                prop_assert_eq!(CtrlEc::decode(&call.encode()), Some(call));
+            }
+            for op in [HwOp::Reset, HwOp::Sleep] {
+                let call = CtrlHw { hw: a, op, sleep_type: n };
+                prop_assert_eq!(CtrlHw::decode(&call.encode()), Some(call));
+            }
             let call = SmDown { sm: a, zero: level, deadline: n };
             prop_assert_eq!(SmDown::decode(&call.encode()), call);
             for source in [IntSource::Gsi { gsi, level, low }, IntSource::Msi] {
@@ -204,6 +212,7 @@ mod tests {
     fn unknown_operations_do_not_decode() {
         let bad = |number| Args { rdi: rdi(number, 7, Sel(0)), ..Args::default() };
         assert_eq!(CtrlPd::decode(&bad(Number::CtrlPd)), None);
+        assert_eq!(CtrlEc::decode(&bad(Number::CtrlEc)), None);
         assert_eq!(CtrlHw::decode(&bad(Number::CtrlHw)), None);
         assert_eq!(CreateEc::decode(&bad(Number::CreateEc)), None);
     }

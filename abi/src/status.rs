@@ -6,9 +6,9 @@
 pub enum Status {
     /// Done.
     Success = 0,
-    /// A semaphore's deadline passed, or the callee was busy and the caller did not want to help.
+    /// A semaphore's deadline passed.
     Timeout = 1,
-    /// The callee was destroyed before it replied.
+    /// The callee was destroyed before it replied, or the semaphore while it was waited for.
     Aborted = 2,
     /// A counter would overflow.
     Overflow = 3,

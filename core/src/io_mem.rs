@@ -8,7 +8,7 @@ use crate::object::{Handle, Key, Kind};
 use crate::ranges::Range;
 use abi::PAGE_SIZE;
 use abi::cap::MemRights;
-use abi::session::args::Args;
+use abi::session::args::{Args, parse_truth};
 use abi::session::dataspace::Dataspace as DataspaceInterface;
 use abi::session::io_mem;
 use abi::session::wire::Typed;
@@ -45,10 +45,8 @@ impl<M: Machine> Core<'_, M> {
         });
         Some(match made {
             Ok((session, dataspace)) => {
-                let caching = match args.get("wc") {
-                    Some("yes" | "1" | "true") => MemRights::WRITE_COMBINED,
-                    _ => MemRights::UNCACHED,
-                };
+                let combined = args.get("wc").and_then(parse_truth).unwrap_or_default();
+                let caching = if combined { MemRights::WRITE_COMBINED } else { MemRights::UNCACHED };
                 let rights = MemRights::READ | MemRights::WRITE | caching;
                 self.dataspaces.insert(dataspace, Dataspace::physical(memory, rights));
                 self.io_mems.insert(session, dataspace);

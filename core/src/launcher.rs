@@ -11,7 +11,7 @@ use crate::object::{Handle, Key, Kind};
 use crate::parent::Child;
 use crate::ranges::{Range, Ranges};
 use crate::session::Session;
-use crate::{Core, MachineInfo, acpi};
+use crate::{Core, MachineInfo};
 use abi::PAGE_SIZE;
 use abi::cap::{MemRights, Sel, root};
 use abi::hip::{Features, Hip, VcpuAbsence};
@@ -26,6 +26,7 @@ use abi::session::rpc::Interface;
 use abi::session::wire::{Text, Typed};
 use abi::session::{cpu, log, pd, rom};
 use abi::status::Status;
+use acpi_reader::madt;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -103,7 +104,14 @@ impl<'m, M: Machine> Core<'m, M> {
         let (quota, used) = kernel.pages(root::PD);
         let caps = quota.saturating_sub(used).saturating_sub(PRESERVED_CAPS);
         let (ledger, own) = Ledger::new(kernel, Resources { ram: memory.ram.total(), caps });
-        let madt = acpi::find(hip.rsdp, *b"APIC", |address, into| machine.read(address, into));
+        let read = |address, len| {
+            let mut bytes = vec![0; len];
+            machine.read(address, &mut bytes);
+            Some(bytes)
+        };
+        let madt = acpi_reader::tables(hip.rsdp, read)
+            .and_then(|mut tables| tables.find(|table| table.starts_with(madt::SIGNATURE)))
+            .unwrap_or_default();
         let machine_info = MachineInfo {
             tsc_hz: hip.tsc_hz,
             cpus: CpuSet::all(hip.cpu_count),
@@ -119,7 +127,7 @@ impl<'m, M: Machine> Core<'m, M> {
             io_mem: memory.io_mem,
             ports: all(0, PORTS),
             lines: all(0, u64::from(hip.gsi_count)),
-            isa_lines: IsaLines::from_madt(&madt.unwrap_or_default()),
+            isa_lines: IsaLines::new(madt::entries(&madt)),
             modules: BTreeMap::new(),
             objects: BTreeMap::new(),
             pds: BTreeMap::new(),

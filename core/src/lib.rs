@@ -6,7 +6,7 @@
 //! | [`dataspace`] | what is attached to address spaces and guests |
 //! | [`pager`] | page faults and exceptions of all components |
 //! | [`parent`], [`session`], [`launcher`] | core as the parent of init |
-//! | [`account`], [`ranges`], [`regions`], [`affinity`], [`madt`], [`acpi`], [`boot`] | pure logic |
+//! | [`account`], [`ranges`], [`regions`], [`affinity`], [`madt`], [`boot`] | pure logic |
 //! | [`object`], [`kernel`] | portals, and the kernel behind a trait |
 //!
 //! Everything happens in one portal handler, so the kernel serialises it, and each call is one transaction: it is
@@ -18,7 +18,6 @@
 extern crate alloc;
 
 pub mod account;
-pub mod acpi;
 pub mod affinity;
 pub mod boot;
 pub mod cpu;

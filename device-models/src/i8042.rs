@@ -91,7 +91,6 @@ pub struct I8042 {
     ram: [u8; RAM_BYTES],
     last_was_command: bool,
     parameter: Parameter,
-    a20: bool,
     output: Option<Output>,
     last_output: u8,
     /// A reply of the controller that waits for the output buffer.
@@ -112,7 +111,6 @@ impl I8042 {
             ram,
             last_was_command: false,
             parameter: Parameter::Keyboard,
-            a20: true,
             output: None,
             last_output: 0,
             reply: None,
@@ -220,12 +218,12 @@ impl I8042 {
                 self.reply(SELF_TEST_PASSED);
             }
             Command::ReadInputPort => self.reply(INPUT_PORT),
-            Command::ReadOutputPort => self.reply(self.output_port()),
+            Command::ReadOutputPort => self.reply(self.output_port(fx)),
             Command::WriteOutputPort => self.parameter = Parameter::OutputPort,
             Command::WriteKeyboardOutput => self.parameter = Parameter::KeyboardOutput,
             Command::WriteAuxOutput => self.parameter = Parameter::AuxOutput,
             Command::WriteAux => self.parameter = Parameter::Aux,
-            Command::SetA20(enabled) => self.set_a20(enabled, fx),
+            Command::SetA20(enabled) => fx.set_a20(enabled),
             Command::Pulse { reset } => {
                 if reset {
                     fx.power(PowerEvent::Reset, PowerSource::KeyboardController);
@@ -251,7 +249,7 @@ impl I8042 {
                 }
             }
             Parameter::OutputPort => {
-                self.set_a20(value & output_port::A20 != 0, fx);
+                fx.set_a20(value & output_port::A20 != 0);
                 if value & output_port::NO_RESET == 0 {
                     fx.power(PowerEvent::Reset, PowerSource::KeyboardController);
                 }
@@ -277,15 +275,8 @@ impl I8042 {
         self.reply = Some(Output::new(Ps2Port::Keyboard, byte));
     }
 
-    fn set_a20(&mut self, enabled: bool, fx: &mut impl SidebandBus) {
-        if self.a20 != enabled {
-            self.a20 = enabled;
-            fx.a20(enabled);
-        }
-    }
-
-    fn output_port(&self) -> u8 {
-        let a20 = if self.a20 { output_port::A20 } else { 0 };
+    fn output_port(&self, fx: &impl SidebandBus) -> u8 {
+        let a20 = if fx.a20() { output_port::A20 } else { 0 };
         let full = match self.output {
             None => 0,
             Some(output) if output.source == Ps2Port::Keyboard => output_port::KEYBOARD_FULL,

@@ -51,6 +51,12 @@ impl Entry {
         self.0 as u8
     }
 
+    /// Whether it waits for EOIs: only vectors are level triggered, the rest has none.
+    fn has_remote_irr(self) -> bool {
+        let delivery = Delivery::decode((self.0 >> DELIVERY_SHIFT) as u32);
+        self.is(LEVEL) && matches!(delivery, Some(Delivery::Fixed | Delivery::LowestPriority))
+    }
+
     const fn message(self) -> Option<ApicMessage> {
         let delivery = match Delivery::decode((self.0 >> DELIVERY_SHIFT) as u32) {
             Some(Delivery::StartUp) | None => return None,
@@ -114,6 +120,22 @@ impl IoApic {
                 && entry.vector() == vector
             {
                 entry.0 &= !REMOTE_IRR;
+                self.request_if_level(pin, fx);
+            }
+        }
+    }
+
+    /// Nobody has taken `message`: there will be no EOI to it. The input is requested again by [`IoApic::retry`], or by whatever
+    /// changes its entry.
+    pub fn refused(&mut self, message: &ApicMessage) {
+        let sent = |entry: &&mut Entry| entry.is(REMOTE_IRR) && entry.message().as_ref() == Some(message);
+        self.table.iter_mut().filter(sent).for_each(|entry| entry.0 &= !REMOTE_IRR);
+    }
+
+    /// A local APIC may take what was refused: requests all active level inputs that wait for no EOI.
+    pub fn retry(&mut self, fx: &mut impl ApicBus) {
+        for pin in 0..PINS {
+            if self.table.get(pin).is_some_and(|entry| entry.has_remote_irr()) {
                 self.request_if_level(pin, fx);
             }
         }
@@ -192,12 +214,9 @@ impl IoApic {
         let Some(mut message) = entry.message() else {
             return;
         };
-        if matches!(message.delivery, Delivery::Fixed | Delivery::LowestPriority) {
-            if entry.is(LEVEL) {
-                entry.0 |= REMOTE_IRR;
-            }
+        if entry.has_remote_irr() {
+            entry.0 |= REMOTE_IRR;
         } else {
-            // Only vectors are level triggered; the rest has no EOI.
             message.trigger = Trigger::Edge;
         }
         fx.send(message);
@@ -274,6 +293,29 @@ mod tests {
         apic.write(dword(EOI), 0x41, &mut fx);
         assert_eq!(fx.messages.len(), 2);
         assert_eq!(get(&mut apic, &mut fx, 0x22), 0x0000_a841);
+    }
+
+    #[test]
+    fn a_message_that_nobody_takes_is_repeated() {
+        let (mut apic, mut fx) = (IoApic::new(0), Recorder::default());
+        for (register, value) in [(0x22, 0x8041), (0x24, 0x8441)] {
+            set(&mut apic, &mut fx, register, value);
+        }
+        apic.set_line(Gsi(9), true, &mut fx);
+        // That of an NMI has no EOI to wait for.
+        apic.set_line(Gsi(10), true, &mut fx);
+        let message = fx.messages[0];
+        fx.messages.clear();
+        apic.retry(&mut fx);
+        assert!(fx.messages.is_empty(), "it was taken");
+        apic.refused(&message);
+        assert_eq!(get(&mut apic, &mut fx, 0x22), 0x8041);
+        apic.retry(&mut fx);
+        assert_eq!(fx.messages, [message]);
+        apic.refused(&message);
+        apic.set_line(Gsi(9), false, &mut fx);
+        apic.retry(&mut fx);
+        assert_eq!(fx.messages, [message], "there is nothing to repeat");
     }
 
     #[test]

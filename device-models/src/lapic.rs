@@ -174,12 +174,14 @@ impl Lapic {
         self.software_enabled().then(|| self.ppr())
     }
 
-    /// Receives a message that this local APIC [`accepts`](Self::accepts).
-    pub fn deliver(&mut self, message: &ApicMessage, fx: &mut impl VcpuBus) {
+    /// Receives a message that this local APIC [`accepts`](Self::accepts). Returns whether it has taken it: then an EOI follows
+    /// one that is level-triggered.
+    pub fn deliver(&mut self, message: &ApicMessage, fx: &mut impl VcpuBus) -> bool {
         let event = match message.delivery {
             Delivery::Fixed | Delivery::LowestPriority => {
+                let is_taken = self.software_enabled() && message.vector >= FIRST_LEGAL_VECTOR;
                 self.accept(message.vector, message.trigger, fx);
-                return;
+                return is_taken;
             }
             Delivery::ExtInt => {
                 self.extint_message = true;
@@ -194,9 +196,10 @@ impl Lapic {
             Delivery::StartUp => VcpuEvent::StartUp { page: message.vector },
         };
         fx.vcpu(self.id, event);
+        true
     }
 
-    /// Accepts a fixed interrupt.
+    /// Accepts a fixed interrupt, if it is one that can be accepted.
     fn accept(&mut self, vector: u8, trigger: Trigger, fx: &mut impl VcpuBus) {
         if !self.software_enabled() {
             return;

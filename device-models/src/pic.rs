@@ -331,14 +331,18 @@ impl Pic {
         if self.special_mask {
             blocking &= !self.imr;
         }
-        // Special fully nested mode: a slave may interrupt its own service.
-        if self.icw4 & ICW4_NESTED != 0 && self.is_master() {
-            blocking &= !self.slaves;
-        }
+        let level = self.level(rank);
         match self.rank(blocking) {
-            Some(in_service) if in_service <= rank => None,
-            _ => Some(self.level(rank)),
+            Some(in_service) if in_service < rank => None,
+            Some(in_service) if in_service == rank && !self.may_nest(level) => None,
+            _ => Some(level),
         }
+    }
+
+    /// Special fully nested mode: a slave may interrupt its own service.
+    #[inline]
+    const fn may_nest(&self, level: u8) -> bool {
+        self.icw4 & ICW4_NESTED != 0 && self.slaves & 1 << level != 0 && self.is_master()
     }
 
     /// Puts `level` in service.

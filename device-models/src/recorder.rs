@@ -32,11 +32,12 @@ pub struct Recorder {
     pub intr: Vec<bool>,
     pub messages: Vec<ApicMessage>,
     pub eois: Vec<u8>,
+    pub receptive: usize,
     pub vcpu: Vec<(LapicId, VcpuEvent)>,
     pub serial: Vec<u8>,
     pub lines: Vec<String>,
     pub power: Vec<(PowerEvent, PowerSource)>,
-    pub a20: Vec<bool>,
+    pub a20_cut: bool,
     pub gate: Vec<bool>,
     pub speaker: bool,
     pub unplugged: bool,
@@ -60,6 +61,9 @@ impl ApicBus for Recorder {
     }
     fn eoi(&mut self, vector: u8) {
         self.eois.push(vector);
+    }
+    fn receptive(&mut self) {
+        self.receptive += 1;
     }
 }
 
@@ -88,8 +92,11 @@ impl PowerBus for Recorder {
 }
 
 impl SidebandBus for Recorder {
-    fn a20(&mut self, enabled: bool) {
-        self.a20.push(enabled);
+    fn set_a20(&mut self, passed: bool) {
+        self.a20_cut = !passed;
+    }
+    fn a20(&self) -> bool {
+        !self.a20_cut
     }
     fn speaker_gate(&mut self, _: Tsc, level: bool) {
         self.gate.push(level);

@@ -25,21 +25,22 @@ pub struct SystemControlPorts {
     io_port_a: u16,
     io_port_b: u16,
     refresh: Rate,
-    a: u8,
+    fast_reset: bool,
     b: u8,
 }
 
 impl SystemControlPorts {
-    /// Port A at `io_port_a`, port B at `io_port_b`. The A20 gate starts open.
+    /// Port A at `io_port_a`, port B at `io_port_b`.
     #[must_use]
     pub const fn new(io_port_a: u16, io_port_b: u16, clock: Clock) -> Self {
-        Self { io_port_a, io_port_b, refresh: clock.rate(REFRESH_HZ), a: A_FAST_A20, b: 0 }
+        Self { io_port_a, io_port_b, refresh: clock.rate(REFRESH_HZ), fast_reset: false, b: 0 }
     }
 
     /// Reads a port.
     pub fn read(&mut self, now: Tsc, port: u16, fx: &mut impl SidebandBus) -> u8 {
         if port == self.io_port_a {
-            return self.a;
+            let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+            return flag(fx.a20(), A_FAST_A20) | flag(self.fast_reset, A_FAST_RESET);
         }
         let output = if fx.speaker_output(now) { B_OUTPUT } else { 0 };
         let refresh = if self.refresh.ticks(now) & 1 != 0 { B_REFRESH } else { 0 };
@@ -60,15 +61,12 @@ impl SystemControlPorts {
     }
 
     fn write_a(&mut self, value: u8, fx: &mut (impl SidebandBus + PowerBus)) {
-        let changed = self.a ^ value;
-        let rises = changed & value;
-        self.a = value & (A_FAST_A20 | A_FAST_RESET);
-        if changed & A_FAST_A20 != 0 {
-            fx.a20(value & A_FAST_A20 != 0);
-        }
-        if rises & A_FAST_RESET != 0 {
+        fx.set_a20(value & A_FAST_A20 != 0);
+        let reset = value & A_FAST_RESET != 0;
+        if reset && !self.fast_reset {
             fx.power(PowerEvent::Reset, PowerSource::FastReset);
         }
+        self.fast_reset = reset;
     }
 }
 
@@ -95,8 +93,11 @@ mod tests {
         let (mut scp, mut fx) = ports();
         assert_eq!(scp.read(Tsc(0), 0x92, &mut fx), A_FAST_A20);
         scp.write(Tsc(0), 0x92, 0, &mut fx);
-        scp.write(Tsc(0), 0x92, A_FAST_A20, &mut fx);
-        assert_eq!(fx.a20, [false, true]);
+        assert!(!fx.a20());
+        assert_eq!(scp.read(Tsc(0), 0x92, &mut fx), 0);
+        // Somebody else opens the gate.
+        fx.set_a20(true);
+        assert_eq!(scp.read(Tsc(0), 0x92, &mut fx), A_FAST_A20);
         assert!(fx.power.is_empty());
         scp.write(Tsc(0), 0x92, A_FAST_A20 | A_FAST_RESET, &mut fx);
         assert_eq!(fx.power, [(PowerEvent::Reset, PowerSource::FastReset)]);

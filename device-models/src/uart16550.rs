@@ -107,13 +107,15 @@ impl Uart16550 {
         } else {
             self.overrun = true;
         }
-        self.restart_timeout(now);
+        // Once the timeout has occurred, only a read clears it.
+        if !self.rx_timed_out {
+            self.start_timeout(now);
+        }
         self.update(fx);
     }
 
     /// The character timeout: four character times without a byte in or out (data sheet, 8.4.1).
-    fn restart_timeout(&mut self, now: Tsc) {
-        self.rx_timed_out = false;
+    fn start_timeout(&mut self, now: Tsc) {
         let waiting = self.fifo_enabled && self.rx.len() != 0;
         self.rx_timeout = waiting.then(|| now.after(self.timeout_ticks));
     }
@@ -198,7 +200,8 @@ impl Uart16550 {
 
     fn read_data(&mut self, now: Tsc, fx: &mut impl IrqBus) -> u8 {
         let byte = self.rx.pop().unwrap_or(0);
-        self.restart_timeout(now);
+        self.rx_timed_out = false;
+        self.start_timeout(now);
         self.update(fx);
         byte
     }
@@ -218,10 +221,13 @@ impl Uart16550 {
         let enabled = value & fcr::ENABLE != 0;
         if enabled != self.fifo_enabled || value & fcr::CLEAR_RX != 0 {
             self.rx = Fifo::new();
+            self.rx_timed_out = false;
         }
         self.fifo_enabled = enabled;
         self.trigger = if enabled { fcr::trigger(value) } else { 1 };
-        self.restart_timeout(now);
+        if !self.rx_timed_out {
+            self.start_timeout(now);
+        }
         self.update(fx);
     }
 

@@ -34,7 +34,7 @@ pub struct Cpu {
     /// User stack pointer during hypercall entry.
     pub scratch: Word,
     /// EC whose state is in the CPU; stays when idle.
-    current: Link<Ec>,
+    pub(crate) current: Link<Ec>,
     /// Page-table root that is loaded.
     pub root: Word,
     /// Index of this CPU.
@@ -61,10 +61,12 @@ pub struct Cpu {
     pub apic_id: Word,
     /// CPUs that ask this one to perform their operation.
     pub requests: Requests,
-    /// The operation that this CPU asks all others to perform: what, and with what; and how many have yet to.
-    pub operation: [Word; 2],
+    /// The operation that this CPU asks all others to perform: [what](crate::smp::Operation), and how many have yet to.
+    pub operation: Word,
     /// See `operation`.
     pub missing: Missing,
+    /// Root of the page table whose translations they are to forget.
+    pub flushed: Word,
     /// Whether operations need not reach this CPU.
     pub sleep: Sleep,
     /// Dead objects that this CPU is about to bury, and how many.
@@ -97,7 +99,7 @@ pub struct Cpu {
     pub vector_source: [Word; VECTORS],
 }
 
-/// Offsets for `arch::entry` and `arch::fastpath`.
+/// Offsets for `arch::entry`.
 pub const FRAME_TOP: usize = offset_of!(Cpu, frame_top);
 /// See [`FRAME_TOP`].
 pub const STACK: usize = offset_of!(Cpu, stack);
@@ -106,19 +108,7 @@ pub const SCRATCH: usize = offset_of!(Cpu, scratch);
 /// See [`FRAME_TOP`].
 pub const CURRENT: usize = offset_of!(Cpu, current);
 /// See [`FRAME_TOP`].
-pub const ROOT: usize = offset_of!(Cpu, root);
-/// See [`FRAME_TOP`].
-pub const ID: usize = offset_of!(Cpu, id);
-/// See [`FRAME_TOP`].
 pub const FS_BASE: usize = offset_of!(Cpu, fs_base);
-/// See [`FRAME_TOP`].
-pub const HELPING: usize = offset_of!(Cpu, helping);
-/// See [`FRAME_TOP`].
-pub const RESCHED: usize = offset_of!(Cpu, resched);
-/// See [`FRAME_TOP`].
-pub const PIO: usize = offset_of!(Cpu, pio);
-/// See [`FRAME_TOP`].
-pub const PORTS: usize = offset_of!(Cpu, ports);
 /// See [`FRAME_TOP`].
 pub const HOST_CONTROL: usize = offset_of!(Cpu, host_control);
 

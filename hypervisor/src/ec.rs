@@ -1,7 +1,10 @@
 //! Execution context: a thread, the handler of portals, or a virtual CPU.
 //!
-//! An EC belongs to one CPU for life. Its state is changed by that CPU only, but while it waits for a callee on
-//! another CPU, that CPU changes it ([`crate::ipc`]).
+//! An EC belongs to one CPU for life.
+
+mod state;
+
+pub use state::State;
 
 use crate::frame::{Frame, Kind, Reg};
 use crate::mem::object::{Header, Word};
@@ -11,40 +14,20 @@ use crate::sc::Sc;
 use crate::sm::Sm;
 use crate::space::{guest::GuestSpace, obj::ObjSpace, pio::PioSpace};
 
-/// State of an EC.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u64)]
-pub enum State {
-    /// Continues as its frame says when a scheduling context gets to it.
-    Runnable = 0,
-    /// A local EC that waits for calls.
-    Idle = 1,
-    /// Waits until the handler of the portal `wanted` is idle, to send it a message.
-    Calling = 2,
-    /// The same, to send it an event.
-    Raising = 3,
-    /// Waits for the reply of `callee`.
-    Waiting = 4,
-    /// Waits at a semaphore.
-    Blocked = 5,
-    /// Stopped for good.
-    Dead = 6,
-}
-
-/// An execution context.
+/// An execution context. Part of its layout is known to `arch::layout`.
 #[derive(Default)]
 #[repr(C, align(256))]
 pub struct Ec {
     header: Header,
     /// Virtual address of the context page.
-    frame: Word,
-    state: Word,
+    pub(crate) frame: Word,
+    pub(crate) state: Word,
     /// CPU.
     pub cpu: Word,
     /// Page-table root of its memory space (host ECs).
     pub root: Word,
     /// Virtual address of the UTCB (host ECs).
-    utcb: Word,
+    pub(crate) utcb: Word,
     /// Stack pointer at portal entry (local ECs).
     pub sp: Word,
     /// Whom it serves (local ECs).
@@ -75,24 +58,6 @@ pub struct Ec {
     pub(crate) heap_rank: Word,
     /// Its scheduling context (threads and vCPUs).
     pub sc: Weak<Sc>,
-}
-
-/// Byte offsets for `arch::fastpath`.
-#[allow(missing_docs, reason = "the names are the fields'")]
-pub mod offset {
-    use super::Ec;
-    use core::mem::offset_of;
-    pub const FRAME: usize = offset_of!(Ec, frame);
-    pub const UTCB: usize = offset_of!(Ec, utcb);
-    pub const STATE: usize = offset_of!(Ec, state);
-    pub const CPU: usize = offset_of!(Ec, cpu);
-    pub const ROOT: usize = offset_of!(Ec, root);
-    pub const SP: usize = offset_of!(Ec, sp);
-    pub const CALLER: usize = offset_of!(Ec, caller);
-    pub const CALLEE: usize = offset_of!(Ec, callee);
-    pub const OBJ: usize = offset_of!(Ec, obj);
-    pub const PIO: usize = offset_of!(Ec, pio);
-    pub const EVENT_BASE: usize = offset_of!(Ec, event_base);
 }
 
 impl Ec {
@@ -128,15 +93,20 @@ impl Ec {
         self.state.observe() == state as u64
     }
 
-    /// State, numerically.
+    /// State.
     #[inline(always)]
-    pub fn state(&self) -> u64 {
-        self.state.observe()
+    pub fn state(&self) -> State {
+        State::of(self.state.observe())
     }
 
     /// Changes the state.
     #[inline(always)]
     pub fn become_(&self, state: State) {
         self.state.publish(state as u64);
+    }
+
+    /// Claims it while it is `from`, which is [`State::Calling`] or [`State::Raising`]; see [`state::claim`].
+    pub fn claim<T>(&self, from: State, look: impl FnOnce() -> Option<T>) -> Option<T> {
+        state::claim(self.state.atomic(), from, look)
     }
 }

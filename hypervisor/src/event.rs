@@ -1,28 +1,50 @@
 //! Events: exceptions of threads and exits of vCPUs, sent as messages to the EC's event portals.
 
-use crate::arch::{log, percpu, switch, virt};
+use crate::arch::{percpu, switch, virt};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
 use crate::frame::{Frame, Kind, Reg};
 use crate::ipc::{self, Words};
+use crate::journal;
 use crate::mem::{Object, Page};
 use crate::pt::Pt;
 use crate::sched::{self, Resume};
 use abi::cap::{Perms, Sel};
 use abi::event::{guest, host};
 use abi::hypercall::SEL_SHIFT;
+use abi::journal::Stopped;
 use abi::state::{Mtd, gpr, word};
 
-/// Pending in [`Reg::Recall`].
+/// What is pending for an EC: bits of [`Reg::Recall`].
 pub mod pending {
+    use crate::frame::{Frame, Reg};
+    use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
     /// Nothing.
     pub const NONE: u64 = 0;
     /// A recall.
-    pub const RECALL: u64 = 1;
+    pub const RECALL: u64 = 1 << 0;
     /// The first activation of a vCPU.
-    pub const STARTUP: u64 = 2;
+    pub const STARTUP: u64 = 1 << 1;
     /// A recall because of the deadline, which another deadline withdraws.
-    pub const DEADLINE: u64 = 3;
+    pub const DEADLINE: u64 = 1 << 2;
+
+    /// Adds `what`. What was pending before.
+    pub fn add(frame: Frame, what: u64) -> u64 {
+        // Ordering: Release pairs with the Acquire in `take`: also that of a recall which finds one pending comes before the event.
+        frame.atomic(Reg::Recall).fetch_or(what, Release)
+    }
+
+    /// Withdraws `what`.
+    pub fn withdraw(frame: Frame, what: u64) {
+        frame.atomic(Reg::Recall).fetch_and(!what, Relaxed);
+    }
+
+    /// Takes all that is pending.
+    pub fn take(frame: Frame) -> u64 {
+        // Ordering: Acquire, see `add`.
+        frame.atomic(Reg::Recall).swap(NONE, Acquire)
+    }
 }
 
 /// Flags that a handler may set in a thread: arithmetic flags, TF, DF, RF, AC, ID (SDM vol. 1, 3.4.3). IF stays set.
@@ -114,7 +136,7 @@ pub extern "sysv64" fn raise_slow(rdi: u64) -> Resume {
         ec.become_(State::Raising);
         switch::put_down(cpu, ec);
     } else {
-        kill(ec, number);
+        kill(cpu, ec, number);
     }
     sched::reactivate(cpu)
 }
@@ -133,17 +155,12 @@ fn portal(ec: &'static Ec, number: u64) -> Option<&'static Pt> {
 
 /// Stops an EC that nobody handles.
 #[cold]
-fn kill(ec: &'static Ec, number: u64) {
+fn kill(cpu: &'static Cpu, ec: &'static Ec, event: u64) {
     let frame = ec.frame();
-    log::line(format_args!(
-        "EC {} stopped: no portal for event {number:#x} (reason {:#x}, info {:#x} {:#x}, ip {:#x})",
-        ec.id(),
-        frame.get(Reg::EventReason),
-        frame.get(Reg::EventInfo1),
-        frame.get(Reg::EventInfo2),
-        rip(ec),
-    ));
+    let info = [frame.get(Reg::EventInfo1), frame.get(Reg::EventInfo2)];
+    let stopped = Stopped { ec: ec.id(), event, reason: frame.get(Reg::EventReason), info, ip: rip(ec) };
     ec.become_(State::Dead);
+    journal::tell(cpu, ec, stopped);
 }
 
 /// The recall that is pending for the vCPU with this frame, which was interrupted while it ran, if it keeps the CPU: it is
@@ -154,18 +171,16 @@ pub fn take_recall(cpu: &Cpu, frame: Frame) -> Option<Event> {
     if cpu.resched.get() != 0 || frame.get(Reg::Recall) == pending::NONE {
         return None;
     }
-    frame.set(Reg::Recall, pending::NONE);
+    pending::take(frame);
     Some(Event { number: guest::RECALL, reason: guest::RECALL, info1: 0, info2: 0 })
 }
 
 /// Turns a pending recall or startup of a runnable EC into its event. False if there is nobody to tell.
 pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
     let frame = ec.frame();
-    let what = frame.get(Reg::Recall);
-    frame.set(Reg::Recall, pending::NONE);
-    let number = match (ec.is_vcpu(), what) {
-        (true, pending::STARTUP) => guest::STARTUP,
-        (true, _) => guest::RECALL,
+    let number = match (ec.is_vcpu(), pending::take(frame) & pending::STARTUP) {
+        (true, pending::NONE) => guest::RECALL,
+        (true, _) => guest::STARTUP,
         (false, _) => host::RECALL,
     };
     let event = Event { number, reason: number, info1: 0, info2: 0 };
@@ -185,7 +200,7 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
             true
         }
         None if ec.is_vcpu() => {
-            kill(ec, number);
+            kill(cpu, ec, number);
             true
         }
         None => false,

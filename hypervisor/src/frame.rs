@@ -1,8 +1,9 @@
 //! Context page of an execution context: its register frame, what else must be kept while it does not run,
 //! and its extended (FPU/SSE/AVX) state. The order of the frame is known to `arch::entry`.
 
-use crate::arch::x86::Msr;
+use crate::arch::Msr;
 use crate::mem::Page;
+use core::sync::atomic::AtomicU64;
 
 /// Word of the context page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +49,7 @@ pub enum Reg {
     AsidGeneration,
     /// Generation of the guest space's translations that the TLB may hold, and [`RENEW`].
     SpaceGeneration,
-    /// Recall is pending (1).
+    /// What is [pending](crate::event::pending).
     Recall,
     /// User address of the UTCB (host ECs).
     UtcbAt,
@@ -118,10 +119,10 @@ impl Frame {
         self.0.write(reg as usize, value);
     }
 
-    /// Changes a register that other CPUs may set as well, if it still is `from`.
-    pub fn change(self, reg: Reg, from: u64, to: u64) {
-        // Otherwise who was faster has the register.
-        let _changed = self.0.change(reg as usize, from, to);
+    /// A register that other CPUs change as well.
+    #[inline(always)]
+    pub fn atomic(self, reg: Reg) -> &'static AtomicU64 {
+        self.0.atomic(reg as usize)
     }
 
     /// Virtual address of the frame.

@@ -6,7 +6,10 @@ use crate::mem::lock::Lock;
 use crate::sm::Sm;
 use abi::hypercall::IntSource;
 use abi::status::Status;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// Vectors for devices: above the exceptions, below the kernel's own.
 const DEVICE_VECTORS: core::ops::Range<usize> = 0x20..0xf0;
@@ -39,8 +42,9 @@ pub struct Message {
 /// Binds an interrupt source to `sm` at a free vector of `target`.
 ///
 /// # Errors
-/// `BadParameter` for a GSI that does not exist, `Busy` if `sm` already has an interrupt or no vector is free.
+/// `BadCpu` if devices do not reach that one, `BadParameter` for a GSI that does not exist, `Busy` if `sm` already has an interrupt or no vector is free.
 pub fn assign(target: &'static Cpu, sm: &'static Sm, source: IntSource) -> Result<Message, Status> {
+    let destination = apic::destination(target.apic_id.get())?;
     let _guard = ASSIGNING.lock();
     if sm.interrupt.get() != 0 {
         return Err(Status::Busy);
@@ -65,12 +69,11 @@ pub fn assign(target: &'static Cpu, sm: &'static Sm, source: IntSource) -> Resul
     });
     target.vectors[vector].set(Some(sm));
     sm.interrupt.publish(target.index() << 8 | vector as u64);
-    let apic_id = target.apic_id.get();
     if let IntSource::Gsi { gsi, level, low } = source {
-        ioapic::route(gsi, vector as u8, apic_id, level, low);
+        ioapic::route(gsi, vector as u8, destination, level, low);
         return Ok(Message::default());
     }
-    let (address, data) = apic::message(apic_id, vector as u8);
+    let (address, data) = apic::message(destination, vector as u8);
     Ok(Message { address, data })
 }
 
@@ -87,7 +90,8 @@ pub fn arrived(cpu: &'static Cpu, vector: usize) {
     let source = &cpu.vector_source[vector];
     if source.get() & LEVEL != 0 {
         ioapic::mask((source.get() & GSI) as u32, true);
-        source.atomic().fetch_or(MASKED, core::sync::atomic::Ordering::AcqRel);
+        // Ordering: Release pairs with the Acquire in `unmask`: the line is masked before it is unmasked.
+        source.atomic().fetch_or(MASKED, Release);
     }
     apic::eoi();
     if let Some(sm) = cpu.vectors[vector].get() {
@@ -110,7 +114,8 @@ fn unmask(sm: &Sm) {
         return;
     };
     let source = &target.vector_source[vector];
-    let before = source.atomic().fetch_and(!MASKED, core::sync::atomic::Ordering::AcqRel);
+    // Ordering: Acquire, see `arrived`.
+    let before = source.atomic().fetch_and(!MASKED, Acquire);
     if before & MASKED != 0 {
         ioapic::mask((before & GSI) as u32, false);
     }

@@ -88,10 +88,16 @@ fn call_slow(cpu: &'static Cpu, ec: &'static Ec, pt: &'static Pt, tag: Tag, word
     sched::reactivate(cpu)
 }
 
-/// Sends what `ec`, calling or raising, has for the idle handler `callee` of this CPU.
-pub fn send(ec: &'static Ec, callee: &'static Ec) {
-    let Some(pt) = ec.wanted.get() else { return };
-    if ec.is(State::Calling) {
+/// The handler that `ec`, calling or raising, wants: none if the portal or the handler is gone, or the handler was stopped.
+pub fn handler(ec: &'static Ec) -> Option<&'static Ec> {
+    ec.wanted.get()?.ec.get().filter(|handler| !handler.is(State::Dead))
+}
+
+/// Sends what `ec`, calling or raising, has for the idle handler `callee` of this CPU, unless that is settled otherwise by now.
+pub fn send(ec: &'static Ec, state: State, callee: &'static Ec) {
+    let look = || ec.wanted.get().filter(|pt| pt.ec.raw() == callee.addr());
+    let Some(pt) = ec.claim(state, look) else { return };
+    if state == State::Calling {
         let tag = Tag(ec.frame().get(Reg::Rsi));
         let tag = if tag.is_short() { tag } else { transfer(ec, callee, tag) };
         enter(ec, callee, pt, tag.0, words(ec));
@@ -178,14 +184,28 @@ pub extern "sysv64" fn continue_elsewhere() -> Resume {
     sched::reactivate(cpu)
 }
 
-/// The handler of `ec` is gone: it goes on with `Aborted`; an EC that raised an event stops.
-pub fn abort(ec: &'static Ec) {
+/// There is no handler for `ec`: it goes on with `Aborted`; an EC that raised an event stops.
+fn abort(ec: &'static Ec) {
     if ec.frame().kind() == Kind::Sysret as u64 {
         ec.frame().set(Reg::Rax, Status::Aborted as u64);
         ec.become_(State::Runnable);
     } else {
         ec.become_(State::Dead);
     }
+}
+
+/// Aborts what `ec`, calling or raising, wants, unless that is settled otherwise by now.
+pub fn abort_wish(ec: &'static Ec, state: State) {
+    if ec.claim(state, || handler(ec).is_none().then_some(())).is_some() {
+        abort(ec);
+    }
+}
+
+/// Handler `ec` of this CPU, dead or stopped, will not reply: aborts its caller, if it has one. A handler refers to its last caller,
+/// which may have another one by now.
+pub fn abort_caller(ec: &'static Ec) {
+    let waits = |caller: &&'static Ec| caller.is(State::Waiting) && caller.callee.raw() == ec.addr();
+    ec.caller.get().filter(waits).into_iter().for_each(abort);
 }
 
 /// Returns to the caller of a hypercall with `status`.

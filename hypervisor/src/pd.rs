@@ -1,12 +1,15 @@
-//! Protection domain: an account of kernel memory, and the list of everything it pays for.
+//! Protection domain: an account of kernel memory, and lists of everything it pays for.
 //!
-//! Destroying a PD destroys all that is on its list.
+//! Destroying a PD destroys all that is on its lists.
 
 use crate::account::Account;
+use crate::ec::Ec;
 use crate::mem::object::{self, AnyObject, Header, Object, Word};
 use crate::mem::{Link, Page, lock::Lock, pool, ptab};
 use crate::space::{mem::MemSpace, obj::ObjSpace, pio::PioSpace};
+use abi::cap::ObjectType;
 use abi::status::Status;
+use core::iter::successors;
 use core::sync::atomic::Ordering::Acquire;
 
 /// A protection domain.
@@ -16,8 +19,8 @@ pub struct Pd {
     header: Header,
     lock: Lock,
     account: Account,
-    /// First object on the list.
-    first: Word,
+    /// First object on the list of each [`Rank`].
+    first: [Word; Rank::COUNT],
     /// Quota taken away when the destruction began; returns to the parent.
     closed: Word,
     /// How far its destruction is: [`OPEN`], [`CLOSED`] or [`SETTLED`].
@@ -29,6 +32,33 @@ pub struct Pd {
     pub(crate) obj: Link<ObjSpace>,
     pub(crate) mem: Link<MemSpace>,
     pub(crate) pio: Link<PioSpace>,
+}
+
+/// Objects that go together when a PD is destroyed, in the order in which they go: what runs first, what others run in last.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+#[allow(missing_docs, reason = "the names are the objects'")]
+pub enum Rank {
+    Domains = 0,
+    SchedulingContexts = 1,
+    Contexts = 2,
+    /// What neither runs nor is run in.
+    Passive = 3,
+    Spaces = 4,
+}
+
+impl Rank {
+    const COUNT: usize = Self::Spaces as usize + 1;
+
+    const fn of(kind: ObjectType) -> Self {
+        match kind {
+            ObjectType::Pd => Self::Domains,
+            ObjectType::Sc => Self::SchedulingContexts,
+            ObjectType::Ec => Self::Contexts,
+            ObjectType::Pt | ObjectType::Sm | ObjectType::Hw => Self::Passive,
+            _ => Self::Spaces,
+        }
+    }
 }
 
 /// Not being destroyed.
@@ -90,11 +120,10 @@ impl Pd {
     /// `OutOfMemory` if the account is exhausted.
     pub fn alloc_filled(&self, order: usize, value: u64) -> Result<Page, Status> {
         self.account.charge_pages(1 << order)?;
-        let Some(page) = pool::alloc(order) else {
+        let Some(page) = pool::alloc(order, value) else {
             self.account.refund_pages(1 << order);
             return Err(Status::OutOfMemory);
         };
-        page.fill(1 << order, value);
         Ok(page)
     }
 
@@ -140,13 +169,14 @@ impl Pd {
     ) -> Result<(), Status> {
         let _guard = self.lock.lock();
         allowed()?;
-        let first = self.first.get();
+        let list = &self.first[const { Rank::of(T::TYPE) as usize }];
+        let first = list.get();
         object.header().prev.set(0);
         object.header().next.set(first);
         if let Some(next) = object::header_at(first) {
             next.prev.set(object.addr());
         }
-        self.first.set(object.addr());
+        list.set(object.addr());
         object::publish(object);
         Ok(())
     }
@@ -158,63 +188,57 @@ impl Pd {
         let (prev, next) = (header.prev.get(), header.next.get());
         match object::header_at(prev) {
             Some(prev) => prev.next.set(next),
-            None => self.first.set(next),
+            None => self.first[Rank::of(T::TYPE) as usize].set(next),
         }
         if let Some(next) = object::header_at(next) {
             next.prev.set(prev);
         }
     }
 
-    /// The live object most recently adopted for which `wanted` holds. As it lives, its slot is not freed before this CPU has
-    /// left the kernel. A dead one on the list is being buried by another CPU, and its slot may be somebody else's at once.
-    pub fn find(&self, wanted: impl Fn(&AnyObject) -> bool) -> Option<AnyObject> {
+    /// The live object of a rank most recently adopted. As it lives, its slot is not freed before this CPU has
+    /// left the kernel. A dead one on the list is being buried, by this or another CPU, and its slot may be somebody else's at once;
+    /// there are [few](crate::cpu::MAX_DOOMED) of each CPU.
+    pub fn newest(&self, rank: Rank) -> Option<AnyObject> {
         let _guard = self.lock.lock();
-        self.search(|header| header.object().filter(|object| header.is_alive() && wanted(object)))
+        self.list(rank).find(|header| header.is_alive())?.object()
     }
 
-    /// Whether nothing is on the list, dead or alive.
+    /// Whether nothing is on the lists, dead or alive.
     pub fn is_empty(&self) -> bool {
         let _guard = self.lock.lock();
-        self.first.get() == 0
+        self.first.iter().all(|list| list.get() == 0)
     }
 
-    /// Makes `object` dead unless `uses` holds for an object on the list. Whether this was what killed it.
+    /// Makes `object` dead unless `uses` holds for an EC of the PD. Whether this was what killed it.
     ///
     /// # Errors
     /// `Busy` if it is used.
     pub fn retire_unless<T: Object>(
         &self,
         object: &'static T,
-        uses: impl Fn(&AnyObject) -> bool,
+        uses: impl Fn(&'static Ec) -> bool,
     ) -> Result<bool, Status> {
         let _guard = self.lock.lock();
         // Dead ones count: whoever destroys them still uses what they refer to.
-        match self.search(|header| header.object().filter(&uses)) {
-            Some(_) => Err(Status::Busy),
-            None => Ok(object::retire(object)),
-        }
+        if self.contexts().any(uses) { Err(Status::Busy) } else { Ok(object::retire(object)) }
     }
 
-    /// The first hit on the list; the lock is held.
-    fn search(&self, pick: impl Fn(&'static Header) -> Option<AnyObject>) -> Option<AnyObject> {
-        let mut at = self.first.get();
-        while let Some(header) = object::header_at(at) {
-            if let Some(object) = pick(header) {
-                return Some(object);
-            }
-            at = header.next.get();
-        }
-        None
-    }
-
-    /// Visits every object on the list.
-    pub fn each(&self, visit: impl Fn(AnyObject)) {
+    /// Visits every EC.
+    pub fn each_context(&self, visit: impl Fn(&'static Ec)) {
         let _guard = self.lock.lock();
-        let mut at = self.first.get();
-        while let Some(header) = object::header_at(at) {
-            header.object().into_iter().for_each(&visit);
-            at = header.next.get();
-        }
+        self.contexts().for_each(visit);
+    }
+
+    /// What is on the list of a rank, dead or alive; the lock is held.
+    fn list(&self, rank: Rank) -> impl Iterator<Item = &'static Header> {
+        successors(object::header_at(self.first[rank as usize].get()), |header| object::header_at(header.next.get()))
+    }
+
+    fn contexts(&self) -> impl Iterator<Item = &'static Ec> {
+        self.list(Rank::Contexts).filter_map(|header| match header.object() {
+            Some(AnyObject::Ec(ec)) => Some(ec),
+            _ => None,
+        })
     }
 
     /// Begins the destruction: from now on nothing can be paid from the account.
@@ -300,21 +324,37 @@ mod tests {
     }
 
     #[test]
-    fn the_list_knows_what_was_adopted_and_not_disowned() {
+    fn each_rank_knows_what_was_adopted_and_not_disowned() {
+        fn adopted<T: Object>(pd: &'static Pd) -> &'static T {
+            let object = pd.new_object().unwrap();
+            pd.adopt(object);
+            object
+        }
         let pd = testing::pd(16);
-        let sms: Vec<&'static Sm> = (0..5)
-            .map(|_| {
-                let sm = pd.new_object().unwrap();
-                pd.adopt(sm);
-                sm
-            })
-            .collect();
+        assert!(pd.is_empty());
+        let sms: Vec<&'static Sm> = (0..5).map(|_| adopted(pd)).collect();
+        let (domain, space): (&'static Pd, &'static ObjSpace) = (adopted(pd), adopted(pd));
+        assert!(pd.newest(Rank::Contexts).is_none() && pd.newest(Rank::SchedulingContexts).is_none());
+        assert!(matches!(pd.newest(Rank::Domains), Some(AnyObject::Pd(found)) if found.addr() == domain.addr()));
+        assert!(matches!(pd.newest(Rank::Spaces), Some(AnyObject::ObjSpace(found)) if found.addr() == space.addr()));
         for i in [2, 0, 4] {
             pd.disown(sms[i]);
         }
-        let listed =
-            |sm: &'static Sm| pd.find(|o| matches!(o, AnyObject::Sm(found) if found.addr() == sm.addr())).is_some();
-        assert_eq!(sms.iter().map(|sm| listed(sm)).collect::<Vec<_>>(), [false, true, false, true, false]);
+        for expected in [Some(3), Some(1), None] {
+            let newest = pd.newest(Rank::Passive);
+            let index = |sm: &'static Sm| sms.iter().position(|other| other.addr() == sm.addr());
+            assert_eq!(
+                newest.and_then(|object| if let AnyObject::Sm(sm) = object { index(sm) } else { None }),
+                expected
+            );
+            // A dead one is passed over, but there.
+            expected.map(|i| object::retire(sms[i]));
+        }
+        pd.disown(domain);
+        pd.disown(space);
+        assert!(!pd.is_empty());
+        [3, 1].into_iter().for_each(|i| pd.disown(sms[i]));
+        assert!(pd.is_empty());
     }
 
     #[test]

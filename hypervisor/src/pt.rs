@@ -5,7 +5,7 @@ use crate::mem::Weak;
 use crate::mem::object::{Header, Word};
 use abi::state::Mtd;
 
-/// A portal.
+/// A portal. Its layout is known to `arch::layout`.
 #[derive(Default)]
 #[repr(C, align(256))]
 pub struct Pt {
@@ -17,18 +17,7 @@ pub struct Pt {
     /// Delivered in RDI.
     pub id: Word,
     /// State selection for events.
-    mtd: Word,
-}
-
-/// Byte offsets for `arch::fastpath`.
-#[allow(missing_docs, reason = "the names are the fields'")]
-pub mod offset {
-    use super::Pt;
-    use core::mem::offset_of;
-    pub const EC: usize = offset_of!(Pt, ec);
-    pub const IP: usize = offset_of!(Pt, ip);
-    pub const MTD: usize = offset_of!(Pt, mtd);
-    pub const ID: usize = offset_of!(Pt, id);
+    pub(crate) mtd: Word,
 }
 
 impl Pt {

@@ -3,7 +3,7 @@
 mod chain;
 mod queue;
 
-pub use chain::reactivate;
+pub use chain::{ends, reactivate};
 pub use queue::Queue;
 
 use crate::arch::{switch, timer, tsc};
@@ -337,7 +337,7 @@ pub fn set_deadline(cpu: &'static Cpu, ec: &'static Ec, deadline: u64) {
         return;
     }
     cpu.timeouts.remove(ec);
-    ec.frame().change(Reg::Recall, pending::DEADLINE, pending::NONE);
+    pending::withdraw(ec.frame(), pending::DEADLINE);
     if deadline != 0 {
         cpu.timeouts.insert(ec, deadline);
         // The end of the budget is armed for already.
@@ -348,7 +348,7 @@ pub fn set_deadline(cpu: &'static Cpu, ec: &'static Ec, deadline: u64) {
 /// The deadline of a vCPU of this CPU has passed. That calls for no decision: whoever continues a vCPU looks at what is pending for it.
 #[inline(always)]
 pub fn deadline_passed(ec: &'static Ec) {
-    ec.frame().change(Reg::Recall, pending::NONE, pending::DEADLINE);
+    pending::add(ec.frame(), pending::DEADLINE);
 }
 
 /// Removes a dead scheduling context from whatever list of this CPU it is on.

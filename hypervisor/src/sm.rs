@@ -16,25 +16,25 @@ use crate::smp;
 use abi::hypercall::SmDown;
 use abi::status::Status;
 
-/// A semaphore.
+/// A semaphore. Part of its layout is known to `arch::layout`.
 #[derive(Default)]
 #[repr(C, align(256))]
 pub struct Sm {
     header: Header,
-    lock: Lock,
-    count: Word,
+    pub(crate) lock: Lock,
+    pub(crate) count: Word,
     /// Waiting ECs, longest first.
-    first: Link<Ec>,
+    pub(crate) first: Link<Ec>,
     last: Link<Ec>,
     /// Whom it is a member of, and what that one reports.
-    receiver: Weak<Sm>,
+    pub(crate) receiver: Weak<Sm>,
     id: Word,
     /// Ready members, longest first; and this one's place in its receiver's list.
-    ready_first: Link<Sm>,
+    pub(crate) ready_first: Link<Sm>,
     ready_last: Link<Sm>,
     ready_next: Link<Sm>,
     ready_prev: Link<Sm>,
-    queued: Word,
+    pub(crate) queued: Word,
     /// CPU and vector of the interrupt bound to it: `cpu << 8 | vector`, 0 for none.
     pub interrupt: Word,
 }
@@ -45,20 +45,6 @@ struct Taken {
     /// Id of the member, 0 for the semaphore itself.
     id: u64,
     count: u64,
-}
-
-/// Byte offsets for `arch::fastpath`.
-#[allow(missing_docs, reason = "the names are the fields'")]
-pub mod offset {
-    use super::Sm;
-    use core::mem::offset_of;
-    pub const LOCK: usize = offset_of!(Sm, lock);
-    pub const COUNT: usize = offset_of!(Sm, count);
-    pub const FIRST: usize = offset_of!(Sm, first);
-    pub const RECEIVER: usize = offset_of!(Sm, receiver);
-    pub const READY_FIRST: usize = offset_of!(Sm, ready_first);
-    pub const QUEUED: usize = offset_of!(Sm, queued);
-    pub const INTERRUPT: usize = offset_of!(Sm, interrupt);
 }
 
 impl Sm {

@@ -10,6 +10,8 @@ mod commands;
 mod conformance;
 mod error;
 mod guest;
+#[cfg(test)]
+mod homes;
 mod host;
 #[cfg(test)]
 mod layers;
@@ -51,7 +53,7 @@ enum Subject {
     /// Ctrl-A 3 switch between them; input that is not typed goes to the first. Ctrl-A Ctrl-A types one Ctrl-A. The log of
     /// hypervisor and components is in target/run/SCENARIO/log.txt. The exit status is that of the system.
     Run(RunOptions),
-    /// Run all tests: format, lints, host tests, size limits, booted scenarios
+    /// Run the tests: format, lints, documentation, host tests, size limits, costs, booted scenarios
     Test(TestOptions),
     /// Measure what operations cost: a table here, plots in target/bench/report.html
     ///

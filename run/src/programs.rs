@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{Metadata, MetadataCommand, Target};
+use cargo_metadata::{Metadata, MetadataCommand};
 
 use crate::error::{Error, Result};
 use crate::repository;
@@ -10,33 +10,10 @@ use crate::repository;
 /// A program of the workspace: what a scenario calls a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// Name of the binary or example.
+    /// Name of the binary.
     pub name: String,
     /// The package it belongs to.
     pub package: String,
-    /// Which kind of cargo target it is.
-    pub kind: Kind,
-}
-
-/// Kind of cargo target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// `src/main.rs`, `src/bin/` or `[[bin]]`.
-    Binary,
-    /// `examples/` or `[[example]]`.
-    Example,
-}
-
-impl Kind {
-    fn of(target: &Target) -> Option<Self> {
-        if target.is_bin() {
-            Some(Kind::Binary)
-        } else if target.is_example() {
-            Some(Kind::Example)
-        } else {
-            None
-        }
-    }
 }
 
 /// The packages of this repository.
@@ -61,19 +38,17 @@ impl Workspace {
         &self.metadata.packages
     }
 
-    /// Every program. A binary comes before an example of the same name.
+    /// Every program, by name.
     pub fn programs(&self) -> Vec<Program> {
         let mut programs: Vec<_> = self
             .metadata
             .packages
             .iter()
             .flat_map(|package| package.targets.iter().map(move |target| (package, target)))
-            .filter_map(|(package, target)| {
-                let kind = Kind::of(target)?;
-                Some(Program { name: target.name.clone(), package: package.name.to_string(), kind })
-            })
+            .filter(|(_, target)| target.is_bin())
+            .map(|(package, target)| Program { name: target.name.clone(), package: package.name.to_string() })
             .collect();
-        programs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        programs.sort_by(|a, b| a.name.cmp(&b.name));
         programs
     }
 
@@ -82,7 +57,7 @@ impl Workspace {
         let programs = self.programs();
         let known = || programs.iter().map(|program| program.name.as_str()).collect::<Vec<_>>().join(", ");
         programs.iter().find(|program| program.name == name).cloned().ok_or_else(|| {
-            Error::new(format!("no package of the workspace has a binary or example `{name}`"))
+            Error::new(format!("no package of the workspace has a binary `{name}`"))
                 .remedy(format!("there are: {}", known()))
         })
     }
@@ -103,7 +78,7 @@ mod tests {
     fn programs_are_found_by_name() {
         let workspace = Workspace::load().unwrap();
         let this = workspace.program("run").unwrap();
-        assert_eq!((this.package.as_str(), this.kind), ("run", Kind::Binary));
+        assert_eq!(this.package, "run");
         let error = workspace.program("no-such-component").unwrap_err().to_string();
         assert!(error.contains("`no-such-component`") && error.contains("run"), "{error}");
     }

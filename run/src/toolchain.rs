@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::host::command::{bounded, checked, output};
 use crate::host::packages::{self, DEBIAN_CARGO, DEBIAN_RUSTC, Host, Purpose};
-use crate::programs::{Kind, Program};
+use crate::programs::Program;
 use crate::repository;
 
 const RING0_TARGET: &str = "x86_64-unknown-none";
@@ -38,10 +38,6 @@ const COMPONENT_FLAGS: &[&str] = &[
 
 /// Compiler flags of programs that run in a Linux guest, which has no libraries.
 const LINUX_FLAGS: &[&str] = &["-Ctarget-feature=+crt-static"];
-
-/// Packages that `cargo test` leaves out because not even their pure parts run on the host. A
-/// freestanding binary needs no entry here: it says `test = false` in its manifest.
-pub const NOT_TESTED_ON_HOST: &[&str] = &[];
 
 /// How long rustup may take to fetch the ring-0 target (about 10 MiB).
 const RUSTUP_LIMIT: Duration = Duration::from_secs(90);
@@ -124,11 +120,7 @@ impl Toolchain {
         command.args(["build", "--release", "--target", self.target]).args(self.arguments);
         command.arg("--target-dir").arg(self.target_folder());
         for program in programs {
-            let kind = match program.kind {
-                Kind::Binary => "--bin",
-                Kind::Example => "--example",
-            };
-            command.args(["--package", &program.package, kind, &program.name]);
+            command.args(["--package", &program.package, "--bin", &program.name]);
         }
         // With `--target`, these flags do not reach build scripts and procedural macros.
         const SEPARATOR: &str = "\x1f";
@@ -138,11 +130,7 @@ impl Toolchain {
     }
 
     fn product(&self, program: &Program) -> PathBuf {
-        let release = self.target_folder().join(self.target).join("release");
-        match program.kind {
-            Kind::Binary => release.join(&program.name),
-            Kind::Example => release.join("examples").join(&program.name),
-        }
+        self.target_folder().join(self.target).join("release").join(&program.name)
     }
 
     fn target_folder(&self) -> PathBuf {
@@ -181,29 +169,24 @@ fn rustup_adds_ring0_target() -> bool {
 mod tests {
     use super::*;
 
-    fn program(name: &str, kind: Kind) -> Program {
-        Program { name: name.into(), package: format!("{name}-package"), kind }
+    fn program(name: &str) -> Program {
+        Program { name: name.into(), package: format!("{name}-package") }
     }
 
     #[test]
     fn one_cargo_call_builds_all_programs() {
         let toolchain = Toolchain::component();
-        let command = toolchain.command(&[program("init", Kind::Binary), program("tick", Kind::Example)]);
+        let command = toolchain.command(&[program("init"), program("tick")]);
         let arguments: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
         let text = arguments.join(" ");
         assert!(text.contains("--package init-package --bin init"), "{text}");
-        assert!(text.contains("--package tick-package --example tick"), "{text}");
+        assert!(text.contains("--package tick-package --bin tick"), "{text}");
         assert!(text.contains("--target x86_64-unknown-linux-gnu"), "build scripts must not get the flags: {text}");
     }
 
     #[test]
     fn products_are_where_cargo_puts_them() {
         let toolchain = Toolchain::component();
-        assert!(
-            toolchain
-                .product(&program("init", Kind::Binary))
-                .ends_with("component/x86_64-unknown-linux-gnu/release/init")
-        );
-        assert!(toolchain.product(&program("tick", Kind::Example)).ends_with("release/examples/tick"));
+        assert!(toolchain.product(&program("init")).ends_with("component/x86_64-unknown-linux-gnu/release/init"));
     }
 }

@@ -1,14 +1,13 @@
 //! A trial: one booted run of a scenario against its expectations.
 
 use std::path::Path;
-use std::time::Instant;
 
 use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::error::Error;
 use crate::machine::terminal::Terminal;
 use crate::machine::{Firmware, Machine};
-use crate::scenario::expectation::Matcher;
+use crate::scenario::matcher::Matcher;
 use crate::scenario::{Boot, Scenario};
 use crate::session::end::End;
 use crate::session::{Observer, Session, Wish};
@@ -32,19 +31,10 @@ pub fn run_trial(
     folder: &Path,
 ) -> Result<(), Failure> {
     let stage = Stage::prepare(scenario, products, folder)?;
-    let image = image.or(scenario.machine.needs_image().then_some(Firmware::Bios));
-    let machine = Machine {
-        platform: scenario.machine,
-        cpus: scenario.cpus,
-        memory: scenario.memory,
-        terminals: scenario.machine_terminals(),
-        time: scenario.time(),
-        debugger: false,
-        more: Vec::new(),
-    };
-    let session = Session::start(&machine, &stage.medium(image)?, folder)?;
+    let medium = stage.medium(scenario.machine.medium_firmware(image))?;
+    let session = Session::start(&Machine::of(scenario, scenario.time()), &medium, folder)?;
     let mut trial = Trial::new(scenario);
-    let end = session.run(&mut trial, Some(Instant::now() + scenario.limit()))?;
+    let end = session.run(&mut trial, Some(scenario.limit()))?;
     trial.judge(&end, scenario)
 }
 

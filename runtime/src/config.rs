@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use abi::session::args::parse_number;
+use abi::session::args::{parse_number, parse_truth};
 
 use crate::error::Error;
 
@@ -25,14 +25,10 @@ pub fn number(node: Node<'_, '_>, name: &str) -> Option<u64> {
     node.attribute(name).and_then(parse_number)
 }
 
-/// An attribute as a truth value: `yes`, `true`, `on`, `1` or their opposites.
+/// An attribute as a truth value: `yes`, `no`, and what else means these.
 #[must_use]
 pub fn truth(node: Node<'_, '_>, name: &str) -> Option<bool> {
-    match node.attribute(name)?.trim() {
-        "yes" | "true" | "on" | "1" => Some(true),
-        "no" | "false" | "off" | "0" => Some(false),
-        _ => None,
-    }
+    node.attribute(name).and_then(parse_truth)
 }
 
 /// How well a policy node fits a label: prefix length, suffix length; an exact label beats both.

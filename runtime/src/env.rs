@@ -39,7 +39,6 @@ pub struct Env {
     pd: Client<Pd>,
     pd_cap: Cap<Pd>,
     cpu: Client<Cpu>,
-    log: Cap<Log>,
     address_space: Client<RegionMap>,
     platform: Platform,
     entrypoint: Entrypoint,
@@ -60,7 +59,6 @@ pub(crate) struct InitialSessions {
     pd: Client<Pd>,
     pd_cap: Cap<Pd>,
     cpu: Client<Cpu>,
-    log: Cap<Log>,
     address_space: Client<RegionMap>,
     platform: Platform,
 }
@@ -76,12 +74,12 @@ impl InitialSessions {
         let address_space_cap = pd.address_space()?;
         heap::grow_from(pd_cap.name().sel(), address_space_cap.name().sel());
         // What has been told to use them does so even where the start fails, be it to say so.
-        core::mem::forget((log.clone(), pd_cap.clone(), address_space_cap.clone()));
+        core::mem::forget((log, pd_cap.clone(), address_space_cap.clone()));
         let address_space = rpc::client(&address_space_cap);
         let platform = pd.platform()?;
         tsc::set_hz(platform.tsc_hz);
         let cpu = rpc::client::<Cpu>(&session_cap(&parent, session_id::CPU)?.cast());
-        Ok(Self { parent, pd, pd_cap, cpu, log, address_space, platform })
+        Ok(Self { parent, pd, pd_cap, cpu, address_space, platform })
     }
 
     /// CPU of the first thread.
@@ -102,7 +100,7 @@ fn session_cap(parent: &Client<Parent>, id: u64) -> Result<Cap<AnyObject>, Error
 impl Env {
     /// The environment of the component, for ever.
     pub(crate) fn create(sessions: InitialSessions, entrypoint: Entrypoint) -> Result<&'static Self, Error> {
-        let InitialSessions { parent, pd, pd_cap, cpu, log, address_space, platform } = sessions;
+        let InitialSessions { parent, pd, pd_cap, cpu, address_space, platform } = sessions;
         let semaphore = || -> Result<Cap<Signal>, Error> { Ok(Cap::new(Capability::made(semaphore::create(0)?))) };
         let (operation_done, resources_available) = (semaphore()?, semaphore()?);
         parent.session_sigh(&operation_done)?;
@@ -112,7 +110,6 @@ impl Env {
             pd,
             pd_cap,
             cpu,
-            log,
             address_space,
             platform,
             entrypoint,
@@ -142,11 +139,6 @@ impl Env {
     /// The own CPU session.
     pub const fn cpu(&self) -> &Client<Cpu> {
         &self.cpu
-    }
-
-    /// The own LOG session.
-    pub const fn log_cap(&self) -> &Cap<Log> {
-        &self.log
     }
 
     /// The own address space.

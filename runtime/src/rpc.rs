@@ -56,15 +56,15 @@ impl Buffer for Remote {
 
     #[inline]
     fn with<R>(&self, access: impl FnOnce(&mut Utcb) -> R) -> R {
-        utcb::with(access)
+        OwnUtcb.with(access)
     }
 
     fn send(&self, cap: &Capability, perms: Perms) -> CapItem {
-        capability::item(cap.sel(), perms)
+        OwnUtcb.send(cap, perms)
     }
 
     fn receive(&self, index: usize) -> Option<Capability> {
-        Capability::receive(index)
+        OwnUtcb.receive(index)
     }
 }
 

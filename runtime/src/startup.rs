@@ -80,28 +80,8 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
 #[macro_export]
 macro_rules! component {
     ($construct:path) => {
-        #[cfg(kilonova)]
-        const _: () = {
-            #[global_allocator]
-            static HEAP: $crate::heap::Heap = $crate::heap::Heap;
-
-            #[panic_handler]
-            fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-                $crate::startup::panic(info)
-            }
-
-            #[unsafe(no_mangle)]
-            extern "Rust" fn kilonova_main(_: u64) -> ! {
-                $crate::startup::run($construct)
-            }
-        };
-
-        #[cfg(not(kilonova))]
-        fn main() -> std::process::ExitCode {
-            let _: fn(&'static $crate::env::Env) -> _ = $construct;
-            std::eprintln!("this is a component of Kilonova and runs there only");
-            std::process::ExitCode::FAILURE
-        }
+        $crate::freestanding!($crate::startup::panic, |_| $crate::startup::run($construct));
+        $crate::elsewhere!("a component", fn(&'static $crate::env::Env) -> _, $construct);
     };
 }
 
@@ -111,6 +91,16 @@ macro_rules! component {
 #[macro_export]
 macro_rules! root_task {
     ($main:path) => {
+        $crate::freestanding!($crate::startup::panic_of_root, $main);
+        $crate::elsewhere!("the root task", fn(u64) -> !, $main);
+    };
+}
+
+/// Entry, allocator and panic handler of an image without `std`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! freestanding {
+    ($panic:path, $main:expr) => {
         #[cfg(kilonova)]
         const _: () = {
             #[global_allocator]
@@ -118,19 +108,23 @@ macro_rules! root_task {
 
             #[panic_handler]
             fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-                $crate::startup::panic_of_root(info)
+                $panic(info)
             }
 
-            #[unsafe(no_mangle)]
-            extern "Rust" fn kilonova_main(information_page: u64) -> ! {
-                $main(information_page)
-            }
+            $crate::entry!($main);
         };
+    };
+}
 
+/// What an image for Kilonova is on a host, where `main` is only checked to be of its type.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! elsewhere {
+    ($what:literal, $type:ty, $main:path) => {
         #[cfg(not(kilonova))]
         fn main() -> std::process::ExitCode {
-            let _: fn(u64) -> ! = $main;
-            std::eprintln!("this is the root task of Kilonova and runs there only");
+            let _: $type = $main;
+            std::eprintln!("this is {} of Kilonova and runs there only", $what);
             std::process::ExitCode::FAILURE
         }
     };

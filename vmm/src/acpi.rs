@@ -13,7 +13,7 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
 
 pub use description::{
-    FixedHardware, IoApicDescription, MachineDescription, PciDescription, Ps2Description, RtcDescription,
+    FixedHardware, IoApicDescription, MachineDescription, PciDescription, Ps2Description, RtcDescription, SCI,
     SerialDescription,
 };
 

@@ -23,6 +23,7 @@ use runtime_guest_memory::GuestRam;
 use vmm::config::{BootConfig, LinuxBootConfig, VmmConfig};
 use vmm::linux_boot::{File, FileTooShort, LinuxImage};
 use vmm::loader;
+use vmm::machine::MachineNode;
 use vmm::vm::{Loader, Parts, Vm};
 
 use budget::Needs;
@@ -42,6 +43,9 @@ const EMPTY_BATTERY: UnixSeconds = UnixSeconds(946_684_800);
 pub fn construct(env: &'static Env) -> Result<(), Error> {
     let text = AttachedRom::open(env, "config")?.text()?;
     let config = VmmConfig::parse(&text).map_err(Error::input)?;
+    for name in config.machine.nodes().iter().filter_map(MachineNode::absent) {
+        println!("<{name}>: there is no model of it, the machine goes without");
+    }
     let session: Connection<VmSession> = env.connect(&format!("priority={VCPU_PRIORITY}"))?;
     session.bind(env.pd_cap())?;
     let linux = linux_of(&config)?;

@@ -104,6 +104,19 @@ pub enum ConfigError {
         /// Line of the later node.
         line: u32,
     },
+    /// Two nodes drive the same interrupt line. Lines are not shared: those of ISA are edge-triggered, so that the edges of one
+    /// device hide in the pulse of another.
+    #[error("line {line}: node <{node}>: interrupt line {irq} is that of {other}")]
+    LineTaken {
+        /// The later node.
+        node: String,
+        /// The line.
+        irq: u8,
+        /// Whose line it is.
+        other: String,
+        /// Line of the later node.
+        line: u32,
+    },
     /// A node claims memory of another one.
     #[error("line {line}: node <{node}>: memory {range} overlaps that of <{other}>")]
     MemoryOverlap {
@@ -178,7 +191,7 @@ impl VmmConfig {
             return Err(ConfigError::NotConfig { name, line: line_of(root) });
         }
         let mut attributes = Attributes::of(root);
-        let exit_stats = attributes.optional_choice("exit_stats", &[("no", false), ("yes", true)])?.unwrap_or_default();
+        let exit_stats = attributes.optional_truth("exit_stats")?.unwrap_or_default();
         let reactions = [("stop", TripleFault::Stop), ("reset", TripleFault::Reset)];
         let on_triple_fault = attributes.optional_choice("on_triple_fault", &reactions)?.unwrap_or_default();
         attributes.finish()?;
@@ -284,4 +297,4 @@ pub(crate) fn no_children(node: Node) -> Result<(), ConfigError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -274,7 +274,9 @@ fn hypervisor_leaves(policy: &CpuidPolicy) -> Vec<Entry> {
     const BUS_MHZ: u32 = 100;
     let mhz = policy.tsc_khz / 1000;
     // TSC = crystal * EBX / EAX, where the crystal also clocks the APIC timer (SDM3 11.5.4).
-    let crystal_hz = policy.lapic_khz.saturating_mul(1000);
+    // A frequency that does not fit is not told (0), as the manual allows (SDM2A, CPUID leaf 15h): the ratio of the two still is, and one
+    // of them in the next leaf.
+    let crystal_hz = policy.lapic_khz.checked_mul(1000).unwrap_or(0);
     vec![
         entry(leaf::TSC, policy.lapic_khz, policy.tsc_khz, crystal_hz, 0),
         entry(leaf::FREQUENCY, mhz, mhz, BUS_MHZ, 0),

@@ -23,6 +23,6 @@ pub trait Kernel {
     fn attend(&self);
     /// Says what of the component's budget is in use. Only when the guest does not continue: it spoils the state.
     fn log_use(&self);
-    /// Writes to the log. Only when the guest does not continue: it spoils the state.
+    /// Writes to the log. It spoils the state: whoever lets the guest continue puts that back.
     fn log(&self, line: fmt::Arguments<'_>);
 }

@@ -8,7 +8,7 @@ use roxmltree::Node;
 
 use crate::config::{Attributes, ConfigError, child_nodes, line_of, no_children, unknown_node};
 use crate::memory::{MemoryLayout, MemoryRange};
-pub use nodes::{MachineNode, PciHostBridgeConfig, SerialConfig, VbiosPart};
+pub use nodes::{ECAM_PER_BUS, MachineNode, PciHostBridgeConfig, SerialConfig, VbiosPart};
 use resources::Resources;
 
 /// A checked `<machine>` node.
@@ -26,7 +26,7 @@ impl MachineConfig {
     pub fn parse(machine: Node) -> Result<Self, ConfigError> {
         Attributes::of(machine).finish()?;
         let mut nodes = Vec::new();
-        let mut resources = Resources::default();
+        let mut resources = Resources::new();
         for child in child_nodes(machine)? {
             let mut attributes = Attributes::of(child);
             let name = child.tag_name().name();

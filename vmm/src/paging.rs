@@ -5,6 +5,8 @@
 mod format;
 mod path;
 
+use abi::PAGE_BITS;
+pub use abi::PAGE_SIZE;
 use bitflags::bitflags;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend};
 
@@ -12,10 +14,6 @@ use crate::state::{Cr0, Cr4, Efer, Rflags, VcpuState};
 use format::{ADDRESS_MASK, Format, always_reserved, large_levels};
 pub use path::{FetchRegime, Path, Place};
 use path::{LONG_ENTRY, SHORT_ENTRY, Visited};
-
-/// Smallest page, in bytes.
-pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
-const PAGE_SHIFT: u32 = 12;
 
 bitflags! {
     /// Page-fault error code (APM2 8.4.2).
@@ -87,9 +85,6 @@ pub enum TranslationError {
         /// Error code to push.
         code: PageFaultCode,
     },
-    /// A page-table entry lies outside RAM, where a walker cannot follow.
-    #[error("page-table entry at {0:#x} is outside guest RAM")]
-    TableOutsideRam(u64),
     /// Another vCPU changed an entry during the walk: executing the instruction again is right.
     #[error("page table changed during the walk")]
     Raced,
@@ -199,14 +194,17 @@ impl<'m, M: GuestMemoryBackend> Walk<'m, '_, M> {
 
     /// Lowest linear-address bit that selects an entry at `level`.
     fn shift(&self, level: u32) -> u32 {
-        PAGE_SHIFT + (level - 1) * self.format.index_bits()
+        PAGE_BITS + (level - 1) * self.format.index_bits()
     }
 
     fn read_entry(&self, table: u64, level: u32) -> Result<Visited<'m, M>, TranslationError> {
         let index = (self.linear >> self.shift(level)) & ((1 << self.format.index_bits()) - 1);
         let size = if self.format == Format::TwoLevel { SHORT_ENTRY } else { LONG_ENTRY };
         let address = table + index * size as u64;
-        Visited::read(self.memory, address, size).ok_or(TranslationError::TableOutsideRam(address))
+        // What is not there reads as all ones: present, with reserved bits set. (Tables with 4-byte entries have none in their
+        // leaves. What all ones would map there is above all RAM as well, so that nobody gets further without the fault.)
+        let nothing = || self.fault(PageFaultCode::PRESENT | PageFaultCode::RESERVED);
+        Visited::read(self.memory, address, size).ok_or_else(nothing)
     }
 
     fn is_pdpte(&self, level: u32) -> bool {
@@ -234,7 +232,7 @@ impl<'m, M: GuestMemoryBackend> Walk<'m, '_, M> {
             PSE_RESERVED
         } else {
             // Between the PAT bit (12) and the address field.
-            ((1 << self.shift(level)) - 1) & !((1 << (PAGE_SHIFT + 1)) - 1)
+            ((1 << self.shift(level)) - 1) & !((1 << (PAGE_BITS + 1)) - 1)
         }
     }
 

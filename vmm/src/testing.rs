@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use abi::event::{EventWords, guest};
 use abi::hip::Features;
+use abi::session::log::LINE_MAX;
 use abi::state::{ArchState, Mtd};
 use device_models::rtc::UnixSeconds;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -87,7 +88,10 @@ impl Kernel for FakeKernel {
     }
     fn log_use(&self) {}
     fn log(&self, line: fmt::Arguments<'_>) {
-        self.note(Asked::Log(line.to_string()));
+        let line = line.to_string();
+        assert!(line.len() <= LINE_MAX, "the log breaks this: {line}");
+        self.note(Asked::Log(line));
+        *self.state.borrow_mut() = rubbish();
     }
 }
 
@@ -149,6 +153,14 @@ fn memory() -> Memory {
     memory
 }
 
+/// Where the loader counts.
+const LOADS: GuestAddress = GuestAddress(0x7000);
+
+/// How often the loader has filled this memory.
+pub(crate) fn loads(memory: &Memory) -> u64 {
+    memory.read_obj(LOADS).unwrap()
+}
+
 /// A machine that is switched on. It lives for ever, as that of a component does.
 pub(crate) fn machine(vcpus: usize, attributes: &str) -> &'static Machine {
     let kernel = FakeKernel::default();
@@ -158,7 +170,11 @@ pub(crate) fn machine(vcpus: usize, attributes: &str) -> &'static Machine {
         memory: memory(),
         tsc_hz: NonZeroU64::new(TSC_HZ).unwrap(),
         wall_clock: UnixSeconds(0),
-        loader: Box::new(|_| Ok(long_mode())),
+        loader: Box::new(|memory: &Memory| {
+            let loads = loads(memory);
+            memory.write_obj(loads + 1, LOADS).unwrap();
+            Ok(long_mode())
+        }),
     };
     Box::leak(Box::new(Vm::new(config(vcpus, attributes), parts).unwrap()))
 }

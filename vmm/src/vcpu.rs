@@ -30,12 +30,14 @@ use vm_memory::GuestMemoryBackend;
 use crate::board::VcpuNews;
 use crate::cpuid::GuestCpuid;
 use crate::emulator::Emulator;
+use crate::exit_stats::ExitKind;
 use crate::kernel::Kernel;
 use crate::msr::MsrFile;
 use crate::state::{VcpuState, Xcr0};
-use crate::vm::{EXIT_FAILURE, Inside, Life, Machine, Vm, Who};
+use crate::vm::{EXIT_FAILURE, Inside, Machine, Vm, Who};
 pub use exit::{EntryFailure, Exit, MemoryFault, NextRip, Vendor};
 use injection::{Boundary, Injector};
+use report::Report;
 pub use selection::{events, selection};
 
 /// The handler of all exits of one virtual CPU.
@@ -51,11 +53,15 @@ pub struct Vcpu<'vm, K, M: GuestMemoryBackend> {
     injector: Injector,
     /// What the guest has added to its TSC.
     tsc_adjust: u64,
-    /// The machine's count of resets when this CPU started.
+    /// The machine's when this CPU started.
     generation: u64,
+    /// It has not started since the machine was reset: it has no state that an INIT could keep.
+    is_fresh: bool,
     deferred: Option<Deferred>,
     /// INIT and start-up messages.
     news: VcpuNews,
+    /// Instructions of user code that could not be emulated.
+    undefined: u64,
 }
 
 /// What a virtual CPU is told about the machine it runs on.
@@ -122,8 +128,8 @@ impl Step {
 enum Trouble {
     /// More state is needed.
     NeedState(Mtd),
-    /// The guest cannot continue. The reason, in one line.
-    Stop(String),
+    /// The guest cannot continue.
+    Stop(Box<Report>),
     /// The machine has to start over.
     Restart,
 }
@@ -146,8 +152,10 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             injector: Injector::default(),
             tsc_adjust: 0,
             generation: 0,
+            is_fresh: true,
             deferred: None,
             news: VcpuNews::default(),
+            undefined: 0,
         }
     }
 
@@ -164,17 +172,27 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             return if step.is_plain() { step.changed } else { self.resume(vm.enter(), step) };
         }
         let mut inside = vm.enter();
+        if inside.machine.generation != self.generation {
+            // The guest that did this is no more: the machine was reset or has ended meanwhile. Or there was none yet.
+            return self.start(inside);
+        }
         if exit == Exit::Recall {
             let host_now = inside.host_now;
             inside.machine.recalled(self.index, host_now);
             if let Some(deferred) = self.deferred.take() {
                 self.vm.kernel.select_recall(self.index, selection::RECALL);
+                if let Some(stats) = &mut inside.machine.stats {
+                    // What it costs is counted with the exit.
+                    stats.record(ExitKind::Recall, 0);
+                }
                 exit = deferred.exit;
                 call = Call { words: deferred.words, delivered: deferred.selection, vendor };
             }
         }
         let handled = self.dispatch(exit, &call, &mut inside);
-        if let Some(stats) = &mut inside.machine.stats {
+        if let Some(stats) = &mut inside.machine.stats
+            && !matches!(handled, Err(Trouble::NeedState(_)))
+        {
             let ticks = vm.kernel.now().saturating_sub(inside.host_now);
             stats.record(exit.kind(), ticks);
         }
@@ -197,14 +215,14 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Exit::Halt => Ok(self.halt(call)),
             Exit::InterruptWindow => {
                 self.injector.window_opened();
-                Ok(Step::new(Mtd::empty(), Boundary::at_window()))
+                Ok(Step::new(Mtd::empty(), self.injector.arrive(call.words.rip, Boundary::at_window())))
             }
             Exit::Recall => {
                 let boundary = self.vm.kernel.with_state(|arch| Boundary::at_recall(arch));
-                Ok(Step::new(Mtd::empty(), boundary))
+                Ok(Step::new(Mtd::empty(), self.injector.arrive(call.words.rip, boundary)))
             }
             Exit::Stepped => Ok(self.stepped()),
-            Exit::NmiHandlerEnds => Ok(self.nmi_handler_ends()),
+            Exit::NmiHandlerEnds => Ok(self.nmi_handler_ends(call)),
             Exit::NmiWindow => Ok(self.nmi_window()),
             Exit::PortString => self.port_string(call, inside),
             Exit::ControlRegister => self.control_register(call, inside),
@@ -216,7 +234,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Exit::ReadCounter => self.general_protection(call),
             Exit::Undefined => self.undefined(call),
             Exit::Startup => Err(Trouble::Restart),
-            Exit::Shutdown => self.shutdown(call, inside),
+            Exit::Shutdown => self.shutdown(inside),
             Exit::TaskSwitch => Err(self.unable("task switch by hardware")),
             Exit::InvalidState(why) => Err(self.unable(format_args!("state that the CPU refuses to enter ({why})"))),
             Exit::Unexpected => Err(self.unable(format_args!("unexpected exit {:#x}", call.words.reason))),
@@ -247,18 +265,25 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     fn enter_guest(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
         let boundary = &step.boundary;
         let injection = self.injector.decide(&mut inside.machine.board, self.index, boundary);
-        let changed = step.changed | self.depart(inside);
-        match injection {
-            Some(injection) if boundary.is_stepped() => changed | self.defer_step(injection, boundary),
-            Some(injection) => changed | self.inject(injection, boundary),
-            None => changed,
-        }
+        let Some(injection) = injection else {
+            return step.changed | self.depart(inside);
+        };
+        let deadline = if self.injector.misses_nmi() { self.depart_briefly(inside) } else { self.depart(inside) };
+        let injected =
+            if boundary.is_stepped() { self.defer_step(injection, boundary) } else { self.inject(injection, boundary) };
+        step.changed | deadline | injected
     }
 
     /// Leaves for the guest, from which the next deadline has to bring this CPU back.
     #[inline(always)]
     fn depart(&self, inside: Inside<'_>) -> Mtd {
         self.have_recalled(self.vm.depart(inside, self.index))
+    }
+
+    /// The same, for as long as it may take until an NMI can be delivered.
+    #[cold]
+    fn depart_briefly(&self, inside: Inside<'_>) -> Mtd {
+        self.have_recalled(self.vm.depart_briefly(inside, self.index))
     }
 
     /// The same where nobody has to be told anything but, perhaps, the hypervisor.
@@ -292,16 +317,11 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     #[inline]
     fn must_look(&mut self, inside: &mut Inside<'_>) -> bool {
         let machine = &mut *inside.machine;
-        if let Some(slot) = machine.slots.get_mut(self.index) {
-            slot.kicked = false;
-        }
+        machine.looked(self.index);
         if machine.board.has_news(self.index) {
             self.listen(machine);
         }
-        machine.board.power_pending()
-            || machine.life != Life::Running
-            || machine.generation != self.generation
-            || self.news.init
+        machine.board.power_pending() || machine.generation != self.generation || self.news.init
     }
 
     /// Takes note of what happened to this CPU.
@@ -325,10 +345,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             self.vm.kernel.log(format_args!("guest wants {event:?} by {source:?}"));
             self.vm.power(&mut inside, event, self.index);
         }
-        let (life, generation) = (inside.machine.life, inside.machine.generation);
-        if life != Life::Running {
-            self.stop(inside)
-        } else if generation != self.generation || self.news.init {
+        if inside.machine.generation != self.generation || self.news.init {
             self.start(inside)
         } else {
             self.enter_guest(inside, step)
@@ -347,9 +364,9 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
                 Mtd::empty()
             }
             Trouble::Restart => self.start(inside),
-            Trouble::Stop(reason) => {
+            Trouble::Stop(report) => {
                 inside.machine.end(EXIT_FAILURE);
-                self.vm.kernel.log(format_args!("Error: vCPU {} stopped: {reason}", self.index));
+                self.log("stopped", &report);
                 self.stop(inside)
             }
         }
@@ -365,7 +382,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// A guest that does what cannot be virtualised.
     #[cold]
     fn unable(&self, what: impl fmt::Display) -> Trouble {
-        Trouble::Stop(format!("{what}; {}", self.report()))
+        Trouble::Stop(Box::new(self.report(what)))
     }
 }
 

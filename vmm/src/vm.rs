@@ -8,8 +8,13 @@
 //! its guest has the hypervisor recall it then. Each looks after those of its own local APIC, which only its own accesses bring
 //! forward, and each after those that concern the whole machine: whoever brings one of these forward is there when it comes. Only the
 //! entrypoint is not: if nobody else is there in time, it tells the boot CPU.
+//!
+//! A reset takes two steps, because the loader rewrites memory that guests run in. Whoever is asked for one recalls all virtual CPUs,
+//! which come to their handlers and wait there; the last one resets the machine and wakes the others. From the first step on
+//! nothing that a virtual CPU brings from the old machine has an effect: neither an access nor a triple fault.
 
 mod machine;
+mod slot;
 
 use std::num::NonZeroU64;
 
@@ -159,28 +164,44 @@ impl<K: Kernel, M> Vm<K, M> {
         self.leave_with(inside, Who::Vcpu(vcpu), |inside| inside.machine.promise(vcpu, inside.host_now))
     }
 
+    /// The same for one that has to be back soon.
+    #[cold]
+    pub(crate) fn depart_briefly(&self, inside: Inside<'_>, vcpu: usize) -> Option<u64> {
+        self.leave_with(inside, Who::Vcpu(vcpu), |inside| inside.machine.promise_soon(vcpu, inside.host_now))
+    }
+
     /// The same for the handler of a virtual CPU that waits. Returns until when.
     pub(crate) fn retire(&self, inside: Inside<'_>, vcpu: usize) -> Option<u64> {
         self.leave_with(inside, Who::Waiting(vcpu), |inside| inside.machine.wait(vcpu))
     }
 
-    /// Does what the guest wants to happen to the machine.
+    /// Does what the guest wants to happen to the machine. Whoever asks for it goes on where virtual CPUs start.
     pub(crate) fn power(&self, inside: &mut Inside<'_>, event: PowerEvent, me: usize) {
         match event {
             PowerEvent::Off => inside.machine.end(EXIT_OFF),
-            PowerEvent::Reset => {
-                if let Err(error) = self.reset(&mut inside.machine) {
-                    self.kernel.log(format_args!("Error: reset: {error}"));
-                    inside.machine.end(EXIT_FAILURE);
-                    return;
-                }
-                self.kernel.log_use();
-                // Nobody can do anything before the lock is free.
-                inside.machine.restart(me).run(&self.kernel);
-                inside.host_now = self.kernel.now();
-                inside.now = inside.machine.time(inside.host_now);
+            // Nobody can do anything before the lock is free.
+            PowerEvent::Reset => inside.machine.request_reset(me).run(&self.kernel),
+        }
+    }
+
+    /// For the handler of a virtual CPU that does not continue: resets the machine if that is due and nobody else is in the guest. The
+    /// last one that comes does it, so nobody has to be waited for who waits for another.
+    #[cold]
+    pub(crate) fn reset_if_due(&self, inside: &mut Inside<'_>, me: usize) {
+        if !inside.machine.can_reset(me) {
+            return;
+        }
+        inside.machine.reset_due = false;
+        match self.reset(&mut inside.machine) {
+            Ok(()) => self.kernel.log_use(),
+            Err(error) => {
+                self.kernel.log(format_args!("Error: reset: {error}"));
+                inside.machine.end(EXIT_FAILURE);
             }
         }
+        inside.machine.restart(me).run(&self.kernel);
+        inside.host_now = self.kernel.now();
+        inside.now = inside.machine.time(inside.host_now);
     }
 
     /// Rebuilds the models, fills the memory again and starts over. RAM keeps the rest of its content, as it
@@ -193,11 +214,8 @@ impl<K: Kernel, M> Vm<K, M> {
         let elapsed = origin.saturating_sub(at) / self.clock.tsc_hz();
         let wall_clock = UnixSeconds(then.saturating_add_unsigned(elapsed));
         let environment = Environment { clock: self.clock, wall_clock };
-        let mut board = Board::new(&self.config.machine, &self.description.fixed, environment)?;
-        board.succeed(&mut machine.board);
-        machine.board = board;
-        machine.origin = origin;
-        machine.generation += 1;
+        let board = Board::new(&self.config.machine, &self.description.fixed, environment)?;
+        machine.replace(board, origin);
         Ok(())
     }
 

@@ -14,8 +14,8 @@ pub enum EcKind {
     Vcpu,
 }
 
-/// Creates an execution context of `pd` on `cpu` for life, paid by `pd` (needs `PD_CREATE`), in the object,
-/// memory and port spaces of `pd`.
+/// Creates an execution context of `pd` on `cpu` for life, paid by `pd` (needs `PD_CREATE`; for a vCPU
+/// `PD_CREATE_SPACE`), in the object, memory and port spaces of `pd`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CreateEc {
     /// Free selector for the new capability.

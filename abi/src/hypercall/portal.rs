@@ -4,7 +4,7 @@ use super::{Args, Number};
 use crate::cap::Sel;
 use crate::state::Mtd;
 
-/// Creates a portal paid by `pd`, bound to the local EC `ec` (needs `EC_BIND_PT`).
+/// Creates a portal paid by `pd` (needs `PD_CREATE`), bound to the local EC `ec` (needs `EC_BIND_PT`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CreatePt {
     /// Free selector for the new capability.

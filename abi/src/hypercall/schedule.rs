@@ -3,7 +3,8 @@
 use super::{Args, Number};
 use crate::cap::Sel;
 
-/// Creates a scheduling context paid by `pd`, bound to `ec` (needs `EC_BIND_SC`), which becomes runnable.
+/// Creates a scheduling context paid by `pd` (needs `PD_CREATE_SC`), bound to `ec` (needs `EC_BIND_SC`), which becomes
+/// runnable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CreateSc {
     /// Free selector for the new capability.

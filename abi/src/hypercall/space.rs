@@ -37,7 +37,7 @@ impl SpaceKind {
     }
 }
 
-/// Creates a space paid by `pd` (needs `PD_CREATE`).
+/// Creates a space paid by `pd` (needs `PD_CREATE_SPACE`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CreateSpace {
     /// Free selector for the new capability.

@@ -8,8 +8,6 @@ use core::fmt::Write;
 use super::parent::{ARGS_MAX, Quota};
 use super::wire::Text;
 
-/// Longest label.
-pub const LABEL_MAX: usize = 160;
 /// Between the elements of a label.
 pub const LABEL_SEPARATOR: &str = " -> ";
 /// Key of the label.
@@ -124,11 +122,27 @@ pub fn parse_number(text: &str) -> Option<u64> {
         b'G' => (text.strip_suffix('G')?, 30),
         _ => (text, 0),
     };
-    let value = match digits.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok()?,
-        None => digits.parse::<u64>().ok()?,
+    let (digits, radix) = match digits.strip_prefix("0x") {
+        Some(hex) => (hex, 16),
+        None => (digits, 10),
     };
-    value.checked_mul(1 << shift)
+    // `from_str_radix` would accept a sign.
+    if !digits.starts_with(|first: char| first.is_ascii_hexdigit()) {
+        return None;
+    }
+    u64::from_str_radix(digits, radix).ok()?.checked_mul(1 << shift)
+}
+
+/// The words that mean yes, as configurations and arguments write them.
+pub const YES: [&str; 4] = ["yes", "true", "on", "1"];
+/// The words that mean no.
+pub const NO: [&str; 4] = ["no", "false", "off", "0"];
+
+/// A truth value: one of [`YES`] or of [`NO`].
+#[must_use]
+pub fn parse_truth(text: &str) -> Option<bool> {
+    let is_one_of = |words: [&str; 4]| words.contains(&text.trim());
+    if is_one_of(YES) { Some(true) } else { is_one_of(NO).then_some(false) }
 }
 
 /// Last element of a label.
@@ -155,9 +169,20 @@ mod tests {
     fn numbers_are_checked() {
         assert_eq!(parse_number("2M"), Some(2 << 20));
         assert_eq!(parse_number("0xffffffffffffffffK"), None);
-        for bad in ["", "K", "-1", "0x", "1 2", "1T"] {
+        assert_eq!(parse_number("0xffffffffffffffff"), Some(u64::MAX));
+        assert_eq!(parse_number(" 0x4d0 "), Some(0x4d0));
+        assert_eq!(parse_number("0x2G"), Some(2 << 30));
+        for bad in ["", "K", "-1", "+1", "0x", "0x+1", "1 2", "1T", "12f", "0x1ffffffffffffffff"] {
             assert_eq!(parse_number(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn truth_has_many_words() {
+        assert!(YES.iter().all(|word| parse_truth(word) == Some(true)));
+        assert!(NO.iter().all(|word| parse_truth(word) == Some(false)));
+        assert_eq!(parse_truth(" yes "), Some(true));
+        assert_eq!((parse_truth("Yes"), parse_truth("maybe"), parse_truth("")), (None, None, None));
     }
 
     #[test]

@@ -17,10 +17,8 @@ pub const FREE: Sel = EVENT_BASE.offset(host::COUNT.next_multiple_of(16));
 
 /// Lowest address of the image. Below it nothing is ever mapped.
 pub const IMAGE_BASE: u64 = 0x40_0000;
-/// First address of the area from which addresses are chosen for attachments without a wish.
+/// First address of the area from which addresses are chosen for attachments without a wish. It ends at [`STACK_BASE`].
 pub const ATTACH_BASE: u64 = 0x1_0000_0000;
-/// Bytes of that area.
-pub const ATTACH_SIZE: u64 = STACK_BASE - ATTACH_BASE;
 /// First address of the stack area, which is divided into slots. Everything above it up to the top of the user's part
 /// is reserved for stacks and UTCBs.
 pub const STACK_BASE: u64 = 0x7000_0000_0000;
@@ -47,8 +45,6 @@ pub mod session_id {
     pub const LOG: u64 = 3;
     /// [`rom`](super::super::rom) session of its binary.
     pub const BINARY: u64 = 4;
-    /// Reserved.
-    pub const LINKER: u64 = 5;
     /// First id for the component's own use.
     pub const FREE: u64 = 16;
 }

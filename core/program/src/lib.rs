@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+use abi::PAGE_SIZE;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
@@ -17,8 +18,6 @@ use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader, parse_ident};
 use elf::segment::{ProgramHeader, SegmentTable};
 
-/// Bytes of a page.
-pub const PAGE_SIZE: u64 = 4096;
 /// Bytes at the start of a file that hold everything a plan is made from.
 pub const HEAD_SIZE: usize = PAGE_SIZE as usize;
 /// Most loadable segments. Linkers make four or five.

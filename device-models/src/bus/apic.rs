@@ -105,13 +105,17 @@ pub struct ApicMessage {
 ///
 /// The wiring hands a message to every local APIC for which `Lapic::accepts` holds; of a
 /// [`Delivery::LowestPriority`] message only to the one of those with the least
-/// `Lapic::arbitration_priority` that is not `None`.
+/// `Lapic::arbitration_priority` that is not `None`. A level-triggered message that nobody has taken it reports to
+/// `IoApic::refused`.
 pub trait ApicBus {
     /// Sends `message`.
     fn send(&mut self, message: ApicMessage);
 
     /// A local APIC completed the level-triggered `vector`: for the I/O APICs.
     fn eoi(&mut self, vector: u8);
+
+    /// A local APIC may take what it has refused before: for `IoApic::retry`.
+    fn receptive(&mut self);
 }
 
 /// What a local APIC does to its vCPU.

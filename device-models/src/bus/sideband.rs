@@ -4,8 +4,11 @@ use crate::time::Tsc;
 
 /// Carries chip-to-chip signals.
 pub trait SidebandBus {
-    /// Address line 20 is now passed (`true`) or forced to 0.
-    fn a20(&mut self, enabled: bool);
+    /// Address line 20 is to be passed (`true`) or forced to 0. The board has one gate for all who switch it.
+    fn set_a20(&mut self, passed: bool);
+
+    /// Whether address line 20 is passed.
+    fn a20(&self) -> bool;
 
     /// The gate input of interval timer channel 2 is now `level`.
     fn speaker_gate(&mut self, now: Tsc, level: bool);

@@ -53,8 +53,13 @@ fn a20_by_the_output_port() {
     kbc.write(DATA, 0xdd, &mut fx);
     kbc.write(COMMAND, 0xd0, &mut fx);
     assert_eq!(kbc.read(DATA, &mut fx) & 2, 0);
+    assert!(!fx.a20());
     kbc.write(COMMAND, 0xdf, &mut fx);
-    assert_eq!(fx.a20, [false, true]);
+    assert!(fx.a20());
+    // Somebody else closes the gate.
+    fx.set_a20(false);
+    kbc.write(COMMAND, 0xd0, &mut fx);
+    assert_eq!(kbc.read(DATA, &mut fx) & 2, 0);
     assert!(fx.power.is_empty());
 }
 

@@ -78,7 +78,9 @@ impl Lapic {
             return;
         }
         match message.destination {
-            Destination::Physical(id) if id == self.id => self.deliver(&message, fx),
+            Destination::Physical(id) if id == self.id => {
+                self.deliver(&message, fx);
+            }
             // The bus cannot reach this local APIC while it is in use; and INIT resets it last.
             Destination::All if message.delivery != Delivery::LowestPriority => {
                 let others = ApicMessage { destination: Destination::AllBut(self.id), ..message };

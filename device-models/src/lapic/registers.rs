@@ -146,8 +146,14 @@ impl Lapic {
         let value = value as u32;
         match Register::decode(index) {
             Some(Register::IcrHigh) => self.set_icr_high(value),
-            Some(Register::Ldr) => self.ldr = value & 0xff << 24,
-            Some(Register::Dfr) => self.dfr = value | !dfr::MODEL,
+            Some(Register::Ldr) => {
+                self.ldr = value & 0xff << 24;
+                fx.receptive();
+            }
+            Some(Register::Dfr) => {
+                self.dfr = value | !dfr::MODEL;
+                fx.receptive();
+            }
             Some(Register::IcrLow) => self.set_icr_low(value, fx),
             Some(Register::SelfIpi) | None => self.report(error::ILLEGAL_REGISTER, fx),
             Some(register) if register.read_only() => {}
@@ -278,10 +284,11 @@ impl Lapic {
         }
     }
 
-    fn write_svr(&mut self, value: u32, fx: &mut impl VcpuBus) {
+    fn write_svr(&mut self, value: u32, fx: &mut (impl ApicBus + VcpuBus)) {
         self.svr = value & svr::WRITABLE;
         if self.software_enabled() {
             self.wake(fx);
+            fx.receptive();
         } else {
             self.lvt.mask_all();
         }

@@ -162,6 +162,19 @@ fn special_fully_nested_mode_lets_the_slave_interrupt_itself() {
 }
 
 #[test]
+fn special_fully_nested_mode_keeps_lower_levels_out() {
+    let (mut pic, mut fx) = master(0x11);
+    pulse(&mut pic, &mut fx, 2);
+    assert_eq!(pic.acknowledge(&mut fx), Acknowledge::Cascade(IrqLine(2)));
+    pulse(&mut pic, &mut fx, 3);
+    assert_eq!(fx.intr.last(), Some(&false), "3 waits for the slave at 2");
+    pulse(&mut pic, &mut fx, 2);
+    assert_eq!(pic.acknowledge(&mut fx), Acknowledge::Cascade(IrqLine(2)));
+    pulse(&mut pic, &mut fx, 1);
+    assert_eq!(pic.acknowledge(&mut fx), Acknowledge::Vector(0x31));
+}
+
+#[test]
 fn masked_edge_stays_pending() {
     let (mut pic, mut fx) = master(0x01);
     pic.write(DATA, 0xff, &mut fx);

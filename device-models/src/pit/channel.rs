@@ -152,6 +152,8 @@ impl Channel {
                 return;
             }
         };
+        // A count written before whose time has come is in the counting element by now.
+        self.sync(tick);
         self.register = self.decode(count);
         self.count_written(tick);
     }

@@ -184,3 +184,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn each_count_of_a_periodic_mode_ends_its_period() {
+    let (mut pit, mut fx) = pit();
+    pit.set_speaker_gate(at(0), true);
+    program(&mut pit, &mut fx, 0, 0xb4, 100);
+    let write = |pit: &mut Pit, fx: &mut Recorder, tick, count: u16| {
+        count.to_le_bytes().into_iter().for_each(|byte| pit.write(at(tick), 0x42, byte, fx));
+    };
+    // Nobody looks between the two: from 101 on the period is 1000, from 1101 on 10.
+    write(&mut pit, &mut fx, 50, 1000);
+    write(&mut pit, &mut fx, 150, 10);
+    assert_eq!(count(&mut pit, &mut fx, 201, 2), 900);
+    assert_eq!(count(&mut pit, &mut fx, 1104, 2), 7);
+}

@@ -71,15 +71,8 @@ pub struct Key {
 pub struct Leds(u8);
 
 impl Leds {
-    const SCROLL: u8 = 1 << 0;
     const NUM: u8 = 1 << 1;
     const CAPS: u8 = 1 << 2;
-
-    /// Whether Scroll Lock shines.
-    #[must_use]
-    pub const fn scroll(self) -> bool {
-        self.0 & Self::SCROLL != 0
-    }
 
     /// Whether Num Lock shines.
     #[must_use]

@@ -129,3 +129,25 @@ proptest! {
         }
     }
 }
+
+/// Only a read by the processor, or a reset of the FIFO, clears a timeout that has occurred (data sheet, 8.4.1 C and D).
+#[test]
+fn a_byte_does_not_withdraw_a_timeout() {
+    let (mut uart, mut fx) = opened(0x81);
+    uart.receive(T0, b'a', &mut fx).unwrap();
+    let due = uart.deadline().unwrap();
+    uart.expire(due, &mut fx);
+    uart.receive(due, b'b', &mut fx).unwrap();
+    assert_eq!(fx.irqs, [(IrqLine(4), true)]);
+    assert_eq!(uart.read(due, BASE + 2, &mut fx), 0xcc);
+    assert_eq!(uart.deadline(), None);
+    assert_eq!(uart.read(due, BASE, &mut fx), b'a');
+    assert_eq!(fx.irqs.last(), Some(&(IrqLine(4), false)));
+    // The other byte waits from here on.
+    let due = uart.deadline().unwrap();
+    uart.expire(due, &mut fx);
+    uart.write(due, BASE + 2, 0x81, &mut fx);
+    assert_eq!(fx.irqs.last(), Some(&(IrqLine(4), true)), "another trigger level");
+    uart.write(due, BASE + 2, 0x83, &mut fx);
+    assert_eq!(fx.irqs.last(), Some(&(IrqLine(4), false)), "an empty FIFO");
+}

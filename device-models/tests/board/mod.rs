@@ -52,6 +52,7 @@ enum Wire {
 /// Effects that are applied after the access.
 #[derive(Default)]
 struct Wires {
+    a20_cut: bool,
     queue: VecDeque<Wire>,
     serial: Vec<u8>,
     power: Vec<(PowerEvent, PowerSource)>,
@@ -72,6 +73,7 @@ impl ApicBus for Wires {
     fn eoi(&mut self, vector: u8) {
         self.queue.push_back(Wire::Eoi(vector));
     }
+    fn receptive(&mut self) {}
 }
 impl VcpuBus for Wires {
     fn vcpu(&mut self, _: LapicId, _: VcpuEvent) {}
@@ -106,7 +108,12 @@ impl PowerBus for Ps2Wires<'_> {
     }
 }
 impl SidebandBus for Ps2Wires<'_> {
-    fn a20(&mut self, _: bool) {}
+    fn set_a20(&mut self, passed: bool) {
+        self.wires.a20_cut = !passed;
+    }
+    fn a20(&self) -> bool {
+        !self.wires.a20_cut
+    }
     fn speaker_gate(&mut self, _: Tsc, _: bool) {}
     fn speaker_output(&mut self, _: Tsc) -> bool {
         false
@@ -140,7 +147,12 @@ impl PowerBus for ScpWires<'_> {
     }
 }
 impl SidebandBus for ScpWires<'_> {
-    fn a20(&mut self, _: bool) {}
+    fn set_a20(&mut self, passed: bool) {
+        self.wires.a20_cut = !passed;
+    }
+    fn a20(&self) -> bool {
+        !self.wires.a20_cut
+    }
     fn speaker_gate(&mut self, now: Tsc, level: bool) {
         self.pit.set_speaker_gate(now, level);
     }

@@ -1,7 +1,7 @@
 //! Root task that checks the hypervisor's interface from user level, one topic per kernel object or mechanism.
 //!
 //! The first ROM that begins with `topics:` names the topics to run; without one, all are run. One that begins with `deviations:`
-//! says, in lines `check = why`, what this machine is known to do against its manual.
+//! says, in lines `check = why`, what this machine is known to do against its manual. Whatever of these ROMs has no effect fails.
 #![cfg_attr(kilonova, no_std, no_main)]
 #![deny(unsafe_code)]
 
@@ -41,9 +41,20 @@ fn begin(_information_page: u64) -> ! {
     }
 }
 
+/// Start of the ROM that names topics.
+const TOPICS: &str = "topics:";
+
 fn run() {
     let mut list = rom::BUFFER;
-    let wanted = rom::read("topics:", &mut list);
+    let wanted = rom::read(TOPICS, &mut list).unwrap_or_else(|why| {
+        report::mistake(format_args!("`{TOPICS}` {why}"));
+        Some("")
+    });
+    for word in wanted.unwrap_or_default().split_whitespace() {
+        if topic::ALL.iter().all(|(name, _)| word != *name) {
+            report::mistake(format_args!("there is no topic `{word}`"));
+        }
+    }
     for (name, topic) in topic::ALL {
         if wanted.is_none_or(|list| list.split_whitespace().any(|word| word == *name)) {
             report::line(format_args!("# {name}"));

@@ -10,7 +10,10 @@ const LIMIT: usize = 1024;
 pub const BUFFER: [u8; LIMIT] = [0; LIMIT];
 
 /// What follows `prefix` in the first module that begins with it.
-pub fn read<'a>(prefix: &str, buffer: &'a mut [u8; LIMIT]) -> Option<&'a str> {
+///
+/// # Errors
+/// It cannot be taken as it is, and why.
+pub fn read<'a>(prefix: &str, buffer: &'a mut [u8; LIMIT]) -> Result<Option<&'a str>, &'static str> {
     // The first module is this program.
     for module in memory::of_kind(RangeKind::Module).skip(1) {
         let at = memory::view(module.base, 1);
@@ -19,9 +22,12 @@ pub fn read<'a>(prefix: &str, buffer: &'a mut [u8; LIMIT]) -> Option<&'a str> {
             *byte = load_byte(at + offset);
         }
         if buffer.starts_with(prefix.as_bytes()) {
-            let text = buffer.get(prefix.len()..size)?;
-            return core::str::from_utf8(text).ok();
+            if module.size > LIMIT as u64 {
+                return Err("is longer than it may be");
+            }
+            let text = buffer.get(prefix.len()..size).map(core::str::from_utf8);
+            return text.transpose().map_err(|_| "is not UTF-8");
         }
     }
-    None
+    Ok(None)
 }

@@ -1,6 +1,7 @@
 //! ACPI fixed hardware that the kernel uses: PM timer, sleep control, reset register (ACPI 6.5, 4.8).
 
 use super::x86;
+use acpi_reader::fadt::Fadt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// PM timer.
@@ -13,11 +14,6 @@ impl Timer {
     /// Ticks per second.
     const HZ: u64 = 3_579_545;
     const MASK: u32 = 0xff_ffff;
-
-    /// The timer at an I/O port.
-    pub fn at(port: u16) -> Self {
-        Self { port }
-    }
 
     /// Waits for at least `us` microseconds (below 4 s) and says how long exactly.
     pub fn wait(self, us: u64) -> u64 {
@@ -44,11 +40,13 @@ const SLEEP_MASK: u16 = 0x3c00;
 const KBC_COMMAND: u16 = 0x64;
 const KBC_RESET: u8 = 0xfe;
 
-/// Remembers the registers found in the FADT.
-pub fn init(pm1a: u16, pm1b: u16, reset: Option<(u16, u8)>) {
-    PM1_CONTROL[0].store(u64::from(pm1a), Relaxed);
-    PM1_CONTROL[1].store(u64::from(pm1b), Relaxed);
-    RESET.store(reset.map_or(0, |(port, value)| u64::from(value) << 16 | u64::from(port)), Relaxed);
+/// Remembers the registers that the FADT names. The PM timer, if there is one.
+pub fn init(fadt: &Fadt) -> Option<Timer> {
+    for (register, port) in PM1_CONTROL.iter().zip(fadt.pm1_control) {
+        register.store(u64::from(port), Relaxed);
+    }
+    RESET.store(fadt.reset.map_or(0, |(port, value)| u64::from(value) << 16 | u64::from(port)), Relaxed);
+    (fadt.pm_timer != 0).then_some(Timer { port: fadt.pm_timer })
 }
 
 /// Enters a sleep state. Returns if the machine does not.

@@ -5,12 +5,13 @@
 //! until the kernel's own table is complete; other CPUs come up through it too.
 
 use super::{
-    acpi_pm, apic, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, tsc, virt, x86,
+    acpi_pm, apic, cpuid, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, transient,
+    tsc, virt, x86,
 };
 use crate::boot::{acpi, elf, info::BootInfo, multiboot};
 use crate::cpu;
 use crate::kernel;
-use crate::mem::{PAGE, Phys, pool};
+use crate::mem::{PAGE, Phys, pool, ptab};
 use crate::root;
 use abi::hip::RangeKind;
 use abi::status::Status;
@@ -26,7 +27,10 @@ const TRAMPOLINE: u64 = 0x8000;
 const POOL_SHARE: u64 = 16;
 const POOL_MIN: u64 = 16 << 20;
 const POOL_MAX: u64 = 512 << 20;
-const LARGE_PAGE: u64 = 2 << 20;
+const LARGE_PAGE: u64 = abi::LARGE_PAGE_SIZE;
+/// Entries of the boot page table beside addresses: present and writable; a page is large, too (SDM vol. 3, 4.5.4).
+const BOOT_TABLE: u64 = 0b11;
+const BOOT_PAGE: u64 = BOOT_TABLE | ptab::LARGE;
 /// How long to wait for a CPU to come up. Those of an emulator on a busy machine take their time.
 const AP_PATIENCE_US: u64 = 2_000_000;
 /// Address range of interrupt messages (SDM vol. 3, 11.11.1).
@@ -64,26 +68,6 @@ global_asm!(
     "mov esi, eax",
     "mov edi, ebx",
     "mov esp, offset boot_stack_end",
-    // Four page directories of 2 MiB pages.
-    "mov ecx, 2048",
-    "mov ebx, offset boot_pd",
-    "mov eax, 0x83",
-    "2: mov [ebx], eax",
-    "mov dword ptr [ebx + 4], 0",
-    "add eax, 0x200000",
-    "add ebx, 8",
-    "loop 2b",
-    "mov eax, offset boot_pd + 3",
-    "mov ebx, offset boot_pdpt_low",
-    "mov ecx, 4",
-    "3: mov [ebx], eax",
-    "add eax, 0x1000",
-    "add ebx, 8",
-    "loop 3b",
-    "mov dword ptr [boot_pdpt_high + 510 * 8], offset boot_pd + 3",
-    "mov dword ptr [boot_pml4], offset boot_pdpt_low + 3",
-    "mov dword ptr [boot_pml4 + 256 * 8], offset boot_pdpt_low + 3",
-    "mov dword ptr [boot_pml4 + 511 * 8], offset boot_pdpt_high + 3",
     "call boot_long_mode",
     "push 0x08",
     "mov eax, offset boot_64",
@@ -93,15 +77,13 @@ global_asm!(
     "boot_long_mode:",
     "mov eax, offset boot_pml4",
     "mov cr3, eax",
-    "mov eax, cr4",
-    "or eax, 0x20",
+    "mov eax, {cr4}",
     "mov cr4, eax",
     "mov ecx, 0xc0000080",
     "rdmsr",
     "or eax, 0x900",
     "wrmsr",
-    "mov eax, cr0",
-    "or eax, 0x80010001",
+    "mov eax, {cr0}",
     "mov cr0, eax",
     "lgdt [boot_gdt_pointer]",
     "ret",
@@ -168,11 +150,19 @@ global_asm!(
     ".short 0x27",
     ".long boot_gdt",
     ".long 0",
+    // The boot page table: tables are present and writable, the pages of the four directories are of 2 MiB as well.
     ".balign 4096",
-    "boot_pml4: .skip 4096",
-    "boot_pdpt_low: .skip 4096",
-    "boot_pdpt_high: .skip 4096",
-    "boot_pd: .skip 4 * 4096",
+    "boot_pml4: .quad boot_pdpt_low + {table}; .skip 255 * 8",
+    ".quad boot_pdpt_low + {table}; .skip 254 * 8",
+    ".quad boot_pdpt_high + {table}",
+    "boot_pdpt_low: .quad boot_pd + {table}, boot_pd + 0x1000 + {table}, boot_pd + 0x2000 + {table}, boot_pd + 0x3000 + {table}",
+    ".skip 508 * 8",
+    "boot_pdpt_high: .skip 510 * 8; .quad boot_pd + {table}, 0",
+    "boot_pd: .set page, 0",
+    ".rept 2048",
+    ".quad page + {page}",
+    ".set page, page + {large_page}",
+    ".endr",
     ".skip 16384",
     "boot_stack_end:",
     ".popsection",
@@ -180,6 +170,11 @@ global_asm!(
     ap_main = sym ap_main,
     ap_stack = sym AP_STACK,
     trampoline = const TRAMPOLINE,
+    cr0 = const features::CR0,
+    cr4 = const features::CR4_BOOT,
+    table = const BOOT_TABLE,
+    page = const BOOT_PAGE,
+    large_page = const LARGE_PAGE,
 );
 
 unsafe extern "C" {
@@ -233,21 +228,24 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
     let image_start = symbol!(IMAGE_START);
     info.add(image_start, symbol!(IMAGE_END) - kernel_map::IMAGE_BASE - image_start, RangeKind::Hypervisor as u32, 0);
     info.add(TRAMPOLINE, PAGE, RangeKind::Hypervisor as u32, 0);
+    if cpuid::Flag::SMAP.is_set() {
+        entry::clear_ac();
+    }
     let facts = acpi::parse(&BootMemory, info.rsdp).unwrap_or_default();
+    info.rsdp = facts.rsdp;
     let image = load_root(&mut info);
     let quota = make_pool(&mut info);
-    let x2apic = devices(&facts);
+    devices(&facts);
     let area = new_cpu(0, apic_of_boot_cpu());
     area.cpu.root.set(cpu::kernel_root());
     bring_up(area);
-    timer::calibrate((facts.pm_timer != 0).then(|| acpi_pm::Timer::at(facts.pm_timer)));
+    timer::calibrate(acpi_pm::init(&facts.fixed));
     timer::init();
     cpu::register(&area.cpu);
     start_others(&facts);
-    report(&info, x2apic);
-    let machine = root::Machine { rsdp: facts.rsdp, gsi_count: ioapic::gsi_count(), log_port: log::port(), x2apic };
+    report(&info);
     protect(&info, &facts);
-    let created = root::create(&area.cpu, quota, &image, &info, &machine);
+    let created = root::create(&area.cpu, quota, &image, &info);
     or_fail(created, "the first module is no program, or kernel memory does not suffice");
     kernel_map::drop_boot_mapping();
     entry::start(&area.cpu)
@@ -260,7 +258,7 @@ fn command_line(info: &BootInfo) -> &'static str {
 
 /// Copies the root task, the first module, to memory of its own.
 fn load_root(info: &mut BootInfo) -> root::Image {
-    let Some(module) = info.ranges.as_slice().iter().find(|r| root::is_module(r)).copied() else {
+    let Some(module) = info.ranges.iter().find(|r| root::is_module(r)).copied() else {
         fail("no boot module: the first one must be the root task");
     };
     let file = physmem::bytes(Phys(module.base), module.size).unwrap_or(&[]);
@@ -286,13 +284,8 @@ fn make_pool(info: &mut BootInfo) -> u64 {
     info.add(base, size, RangeKind::Hypervisor as u32, 0);
     // SAFETY: free RAM, reserved above; the boot page table and `kernel_map` both have it in the direct map.
     let pages = unsafe { pool::init(Phys(base), size) };
-    let image = kernel_map::Image {
-        text: symbol!(TEXT_START),
-        rodata: symbol!(TEXT_END),
-        data: symbol!(RODATA_END),
-        end: symbol!(IMAGE_END),
-    };
-    or_fail(kernel_map::build(&image, Phys(base), size), "no memory for the kernel's page table");
+    let image = [symbol!(TEXT_START), symbol!(TEXT_END), symbol!(RODATA_END), symbol!(IMAGE_END)];
+    or_fail(kernel_map::build(image, Phys(base), size), "no memory for the kernel's page table");
     // What the kernel itself takes before the root task has its account: tables and CPU blocks.
     pages - CPU_PAGES * (abi::hip::MAX_CPUS as u64).min(pages / 4 / CPU_PAGES) - KERNEL_TABLES
 }
@@ -302,17 +295,16 @@ const CPU_PAGES: u64 = (1 << percpu::ORDER) + virt::CPU_PAGES;
 /// Pages for the kernel's page tables: pool, image, devices.
 const KERNEL_TABLES: u64 = 64;
 
-/// Finds the interrupt controllers. Whether the local ones are in x2APIC mode. Device windows are in the kernel's page table
+/// Finds the interrupt controllers. Device windows are in the kernel's page table
 /// only, so that one is loaded, with the boot mapping's low half added until the end of boot.
-fn devices(facts: &acpi::Facts) -> bool {
+fn devices(facts: &acpi::Facts) {
     kernel_map::keep_boot_mapping();
     kernel_map::load();
-    let x2apic = or_fail(apic::choose(), "no memory for device mappings");
-    for &(address, first) in facts.ioapics.as_slice() {
+    or_fail(apic::choose(), "no memory for device mappings");
+    for &(address, first) in &facts.ioapics {
         or_fail(ioapic::add(Phys(u64::from(address)), first), "too many I/O APICs");
     }
     mask_pic();
-    x2apic
 }
 
 /// Masks the two 8259 (data sheet, OCW1): interrupts come through the I/O APICs.
@@ -325,12 +317,11 @@ fn mask_pic() {
 
 fn apic_of_boot_cpu() -> u64 {
     // Initial APIC id (SDM vol. 2, CPUID leaf 1), needed before the APIC is set up.
-    u64::from(x86::cpuid(1, 0).ebx >> 24)
+    u64::from(x86::cpuid(cpuid::leaf::FEATURES, 0).ebx >> 24)
 }
 
 fn new_cpu(id: usize, apic_id: u64) -> &'static percpu::Area {
-    let Some(page) = pool::alloc(percpu::ORDER) else { fail("no memory for a CPU") };
-    page.zero(1 << percpu::ORDER);
+    let Some(page) = pool::alloc(percpu::ORDER, 0) else { fail("no memory for a CPU") };
     let area = percpu::Area::at(page);
     area.cpu.init(id, apic_id);
     area.cpu.stack.set(area.stack_top());
@@ -342,7 +333,7 @@ fn bring_up(area: &'static percpu::Area) {
     let boot = area.cpu.index() == 0;
     if boot {
         descriptor::build_idt();
-        kernel::set_physical_bits(x86::cpuid(0x8000_0008, 0).eax & 0xff);
+        kernel::set_physical_bits(x86::cpuid(cpuid::leaf::ADDRESSES, 0).eax & 0xff);
     }
     area.tables.load(area);
     area.load();
@@ -364,7 +355,7 @@ fn start_others(facts: &acpi::Facts) {
     }
     let own = apic::id();
     let mut id = 1;
-    for &apic_id in facts.cpus.as_slice().iter().filter(|&&apic_id| u64::from(apic_id) != own) {
+    for &apic_id in facts.cpus.iter().filter(|&&apic_id| u64::from(apic_id) != own) {
         if id >= cpu::MAX_CPUS {
             break;
         }
@@ -401,8 +392,8 @@ extern "sysv64" fn ap_main() -> ! {
     entry::start(cpu)
 }
 
-fn report(info: &BootInfo, x2apic: bool) {
-    let mode = if x2apic { "x2APIC" } else { "xAPIC" };
+fn report(info: &BootInfo) {
+    let mode = if apic::is_x2apic() { "x2APIC" } else { "xAPIC" };
     log::line(format_args!(
         "{} CPU(s), {mode}, TSC {} MHz, {} GSIs",
         cpu::count(),
@@ -410,15 +401,16 @@ fn report(info: &BootInfo, x2apic: bool) {
         ioapic::gsi_count()
     ));
     log::line(format_args!("virtualisation: {}", virt::Description));
+    transient::report();
     log::line(format_args!("{} MiB RAM", info.free_bytes() >> 20));
 }
 
 /// Makes everything that is the hypervisor's unmappable.
 fn protect(info: &BootInfo, facts: &acpi::Facts) {
-    let own = info.ranges.as_slice().iter().filter(|r| r.kind == RangeKind::Hypervisor as u32);
+    let own = info.ranges.iter().filter(|r| r.kind == RangeKind::Hypervisor as u32);
     let mut fits = own.fold(true, |fits, range| kernel::protect(range.base, range.size) && fits);
     fits &= kernel::protect(MSI_RANGE.0, MSI_RANGE.1);
-    for &(address, _) in facts.ioapics.as_slice() {
+    for &(address, _) in &facts.ioapics {
         fits &= kernel::protect(u64::from(address) & !(PAGE - 1), PAGE);
     }
     if !fits {

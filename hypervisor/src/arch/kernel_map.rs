@@ -2,8 +2,8 @@
 
 use super::{physmem, x86};
 use crate::cpu;
-use crate::mem::ptab::{self, Format};
-use crate::mem::{PAGE, Page, Phys, direct, pool};
+use crate::mem::{PAGE, Page, Phys, direct, pool, ptab};
+use crate::space::mem::Paging;
 use abi::cap::MemRights;
 use abi::status::Status;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,65 +15,15 @@ const DEVICES: u64 = 0xffff_ff00_0000_0000;
 
 static NEXT_DEVICE: AtomicU64 = AtomicU64::new(DEVICES);
 
-/// Entries for the kernel: not accessible to user mode, global.
-struct Kernel;
-
-const PRESENT: u64 = 1 << 0;
-const WRITE: u64 = 1 << 1;
-const UNCACHED: u64 = 3 << 3;
-const ACCESSED_DIRTY: u64 = 3 << 5;
-const LARGE: u64 = 1 << 7;
-const NX: u64 = 1 << 63;
-const ADDR: u64 = 0x000f_ffff_ffff_f000;
-
-impl Format for Kernel {
-    fn max_leaf() -> u32 {
-        1
-    }
-
-    fn table(table: Phys) -> u64 {
-        table.0 | PRESENT | WRITE | 1 << 5
-    }
-
-    fn leaf(phys: Phys, rights: MemRights, level: u32) -> u64 {
-        let mut entry = phys.0 | PRESENT | ACCESSED_DIRTY;
-        if rights.contains(MemRights::WRITE) {
-            entry |= WRITE;
-        }
-        if !rights.contains(MemRights::EXEC) {
-            entry |= NX;
-        }
-        if rights.contains(MemRights::UNCACHED) {
-            entry |= UNCACHED;
-        }
-        if level > 0 { entry | LARGE } else { entry }
-    }
-
-    fn is_present(entry: u64) -> bool {
-        entry & PRESENT != 0
-    }
-
-    fn is_leaf(entry: u64, level: u32) -> bool {
-        level == 0 || entry & LARGE != 0
-    }
-
-    fn phys(entry: u64, _level: u32) -> Phys {
-        Phys(entry & ADDR)
-    }
-
-    fn rights(_entry: u64) -> MemRights {
-        MemRights::READ
-    }
-}
+/// Format of what the kernel alone reaches.
+type Kernel = Paging<false>;
 
 /// Tables of the kernel come straight from the pool.
 struct Pool;
 
 impl ptab::Supply for Pool {
     fn alloc(&self) -> Result<Page, Status> {
-        let page = pool::alloc(0).ok_or(Status::OutOfMemory)?;
-        page.zero(1);
-        Ok(page)
+        pool::alloc(0, 0).ok_or(Status::OutOfMemory)
     }
 
     fn free(&self, page: Page) {
@@ -85,52 +35,33 @@ fn map(root: Page, virt: u64, phys: u64, len: u64, rights: MemRights) -> Result<
     let mut done = 0;
     while done < len {
         let level = ptab::leaf_level::<Kernel>(virt + done, phys + done, len - done);
-        // Addresses of the upper half: the walk only looks at bits 47:0.
-        done += ptab::set::<Kernel>(
-            root,
-            (virt + done) & 0xffff_ffff_ffff,
-            level,
-            Some((Phys(phys + done), rights)),
-            &Pool,
-        )?
-        .len;
+        let to = Some((Phys(phys + done), rights));
+        done += ptab::set::<Kernel>(root, virt + done, level, to, &Pool)?.len;
     }
     Ok(())
 }
 
-/// Sections of the image, by address of their ends (linker script).
-pub struct Image {
-    /// First byte of code.
-    pub text: u64,
-    /// End of code, start of constants.
-    pub rodata: u64,
-    /// End of constants, start of data.
-    pub data: u64,
-    /// End of the image.
-    pub end: u64,
-}
-
-/// Builds the kernel's page table and loads it. The boot mapping is gone then.
+/// Builds the kernel's page table. `image` is where code, constants and data of the image begin, and where it ends (linker script).
 ///
 /// # Errors
 /// `OutOfMemory`.
-pub fn build(image: &Image, pool_base: Phys, pool_size: u64) -> Result<Page, Status> {
+pub fn build(image: [u64; 4], pool_base: Phys, pool_size: u64) -> Result<(), Status> {
     let root = ptab::Supply::alloc(&Pool)?;
-    let phys = |virt: u64| virt - IMAGE_BASE;
+    let [text, rodata, data, end] = image;
     let sections = [
-        (image.text, image.rodata, MemRights::READ | MemRights::EXEC),
-        (image.rodata, image.data, MemRights::READ),
-        (image.data, image.end, MemRights::READ | MemRights::WRITE),
+        (text..rodata, MemRights::READ | MemRights::EXEC),
+        (rodata..data, MemRights::READ),
+        (data..end, MemRights::READ | MemRights::WRITE),
     ];
-    for (start, end, rights) in sections {
-        map(root, start, phys(start), end - start, rights)?;
+    for (section, rights) in sections {
+        map(root, section.start, section.start - IMAGE_BASE, section.end - section.start, rights)?;
     }
     map(root, direct::BASE + pool_base.0, pool_base.0, pool_size, MemRights::READ | MemRights::WRITE)?;
     // The table for devices must exist before the first address space copies the kernel's entries.
     map(root, DEVICES, 0, PAGE, MemRights::READ)?;
-    ptab::set::<Kernel>(root, DEVICES & 0xffff_ffff_ffff, 0, None, &Pool)?;
+    ptab::set::<Kernel>(root, DEVICES, 0, None, &Pool)?;
     cpu::set_kernel_root(root.phys().0);
-    Ok(root)
+    Ok(())
 }
 
 /// Adds the one-to-one mapping of the page table in use to the kernel's, for the rest of boot. Address spaces copy the

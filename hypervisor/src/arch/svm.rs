@@ -4,7 +4,7 @@ mod features;
 mod flush;
 mod vmcb;
 
-pub use features::{detect, used};
+pub use features::{detect, is_qemu_tcg, used};
 
 use super::virt::{Backend, Field, WINDOWS, debug, exception};
 use super::x86::{self, Msr};
@@ -175,17 +175,15 @@ impl Vmcb {
         }
     }
 
-    /// Intercepts what opens these windows, and no others. That of an interrupt comes first.
+    /// Intercepts what opens these windows, and no others.
     fn ask(self, frame: Frame, windows: u64) {
         if frame.get(Reg::Windows) != windows {
             frame.set(Reg::Windows, windows);
-            let intercept = match windows {
-                0 => 0,
-                windows if windows & Injection::INTERRUPT_WINDOW != 0 => intercept3::VINTR,
-                _ => intercept3::IRET,
-            };
+            let when = |window, intercept| if windows & window != 0 { intercept } else { 0 };
+            let (interrupt, iret) = (Injection::INTERRUPT_WINDOW, Injection::NMI_WINDOW);
+            let intercepts = when(interrupt, intercept3::VINTR) | when(iret, intercept3::IRET);
             let others = self.0.read(at::EXCEPTIONS_3) & !(intercept3::VINTR | intercept3::IRET);
-            self.0.write(at::EXCEPTIONS_3, others | intercept);
+            self.0.write(at::EXCEPTIONS_3, others | intercepts);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The timer of each CPU: TSC deadline where there is one, else the APIC's one-shot timer, calibrated against the ACPI PM
 //! timer or the PIT.
 
-use super::{acpi_pm, apic, tsc, x86};
+use super::{acpi_pm, apic, cpuid, tsc, x86};
 use crate::cpu::Cpu;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -11,7 +11,6 @@ static RATIO: AtomicU64 = AtomicU64::new(0);
 const LONGEST: u64 = u32::MAX as u64;
 /// How long to measure, in microseconds.
 const CALIBRATION_US: u64 = 10_000;
-const CPUID_TSC_DEADLINE: u32 = 1 << 24;
 
 /// Measures TSC and APIC timer frequency; on the boot CPU.
 pub fn calibrate(pm_timer: Option<acpi_pm::Timer>) {
@@ -26,7 +25,7 @@ pub fn calibrate(pm_timer: Option<acpi_pm::Timer>) {
     let apic_ticks = u64::from(u32::MAX - apic::timer_left());
     apic::timer_start(0);
     tsc::set_hz((u128::from(ticks) * 1_000_000 / u128::from(us.max(1))) as u64);
-    let deadline_mode = x86::cpuid(1, 0).ecx & CPUID_TSC_DEADLINE != 0;
+    let deadline_mode = cpuid::Flag::TSC_DEADLINE.is_set();
     let ratio = ((u128::from(apic_ticks) << 32) / u128::from(ticks.max(1))) as u64;
     RATIO.store(if deadline_mode { 0 } else { ratio.max(1) }, Relaxed);
 }

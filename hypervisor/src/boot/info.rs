@@ -1,44 +1,13 @@
 //! Facts about the machine at boot, whatever loader they came from.
 
 use abi::hip::{MAX_RANGES, Range, RangeKind};
-
-/// A bounded list.
-#[derive(Clone, Copy, Debug)]
-pub struct List<T, const N: usize> {
-    items: [T; N],
-    len: usize,
-}
-
-impl<T: Copy + Default, const N: usize> Default for List<T, N> {
-    fn default() -> Self {
-        Self { items: [T::default(); N], len: 0 }
-    }
-}
-
-impl<T: Copy, const N: usize> List<T, N> {
-    /// Appends; false if the list is full.
-    pub fn push(&mut self, item: T) -> bool {
-        match self.items.get_mut(self.len) {
-            Some(slot) => {
-                *slot = item;
-                self.len += 1;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Its items.
-    pub fn as_slice(&self) -> &[T] {
-        &self.items[..self.len]
-    }
-}
+use arrayvec::ArrayVec;
 
 /// Facts from the loader.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct BootInfo {
     /// Memory map and modules.
-    pub ranges: List<Range, MAX_RANGES>,
+    pub ranges: ArrayVec<Range, MAX_RANGES>,
     /// Physical address and length of the command line.
     pub command_line: (u64, u64),
     /// Physical address of a copy of the ACPI root pointer, if the loader gave one.
@@ -50,18 +19,18 @@ pub struct BootInfo {
 impl BootInfo {
     /// Adds a range; beyond the capacity they are lost, which only means less memory.
     pub fn add(&mut self, base: u64, size: u64, kind: u32, aux: u64) {
-        self.ranges.push(Range { base, size, kind, reserved: 0, aux });
+        let _fits = self.ranges.try_push(Range { base, size, kind, reserved: 0, aux });
     }
 
     /// Finds `size` free bytes, aligned to `align`, below `limit`, as high as possible, clear of everything that is not free.
     pub fn find_free(&self, size: u64, align: u64, limit: u64) -> Option<u64> {
-        let ranges = self.ranges.as_slice();
         let mut best = None;
-        for range in ranges.iter().filter(|r| r.kind == RangeKind::Free as u32) {
+        for range in self.ranges.iter().filter(|r| r.kind == RangeKind::Free as u32) {
             let mut end = range.base.saturating_add(range.size).min(limit);
             // Walk down past what is in the way.
             while let Some(base) = end.checked_sub(size).map(|b| b & !(align - 1)).filter(|&b| b >= range.base) {
-                let blocked = ranges
+                let blocked = self
+                    .ranges
                     .iter()
                     .filter(|r| r.kind != RangeKind::Free as u32 && r.size > 0)
                     .find(|r| r.base < base + size && base < r.base.saturating_add(r.size));
@@ -80,7 +49,7 @@ impl BootInfo {
     /// Free memory in bytes, as reported.
     pub fn free_bytes(&self) -> u64 {
         let free = |r: &&Range| r.kind == RangeKind::Free as u32;
-        self.ranges.as_slice().iter().filter(free).map(|r| r.size).sum()
+        self.ranges.iter().filter(free).map(|r| r.size).sum()
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
         let len = ram.len() as u32;
         ram[..4].copy_from_slice(&len.to_le_bytes());
         let info = parse(&Ram(ram), MAGIC_2, 0).unwrap();
-        let ranges = info.ranges.as_slice();
+        let ranges = &info.ranges;
         // The names of the modules, and where all of this is, are not free.
         assert_eq!((ranges[0].base, ranges[0].size, ranges[0].kind), (0, u64::from(len), RangeKind::Loader as u32));
         assert_eq!((ranges[1].base, ranges[1].size, ranges[1].kind), (0x10_0000, 0x4000, 1));

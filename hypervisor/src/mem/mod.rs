@@ -11,6 +11,7 @@
 //!    zeroed before; zero is a valid value of every field of every object.
 
 pub mod addr;
+pub mod bitmap;
 pub mod buddy;
 pub mod direct;
 pub mod lock;
@@ -20,6 +21,7 @@ pub mod pool;
 pub mod ptab;
 
 pub use addr::{PAGE, Phys};
+pub use bitmap::Bitmap;
 pub use object::{Link, Object, Weak};
 pub use page::Page;
 

@@ -1,7 +1,7 @@
 //! Pages of the data part of the pool.
 
 use super::{PAGE, Phys, direct};
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Words of a page.
 pub const WORDS: usize = (PAGE / 8) as usize;
@@ -52,21 +52,17 @@ impl Page {
         direct::word_at(self.0 + index as u64 * 8).store(value, Relaxed);
     }
 
-    /// Changes word `index` of the page in one step, if it still is `from`. Orders nothing else.
-    pub fn change(self, index: usize, from: u64, to: u64) -> bool {
+    /// Word `index` of the page, for read-modify-write operations.
+    #[inline(always)]
+    pub fn atomic(self, index: usize) -> &'static AtomicU64 {
         debug_assert!(index < WORDS);
-        direct::word_at(self.0 + index as u64 * 8).compare_exchange(from, to, Relaxed, Relaxed).is_ok()
+        direct::word_at(self.0 + index as u64 * 8)
     }
 
     /// Copies the first `words` words of `from` here.
     #[inline(always)]
     pub fn copy_from(self, from: Self, words: usize) {
         direct::copy(from.0, self.0, words);
-    }
-
-    /// Zeroes `pages` pages from here.
-    pub fn zero(self, pages: usize) {
-        self.fill(pages, 0);
     }
 
     /// Sets all words of `pages` pages from here.

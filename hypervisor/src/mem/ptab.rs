@@ -24,12 +24,25 @@ pub trait Format {
     fn leaf(phys: Phys, rights: MemRights, level: u32) -> u64;
     /// Whether an entry translates at all.
     fn is_present(entry: u64) -> bool;
-    /// Whether a present entry at `level` is a leaf.
-    fn is_leaf(entry: u64, level: u32) -> bool;
-    /// Physical address in a present entry at `level`.
-    fn phys(entry: u64, level: u32) -> Phys;
     /// Rights of a leaf entry.
     fn rights(entry: u64) -> MemRights;
+}
+
+/// Bit that tells a leaf from a table above level 0, in all formats (SDM vol. 3, 4.5.4 and 29.3.2).
+pub const LARGE: u64 = 1 << 7;
+/// Bits that are the physical address, in all formats.
+const ADDR: u64 = 0x000f_ffff_ffff_f000;
+
+/// Whether a present entry at `level` is a leaf.
+#[inline(always)]
+fn is_leaf(entry: u64, level: u32) -> bool {
+    level == 0 || entry & LARGE != 0
+}
+
+/// Physical address in a present entry.
+#[inline(always)]
+fn phys(entry: u64) -> Phys {
+    Phys(entry & ADDR)
 }
 
 /// Bytes translated by one entry at `level`.
@@ -38,6 +51,7 @@ pub const fn span(level: u32) -> u64 {
     PAGE << (INDEX_BITS * level)
 }
 
+/// Entry for `addr` of a table at `level`. Bits 63:48, all alike in an address of host memory, do not count.
 #[inline(always)]
 fn index(addr: u64, level: u32) -> usize {
     (addr / span(level)) as usize % ENTRIES
@@ -55,40 +69,29 @@ pub struct Mapping {
 }
 
 /// Translates `addr`.
-#[must_use]
-pub fn walk<F: Format>(root: Page, addr: u64) -> Option<Mapping> {
+///
+/// # Errors
+/// The bytes from `addr` that certainly translate to nothing: to the end of the hole that the walk ran into. Lets a removal
+/// skip what is not there.
+pub fn walk<F: Format>(root: Page, addr: u64) -> Result<Mapping, u64> {
     let mut table = root;
-    for level in (0..LEVELS).rev() {
+    let mut level = LEVELS - 1;
+    loop {
         let entry = table.read(index(addr, level));
+        let offset = addr % span(level);
         if !F::is_present(entry) {
-            return None;
+            return Err(span(level) - offset);
         }
-        if level == 0 || F::is_leaf(entry, level) {
-            let offset = addr % span(level);
-            let phys = F::phys(entry, level).offset(offset);
-            return Some(Mapping { phys, len: span(level) - offset, rights: F::rights(entry) });
+        if is_leaf(entry, level) {
+            return Ok(Mapping {
+                phys: phys(entry).offset(offset),
+                len: span(level) - offset,
+                rights: F::rights(entry),
+            });
         }
-        table = Page::at(F::phys(entry, level));
+        table = Page::at(phys(entry));
+        level -= 1;
     }
-    None
-}
-
-/// Bytes from `addr` that certainly translate to nothing: to the end of the hole that the walk ran into, 0 if there is
-/// a translation. Lets a removal skip what is not there.
-#[must_use]
-pub fn hole<F: Format>(root: Page, addr: u64) -> u64 {
-    let mut table = root;
-    for level in (0..LEVELS).rev() {
-        let entry = table.read(index(addr, level));
-        if !F::is_present(entry) {
-            return span(level) - addr % span(level);
-        }
-        if level == 0 || F::is_leaf(entry, level) {
-            return 0;
-        }
-        table = Page::at(F::phys(entry, level));
-    }
-    0
 }
 
 /// Level of the largest leaf for a mapping of `len` bytes.
@@ -161,7 +164,7 @@ pub fn set<F: Format>(
         let slot = index(addr, at);
         let entry = table.read(slot);
         let present = F::is_present(entry);
-        let leaf = present && (at == 0 || F::is_leaf(entry, at));
+        let leaf = present && is_leaf(entry, at);
         if at <= level && (at == 0 || leaf || !present) {
             write::<F>(table, slot, at, to);
             return Ok(Done { len: span(at), flush: present });
@@ -172,7 +175,7 @@ pub fn set<F: Format>(
         if !present || leaf {
             return deepen::<F>(table, at, addr, level, to, supply);
         }
-        table = Page::at(F::phys(entry, at));
+        table = Page::at(phys(entry));
     }
     Err(Status::BadParameter)
 }
@@ -210,7 +213,7 @@ fn deepen<F: Format>(
 
 /// Fills `table` with what the leaf `entry` at `level` translates.
 fn split<F: Format>(table: Page, entry: u64, level: u32) {
-    let (base, rights) = (F::phys(entry, level), F::rights(entry));
+    let (base, rights) = (phys(entry), F::rights(entry));
     for i in 0..ENTRIES {
         table.write(i, F::leaf(base.offset(i as u64 * span(level - 1)), rights, level - 1));
     }
@@ -224,8 +227,8 @@ pub fn destroy<F: Format>(root: Page, entries: usize, free: &mut impl FnMut(Page
 fn destroy_level<F: Format>(table: Page, level: u32, entries: usize, free: &mut impl FnMut(Page)) {
     for i in 0..entries {
         let entry = table.read(i);
-        if level > 0 && F::is_present(entry) && !F::is_leaf(entry, level) {
-            destroy_level::<F>(Page::at(F::phys(entry, level)), level - 1, ENTRIES, free);
+        if F::is_present(entry) && !is_leaf(entry, level) {
+            destroy_level::<F>(Page::at(phys(entry)), level - 1, ENTRIES, free);
         }
     }
     free(table);
@@ -271,10 +274,12 @@ mod tests {
                 }
             }
             for page in 0..2100 {
-                let found = walk::<Host>(root, page * PAGE)
-                    .map(|m| (m.phys.0 / PAGE, m.rights.contains(MemRights::WRITE)));
-                prop_assert_eq!(found, model.get(&page).copied(), "page {}", page);
-                prop_assert_eq!(hole::<Host>(root, page * PAGE) == 0, found.is_some());
+                let found = walk::<Host>(root, page * PAGE);
+                let target = found.ok().map(|m| (m.phys.0 / PAGE, m.rights.contains(MemRights::WRITE)));
+                prop_assert_eq!(target, model.get(&page).copied(), "page {}", page);
+                if let Err(hole) = found {
+                    prop_assert!(model.range(page..page + hole / PAGE).next().is_none());
+                }
             }
             destroy::<Host>(root, ENTRIES, &mut |page| pd.free(page, 0));
             prop_assert_eq!(pd.figures().1, 0, "every table came back");
@@ -295,6 +300,6 @@ mod tests {
         let root = pd.alloc(0).unwrap();
         let to = Some((Phys(PAGE), MemRights::READ));
         assert_eq!(set::<Host>(root, 0, 0, to, pd), Err(Status::OutOfMemory));
-        assert_eq!(walk::<Host>(root, 0), None);
+        assert_eq!(walk::<Host>(root, 0), Err(span(3)));
     }
 }

@@ -3,13 +3,16 @@
 use super::{leave, park, run, schedule};
 use crate::arch::{tsc, virt};
 use crate::cpu::Cpu;
-use crate::ec::State;
+use crate::ec::{Ec, State};
+use crate::event;
 use crate::frame::Reg;
 use crate::ipc;
 use crate::mem::object::Object;
 use crate::sc::{Place, Sc};
 use crate::sched::Resume;
 use crate::smp;
+use core::iter::successors;
+use core::ops::ControlFlow::{self, Break, Continue};
 
 /// Longest call chain that is followed. Longer ones, and cycles, try again a tick later.
 const CHAIN: usize = 64;
@@ -48,61 +51,84 @@ pub(super) fn activate(cpu: &'static Cpu, sc: &'static Sc) -> Option<Resume> {
     let Some(home) = sc.ec.get().filter(|_| sc.id() != 0) else {
         return leave(cpu, sc, Place::Nowhere);
     };
+    let mut walk = Walk { cpu, sc, home, helping: false };
     let mut ec = home;
-    let mut helping = false;
     for _ in 0..CHAIN {
-        match ec.state() {
-            s if s == State::Runnable as u64 => {
-                if ec.cpu.get() != cpu.index() {
-                    return migrate(cpu, sc, ec.cpu.get());
-                }
-                cpu.helping.set(u64::from(helping));
-                if ec.frame().get(Reg::Recall) != 0 && crate::event::recall(cpu, ec) {
-                    continue;
-                }
-                return Some(run(cpu, ec));
-            }
-            s if s == State::Calling as u64 || s == State::Raising as u64 => {
-                let Some(callee) = ec.wanted.get().and_then(|pt| pt.ec.get()) else {
-                    if ec.cpu.get() != cpu.index() {
-                        return migrate(cpu, sc, ec.cpu.get());
-                    }
-                    ipc::abort(ec);
-                    continue;
-                };
-                if callee.cpu.get() != cpu.index() {
-                    // The handler's CPU is to access the state.
-                    virt::release(cpu, ec);
-                    return migrate(cpu, sc, callee.cpu.get());
-                }
-                if callee.is(State::Idle) {
-                    ipc::send(ec, callee);
-                } else {
-                    helping = true;
-                }
-                ec = callee;
-            }
-            s if s == State::Waiting as u64 => match ec.callee.get() {
-                Some(callee) => ec = callee,
-                None if ec.cpu.get() != cpu.index() => return migrate(cpu, sc, ec.cpu.get()),
-                None => ipc::abort(ec),
-            },
-            s if s == State::Blocked as u64 => {
-                if ec.cpu.get() != cpu.index() {
-                    return migrate(cpu, sc, ec.cpu.get());
-                }
-                leave(cpu, sc, Place::Nowhere);
-                park(sc, ec);
-                return None;
-            }
-            s if s == State::Idle as u64 => {
-                ec = home;
-                helping = false;
-            }
-            _ => return leave(cpu, sc, Place::Nowhere),
+        match walk.step(ec) {
+            Continue(next) => ec = next,
+            Break(end) => return end,
         }
     }
     None
+}
+
+/// A walk along the call chain of `sc`, which begins at `home`.
+struct Walk {
+    cpu: &'static Cpu,
+    sc: &'static Sc,
+    home: &'static Ec,
+    helping: bool,
+}
+
+/// The EC to look at next, or what the walk ends with.
+type Step = ControlFlow<Option<Resume>, &'static Ec>;
+
+impl Walk {
+    /// A look at `ec`. Those of other CPUs may change meanwhile: then the next look finds something else.
+    fn step(&mut self, ec: &'static Ec) -> Step {
+        let here = ec.cpu.get() == self.cpu.index();
+        match ec.state() {
+            State::Runnable if here => self.runnable(ec),
+            State::Blocked if here => {
+                leave(self.cpu, self.sc, Place::Nowhere);
+                park(self.sc, ec);
+                Break(None)
+            }
+            State::Dead if ec.addr() == self.home.addr() => Break(leave(self.cpu, self.sc, Place::Nowhere)),
+            State::Dead if here => {
+                ipc::abort_caller(ec);
+                self.restart()
+            }
+            State::Runnable | State::Blocked | State::Dead => Break(migrate(self.cpu, self.sc, ec.cpu.get())),
+            state @ (State::Calling | State::Raising) => self.wanting(ec, state),
+            // If the callee is gone, its CPU is about to end the wait.
+            State::Waiting => Continue(ec.callee.get().unwrap_or(ec)),
+            State::Claimed => Continue(ec),
+            State::Idle => self.restart(),
+        }
+    }
+
+    /// The chain has changed behind us.
+    fn restart(&mut self) -> Step {
+        self.helping = false;
+        Continue(self.home)
+    }
+
+    fn runnable(&self, ec: &'static Ec) -> Step {
+        self.cpu.helping.set(u64::from(self.helping));
+        if ec.frame().get(Reg::Recall) != 0 && event::recall(self.cpu, ec) {
+            return Continue(ec);
+        }
+        Break(Some(run(self.cpu, ec)))
+    }
+
+    fn wanting(&mut self, ec: &'static Ec, state: State) -> Step {
+        let Some(handler) = ipc::handler(ec) else {
+            ipc::abort_wish(ec, state);
+            return Continue(ec);
+        };
+        if handler.cpu.get() != self.cpu.index() {
+            // The handler's CPU is to access the state.
+            virt::release(self.cpu, ec);
+            return Break(migrate(self.cpu, self.sc, handler.cpu.get()));
+        }
+        if handler.is(State::Idle) {
+            ipc::send(ec, state, handler);
+        } else {
+            self.helping = true;
+        }
+        Continue(handler)
+    }
 }
 
 fn migrate(cpu: &'static Cpu, sc: &'static Sc, to: u64) -> Option<Resume> {
@@ -110,4 +136,18 @@ fn migrate(cpu: &'static Cpu, sc: &'static Sc, to: u64) -> Option<Resume> {
     sc.cpu.set(to);
     smp::send_sc(cpu, sc);
     None
+}
+
+/// Where scheduling contexts may be parked because of `ec`: where the chains end that lead on from whom it called last, and from whom
+/// it wants.
+pub fn ends(ec: &'static Ec) -> impl Iterator<Item = &'static Ec> {
+    let next = |ec: &&'static Ec| match ec.state() {
+        State::Waiting => ec.callee.get(),
+        State::Calling | State::Raising => ipc::handler(ec),
+        _ => None,
+    };
+    [ec.callee.get(), ipc::handler(ec)]
+        .into_iter()
+        .flatten()
+        .filter_map(move |ec| successors(Some(ec), next).take(CHAIN).last())
 }

@@ -78,6 +78,20 @@ fn a_recall_waits_when_the_budget_ends_with_it() {
 }
 
 #[test]
+fn recalls_before_the_event_are_one_recall() {
+    let (cpu, vcpu) = at_deadline(RUN + 1);
+    let frame = vcpu.frame();
+    for _ in 0..2 {
+        // The first one tells the CPU of the vCPU.
+        assert_eq!([(); 2].map(|()| pending::add(frame, pending::RECALL)), [pending::NONE, pending::RECALL]);
+        fire(cpu);
+        set_deadline(cpu, vcpu, NOW);
+        assert!(event::take_recall(cpu, frame).is_some_and(|event| event.number == guest::RECALL));
+        assert!(event::take_recall(cpu, frame).is_none());
+    }
+}
+
+#[test]
 fn a_deadline_that_has_passed_is_withdrawn_by_the_next() {
     let (cpu, vcpu) = at_deadline(RUN + 1);
     fire(cpu);

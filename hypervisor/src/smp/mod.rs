@@ -10,6 +10,7 @@ mod round;
 mod sleep;
 
 pub use arrivals::Arrivals;
+pub use atomic::Atomic;
 pub use round::{Missing, Requests};
 pub use sleep::Sleep;
 
@@ -17,56 +18,42 @@ use crate::arch::{apic, switch, virt};
 use crate::cpu::{self, Cpu};
 use crate::ec::{Ec, State};
 use crate::event::pending;
-use crate::frame::Reg;
 use crate::mem::object::{AnyObject, Object};
 use crate::mem::{Link, Phys};
 use crate::sc::{Place, Sc};
-use crate::{sched, sm};
+use crate::{ipc, sched, sm};
 use core::hint::spin_loop;
+use core::iter::once;
 
 /// What all CPUs are to do.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
 pub enum Operation {
     /// Nothing but pass a quiescent state.
-    Grace,
-    /// Forget translations of the page table with this root.
-    Flush(Phys),
+    Grace = 0,
+    /// Forget translations of the page table whose [root](Cpu::flushed) the asking CPU names.
+    Flush = 1,
     /// Leave a guest space whose translations have changed: every vCPU exits and enters anew.
-    ExitGuests,
+    ExitGuests = 2,
     /// Reload the port bitmap.
-    Ports,
+    Ports = 3,
     /// Let go of the objects that the asking CPU has [doomed](Cpu::doomed).
-    Drop,
+    Drop = 4,
 }
 
 impl Operation {
-    fn note(self, cpu: &Cpu) {
-        let (kind, arg) = match self {
-            Self::Grace => (0, 0),
-            Self::Flush(root) => (1, root.0),
-            Self::ExitGuests => (2, 0),
-            Self::Ports => (3, 0),
-            Self::Drop => (4, 0),
-        };
-        cpu.operation[0].set(kind);
-        cpu.operation[1].set(arg);
-    }
+    const ALL: [Self; 5] = [Self::Grace, Self::Flush, Self::ExitGuests, Self::Ports, Self::Drop];
 
-    fn noted(cpu: &Cpu) -> Self {
-        match cpu.operation[0].get() {
-            1 => Self::Flush(Phys(cpu.operation[1].get())),
-            2 => Self::ExitGuests,
-            3 => Self::Ports,
-            4 => Self::Drop,
-            _ => Self::Grace,
-        }
+    /// The operation with this number; there are no others.
+    fn of(number: u64) -> Self {
+        Self::ALL.get(number as usize).copied().unwrap_or(Self::Grace)
     }
 
     /// Whether `cpu` has to perform it for `asker` although it [sleeps](Sleep): what waits or runs on a CPU is on lists of its own, which
     /// only it may change.
     fn wakes(self, cpu: &Cpu, asker: &Cpu) -> bool {
         let is_there = |object| match object {
-            AnyObject::Ec(ec) => ec.cpu.get() == cpu.index(),
+            AnyObject::Ec(ec) => once(ec).chain(sched::ends(ec)).any(|ec| ec.cpu.get() == cpu.index()),
             AnyObject::Sc(sc) => sc.cpu.get() == cpu.index(),
             _ => false,
         };
@@ -78,23 +65,24 @@ impl Operation {
         match self {
             Self::Grace | Self::ExitGuests => {}
             Self::Ports => switch::ports(cpu),
-            Self::Flush(root) => switch::flush(cpu, root),
+            Self::Flush => switch::flush(cpu, Phys(asker.flushed.get())),
             Self::Drop => {
                 drain(cpu);
-                let mut root = None;
-                for object in asker.doomed() {
-                    if let AnyObject::Ec(ec) = object {
-                        root = Some(Phys(ec.root.get()));
-                    }
-                    let_go(cpu, object);
-                }
-                // Their UTCBs may have been unmapped. All of them are of one domain.
-                if let Some(root) = root {
+                asker.doomed().for_each(|object| let_go(cpu, object));
+                if let Some(root) = utcb_root(asker.doomed()) {
                     switch::flush(cpu, root);
                 }
             }
         }
     }
+}
+
+/// Root of the page table from which the UTCBs of doomed ECs may have been unmapped: all are of one domain. vCPUs have no UTCB.
+fn utcb_root(mut doomed: impl Iterator<Item = AnyObject>) -> Option<Phys> {
+    doomed.find_map(|object| match object {
+        AnyObject::Ec(ec) if !ec.is_vcpu() => Some(Phys(ec.root.get())),
+        _ => None,
+    })
 }
 
 /// Removes from this CPU whatever refers to a dead object without a check for its life.
@@ -114,9 +102,12 @@ fn drop_ec(cpu: &'static Cpu, ec: &'static Ec) {
         virt::release(cpu, ec);
         sm::cancel(cpu, ec);
         ec.become_(State::Dead);
+        ipc::abort_caller(ec);
         sched::release_parked(cpu, ec);
         cpu.resched.set(1);
     }
+    // Those of its callers may have followed it further. Those that wait there for other reasons will again.
+    sched::ends(ec).filter(|end| end.cpu.get() == cpu.index()).for_each(|end| sched::release_parked(cpu, end));
 }
 
 /// Performs an operation on all CPUs, this one included, and waits until all have. Meanwhile this one performs what others ask for,
@@ -124,7 +115,7 @@ fn drop_ec(cpu: &'static Cpu, ec: &'static Ec) {
 pub fn everywhere(cpu: &'static Cpu, operation: Operation) {
     let others = || cpu::all().filter(|other| other.index() != cpu.index());
     if cpu::count() > 1 {
-        operation.note(cpu);
+        cpu.operation.set(operation as u64);
         cpu.missing.begin(cpu::count() as u64 - 1);
         for other in others() {
             if other.sleep.lasts() && !operation.wakes(other, cpu) {
@@ -141,11 +132,17 @@ pub fn everywhere(cpu: &'static Cpu, operation: Operation) {
     operation.perform(cpu, cpu);
 }
 
+/// Has all CPUs forget translations of the page table with this root.
+pub fn flush(cpu: &'static Cpu, root: Phys) {
+    cpu.flushed.set(root.0);
+    everywhere(cpu, Operation::Flush);
+}
+
 /// Performs the operations that other CPUs ask for.
 fn serve(cpu: &'static Cpu) {
     cpu.requests.take(|asker| {
         if let Some(asker) = cpu::get(asker) {
-            Operation::noted(asker).perform(cpu, asker);
+            Operation::of(asker.operation.get()).perform(cpu, asker);
             asker.missing.performed();
         }
     });
@@ -216,16 +213,66 @@ pub fn send_wake(ec: &'static Ec) {
 
 /// Makes an EC raise its recall event before it continues.
 pub fn recall(cpu: &'static Cpu, ec: &'static Ec) {
-    let word = ec.frame();
-    if matches!(word.get(Reg::Recall), pending::NONE | pending::DEADLINE) {
-        word.set(Reg::Recall, pending::RECALL);
+    if pending::add(ec.frame(), pending::RECALL) & pending::RECALL != 0 {
+        // Its CPU has been told, or is about to be.
+        return;
     }
     if ec.cpu.get() == cpu.index() {
         // It may be the one that runs, or the next one to: the scheduler looks.
         cpu.resched.set(1);
-        return;
-    }
-    if let Some(there) = cpu::get(ec.cpu.get()) {
+    } else if let Some(there) = cpu::get(ec.cpu.get()) {
         apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Kind;
+    use crate::{pd::Pd, testing};
+
+    fn ec(pd: &'static Pd, state: State, kind: Kind) -> &'static Ec {
+        let ec: &'static Ec = pd.new_object().unwrap();
+        ec.init(pd.alloc(0).unwrap(), None, 0, state, kind);
+        pd.adopt(ec);
+        ec
+    }
+
+    #[test]
+    fn operations_have_their_numbers() {
+        Operation::ALL.into_iter().for_each(|operation| assert_eq!(Operation::of(operation as u64), operation));
+    }
+
+    #[test]
+    fn utcbs_are_flushed_whatever_dies_beside_them() {
+        const ROOT: Phys = Phys(0x1000);
+        let (pd, cpu) = (testing::pd(8), testing::cpu());
+        let (vcpu, thread) = (ec(pd, State::Runnable, Kind::Guest), ec(pd, State::Runnable, Kind::Sysret));
+        thread.root.set(ROOT.0);
+        cpu.doom(vcpu);
+        assert_eq!(utcb_root(cpu.doomed()), None);
+        cpu.doom(thread);
+        cpu.doom(ec(pd, State::Runnable, Kind::Guest));
+        assert_eq!(utcb_root(cpu.doomed()), Some(ROOT));
+    }
+
+    #[test]
+    fn a_dying_handler_aborts_who_waits_for_it_and_nobody_else() {
+        let (pd, cpu) = (testing::pd(16), testing::cpu());
+        let [handler, other] = [(); 2].map(|()| ec(pd, State::Runnable, Kind::Sysret));
+        // Event: whoever raised it stops.
+        let cases = [
+            (handler, State::Waiting, Kind::Sysret, State::Runnable),
+            (handler, State::Waiting, Kind::Iret, State::Dead),
+            (handler, State::Blocked, Kind::Sysret, State::Blocked),
+            (other, State::Waiting, Kind::Sysret, State::Waiting),
+        ];
+        for (callee, state, kind, then) in cases {
+            let caller = ec(pd, state, kind);
+            caller.callee.set(Some(callee));
+            handler.caller.set(Some(caller));
+            drop_ec(cpu, handler);
+            assert_eq!((caller.state(), handler.state()), (then, State::Dead));
+        }
     }
 }

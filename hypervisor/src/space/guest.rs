@@ -1,6 +1,6 @@
 //! Guest space: guest-physical memory of a virtual machine. The format of its tables is what the CPUs have.
 
-use super::mem::Host;
+use super::{Mappings, mem::Host};
 use crate::arch::virt::{self, Nested};
 use crate::arch::vmx::ept::Ept;
 use crate::mem::object::{Header, Object, Word};
@@ -30,7 +30,7 @@ impl GuestSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
-        let root = self.owner().ok_or(Status::BadCapability)?.alloc(0)?;
+        let root = self.payer()?.alloc(0)?;
         self.root.set(root.phys().0);
         self.generation.set(1);
         Ok(())
@@ -39,39 +39,6 @@ impl GuestSpace {
     /// Root of the nested page table.
     pub fn root(&self) -> Page {
         Page::at(Phys(self.root.get()))
-    }
-
-    /// What is mapped at a guest-physical address.
-    pub fn walk(&self, addr: u64) -> Option<Mapping> {
-        match virt::nested() {
-            Nested::Npt => ptab::walk::<Host>(self.root(), addr),
-            Nested::Ept => ptab::walk::<Ept>(self.root(), addr),
-        }
-    }
-
-    /// Bytes from `addr` where nothing is mapped; see [`ptab::hole`].
-    pub fn hole(&self, addr: u64) -> u64 {
-        match virt::nested() {
-            Nested::Npt => ptab::hole::<Host>(self.root(), addr),
-            Nested::Ept => ptab::hole::<Ept>(self.root(), addr),
-        }
-    }
-
-    /// Maps or unmaps; see [`ptab::set`].
-    ///
-    /// # Errors
-    /// `OutOfMemory`.
-    pub fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
-        let pd = self.owner().ok_or(Status::BadCapability)?;
-        let _guard = self.lock.lock();
-        match virt::nested() {
-            Nested::Npt => ptab::set::<Host>(self.root(), addr, level, to, pd),
-            Nested::Ept => {
-                // The caller knows the largest leaf of page tables, which may be larger.
-                let level = level.min(Ept::max_leaf());
-                ptab::set::<Ept>(self.root(), addr, level, to, pd)
-            }
-        }
     }
 
     /// Current generation: a vCPU that last ran with another one flushes its translations at entry.
@@ -92,6 +59,28 @@ impl GuestSpace {
             match virt::nested() {
                 Nested::Npt => ptab::destroy::<Host>(self.root(), ptab::ENTRIES, &mut free),
                 Nested::Ept => ptab::destroy::<Ept>(self.root(), ptab::ENTRIES, &mut free),
+            }
+        }
+    }
+}
+
+impl Mappings for GuestSpace {
+    fn walk(&self, addr: u64) -> Result<Mapping, u64> {
+        match virt::nested() {
+            Nested::Npt => ptab::walk::<Host>(self.root(), addr),
+            Nested::Ept => ptab::walk::<Ept>(self.root(), addr),
+        }
+    }
+
+    fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
+        let pd = self.payer()?;
+        let _guard = self.lock.lock();
+        match virt::nested() {
+            Nested::Npt => ptab::set::<Host>(self.root(), addr, level, to, pd),
+            Nested::Ept => {
+                // The caller knows the largest leaf of page tables, which may be larger.
+                let level = level.min(Ept::max_leaf());
+                ptab::set::<Ept>(self.root(), addr, level, to, pd)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Host memory space: the page table of a protection domain's threads. Its upper half is the kernel's, the same
 //! in all of them.
 
+use super::Mappings;
 use crate::mem::object::{Header, Object, Word};
 use crate::mem::ptab::{self, Format, Mapping};
 use crate::mem::{PAGE, Page, Phys, lock::Lock};
@@ -11,8 +12,12 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Entries of the root that belong to user space.
 const USER_ENTRIES: usize = ptab::ENTRIES / 2;
 
-/// Format of x86-64 page tables (SDM vol. 3, 4.5). Nested tables of SVM have the same (APM vol. 2, 15.25.5).
-pub struct Host;
+/// Format of x86-64 page tables (SDM vol. 3, 4.5), whose translations are for user mode too or for the kernel alone. Nested tables of
+/// SVM have the same: for them all accesses of a guest are those of a user (APM vol. 2, 15.25.5).
+pub struct Paging<const USER: bool>;
+
+/// Format of what user mode and guests reach.
+pub type Host = Paging<true>;
 
 /// Beside the rights of a mapping: its page is the kernel's, so the mapping cannot be passed on.
 pub const KERNEL: MemRights = MemRights::from_bits_retain(1 << 31);
@@ -30,9 +35,7 @@ mod bit {
     pub const PCD: u64 = 1 << 4;
     pub const ACCESSED: u64 = 1 << 5;
     pub const DIRTY: u64 = 1 << 6;
-    pub const LARGE: u64 = 1 << 7;
     pub const NX: u64 = 1 << 63;
-    pub const ADDR: u64 = 0x000f_ffff_ffff_f000;
 }
 
 /// Whether the CPUs have 1 GiB pages (CPUID 8000_0001 EDX bit 26).
@@ -43,17 +46,22 @@ pub fn enable_gigabyte_pages() {
     GIGABYTE_PAGES.store(1, Relaxed);
 }
 
-impl Format for Host {
+impl<const USER: bool> Paging<USER> {
+    /// What all entries have.
+    const ALL: u64 = bit::PRESENT | bit::ACCESSED | if USER { bit::USER } else { 0 };
+}
+
+impl<const USER: bool> Format for Paging<USER> {
     fn max_leaf() -> u32 {
         1 + GIGABYTE_PAGES.load(Relaxed) as u32
     }
 
     fn table(table: Phys) -> u64 {
-        table.0 | bit::PRESENT | bit::WRITE | bit::USER | bit::ACCESSED
+        table.0 | Self::ALL | bit::WRITE
     }
 
     fn leaf(phys: Phys, rights: MemRights, level: u32) -> u64 {
-        let mut entry = phys.0 | bit::PRESENT | bit::USER | bit::ACCESSED;
+        let mut entry = phys.0 | Self::ALL;
         if rights.contains(MemRights::WRITE) {
             entry |= bit::WRITE | bit::DIRTY;
         }
@@ -68,19 +76,11 @@ impl Format for Host {
         if rights.contains(KERNEL) {
             entry |= bit::SOFTWARE;
         }
-        if level > 0 { entry | bit::LARGE } else { entry }
+        if level > 0 { entry | ptab::LARGE } else { entry }
     }
 
     fn is_present(entry: u64) -> bool {
         entry & bit::PRESENT != 0
-    }
-
-    fn is_leaf(entry: u64, level: u32) -> bool {
-        level == 0 || entry & bit::LARGE != 0
-    }
-
-    fn phys(entry: u64, _level: u32) -> Phys {
-        Phys(entry & bit::ADDR)
     }
 
     fn rights(entry: u64) -> MemRights {
@@ -112,7 +112,7 @@ impl MemSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self, kernel: Page) -> Result<(), Status> {
-        let root = self.owner().ok_or(Status::BadCapability)?.alloc(0)?;
+        let root = self.payer()?.alloc(0)?;
         for i in USER_ENTRIES..ptab::ENTRIES {
             root.write(i, kernel.read(i));
         }
@@ -135,22 +135,6 @@ impl MemSpace {
         Page::at_virt(self.root.get())
     }
 
-    /// What is mapped at `addr`.
-    pub fn walk(&self, addr: u64) -> Option<Mapping> {
-        ptab::walk::<Host>(self.root(), addr)
-    }
-
-    /// Maps or unmaps; see [`ptab::set`].
-    ///
-    /// # Errors
-    /// `OutOfMemory`.
-    #[inline(always)]
-    pub fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
-        let pd = self.owner().ok_or(Status::BadCapability)?;
-        let _guard = self.lock.lock();
-        ptab::set::<Host>(self.root(), addr, level, to, pd)
-    }
-
     /// Maps a page that the kernel owns (a UTCB) where nothing is mapped.
     ///
     /// # Errors
@@ -160,7 +144,7 @@ impl MemSpace {
         if !addr.is_multiple_of(PAGE) || addr >= abi::USER_TOP {
             return Err(Status::BadParameter);
         }
-        if self.walk(addr).is_some() {
+        if self.walk(addr).is_ok() {
             return Err(Status::Busy);
         }
         self.set(addr, 0, Some((page.phys(), MemRights::READ | MemRights::WRITE | KERNEL))).map(|_| ())
@@ -171,5 +155,18 @@ impl MemSpace {
         if let Some(pd) = self.owner().filter(|_| !self.is_physical()) {
             ptab::destroy::<Host>(self.root(), USER_ENTRIES, &mut |page| pd.free(page, 0));
         }
+    }
+}
+
+impl Mappings for MemSpace {
+    fn walk(&self, addr: u64) -> Result<Mapping, u64> {
+        ptab::walk::<Host>(self.root(), addr)
+    }
+
+    #[inline(always)]
+    fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
+        let pd = self.payer()?;
+        let _guard = self.lock.lock();
+        ptab::set::<Host>(self.root(), addr, level, to, pd)
     }
 }

@@ -1,9 +1,10 @@
 //! MSR space: which model-specific registers a vCPU reaches without exit. A bitmap in the format that the CPUs have; a set
 //! bit intercepts.
 
+use crate::arch::Msr;
 use crate::arch::virt::{self, Nested};
 use crate::mem::object::{Header, Object, Word};
-use crate::mem::{PAGE, Page, Phys, lock::Lock};
+use crate::mem::{Bitmap, Page, Phys, lock::Lock};
 use abi::cap::MemRights;
 use abi::status::Status;
 
@@ -11,7 +12,6 @@ use abi::status::Status;
 const BLOCK_MSRS: u64 = 0x2000;
 /// Pages of a map: SVM's has two.
 const ORDER: usize = 1;
-const PAGES: u64 = 1 << ORDER;
 
 /// Numbers of the bits in the map that intercept reads and writes of `msr`.
 fn bits(format: Nested, msr: u64) -> Option<(u64, u64)> {
@@ -37,8 +37,18 @@ fn bits(format: Nested, msr: u64) -> Option<(u64, u64)> {
 
 /// MSRs whose state the kernel switches with the vCPU, so that giving them away harms nobody: FS, GS and KERNEL_GS base,
 /// STAR, LSTAR, CSTAR, SFMASK, SYSENTER (APM vol. 2, 15.5.1: saved by VMSAVE).
-const SWITCHED: [u64; 10] =
-    [0x174, 0x175, 0x176, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0100, 0xc000_0101, 0xc000_0102];
+const SWITCHED: [Msr; 10] = [
+    Msr::SysenterCs,
+    Msr::SysenterEsp,
+    Msr::SysenterEip,
+    Msr::Star,
+    Msr::Lstar,
+    Msr::Cstar,
+    Msr::Sfmask,
+    Msr::FsBase,
+    Msr::GsBase,
+    Msr::KernelGsBase,
+];
 
 /// An MSR space.
 #[derive(Default)]
@@ -57,13 +67,7 @@ impl MsrSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
-        let map = self.owner().ok_or(Status::BadCapability)?.alloc(ORDER)?;
-        for at in 0..PAGES {
-            let page = Page::at(map.phys().offset(at * PAGE));
-            for i in 0..crate::mem::page::WORDS {
-                page.write(i, u64::MAX);
-            }
-        }
+        let map = self.payer()?.alloc_filled(ORDER, u64::MAX)?;
         self.map.set(map.phys().0);
         Ok(())
     }
@@ -81,15 +85,15 @@ impl MsrSpace {
     /// Rights to `msr`.
     pub fn rights(&self, msr: u64) -> MemRights {
         if self.all.get() != 0 {
-            let given = SWITCHED.contains(&msr);
+            let given = SWITCHED.iter().any(|&switched| msr == switched as u64);
             return if given { MemRights::READ | MemRights::WRITE } else { MemRights::empty() };
         }
         let Some((read, write)) = bits(virt::nested(), msr) else {
             return MemRights::empty();
         };
         let mut rights = MemRights::empty();
-        rights.set(MemRights::READ, !self.bit(read));
-        rights.set(MemRights::WRITE, !self.bit(write));
+        rights.set(MemRights::READ, !self.map().get(read));
+        rights.set(MemRights::WRITE, !self.map().get(write));
         rights
     }
 
@@ -100,33 +104,19 @@ impl MsrSpace {
     pub fn set(&self, msr: u64, rights: MemRights) -> Result<(), Status> {
         let (read, write) = bits(virt::nested(), msr).ok_or(Status::BadParameter)?;
         let _guard = self.lock.lock();
-        self.set_bit(read, !rights.contains(MemRights::READ));
-        self.set_bit(write, !rights.contains(MemRights::WRITE));
+        self.map().set(read, !rights.contains(MemRights::READ));
+        self.map().set(write, !rights.contains(MemRights::WRITE));
         Ok(())
     }
 
-    /// Page of the map, word in it, and bit in that, for a bit's number.
-    fn word(&self, bit: u64) -> (Page, usize, u32) {
-        let word = bit / 64;
-        let page = Page::at(self.phys().offset(word * 8 / PAGE * PAGE));
-        (page, (word % (PAGE / 8)) as usize, (bit % 64) as u32)
-    }
-
-    fn bit(&self, number: u64) -> bool {
-        let (page, word, bit) = self.word(number);
-        page.read(word) >> bit & 1 != 0
-    }
-
-    fn set_bit(&self, number: u64, value: bool) {
-        let (page, word, bit) = self.word(number);
-        let others = page.read(word) & !(1 << bit);
-        page.write(word, others | u64::from(value) << bit);
+    fn map(&self) -> Bitmap {
+        Bitmap(Page::at(self.phys()))
     }
 
     /// Frees the map.
     pub fn release(&self) {
         if let Some(pd) = self.owner().filter(|_| self.all.get() == 0) {
-            pd.free(Page::at(self.phys()), ORDER);
+            pd.free(self.map().0, ORDER);
         }
     }
 }

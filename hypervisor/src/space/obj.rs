@@ -17,11 +17,8 @@ pub struct ObjSpace {
     /// Serialises writers.
     lock: Lock,
     /// Virtual address of the page of addresses of tables. Where there is none, it names the empty table.
-    root: Word,
+    pub(crate) root: Word,
 }
-
-/// Offset of the root, for `arch::fastpath`.
-pub const ROOT: usize = core::mem::offset_of!(ObjSpace, root);
 
 /// Table of a selector, and place in it.
 #[inline(always)]
@@ -36,13 +33,9 @@ impl ObjSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
-        let page = self.pay()?.alloc_filled(0, empty_table().virt())?;
+        let page = self.payer()?.alloc_filled(0, empty_table().virt())?;
         self.root.set(page.virt());
         Ok(())
-    }
-
-    fn pay(&self) -> Result<&'static crate::pd::Pd, Status> {
-        self.owner().ok_or(Status::BadCapability)
     }
 
     #[inline(always)]
@@ -71,7 +64,7 @@ impl ObjSpace {
 
     #[cold]
     fn make(&self, table: usize) -> Result<Page, Status> {
-        let page = self.pay()?.alloc(0)?;
+        let page = self.payer()?.alloc(0)?;
         self.root().write(table, page.virt());
         Ok(page)
     }

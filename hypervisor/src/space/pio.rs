@@ -2,7 +2,7 @@
 //! and of SVM's I/O permission map (APM vol. 2, 15.10.1): a set bit forbids.
 
 use crate::mem::object::{Header, Object, Word};
-use crate::mem::{Page, Phys, lock::Lock};
+use crate::mem::{Bitmap, Page, Phys, lock::Lock};
 use abi::status::Status;
 
 /// Number of ports.
@@ -11,7 +11,6 @@ pub const PORTS: u64 = 1 << 16;
 pub const WORDS: usize = (PORTS / 64) as usize;
 /// Pages of the block: SVM's map has a third page, of which 3 bits count; blocks are powers of two.
 const ORDER: usize = 2;
-const BLOCK_WORDS: usize = 4 * 512;
 
 /// A port space.
 #[derive(Default)]
@@ -33,10 +32,7 @@ impl PioSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
-        let map = self.owner().ok_or(Status::BadCapability)?.alloc(ORDER)?;
-        for i in 0..BLOCK_WORDS {
-            Self::word_of(map, i, Some(u64::MAX));
-        }
+        let map = self.payer()?.alloc_filled(ORDER, u64::MAX)?;
         self.map.set(map.phys().0);
         self.low.set(WORDS as u64);
         Ok(())
@@ -47,16 +43,8 @@ impl PioSpace {
         self.all.set(1);
     }
 
-    fn word_of(map: Page, index: usize, set: Option<u64>) -> u64 {
-        let page = Page::at(map.phys().offset((index / 512) as u64 * crate::mem::PAGE));
-        if let Some(value) = set {
-            page.write(index % 512, value);
-        }
-        page.read(index % 512)
-    }
-
-    fn map(&self) -> Page {
-        Page::at(Phys(self.map.get()))
+    fn map(&self) -> Bitmap {
+        Bitmap(Page::at(self.phys()))
     }
 
     /// Physical address of the bitmap.
@@ -66,19 +54,16 @@ impl PioSpace {
 
     /// Whether `port` may be accessed.
     pub fn allows(&self, port: u64) -> bool {
-        self.all.get() != 0 || port < PORTS && self.word((port / 64) as usize) & 1 << (port % 64) == 0
+        self.all.get() != 0 || port < PORTS && !self.map().get(port)
     }
 
     /// Permits or forbids `port`, which is below [`PORTS`].
     pub fn set(&self, port: u64, allow: bool) {
         let _guard = self.lock.lock();
-        let index = (port / 64) as usize;
-        let mask = 1 << (port % 64);
-        let old = self.word(index);
-        Self::word_of(self.map(), index, Some(if allow { old & !mask } else { old | mask }));
+        self.map().set(port, !allow);
         if allow {
-            self.low.set(self.low.get().min(index as u64));
-            self.high.set(self.high.get().max(index as u64 + 1));
+            self.low.set(self.low.get().min(port / 64));
+            self.high.set(self.high.get().max(port / 64 + 1));
         }
     }
 
@@ -89,13 +74,13 @@ impl PioSpace {
 
     /// Word of the bitmap.
     pub fn word(&self, index: usize) -> u64 {
-        Self::word_of(self.map(), index, None)
+        self.map().word(index)
     }
 
     /// Frees the bitmap.
     pub fn release(&self) {
         if let Some(pd) = self.owner().filter(|_| self.all.get() == 0) {
-            pd.free(self.map(), ORDER);
+            pd.free(self.map().0, ORDER);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::event::pending;
 use crate::frame::{Kind, Reg};
 use crate::ipc;
 use crate::kernel;
-use crate::mem::object::{AnyObject, CapSlot};
+use crate::mem::object::CapSlot;
 use crate::mem::{Link, Object, Page, Phys};
 use crate::pd::Pd;
 use crate::pt::Pt;
@@ -83,9 +83,10 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
             if pd.pio.get().is_none() {
                 pd.pio.set(Some(space));
                 // Threads that exist already get it, too: a port session may be opened at any time.
-                pd.each(|object| match object {
-                    AnyObject::Ec(ec) if !ec.is_vcpu() => ec.pio.set(Some(space)),
-                    _ => {}
+                pd.each_context(|ec| {
+                    if !ec.is_vcpu() {
+                        ec.pio.set(Some(space));
+                    }
                 });
             }
             Ok(())
@@ -134,12 +135,8 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
         return Err(Status::BadParameter);
     }
     let slot = caller.obj.prepare(args.dst)?;
-    let frame = pd.alloc(0)?;
-    let utcb = pd.alloc(0).inspect_err(|_| pd.free(frame, 0))?;
-    let give_back = |_: &Status| {
-        pd.free(frame, 0);
-        pd.free(utcb, 0);
-    };
+    let pages = two_pages(pd)?;
+    let [frame, utcb] = pages;
     let set_up = |ec: &'static Ec| {
         let state = if ip.is_some() { State::Runnable } else { State::Idle };
         // A thread begins with all its registers, extended state too; a handler with what its callers send.
@@ -161,7 +158,19 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
         alive(obj.id() != 0 && mem.id() != 0 && pio.is_none_or(|pio| pio.id() != 0))?;
         mem.map_kernel_page(utcb_at, utcb)
     };
-    make_if(pd, slot, set_up, map).inspect_err(give_back)
+    make_if(pd, slot, set_up, map).inspect_err(|_| give_back(pd, pages))
+}
+
+/// What every EC needs.
+#[inline(always)]
+fn two_pages(pd: &Pd) -> Result<[Page; 2], Status> {
+    let first = pd.alloc(0)?;
+    let second = pd.alloc(0).inspect_err(|_| pd.free(first, 0))?;
+    Ok([first, second])
+}
+
+fn give_back(pd: &Pd, pages: [Page; 2]) {
+    pages.into_iter().for_each(|page| pd.free(page, 0));
 }
 
 /// `BadCapability` if what an EC needs does not live any more.
@@ -187,32 +196,12 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
     let home = cpu::get(u64::from(args.cpu.0)).ok_or(Status::BadCpu)?;
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE_SPACE)?;
     let obj = pd.obj.get().ok_or(Status::BadParameter)?;
-    let guest: &'static GuestSpace = caller.obj.lookup(guest, Perms::SPACE_ASSIGN)?;
-    let pio: &'static PioSpace = match pio {
-        Sel::NONE => kernel::no_ports(),
-        sel => Some(caller.obj.lookup(sel, Perms::SPACE_ASSIGN)?),
-    }
-    .ok_or(Status::BadParameter)?;
-    let msr: &'static MsrSpace = match msr {
-        Sel::NONE => kernel::no_msrs(),
-        sel => Some(caller.obj.lookup(sel, Perms::SPACE_ASSIGN)?),
-    }
-    .ok_or(Status::BadParameter)?;
-    let foreign = |owner: Option<&'static Pd>| owner.is_none_or(|owner| owner.addr() != pd.addr());
-    let maps = [
-        pio.owner().filter(|_| !kernel::is_denial(pio.addr())),
-        msr.owner().filter(|_| !kernel::is_denial(msr.addr())),
-    ];
-    if foreign(guest.owner()) || maps.into_iter().flatten().any(|owner| foreign(Some(owner))) {
-        return Err(Status::BadParameter);
-    }
+    let guest: &'static GuestSpace = space_of(caller, pd, guest, None)?;
+    let pio = space_of(caller, pd, pio, kernel::no_ports())?;
+    let msr = space_of(caller, pd, msr, kernel::no_msrs())?;
     let slot = caller.obj.prepare(args.dst)?;
-    let frame = pd.alloc(0)?;
-    let control = pd.alloc(0).inspect_err(|_| pd.free(frame, 0))?;
-    let give_back = |_: &Status| {
-        pd.free(frame, 0);
-        pd.free(control, 0);
-    };
+    let pages = two_pages(pd)?;
+    let [frame, control] = pages;
     let set_up = |ec: &'static Ec| {
         ec.init(frame, None, args.cpu.0, State::Runnable, Kind::Guest);
         ec.obj.set(Some(obj));
@@ -226,12 +215,24 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
         ec.pio.set(Some(pio));
         Ok(())
     };
-    let alive = |_| {
-        let maps = [(pio.addr(), pio.id()), (msr.addr(), msr.id())];
-        let maps = maps.into_iter().all(|(addr, id)| id != 0 || kernel::is_denial(addr));
-        alive(obj.id() != 0 && guest.id() != 0 && maps)
-    };
-    make_if(pd, slot, set_up, alive).inspect_err(give_back)
+    let alive = |_| alive(obj.id() != 0 && guest.id() != 0 && pio.id() != 0 && msr.id() != 0);
+    make_if(pd, slot, set_up, alive).inspect_err(|_| give_back(pd, pages))
+}
+
+/// A space of `pd` for a vCPU, or `otherwise` if none is named.
+fn space_of<T: Object>(
+    caller: &Caller,
+    pd: &'static Pd,
+    sel: Sel,
+    otherwise: Option<&'static T>,
+) -> Result<&'static T, Status> {
+    if sel == Sel::NONE
+        && let Some(space) = otherwise
+    {
+        return Ok(space);
+    }
+    let space: &'static T = caller.obj.lookup(sel, Perms::SPACE_ASSIGN)?;
+    if space.owner().is_some_and(|owner| owner.addr() == pd.addr()) { Ok(space) } else { Err(Status::BadParameter) }
 }
 
 /// `create_sc`.

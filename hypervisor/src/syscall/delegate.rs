@@ -3,10 +3,10 @@
 use super::{Caller, Outcome};
 use crate::kernel;
 use crate::mem::ptab::{self, Mapping};
-use crate::mem::{PAGE, Phys};
+use crate::mem::{Object, PAGE, Phys};
 use crate::smp::{self, Operation};
 use crate::space::mem::{Host, KERNEL, MemSpace};
-use crate::space::{guest::GuestSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use crate::space::{Mappings, guest::GuestSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use abi::cap::{MemRights, Perms, Sel};
 use abi::hypercall::{Args, Delegate};
 use abi::status::Status;
@@ -62,6 +62,12 @@ fn check(args: &Delegate, limit: u64) -> Result<(), Status> {
     if args.dst + args.count <= limit { Ok(()) } else { Err(Status::BadParameter) }
 }
 
+/// The space that is delegated from; without rights it is a removal, and there is none.
+#[inline(always)]
+fn source<T: Object>(caller: &Caller, args: &Delegate) -> Result<Option<&'static T>, Status> {
+    if args.rights == 0 { Ok(None) } else { caller.obj.lookup(args.from, Perms::SPACE_GRANT).map(Some) }
+}
+
 /// How far a step came: nothing done and out of memory is an error, otherwise the caller sees the count.
 fn outcome(done: u64, stopped: Option<Status>) -> Outcome {
     match stopped {
@@ -80,8 +86,7 @@ pub fn to_objects(caller: &Caller, args: &Delegate) -> Option<Outcome> {
 #[inline(always)]
 fn caps(caller: &Caller, args: &Delegate, to: &'static ObjSpace) -> Outcome {
     let perms = Perms::from_bits_truncate(args.rights as u8);
-    let from: Option<&'static ObjSpace> =
-        if args.rights == 0 { None } else { Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?) };
+    let from: Option<&'static ObjSpace> = source(caller, args)?;
     if let (1, Some(from)) = (args.count, from) {
         let cap = from.load(Sel(args.src)).map(|cap| cap.restrict(perms));
         return to.store(Sel(args.dst), cap).map(|()| [1, 0]);
@@ -123,11 +128,11 @@ enum Source {
 impl Source {
     #[inline(always)]
     fn find(caller: &Caller, args: &Delegate) -> Result<Self, Status> {
-        if args.rights == 0 {
-            return Ok(Self::Nothing);
-        }
-        let space: &'static MemSpace = caller.obj.lookup(args.from, Perms::SPACE_GRANT)?;
-        Ok(if space.is_physical() { Self::Physical } else { Self::Space(space) })
+        Ok(match source::<MemSpace>(caller, args)? {
+            None => Self::Nothing,
+            Some(space) if space.is_physical() => Self::Physical,
+            Some(space) => Self::Space(space),
+        })
     }
 
     /// What is at byte address `at`: of `len` bytes at most, with at most `rights`; or how many bytes are not mapped there.
@@ -138,8 +143,9 @@ impl Source {
             Self::Physical if kernel::is_mappable(Phys(at), len) => Ok(Ok(Mapping { phys: Phys(at), len, rights })),
             Self::Physical => Err(Status::BadParameter),
             Self::Space(space) => {
-                let Some(found) = space.walk(at) else {
-                    return Ok(Err(ptab::hole::<Host>(space.root(), at).clamp(PAGE, len)));
+                let found = match space.walk(at) {
+                    Ok(found) => found,
+                    Err(hole) => return Ok(Err(hole.clamp(PAGE, len))),
                 };
                 // A page that is the kernel's (a UTCB) is not passed on.
                 if found.rights.contains(KERNEL) {
@@ -151,35 +157,6 @@ impl Source {
                 Ok(Ok(Mapping { rights, len: found.len.min(len), ..found }))
             }
         }
-    }
-}
-
-/// Mappings that are delegated to.
-trait Target {
-    /// Changes one entry; see [`ptab::set`].
-    fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status>;
-    /// Bytes from `addr` on that are not mapped anyway.
-    fn hole(&self, addr: u64) -> u64;
-}
-
-impl Target for MemSpace {
-    #[inline(always)]
-    fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
-        Self::set(self, addr, level, to)
-    }
-
-    fn hole(&self, addr: u64) -> u64 {
-        ptab::hole::<Host>(self.root(), addr)
-    }
-}
-
-impl Target for GuestSpace {
-    fn set(&self, addr: u64, level: u32, to: Option<(Phys, MemRights)>) -> Result<ptab::Done, Status> {
-        Self::set(self, addr, level, to)
-    }
-
-    fn hole(&self, addr: u64) -> u64 {
-        Self::hole(self, addr)
     }
 }
 
@@ -195,7 +172,7 @@ struct Progress {
 
 /// One step at `done` bytes from the beginning of the range: the largest leaf that fits, or a hole.
 #[inline(always)]
-fn step(args: &Delegate, source: &Source, to: &impl Target, done: u64) -> Result<ptab::Done, Status> {
+fn step(args: &Delegate, source: &Source, to: &impl Mappings, done: u64) -> Result<ptab::Done, Status> {
     let rights = MemRights::from_bits_truncate(args.rights);
     let (at, left) = (args.dst * PAGE + done, args.count * PAGE - done);
     let (level, page, len) = match source.look(args.src * PAGE + done, left, rights)? {
@@ -204,9 +181,8 @@ fn step(args: &Delegate, source: &Source, to: &impl Target, done: u64) -> Result
             (level, Some((found.phys, found.rights)), found.len)
         }
         Err(len) => {
-            let skip = to.hole(at);
-            if skip > 0 {
-                return Ok(ptab::Done { len: skip.min(len), flush: false });
+            if let Err(hole) = to.walk(at) {
+                return Ok(ptab::Done { len: hole.min(len), flush: false });
             }
             (ptab::leaf_level::<Host>(at, 0, len), None, len)
         }
@@ -217,7 +193,7 @@ fn step(args: &Delegate, source: &Source, to: &impl Target, done: u64) -> Result
 
 /// Walks the range in the largest leaves that fit. Most ranges are one.
 #[inline(always)]
-fn walk(args: &Delegate, source: &Source, to: &impl Target) -> Progress {
+fn walk(args: &Delegate, source: &Source, to: &impl Mappings) -> Progress {
     let total = args.count * PAGE;
     let nothing = Progress { done: 0, flush: false, stopped: None };
     if total == 0 {
@@ -232,7 +208,7 @@ fn walk(args: &Delegate, source: &Source, to: &impl Target) -> Progress {
 
 /// All but the first step of a walk.
 #[inline(never)]
-fn rest(args: Delegate, source: &Source, to: &impl Target, mut done: u64, mut flush: bool) -> Progress {
+fn rest(args: Delegate, source: &Source, to: &impl Mappings, mut done: u64, mut flush: bool) -> Progress {
     let mut stopped = None;
     for _ in 1..STEP {
         if done >= args.count * PAGE {
@@ -256,7 +232,7 @@ fn rest(args: Delegate, source: &Source, to: &impl Target, mut done: u64, mut fl
 fn memory(caller: &Caller, args: &Delegate, source: &Source, to: &'static MemSpace) -> (Outcome, bool) {
     let progress = walk(args, source, to);
     if progress.flush {
-        smp::everywhere(caller.cpu, Operation::Flush(to.root().phys()));
+        smp::flush(caller.cpu, to.root().phys());
     }
     let outcome = outcome(progress.done / PAGE, progress.stopped);
     (outcome, progress.flush)
@@ -273,8 +249,7 @@ fn guest(caller: &Caller, args: &Delegate, to: &'static GuestSpace) -> Outcome {
 }
 
 fn ports(caller: &Caller, args: &Delegate, to: &'static PioSpace) -> Outcome {
-    let from: Option<&'static PioSpace> =
-        if args.rights == 0 { None } else { Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?) };
+    let from: Option<&'static PioSpace> = source(caller, args)?;
     if args.src != args.dst {
         return Err(Status::BadParameter);
     }
@@ -287,8 +262,7 @@ fn ports(caller: &Caller, args: &Delegate, to: &'static PioSpace) -> Outcome {
 }
 
 fn msrs(caller: &Caller, args: &Delegate, to: &'static MsrSpace) -> Outcome {
-    let from: Option<&'static MsrSpace> =
-        if args.rights == 0 { None } else { Some(caller.obj.lookup(args.from, Perms::SPACE_GRANT)?) };
+    let from: Option<&'static MsrSpace> = source(caller, args)?;
     if args.src != args.dst {
         return Err(Status::BadParameter);
     }

@@ -8,8 +8,9 @@ use crate::ec::Ec;
 use crate::frame::Reg;
 use crate::mem::object::{AnyObject, retire};
 use crate::mem::{Object, PAGE, Page, Phys};
-use crate::pd::Pd;
+use crate::pd::{Pd, Rank};
 use crate::smp::{self, Operation};
+use crate::space::Mappings;
 use abi::cap::Perms;
 use abi::hypercall::Args;
 use abi::status::Status;
@@ -89,7 +90,7 @@ fn doom(cpu: &'static Cpu, object: AnyObject) -> Result<(), Status> {
 /// Makes a space dead; `Busy` while an EC uses it. ECs only use spaces of their own PD. Whether this was what killed it.
 fn retire_unused<T: Object>(space: &'static T, uses: impl Fn(&'static Ec) -> bool) -> Result<bool, Status> {
     let pd = space.owner().ok_or(Status::BadCapability)?;
-    pd.retire_unless(space, |object| matches!(object, AnyObject::Ec(ec) if uses(ec)))
+    pd.retire_unless(space, uses)
 }
 
 /// Takes what is doomed out of everything that refers to it, on all CPUs, and returns its memory.
@@ -174,19 +175,6 @@ fn context(ec: &'static Ec) {
     bury(ec);
 }
 
-/// Order in which the objects of a PD go: what runs first, what others run in last. PDs go before all of these.
-fn rank(object: &AnyObject) -> Option<u32> {
-    match object {
-        AnyObject::Pd(_) => None,
-        AnyObject::Sc(_) => Some(0),
-        AnyObject::Ec(_) => Some(1),
-        AnyObject::Pt(_) | AnyObject::Sm(_) | AnyObject::Hw(_) => Some(2),
-        _ => Some(SPACES),
-    }
-}
-/// Rank of spaces, the last one. They can only be retired when the ECs that use them are off the list.
-const SPACES: u32 = 3;
-
 /// There is more to do: the caller must call again.
 const AGAIN: Outcome = Ok([1, 0]);
 
@@ -211,7 +199,7 @@ fn dissolve(work: &mut Work, top: &'static Pd) -> (Option<&'static Pd>, Outcome)
     let mut pd = top;
     while work.rounds > 0 {
         pd.close();
-        if let Some(AnyObject::Pd(child)) = pd.find(|object| rank(object).is_none()) {
+        if let Some(AnyObject::Pd(child)) = pd.newest(Rank::Domains) {
             if !child.claim() {
                 return (Some(pd), AGAIN);
             }
@@ -252,9 +240,10 @@ fn settle(pd: &'static Pd, top: &'static Pd) {
 
 /// Destroys what is on the list of a PD without PDs. False if there is more to do.
 fn clear(work: &mut Work, pd: &'static Pd) -> bool {
-    for ranks in [0..SPACES, SPACES..SPACES + 1] {
+    // Spaces can only be retired when the ECs that use them are off the list.
+    for ranks in [&[Rank::SchedulingContexts, Rank::Contexts, Rank::Passive][..], &[Rank::Spaces]] {
         loop {
-            let busy = ranks.clone().any(|rank| doom_all(work.cpu, pd, rank).is_err());
+            let busy = ranks.iter().any(|&rank| doom_all(work.cpu, pd, rank).is_err());
             let full = !work.cpu.may_doom();
             if work.cpu.doomed().next().is_some() {
                 bury_doomed(work);
@@ -272,9 +261,9 @@ fn clear(work: &mut Work, pd: &'static Pd) -> bool {
 }
 
 /// Dooms what a PD has of a rank, as far as there is room.
-fn doom_all(cpu: &'static Cpu, pd: &'static Pd, wanted: u32) -> Result<(), Status> {
+fn doom_all(cpu: &'static Cpu, pd: &'static Pd, rank: Rank) -> Result<(), Status> {
     while cpu.may_doom()
-        && let Some(object) = pd.find(|object| rank(object) == Some(wanted))
+        && let Some(object) = pd.newest(rank)
     {
         doom(cpu, object)?;
     }

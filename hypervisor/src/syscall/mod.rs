@@ -50,11 +50,22 @@ impl Caller {
 /// A hypercall: argument registers in the order of the calling convention, with R10 for RCX.
 pub type Entry = extern "sysv64" fn(u64, u64, u64, u64, u64, u64) -> Resume;
 
+/// Hypercalls by number. Entered from `arch::entry` with the argument registers.
+pub static TABLE: [Entry; NUMBER_MASK as usize + 1] = {
+    let mut table: [Entry; NUMBER_MASK as usize + 1] = [unknown; NUMBER_MASK as usize + 1];
+    fill(&mut table);
+    table[Number::Call as usize] = call;
+    table[Number::Reply as usize] = reply;
+    table[Number::SmDown as usize] = sm_down;
+    table[Number::Delegate as usize] = delegate;
+    table
+};
+
 /// Defines hypercalls that return to their caller at once, each a function of its own that needs no more of the stack and
-/// the registers than it must.
+/// the registers than it must, and [`fill`], which puts them into the table.
 macro_rules! entries {
-    ($finish:path: $($name:ident = $operation:path;)*) => {
-        $(
+    ($($finish:path { $($name:ident $(($number:ident))? = $operation:path;)* })*) => {
+        $($(
             extern "sysv64" fn $name(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: u64) -> Resume {
                 let Some(caller) = Caller::get() else {
                     return lost();
@@ -62,30 +73,36 @@ macro_rules! entries {
                 let args = Args { rdi, rsi, rdx, r8, r9, r10 };
                 $finish(&caller, $operation(&caller, &args))
             }
-        )*
+        )*)*
+
+        const fn fill(table: &mut [Entry]) {
+            $($($(table[Number::$number as usize] = $name;)?)*)*
+        }
     };
 }
 
-entries! { finish:
-    create_pd = create::pd;
-    create_space = create::space;
-    create_ec = create::ec;
-    create_pt = create::pt;
-    create_sm = create::sm;
-    ctrl_pd = control::pd;
-    ctrl_sc = control::sc;
-    ctrl_pt = control::pt;
-    ctrl_hw = control::hw;
-    assign_int = control::assign_int;
-}
-entries! { finish_hasty:
-    create_sc = create::sc;
-    ctrl_ec = control::ec;
-    sm_up = control::sm_up;
-}
-entries! { finish_if_alive:
-    destroy = destroy::destroy;
-    delegate_other = delegate::to_other;
+entries! {
+    finish {
+        create_pd(CreatePd) = create::pd;
+        create_space(CreateSpace) = create::space;
+        create_ec(CreateEc) = create::ec;
+        create_pt(CreatePt) = create::pt;
+        create_sm(CreateSm) = create::sm;
+        ctrl_pd(CtrlPd) = control::pd;
+        ctrl_sc(CtrlSc) = control::sc;
+        ctrl_pt(CtrlPt) = control::pt;
+        ctrl_hw(CtrlHw) = control::hw;
+        assign_int(AssignInt) = control::assign_int;
+    }
+    finish_hasty {
+        create_sc(CreateSc) = create::sc;
+        ctrl_ec(CtrlEc) = control::ec;
+        sm_up(SmUp) = control::sm_up;
+    }
+    finish_if_alive {
+        destroy(Destroy) = destroy::destroy;
+        delegate_other = delegate::to_other;
+    }
 }
 
 /// Capabilities and host memory are delegated most. Each kind of space has a function of its own, so that it has what it needs in
@@ -184,30 +201,6 @@ extern "sysv64" fn sm_down(rdi: u64, rsi: u64, rdx: u64, r10: u64, r8: u64, r9: 
 extern "sysv64" fn unknown(_: u64, _: u64, _: u64, _: u64, _: u64, _: u64) -> Resume {
     Resume::back(Status::BadHypercall, 0)
 }
-
-/// Hypercalls by number. Entered from `arch::entry` with the argument registers.
-pub static TABLE: [Entry; NUMBER_MASK as usize + 1] = {
-    let mut table: [Entry; NUMBER_MASK as usize + 1] = [unknown; NUMBER_MASK as usize + 1];
-    table[Number::Call as usize] = call;
-    table[Number::Reply as usize] = reply;
-    table[Number::CreatePd as usize] = create_pd;
-    table[Number::CreateSpace as usize] = create_space;
-    table[Number::CreateEc as usize] = create_ec;
-    table[Number::CreateSc as usize] = create_sc;
-    table[Number::CreatePt as usize] = create_pt;
-    table[Number::CreateSm as usize] = create_sm;
-    table[Number::Destroy as usize] = destroy;
-    table[Number::Delegate as usize] = delegate;
-    table[Number::CtrlPd as usize] = ctrl_pd;
-    table[Number::CtrlEc as usize] = ctrl_ec;
-    table[Number::CtrlSc as usize] = ctrl_sc;
-    table[Number::CtrlPt as usize] = ctrl_pt;
-    table[Number::SmUp as usize] = sm_up;
-    table[Number::SmDown as usize] = sm_down;
-    table[Number::AssignInt as usize] = assign_int;
-    table[Number::CtrlHw as usize] = ctrl_hw;
-    table
-};
 
 /// There is no current EC with an object space; nobody can be told.
 #[cold]

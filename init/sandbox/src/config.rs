@@ -8,6 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use roxmltree::{Document, Node};
+use runtime::config::truth;
 
 /// Capabilities of a child for which the configuration names none, neither itself nor as default.
 pub const DEFAULT_CAPS: u64 = 100;
@@ -233,7 +234,7 @@ fn start(node: Node<'_, '_>, defaults: &Defaults) -> Result<Start, String> {
     });
     let binary = elements(node, "binary").next().and_then(|node| node.attribute("name"));
     let route = elements(node, "route").next();
-    let is_yes = |node: Node<'_, '_>, name| matches!(node.attribute(name), Some("yes" | "true" | "on" | "1"));
+    let is_yes = |node, name| truth(node, name).unwrap_or_default();
     Ok(Start {
         name: name.to_owned(),
         binary: binary.unwrap_or(name).to_owned(),

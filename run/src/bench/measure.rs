@@ -1,19 +1,18 @@
 //! Booting what measures, and collecting what it says.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
-use crate::boot::overrides::Overrides;
 use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::commands::run::needs;
 use crate::error::{Error, Result};
 use crate::host::packages;
 use crate::machine::terminal::Terminal;
-use crate::machine::{Firmware, Machine, Platform, Time};
+use crate::machine::{Machine, Platform, Time};
 use crate::repository;
 use crate::scenario::Scenario;
-use crate::session::end::{End, LineSplitter};
+use crate::session::end::End;
+use crate::session::lines::LineSplitter;
 use crate::session::{Observer, Session, Wish};
 
 use super::log::{self, Log};
@@ -84,9 +83,7 @@ pub struct Said {
 impl Bench {
     /// Reads a scenario.
     pub fn load(name: &str) -> Result<Self> {
-        let mut scenario = Scenario::load(name)?;
-        Overrides::default().apply(&mut scenario)?;
-        Ok(Self { scenario })
+        Scenario::load(name).map(|scenario| Self { scenario })
     }
 
     /// Boots it up to the end of its measurements, which it may print on the log or on its terminal.
@@ -114,21 +111,9 @@ impl Bench {
         let folder = self.folder();
         eprintln!("bench: {} on {} CPU(s) of {}", scenario.name, scenario.cpus, scenario.machine);
         let stage = Stage::prepare(scenario, &products, &folder)?;
-        let machine = Machine {
-            platform: scenario.machine,
-            cpus: scenario.cpus,
-            memory: scenario.memory,
-            terminals: scenario.machine_terminals(),
-            time: Time::Instructions,
-            debugger: false,
-            more: Vec::new(),
-        };
-        let session = Session::start(
-            &machine,
-            &stage.medium(scenario.machine.needs_image().then_some(Firmware::Bios))?,
-            &folder,
-        )?;
-        let end = session.run(&mut collector, Some(Instant::now() + scenario.limit()))?;
+        let medium = stage.medium(scenario.machine.medium_firmware(None))?;
+        let session = Session::start(&Machine::of(scenario, Time::Instructions), &medium, &folder)?;
+        let end = session.run(&mut collector, Some(scenario.limit()))?;
         if collector.is_complete {
             return Ok(collector.said);
         }

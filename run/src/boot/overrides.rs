@@ -18,7 +18,7 @@ pub const INITRD_ROM: &str = "initrd";
 pub const APPEND: &str = "append";
 /// Placeholder for a guest's memory.
 pub const MEMORY: &str = "memory";
-/// Placeholder that tells a VMM to report how often each kind of exit occurred: `yes` or `no`.
+/// Placeholder that tells a VMM whether to report how often each kind of exit occurred.
 pub const EXIT_STATS: &str = "exit_stats";
 
 /// The least memory a guest can have.
@@ -26,7 +26,7 @@ const LEAST_GUEST_MEMORY: Size = Size::mib(64);
 /// What the machine needs beside the guest's memory: hypervisor, components, boot modules.
 const SYSTEM_MEMORY: Size = Size::mib(256);
 
-/// Options that replace parts of a scenario.
+/// Options that replace what is booted.
 #[derive(Debug, Default, Args)]
 pub struct Overrides {
     /// Linux kernel of the guest, instead of the scenario's
@@ -38,19 +38,32 @@ pub struct Overrides {
     /// Kernel command line of the guest
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
-    /// Memory of the guest, for example 512M or 2G; the machine gets 256M more
+    /// Memory of the guest, for example 512M or 2G; the machine has at least 256M more
     #[arg(long, value_name = "SIZE")]
     memory: Option<Size>,
+    /// Let the VMM count VM exits: any key at its monitor terminal (Ctrl-A 2) shows how many so far, and the log has them in
+    /// the end
+    #[arg(long)]
+    exit_stats: bool,
+}
+
+/// Options that replace parts of the machine.
+#[derive(Debug, Default, Args)]
+pub struct MachineOverrides {
     /// CPUs of the machine
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     cpus: Option<u32>,
     /// Emulator and its hardware
     #[arg(long)]
     machine: Option<Platform>,
-    /// Let the VMM count VM exits: any key at its monitor terminal (Ctrl-A 2) shows how many so far, and the log has them in
-    /// the end
-    #[arg(long)]
-    exit_stats: bool,
+}
+
+impl MachineOverrides {
+    /// Changes a scenario.
+    pub fn apply(&self, scenario: &mut Scenario) {
+        scenario.cpus = self.cpus.unwrap_or(scenario.cpus);
+        scenario.machine = self.machine.unwrap_or(scenario.machine);
+    }
 }
 
 impl Overrides {
@@ -77,10 +90,9 @@ impl Overrides {
             let too_much = || Error::new(format!("--memory {memory} is more than a machine can have"));
             scenario.memory = scenario.memory.max(memory.checked_add(SYSTEM_MEMORY).ok_or_else(too_much)?);
         }
-        let exit_stats = if self.exit_stats { "yes" } else { "no" };
-        scenario.options.insert(EXIT_STATS.to_owned(), exit_stats.to_owned());
-        scenario.cpus = self.cpus.unwrap_or(scenario.cpus);
-        scenario.machine = self.machine.unwrap_or(scenario.machine);
+        if self.exit_stats {
+            *option_of(scenario, "--exit-stats", EXIT_STATS)? = "yes".to_owned();
+        }
         Ok(())
     }
 }
@@ -116,7 +128,10 @@ mod tests {
     }
 
     fn linux() -> Scenario {
-        scenario("roms = { bzImage = 'text:a', initrd = 'text:b' }\noptions = { append = 'quiet', memory = '256M' }")
+        scenario(
+            "roms = { bzImage = 'text:a', initrd = 'text:b' }\n\
+             options = { append = 'quiet', memory = '256M', exit_stats = 'no' }",
+        )
     }
 
     #[test]
@@ -128,7 +143,7 @@ mod tests {
             kernel: Some(file.path().into()),
             append: Some("debug".into()),
             memory: Some(Size::mib(4096)),
-            cpus: Some(4),
+            exit_stats: true,
             ..Overrides::default()
         };
         overrides.apply(&mut scenario).unwrap();
@@ -136,7 +151,17 @@ mod tests {
         assert_eq!(scenario.roms.get(INITRD_ROM), Some(&Rom::whole(Source::Text("b".into()))));
         assert_eq!(scenario.options.get(APPEND).map(String::as_str), Some("debug"));
         assert_eq!(scenario.options.get(MEMORY).map(String::as_str), Some("4G"));
-        assert_eq!((scenario.cpus, scenario.memory), (4, Size::mib(4096 + 256)));
+        assert_eq!(scenario.options.get(EXIT_STATS).map(String::as_str), Some("yes"));
+        assert_eq!(scenario.memory, Size::mib(4096 + 256));
+    }
+
+    #[test]
+    fn the_machine_can_be_replaced() {
+        let mut scenario = linux();
+        MachineOverrides { cpus: Some(4), machine: None }.apply(&mut scenario);
+        assert_eq!((scenario.cpus, scenario.machine), (4, Platform::QemuSvm));
+        MachineOverrides { cpus: None, machine: Some(Platform::BochsSvm) }.apply(&mut scenario);
+        assert_eq!((scenario.cpus, scenario.machine), (4, Platform::BochsSvm));
     }
 
     #[test]
@@ -164,6 +189,7 @@ mod tests {
             Overrides { kernel: Some(file.path().into()), ..Overrides::default() },
             Overrides { append: Some("x".into()), ..Overrides::default() },
             Overrides { memory: Some(Size::mib(128)), ..Overrides::default() },
+            Overrides { exit_stats: true, ..Overrides::default() },
         ] {
             let error = overrides.apply(&mut scenario("")).unwrap_err().to_string();
             assert!(error.contains("`sample` has no use for --"), "{error}");

@@ -47,3 +47,26 @@ fn size_in_mib(file: &Path) -> u64 {
     const MIB: u64 = 1 << 20;
     file.metadata().map_or(0, |metadata| metadata.len().div_ceil(MIB))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: ImageOptions,
+    }
+
+    #[test]
+    fn an_image_has_no_machine() {
+        for option in ["--cpus=2", "--machine=qemu-svm"] {
+            let error = Command::try_parse_from(["image", "tick", option]).unwrap_err().to_string();
+            assert!(error.contains("unexpected argument"), "{error}");
+        }
+        let command = Command::try_parse_from(["image", "linux", "--memory", "1G"]).unwrap();
+        assert_eq!(command.options.scenario, "linux");
+    }
+}

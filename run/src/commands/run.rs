@@ -2,11 +2,11 @@
 
 use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
-use crate::boot::overrides::Overrides;
+use crate::boot::overrides::{MachineOverrides, Overrides};
 use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::error::{Error, Result};
@@ -28,6 +28,8 @@ pub struct RunOptions {
     scenario: Option<String>,
     #[command(flatten)]
     overrides: Overrides,
+    #[command(flatten)]
+    machine: MachineOverrides,
     /// Show the log of hypervisor and components on standard error, or copy it to FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     log: Option<Option<PathBuf>>,
@@ -52,31 +54,28 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
     };
     let mut scenario = Scenario::load(name)?;
     options.overrides.apply(&mut scenario)?;
+    options.machine.apply(&mut scenario);
     packages::ensure(&needs(&scenario, options.iso))?;
     let products = Products::build(&[&scenario])?;
     let folder = repository::target().join("run").join(&scenario.name);
     let stage = Stage::prepare(&scenario, &products, &folder)?;
-    let image = options.iso.or(scenario.machine.needs_image().then_some(Firmware::Bios));
-    let medium = stage.medium(image)?;
-    let machine = Machine {
-        platform: scenario.machine,
-        cpus: scenario.cpus,
-        memory: scenario.memory,
-        terminals: scenario.machine_terminals(),
-        time: scenario.time(),
-        debugger: options.gdb,
-        more: options.emulator_args.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect(),
-    };
+    let medium = stage.medium(scenario.machine.medium_firmware(options.iso))?;
+    let mut machine = Machine::of(&scenario, scenario.time());
+    machine.debugger = options.gdb;
+    machine.more = options.emulator_args.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
     announce(&machine, &products, &scenario, &folder, options.gdb);
     let log = LogCopy::open(options.log.as_ref())?;
     let session = Session::start(&machine, &medium, &folder)?;
     tty::listen(session.event_source())?;
     let raw = RawTerminal::enter()?;
-    let mut user = User { escape: raw.is_some().then(Escape::default), screen: Screen::new(machine.terminals), log };
-    let deadline = options.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let end = session.run(&mut user, deadline);
+    let screen = Screen::new(machine.terminals);
+    let mut user = User { escape: raw.is_some().then(Escape::default), screen, log, failure: None };
+    let end = session.run(&mut user, options.timeout.map(Duration::from_secs));
     drop(raw);
-    report(&end?, &scenario, &folder)
+    match user.failure {
+        Some(error) => Err(error),
+        None => report(&end?, &scenario, &folder),
+    }
 }
 
 /// What the host must have to run a scenario.
@@ -89,8 +88,10 @@ pub fn needs(scenario: &Scenario, image: Option<Firmware>) -> Vec<Purpose> {
 
 fn list() -> Result<()> {
     println!("Scenarios, for `./x run SCENARIO`:");
-    for scenario in scenario::all()? {
-        println!("  {:<16} {}", scenario.name, scenario.summary);
+    let scenarios = scenario::all()?;
+    let width = scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
+    for scenario in scenarios {
+        println!("  {:<width$} {}", scenario.name, scenario.summary);
     }
     Ok(())
 }
@@ -118,13 +119,15 @@ fn announce(machine: &Machine, products: &Products, scenario: &Scenario, folder:
 fn report(end: &End, scenario: &Scenario, folder: &Path) -> Result<i32> {
     /// Shells report a program ended by signal N as 128 + N.
     const ENDED_BY_SIGNAL: i32 = 128;
+    /// Of a failure whose own code is none that a process can end with.
+    const FAILURE: i32 = 1;
     let log = || format!("see the log in {}", folder.join(LOG).display());
     match end {
         End::SystemExit(0) => Ok(0),
         End::SystemExit(code) => {
             eprintln!("run: the system ended with exit code {code}; {}. Its last words:", log());
             last_words(&folder.join(LOG)).iter().for_each(|line| eprintln!("    {line}"));
-            Ok(*code)
+            Ok(if (1..=i32::from(u8::MAX)).contains(code) { *code } else { FAILURE })
         }
         End::Stopped => Ok(0),
         End::Signal(number) => Ok(ENDED_BY_SIGNAL + number),
@@ -153,7 +156,7 @@ fn last_words(log: &Path) -> Vec<String> {
 enum LogCopy {
     Nowhere,
     StandardError,
-    File(std::fs::File),
+    File(std::fs::File, PathBuf),
 }
 
 impl LogCopy {
@@ -162,9 +165,21 @@ impl LogCopy {
             None => Ok(Self::Nowhere),
             Some(None) => Ok(Self::StandardError),
             Some(Some(path)) => {
-                std::fs::File::create(path).map(Self::File).map_err(|cause| Error::io("create", path, &cause))
+                let file = std::fs::File::create(path).map_err(|cause| Error::io("create", path, &cause))?;
+                Ok(Self::File(file, path.clone()))
             }
         }
+    }
+
+    /// Writes a line; a terminal in raw mode does not return the carriage by itself.
+    fn write(&mut self, line: &str, raw: bool) -> Result<()> {
+        let (written, path) = match self {
+            Self::Nowhere => return Ok(()),
+            Self::StandardError if raw => (write!(stderr(), "{line}\r\n"), Path::new("standard error")),
+            Self::StandardError => (writeln!(stderr(), "{line}"), Path::new("standard error")),
+            Self::File(file, path) => (writeln!(file, "{line}"), path.as_path()),
+        };
+        written.map_err(|cause| Error::io("write the log to", path, &cause))
     }
 }
 
@@ -174,6 +189,8 @@ struct User {
     escape: Option<Escape>,
     screen: Screen,
     log: LogCopy,
+    /// Why the run had to be stopped.
+    failure: Option<Error>,
 }
 
 /// Writes to the user's terminal; false if nobody reads that any more.
@@ -189,14 +206,13 @@ impl Observer for User {
     }
 
     fn log_line(&mut self, line: &str) -> Wish {
-        let written = match &mut self.log {
-            LogCopy::Nowhere => Ok(()),
-            // A terminal in raw mode does not return the carriage by itself.
-            LogCopy::StandardError if self.escape.is_some() => write!(stderr(), "{line}\r\n"),
-            LogCopy::StandardError => writeln!(stderr(), "{line}"),
-            LogCopy::File(file) => writeln!(file, "{line}"),
-        };
-        if written.is_err() { Wish::Stop } else { Wish::NOTHING }
+        match self.log.write(line, self.escape.is_some()) {
+            Ok(()) => Wish::NOTHING,
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                Wish::Stop
+            }
+        }
     }
 
     fn input(&mut self, input: &[u8]) -> Wish {
@@ -232,9 +248,21 @@ mod tests {
         let system = scenario("hypervisor");
         let folder = Path::new("/run");
         assert_eq!(report(&End::SystemExit(3), &system, folder), Ok(3));
+        for code in [256, -1, i32::MIN, i32::MAX] {
+            assert_eq!(report(&End::SystemExit(code), &system, folder), Ok(1), "the low byte of {code} is another");
+        }
         assert_eq!(report(&End::Stopped, &system, folder), Ok(0));
         assert_eq!(report(&ended(""), &scenario("linux"), folder), Ok(0));
         assert_eq!(report(&End::Signal(2), &system, folder), Ok(130));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_a_failure() {
+        let log = LogCopy::open(Some(&Some("/dev/full".into()))).unwrap();
+        let mut user = User { escape: None, screen: Screen::new(1), log, failure: None };
+        assert_eq!(user.log_line("[kernel] x"), Wish::Stop);
+        let error = user.failure.unwrap().to_string();
+        assert!(error.starts_with("cannot write the log to /dev/full: "), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `./x test`: every test there is, cheapest first.
+//! `./x test`: the tests, cheapest first; scenarios that take long are left out unless they are asked for.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
@@ -12,7 +12,6 @@ use clap::Args;
 use regex::Regex;
 
 use crate::bench;
-use crate::boot::overrides::Overrides;
 use crate::boot::product::Products;
 use crate::commands::loc;
 use crate::conformance::Table;
@@ -26,7 +25,6 @@ use crate::repository;
 use crate::scenario::rom::Source;
 use crate::scenario::{self, Scenario};
 use crate::session::LOG;
-use crate::toolchain::NOT_TESTED_ON_HOST;
 use crate::trial::{Failure, run_trial};
 
 /// Options of `test`.
@@ -100,6 +98,10 @@ pub fn execute(options: &TestOptions) -> Result<i32> {
         [FORMAT, LINTS, DOCS, UNIT_TESTS, LINES, COST].into_iter().filter(|name| selected(name)).collect();
     let mut booted = all_booted(options.long)?;
     booted.retain(|test| selected(&test.name()));
+    if let (Some(filter), true, true) = (&options.filter, checks.is_empty(), booted.is_empty()) {
+        let list = if options.long { "./x test --list --long" } else { "./x test --list" };
+        return Err(Error::new(format!("no test matches `{filter}`")).remedy(format!("`{list}` names those there are")));
+    }
     if options.list {
         checks.iter().for_each(|name| println!("{name}"));
         booted.iter().for_each(|test| println!("{}", test.name()));
@@ -123,8 +125,7 @@ pub fn execute(options: &TestOptions) -> Result<i32> {
 
 fn all_booted(long: bool) -> Result<Vec<Booted>> {
     let mut tests = Vec::new();
-    for mut scenario in scenario::all()?.into_iter().filter(|scenario| scenario.test) {
-        Overrides::default().apply(&mut scenario)?;
+    for scenario in scenario::all()?.into_iter().filter(|scenario| scenario.test) {
         for variant in &scenario.variants {
             tests.push(Booted { scenario: variant.apply(&scenario)?, image: variant.iso });
         }
@@ -148,7 +149,7 @@ fn check(name: &str, tally: &mut Tally) {
 fn check_source(name: &str) -> Result<()> {
     const FORMATTED: [&str; 2] = ["--all", "--check"];
     // Freestanding binaries have no test harness, so not `--all-targets`.
-    const LINTED: [&str; 8] = ["--workspace", "--lib", "--bins", "--examples", "--tests", "--", "-D", "warnings"];
+    const LINTED: [&str; 7] = ["--workspace", "--lib", "--bins", "--tests", "--", "-D", "warnings"];
     // For the links: those to private items, too, because who reads the documentation works on the code.
     const DOCUMENTED: [&str; 3] = ["--workspace", "--no-deps", "--document-private-items"];
     packages::ensure(&[Purpose::Lint])?;
@@ -174,11 +175,12 @@ fn cargo() -> Command {
 /// Runs `cargo test`, shows what it says and adds up its results.
 fn unit_tests(tally: &mut Tally) {
     let started = Instant::now();
+    if let Err(error) = packages::ensure(&[Purpose::UnitTest]) {
+        tally.count(UNIT_TESTS, started, &Err(error));
+        return;
+    }
     let mut command = cargo();
     command.args(["test", "--workspace", "--tests", "--no-fail-fast"]);
-    for package in NOT_TESTED_ON_HOST {
-        command.args(["--exclude", package]);
-    }
     let mut counted = Tally::default();
     let run = |command: &mut Command, counted: &mut Tally| -> Result<bool> {
         let mut child = command.stdout(Stdio::piped()).spawn().map_err(|cause| not_started(command, &cause))?;
@@ -297,6 +299,13 @@ mod tests {
         assert_eq!(parse_result("test result: FAILED. 1 passed; 2 failed; 0 ignored"), Some((1, 2)));
         assert_eq!(parse_result("test a::b ... ok"), None);
         assert_eq!(parse_result("test result: ok. many passed"), None);
+    }
+
+    #[test]
+    fn a_filter_that_matches_nothing_is_an_error() {
+        let filter = Regex::new("no-such-test").ok();
+        let error = execute(&TestOptions { filter, long: false, list: false }).unwrap_err().to_string();
+        assert_eq!(error, "no test matches `no-such-test`; `./x test --list` names those there are");
     }
 
     #[test]

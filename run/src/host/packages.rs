@@ -25,12 +25,21 @@ pub enum Purpose {
     Guest,
     /// Checking format and lints of the source code.
     Lint,
+    /// Tests that run on the host.
+    UnitTest,
 }
 
 impl Purpose {
     /// All purposes that an explicit set-up prepares for.
-    pub const EVERYDAY: [Purpose; 6] =
-        [Purpose::Build, Purpose::Qemu, Purpose::Bochs, Purpose::Image, Purpose::Guest, Purpose::Lint];
+    pub const EVERYDAY: [Purpose; 7] = [
+        Purpose::Build,
+        Purpose::Qemu,
+        Purpose::Bochs,
+        Purpose::Image,
+        Purpose::Guest,
+        Purpose::Lint,
+        Purpose::UnitTest,
+    ];
 
     fn describe(self) -> &'static str {
         match self {
@@ -41,6 +50,7 @@ impl Purpose {
             Purpose::Image => "to write and boot images",
             Purpose::Guest => "to fetch guests",
             Purpose::Lint => "to check the source code",
+            Purpose::UnitTest => "to run tests on the host",
         }
     }
 }
@@ -121,6 +131,8 @@ const PACKAGES: &[Package] = &[
     // rustup's toolchains bring their own; these fit Debian's.
     Package::program(Purpose::Lint, "rustfmt-web", "cargo-fmt"),
     Package::program(Purpose::Lint, "rust-web-clippy", "cargo-clippy"),
+    // A second opinion on the VMM's ACPI tables.
+    Package::program(Purpose::UnitTest, "acpica-tools", "iasl"),
 ];
 
 /// The file system that packages are looked for in.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::packages::Purpose;
 use crate::machine::terminal::Terminal;
+use crate::scenario::Scenario;
 use crate::scenario::size::Size;
 
 /// An emulator and the virtualisation hardware it emulates.
@@ -52,6 +53,11 @@ impl Platform {
             Self::BochsVmx | Self::BochsVmxTigerlake | Self::BochsVmxNoEpt | Self::BochsVmxRestricted => true,
             Self::BochsVmxLocked | Self::BochsVmxUndecided | Self::BochsSvm => true,
         }
+    }
+
+    /// The firmware that boots an image, where the machine boots one: because that is wanted, or because it can do nothing else.
+    pub fn medium_firmware(self, wanted: Option<Firmware>) -> Option<Firmware> {
+        wanted.or(self.needs_image().then_some(Firmware::Bios))
     }
 
     /// What its firmware does before a boot loader runs and the emulator's does not, as commands of the boot loader.
@@ -134,6 +140,21 @@ pub struct Machine {
     pub debugger: bool,
     /// More arguments of the emulator, if it is QEMU.
     pub more: Vec<String>,
+}
+
+impl Machine {
+    /// The machine of a scenario.
+    pub fn of(scenario: &Scenario, time: Time) -> Self {
+        Self {
+            platform: scenario.machine,
+            cpus: scenario.cpus,
+            memory: scenario.memory,
+            terminals: scenario.machine_terminals(),
+            time,
+            debugger: false,
+            more: Vec::new(),
+        }
+    }
 }
 
 /// What a machine boots. File names are relative to the emulator's working folder.

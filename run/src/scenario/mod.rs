@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod expectation;
+pub mod matcher;
 pub mod rom;
 pub mod size;
 pub mod variant;

@@ -21,8 +21,6 @@ pub struct Variant {
     machine: Option<Platform>,
     /// Number of CPUs.
     cpus: Option<u32>,
-    /// Whether the CPUs run in parallel.
-    parallel: Option<bool>,
     /// Memory of the machine.
     memory: Option<Size>,
     /// Boot from an image through this firmware.
@@ -57,7 +55,6 @@ impl Variant {
         changed.variants.clear();
         changed.machine = self.machine.unwrap_or(changed.machine);
         changed.cpus = self.cpus.unwrap_or(changed.cpus);
-        changed.parallel = self.parallel.unwrap_or(changed.parallel);
         changed.memory = self.memory.unwrap_or(changed.memory);
         changed.timeout = self.timeout.unwrap_or(changed.timeout);
         changed.long = self.long.unwrap_or(changed.long);

@@ -2,6 +2,7 @@
 
 pub mod end;
 pub mod escape;
+pub mod lines;
 pub mod screen;
 pub mod serial;
 pub mod terminals;
@@ -18,7 +19,8 @@ use crate::error::{Error, Result};
 use crate::host::command::not_started;
 use crate::machine::terminal::Terminal;
 use crate::machine::{Endpoint, Machine, Medium, SerialLines, bochs, qemu};
-use end::{End, LineSplitter};
+use end::End;
+use lines::LineSplitter;
 use serial::{Channel, Line, connect_lines};
 use terminals::Terminals;
 
@@ -141,9 +143,10 @@ impl Session {
         self.event_source.clone()
     }
 
-    /// Follows the run until it ends or `deadline` passes, then kills the emulator and hands the
+    /// Follows the run until it ends or `limit` has passed, then kills the emulator and hands the
     /// output that is still on its way to the observer.
-    pub fn run(mut self, observer: &mut dyn Observer, deadline: Option<Instant>) -> Result<End> {
+    pub fn run(mut self, observer: &mut dyn Observer, limit: Option<Duration>) -> Result<End> {
+        let deadline = limit.and_then(after);
         let end = loop {
             let event = match deadline {
                 None => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -249,6 +252,11 @@ impl Session {
     }
 }
 
+/// The end of a limit that begins now; one beyond what the clock can show never comes.
+fn after(limit: Duration) -> Option<Instant> {
+    Instant::now().checked_add(limit)
+}
+
 /// Starts an emulator without input, and a thread that hears what it has to say.
 fn spawn(command: &mut Command, events: SyncSender<Event>) -> Result<Child> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -279,5 +287,16 @@ pub fn forward(mut stream: impl Read, events: &SyncSender<Event>, event: impl Fn
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_may_be_longer_than_any_clock_runs() {
+        assert_eq!(after(Duration::from_secs(u64::MAX)), None);
+        assert!(after(Duration::from_secs(60)).is_some());
     }
 }

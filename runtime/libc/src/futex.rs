@@ -67,7 +67,8 @@ mod waiting {
         let all = mask == libc::FUTEX_BITSET_MATCH_ANY as u32;
         match kind {
             libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET if kind == libc::FUTEX_WAIT || all => {
-                // SAFETY: the caller says so.
+                // SAFETY: `std` gives its own word, which it keeps until this returns, and whose type is that of an atomic;
+                // `timeout` is null or on its stack.
                 let (word, timeout) = unsafe { (&*word, timeout.as_ref()) };
                 let deadline = match timeout.map(|timeout| time::deadline(timeout, kind == libc::FUTEX_WAIT_BITSET)) {
                     Some(None) => return fail(libc::EINVAL),

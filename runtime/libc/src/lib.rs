@@ -96,22 +96,10 @@ pub use runtime;
 #[macro_export]
 macro_rules! component {
     ($construct:path) => {
-        #[cfg(kilonova)]
-        const _: () = {
-            #[unsafe(no_mangle)]
-            extern "Rust" fn kilonova_main(_: u64) -> ! {
-                $crate::runtime::startup::run(|env| {
-                    $crate::start::initialise(env);
-                    $construct(env)
-                })
-            }
-        };
-
-        #[cfg(not(kilonova))]
-        fn main() -> std::process::ExitCode {
-            let _: fn(&'static $crate::runtime::Env) -> _ = $construct;
-            std::eprintln!("this is a component of Kilonova and runs there only");
-            std::process::ExitCode::FAILURE
-        }
+        $crate::runtime::entry!(|_| $crate::runtime::startup::run(|env| {
+            $crate::start::initialise(env);
+            $construct(env)
+        }));
+        $crate::runtime::elsewhere!("a component", fn(&'static $crate::runtime::Env) -> _, $construct);
     };
 }

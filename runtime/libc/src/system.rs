@@ -3,20 +3,19 @@
 use core::ffi::{c_int, c_long, c_uint};
 use core::slice;
 
+use abi::PAGE_SIZE;
 use runtime::sys::utcb::library_words;
 
 use crate::errno::fail;
 use crate::{futex, random, thread, time};
 
-/// Bytes of a page.
-const PAGE_SIZE: c_long = 4096;
 /// What `sched_yield` waits, so that threads of lower priority run too.
 const YIELD_NS: u64 = 1000;
 
 #[unsafe(no_mangle)]
 extern "C" fn sysconf(name: c_int) -> c_long {
     match name {
-        libc::_SC_PAGESIZE => PAGE_SIZE,
+        libc::_SC_PAGESIZE => PAGE_SIZE as c_long,
         libc::_SC_NPROCESSORS_ONLN | libc::_SC_NPROCESSORS_CONF => thread::cpus().into(),
         _ => fail(libc::EINVAL),
     }

@@ -4,24 +4,25 @@
 //! Which memory is whose is known to core's allocator, so that is what the safety of these functions rests on: core passes
 //! only memory that is free or that it has just taken.
 
-use abi::PAGE_SIZE;
+use core::sync::atomic::{AtomicU64, Ordering::Acquire};
+
 use abi::cap::{MemRights, root};
 use abi::hip::{self, Hip};
 use abi::hypercall::Delegate;
+use abi::journal;
 use abi::session::initial;
 use abi::status::Status;
+use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
 use super::stack::Slot;
 use super::syscall;
 use crate::heap::FreshMemory;
 use crate::sync::Mutex;
 
-/// Alignment that lets the kernel map a window with large pages.
-const LARGE_PAGE: u64 = 1 << 21;
 /// Bytes that are seen through a window at a time.
 const VIEW: u64 = 64 << 20;
-/// The windows: a view and the alignment of what is seen fit into each.
-const WINDOWS: [u64; 2] = [initial::ATTACH_BASE, initial::ATTACH_BASE + VIEW + LARGE_PAGE];
+/// The windows: a view fits into each, and the alignment of what is seen, which lets the kernel use large pages.
+const WINDOWS: [u64; 2] = [initial::ATTACH_BASE, initial::ATTACH_BASE + VIEW + LARGE_PAGE_SIZE];
 /// Where core's heap is mapped.
 const HEAP_BASE: u64 = initial::ATTACH_BASE + (1 << 32);
 
@@ -36,6 +37,16 @@ pub fn information_page() -> &'static Hip {
     // SAFETY: the kernel has mapped the page there for the root task, read-only and for good. Any bit pattern is a
     // `Hip`. Elsewhere nothing is ever mapped there, so that a component which comes here faults.
     unsafe { &*(hip::ADDRESS as *const Hip) }
+}
+
+/// A word of the [journal](abi::journal), for its reader; 0 beyond its end.
+#[must_use]
+pub fn journal_word(index: usize) -> u64 {
+    if index >= PAGE_SIZE as usize / 8 {
+        return 0;
+    }
+    // SAFETY: as above; the kernel writes whole words. Ordering: Acquire, see `write` in the hypervisor's journal.
+    unsafe { (*(journal::ADDRESS as *const AtomicU64).add(index)).load(Acquire) }
 }
 
 /// Maps page-aligned physical memory of core's at `at`.
@@ -63,12 +74,12 @@ impl View {
     /// As much as can be seen at once of `size` bytes from `base` on.
     fn open(window: usize, base: u64, size: u64, rights: MemRights) -> Result<Self, Status> {
         // It ends at a large page, so that the next one begins there.
-        let size = size.min(VIEW - base % LARGE_PAGE);
+        let size = size.min(VIEW - base % LARGE_PAGE_SIZE);
         let first = base - base % PAGE_SIZE;
         let end = base.checked_add(size).and_then(|end| end.checked_next_multiple_of(PAGE_SIZE));
         let pages = end.ok_or(Status::BadParameter)? - first;
         let window = WINDOWS.get(window).copied().ok_or(Status::BadParameter)?;
-        let at = window + first % LARGE_PAGE;
+        let at = window + first % LARGE_PAGE_SIZE;
         // On an error a part may be mapped, which the view's end removes.
         let view = Self { first: at, size: pages, at: at + base % PAGE_SIZE };
         map(first, pages, at, rights)?;
@@ -151,9 +162,9 @@ pub fn read(base: u64, into: &mut [u8]) -> Result<(), Status> {
 /// Maps memory that nobody else will use for the heap.
 pub fn heap_memory(base: u64, size: u64) -> Option<FreshMemory> {
     let mut next = NEXT_HEAP.lock();
-    let at = *next + base % LARGE_PAGE;
+    let at = *next + base % LARGE_PAGE_SIZE;
     map(base, size, at, MemRights::READ | MemRights::WRITE).ok()?;
-    *next = (at + size).next_multiple_of(LARGE_PAGE);
+    *next = (at + size).next_multiple_of(LARGE_PAGE_SIZE);
     // SAFETY: just mapped, writeable, and nobody's.
     unsafe { core::ptr::write_bytes(at as *mut u8, 0, size as usize) };
     Some(FreshMemory::mapped(at, size as usize))

@@ -17,8 +17,25 @@ unsafe impl Sync for Stack {}
 #[unsafe(link_section = ".data.first_stack")]
 static STACK: Stack = Stack(core::cell::UnsafeCell::new([0; STACK_SIZE]));
 
-/// Entry of the image: sets up the stack and goes to the program's `kilonova_main`, which
-/// [`component!`](crate::component!) or [`root_task!`](crate::root_task!) defines. RDI stays the kernel's argument.
+/// Defines where the first thread of an image goes: a `fn(u64) -> !`, which gets the kernel's argument.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! entry {
+    ($main:expr) => {
+        #[cfg(kilonova)]
+        const _: () = {
+            // The runtime expects a function of this type. A second one of the name would not link.
+            #[unsafe(no_mangle)]
+            extern "Rust" fn kilonova_main(argument: u64) -> ! {
+                let main: fn(u64) -> ! = $main;
+                main(argument)
+            }
+        };
+    };
+}
+
+/// Entry of the image: sets up the stack and goes to the program's `kilonova_main`, which `entry!` defines. RDI stays the
+/// kernel's argument.
 #[cfg(kilonova)]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]

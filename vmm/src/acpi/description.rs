@@ -1,7 +1,8 @@
 //! What the tables say about a machine.
 
-use crate::machine::{MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
+use crate::machine::{ECAM_PER_BUS, MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
 use crate::memory::{DEVICE_HOLE, MemoryRange};
+use device_models::lapic::LAPIC_GPA;
 
 /// An I/O APIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,9 @@ pub struct IoApicDescription {
     /// Global system interrupt of its first input.
     pub gsi_base: u32,
 }
+
+/// Line of the SCI, that of every PC.
+pub const SCI: u8 = 9;
 
 /// ACPI fixed hardware (ACPI 4.8). There is no SMI command port: the machine is always in ACPI
 /// mode, so that SCI_EN must read as one.
@@ -41,7 +45,7 @@ pub struct PciDescription {
     pub first_bus: u8,
     /// Last bus.
     pub last_bus: u8,
-    /// Base of memory-mapped configuration space for bus 0.
+    /// Where memory-mapped configuration space would begin with bus 0, which is what MCFG has (PCI Firmware 3.2, 4.1.2).
     pub ecam: Option<u64>,
     /// Window for 32-bit memory BARs, end exclusive and below 4 GiB.
     pub memory_window: MemoryRange,
@@ -49,6 +53,14 @@ pub struct PciDescription {
     pub high_memory_window: Option<MemoryRange>,
     /// Global system interrupts of INTA..INTD of device 0, rotated for the others.
     pub interrupts: [u32; 4],
+}
+
+impl PciDescription {
+    /// The configuration space of the buses that there are.
+    pub fn ecam_range(&self) -> Option<MemoryRange> {
+        let of_bus = |bus: u64| self.ecam?.checked_add(bus * ECAM_PER_BUS);
+        Some(MemoryRange { start: of_bus(self.first_bus.into())?, end: of_bus(u64::from(self.last_bus) + 1)? })
+    }
 }
 
 /// 16550.
@@ -91,8 +103,6 @@ pub struct MachineDescription {
     pub io_apic: Option<IoApicDescription>,
     /// A pair of 8259 as on every PC.
     pub has_8259: bool,
-    /// There is no VGA to probe for.
-    pub no_vga: bool,
     /// Fixed hardware.
     pub fixed: FixedHardware,
     /// PCI host bridge, if there is one.
@@ -108,19 +118,16 @@ pub struct MachineDescription {
 impl MachineDescription {
     /// A machine with one CPU and no devices but the fixed hardware.
     pub fn bare() -> Self {
-        /// Where every PC has them (SDM3 11.4.1).
-        const LOCAL_APIC: u32 = 0xfee0_0000;
         MachineDescription {
             apic_ids: vec![0],
-            local_apic_address: LOCAL_APIC,
+            local_apic_address: LAPIC_GPA.0 as u32,
             io_apic: None,
             has_8259: false,
-            no_vga: true,
             fixed: FixedHardware {
                 pm1a_event: 0x600,
                 pm1a_control: 0x604,
                 pm_timer: None,
-                sci: 9,
+                sci: SCI,
                 reset_port: 0xcf9,
                 reset_value: 0x06,
                 sleep_type_s5: 5,
@@ -143,7 +150,6 @@ impl MachineDescription {
                     machine.io_apic = Some(IoApicDescription { id: 0, address: IO_APIC, gsi_base: 0 });
                 }
                 MachineNode::Pic { .. } => machine.has_8259 = true,
-                MachineNode::Vga { .. } => machine.no_vga = false,
                 MachineNode::PmTimer { io_port } => machine.fixed.pm_timer = Some(io_port),
                 MachineNode::PciHostBridge(bridge) => machine.pci = Some(pci(&bridge)),
                 MachineNode::Serial(SerialConfig { io_base, irq, .. }) => {
@@ -169,7 +175,8 @@ fn pci(bridge: &PciHostBridgeConfig) -> PciDescription {
     PciDescription {
         first_bus: bridge.bus_num,
         last_bus: (u16::from(bridge.bus_num) + bridge.bus_count - 1).min(0xff) as u8,
-        ecam: bridge.mem_base,
+        // The configuration has the registers of the first bus, and leaves room for those of the buses before.
+        ecam: bridge.mem_base.and_then(|first| first.checked_sub(u64::from(bridge.bus_num) * ECAM_PER_BUS)),
         memory_window: MemoryRange { start: DEVICE_HOLE, end: below_ecam.min(WINDOW_END) },
         high_memory_window: None,
         interrupts: [16, 17, 18, 19],

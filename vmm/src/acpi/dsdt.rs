@@ -13,8 +13,6 @@ use crate::memory::MemoryRange;
 const HEADER_BYTES: u32 = 36;
 /// Revision 2 makes AML integers 64 bits wide.
 const REVISION: u8 = 2;
-/// Bytes of ECAM per bus (PCI Express Base Specification 7.2.2).
-const ECAM_PER_BUS: u32 = 1 << 20;
 /// CONFIG_ADDRESS and CONFIG_DATA, which split the bridge's I/O window.
 const PCI_CONFIG_PORT: u16 = 0xcf8;
 const PCI_CONFIG_PORTS: u16 = 8;
@@ -68,12 +66,9 @@ fn motherboard(machine: &MachineDescription) -> Vec<u8> {
     encode(&Scope::new("_SB_".into(), vec![&device]))
 }
 
-/// The ECAM of the buses in use; the base is that of bus 0.
 fn ecam_window(pci: &PciDescription) -> Option<Memory32Fixed> {
-    let base = u32::try_from(pci.ecam?).ok()?;
-    let first = base.checked_add(u32::from(pci.first_bus) * ECAM_PER_BUS)?;
-    let buses = u32::from(pci.last_bus.saturating_sub(pci.first_bus)) + 1;
-    Some(Memory32Fixed::new(true, first, buses * ECAM_PER_BUS))
+    let range = pci.ecam_range()?;
+    Some(Memory32Fixed::new(true, u32::try_from(range.start).ok()?, u32::try_from(range.size()).ok()?))
 }
 
 fn port_range(first: u16, count: u8) -> IO {

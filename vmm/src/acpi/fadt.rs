@@ -57,15 +57,13 @@ pub(super) fn table(machine: &MachineDescription, facs: u64, dsdt: u64) -> FADT 
 }
 
 fn boot_architecture(machine: &MachineDescription) -> u16 {
-    let mut flags = 0;
+    // There is no model of a VGA.
+    let mut flags = boot_architecture::NO_VGA;
     if !machine.serial.is_empty() || machine.ps2.is_some() {
         flags |= boot_architecture::LEGACY_DEVICES;
     }
     if machine.ps2.is_some() {
         flags |= boot_architecture::I8042;
-    }
-    if machine.no_vga {
-        flags |= boot_architecture::NO_VGA;
     }
     if machine.rtc.is_none() {
         flags |= boot_architecture::NO_CMOS_RTC;

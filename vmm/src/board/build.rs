@@ -33,9 +33,6 @@ use crate::memory::{DEVICE_HOLE_END, MemoryLayout, MemoryRange};
 /// Why a machine cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BoardError {
-    /// The kind of device exists in configurations, but has no model.
-    #[error("there is no device model for node <{0}>")]
-    NoModel(&'static str),
     /// A machine has one of it.
     #[error("more than one node <{0}>")]
     Twice(&'static str),
@@ -137,15 +134,16 @@ impl Board {
                 self.add_lapic();
                 Ok(())
             }
-            MachineNode::Vga { .. } => Err(BoardError::NoModel("vga")),
-            MachineNode::VbiosPart(_) | MachineNode::Vbios => Err(BoardError::NoModel("vbios")),
-            // RAM, the host's ends of serial lines, and what belongs to the virtual CPUs.
+            // RAM, the host's ends of serial lines, what belongs to the virtual CPUs, and what the machine goes without.
             MachineNode::Mem { .. }
             | MachineNode::MemSize { .. }
             | MachineNode::Hostsink { .. }
             | MachineNode::Msi
             | MachineNode::Vcpu
-            | MachineNode::Halifax => Ok(()),
+            | MachineNode::Halifax
+            | MachineNode::Vga { .. }
+            | MachineNode::VbiosPart(_)
+            | MachineNode::Vbios => Ok(()),
         }
     }
 
@@ -209,17 +207,15 @@ impl Board {
         let Some(buses) = NonZeroU16::new(config.bus_count) else {
             return Ok(());
         };
-        let index = number(&self.models.bridges);
         let (io_base, mem_base) = (config.io_base.unwrap_or(0), config.mem_base.unwrap_or(0));
         let bridge = HostBridge::new(config.bus_num, buses, io_base, Gpa(mem_base));
         if config.io_base.is_some() {
-            self.claim(PortDevice::PciHostBridge(index), &bridge)?;
+            self.claim(PortDevice::PciHostBridge, &bridge)?;
         }
         if config.mem_base.is_some() {
-            self.claim_memory(MmioDevice::PciHostBridge(index), bridge.range())?;
+            self.claim_memory(MmioDevice::PciHostBridge, bridge.range())?;
         }
-        self.models.bridges.push(bridge);
-        Ok(())
+        only(&mut self.models.bridge, bridge, "pcihostbridge")
     }
 
     fn add_lapic(&mut self) {

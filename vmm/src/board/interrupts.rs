@@ -1,7 +1,7 @@
 //! Interrupts on their way from lines and messages to virtual CPUs, and the side of the local APICs
 //! that virtual CPUs see.
 
-use device_models::bus::apic::{ApicMessage, Delivery};
+use device_models::bus::apic::{ApicBus, ApicMessage, Delivery, Trigger};
 use device_models::lapic::{GeneralProtection, Lapic, MSR_APIC_BASE};
 use device_models::pic::Acknowledge;
 use device_models::time::Tsc;
@@ -100,7 +100,20 @@ impl Board {
                     lapic.set_lint0(active, wires);
                 }
             }
-            Wire::Message(message) => models.deliver(&message, wires),
+            Wire::Message(message) => {
+                let is_taken = models.deliver(&message, wires);
+                if !is_taken
+                    && message.trigger == Trigger::Level
+                    && let Some(ioapic) = &mut models.ioapic
+                {
+                    ioapic.refused(&message);
+                }
+            }
+            Wire::Receptive => {
+                if let Some(ioapic) = &mut models.ioapic {
+                    ioapic.retry(wires);
+                }
+            }
             Wire::EndOfInterrupt(vector) => {
                 if let Some(ioapic) = &mut models.ioapic {
                     ioapic.end_of_interrupt(vector, wires);
@@ -195,7 +208,7 @@ impl Board {
         let lapic = models.lapics.get_mut(vcpu).ok_or(GeneralProtection)?;
         let before = lapic.deadline();
         let result = match msr {
-            MSR_APIC_BASE => lapic.set_base(value),
+            MSR_APIC_BASE => lapic.set_base(value).inspect(|()| wires.receptive()),
             msr => lapic.msr_write(now, msr, value, wires),
         };
         models.deadlines.replace(before, lapic.deadline());
@@ -217,17 +230,16 @@ impl Board {
 }
 
 impl Models {
-    fn deliver(&mut self, message: &ApicMessage, wires: &mut Wires) {
+    /// Whether anybody has taken it.
+    fn deliver(&mut self, message: &ApicMessage, wires: &mut Wires) -> bool {
         let accepting = self.lapics.iter_mut().filter(|lapic| lapic.accepts(message.destination));
         if message.delivery == Delivery::LowestPriority {
             let least = accepting
                 .filter_map(|lapic| Some((lapic.arbitration_priority()?, lapic)))
                 .min_by_key(|(priority, _)| *priority);
-            if let Some((_, lapic)) = least {
-                lapic.deliver(message, wires);
-            }
+            least.is_some_and(|(_, lapic)| lapic.deliver(message, wires))
         } else {
-            accepting.for_each(|lapic| lapic.deliver(message, wires));
+            accepting.fold(false, |is_taken, lapic| lapic.deliver(message, wires) | is_taken)
         }
     }
 

@@ -12,14 +12,14 @@ use super::Board;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MmioDevice {
     IoApic,
-    PciHostBridge(u8),
+    PciHostBridge,
 }
 
 impl fmt::Display for MmioDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             MmioDevice::IoApic => "<ioapic>",
-            MmioDevice::PciHostBridge(_) => "<pcihostbridge>",
+            MmioDevice::PciHostBridge => "<pcihostbridge>",
         })
     }
 }
@@ -52,10 +52,9 @@ impl Board {
                 Some((MmioDevice::IoApic, access)) => {
                     models.ioapic.as_mut().map_or(FLOATING, |ioapic| ioapic.read(access))
                 }
-                Some((MmioDevice::PciHostBridge(index), access)) => models
-                    .bridges
-                    .get_mut(usize::from(index))
-                    .map_or(FLOATING, |bridge| bridge.mmio_read(access, wires)),
+                Some((MmioDevice::PciHostBridge, access)) => {
+                    models.bridge.as_mut().map_or(FLOATING, |bridge| bridge.mmio_read(access, wires))
+                }
                 None => FLOATING,
             }
         };
@@ -79,8 +78,8 @@ impl Board {
                         ioapic.write(access, value, wires);
                     }
                 }
-                Some((MmioDevice::PciHostBridge(index), access)) => {
-                    if let Some(bridge) = models.bridges.get_mut(usize::from(index)) {
+                Some((MmioDevice::PciHostBridge, access)) => {
+                    if let Some(bridge) = &mut models.bridge {
                         bridge.mmio_write(access, value, wires);
                     }
                 }

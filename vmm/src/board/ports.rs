@@ -18,7 +18,7 @@ pub(super) enum PortDevice {
     Kbc,
     Rtc,
     Serial(u8),
-    PciHostBridge(u8),
+    PciHostBridge,
     PmTimer,
     AcpiPm,
     Reset,
@@ -34,7 +34,7 @@ impl fmt::Display for PortDevice {
             PortDevice::Kbc => "<kbc>",
             PortDevice::Rtc => "<rtc>",
             PortDevice::Serial(_) => "<serial>",
-            PortDevice::PciHostBridge(_) => "<pcihostbridge>",
+            PortDevice::PciHostBridge => "<pcihostbridge>",
             PortDevice::PmTimer => "<pmtimer>",
             PortDevice::AcpiPm => "the ACPI fixed hardware",
             PortDevice::Reset => "the reset control register",
@@ -94,7 +94,7 @@ impl Models {
                 self.deadlines.touch();
                 self.rtc.as_mut()?.read(now, port, wires).into()
             }
-            PortDevice::PciHostBridge(index) => self.bridges.get_mut(usize::from(index))?.read(access, wires),
+            PortDevice::PciHostBridge => self.bridge.as_mut()?.read(access, wires),
             PortDevice::AcpiPm => {
                 self.deadlines.touch();
                 self.acpi_pm.as_mut()?.read(now, access, wires)
@@ -142,8 +142,8 @@ impl Models {
                 self.deadlines.touch();
                 self.rtc.as_mut()?.write(now, port, byte, wires);
             }
-            PortDevice::PciHostBridge(index) => {
-                self.bridges.get_mut(usize::from(index))?.write(access, value, wires);
+            PortDevice::PciHostBridge => {
+                self.bridge.as_mut()?.write(access, value, wires);
             }
             PortDevice::AcpiPm => {
                 self.deadlines.touch();

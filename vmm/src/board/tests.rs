@@ -80,6 +80,27 @@ fn the_interval_timer_interrupts_through_the_ioapic() {
 }
 
 #[test]
+fn a_level_interrupt_waits_for_a_local_apic_that_takes_it() {
+    const POWER_BUTTON_AND_TIMER: u32 = 0x101;
+    let mut board = board();
+    // The SCI, input 9, level-triggered: vector 0x41 to local APIC 1, which is not enabled yet.
+    for (register, value) in [(0x22, 0x8041), (0x23, 1 << 24)] {
+        mmio_write(&mut board, 0xfec0_0000, register);
+        mmio_write(&mut board, 0xfec0_0010, value);
+    }
+    let word = |port| PortAccess { port, size: device_models::bus::port::PortSize::Word };
+    board.port_write(Tsc(0), word(0x602), POWER_BUTTON_AND_TIMER);
+    // Every 2.34 s the PM timer's highest bit changes.
+    board.expire(Tsc(3 * TSC_HZ));
+    assert_eq!(board.take_interrupt(1), None);
+    board.mmio_write(Tsc(0), 1, Gpa(0xfee0_00f0), MmioSize::Dword, 0x1ff);
+    assert_eq!(board.take_interrupt(1), Some(0x41));
+    // Not again before its end.
+    board.mmio_write(Tsc(0), 1, Gpa(0xfee0_00f0), MmioSize::Dword, 0x1ff);
+    assert_eq!(board.take_interrupt(1), None);
+}
+
+#[test]
 fn the_speaker_port_sees_the_interval_timer() {
     let mut board = board();
     // Gate of counter 2 on, one-shot of 0x10 ticks: the output rises.
@@ -182,6 +203,22 @@ fn a_keyboard_answers_its_controller() {
 }
 
 #[test]
+fn address_line_20_has_one_gate_with_two_handles() {
+    const FAST_A20: u32 = 1 << 1;
+    let mut board = board();
+    let port_a = |board: &mut Board| board.port_read(Tsc(0), PortAccess::byte(0x92)) & FAST_A20;
+    assert_eq!(port_a(&mut board), FAST_A20);
+    // The keyboard controller's output port without the gate's bit.
+    for (port, value) in [(0x64, 0xd1), (0x60, 0xdd)] {
+        outb(&mut board, 0, port, value);
+    }
+    assert_eq!(port_a(&mut board), 0);
+    outb(&mut board, 0, 0x92, FAST_A20 as u8);
+    outb(&mut board, 0, 0x64, 0xd0);
+    assert_eq!(board.port_read(Tsc(0), PortAccess::byte(0x60)) & FAST_A20, FAST_A20);
+}
+
+#[test]
 fn serial_output_survives_a_reset() {
     let mut old = board();
     outb(&mut old, 0, 0x3f8, b'x');
@@ -192,6 +229,14 @@ fn serial_output_survives_a_reset() {
     new.serial().take(HostSerial(0x4711), &mut output);
     assert_eq!(output, b"x");
     assert!(new.serial().is_empty());
+}
+
+/// All of it but what boots: there is a loader for Linux only.
+#[test]
+fn the_machine_of_the_seed_is_built() {
+    let config = VmmConfig::parse(crate::config::tests::SEED).unwrap();
+    let board = build(&config).unwrap();
+    assert!(board.models.pit.is_some() && board.models.lapics.len() == 1);
 }
 
 #[test]
@@ -206,8 +251,10 @@ fn machines_that_cannot_be_are_named() {
     let cases = [
         ("<vcpu/>", "there must be one node <lapic> for each node <vcpu>, and at least one <vcpu>"),
         ("", "there must be one node <lapic> for each node <vcpu>, and at least one <vcpu>"),
-        ("<vga io_base=\"0x3c0\"/>", "there is no device model for node <vga>"),
-        ("<pit io_base=\"0x40\" irq=\"0\"/><pit io_base=\"0x50\" irq=\"0\"/>", "more than one node <pit>"),
+        (
+            "<scp io_port_a=\"0x92\" io_port_b=\"0x61\"/><scp io_port_a=\"0x93\" io_port_b=\"0x62\"/>",
+            "more than one node <scp>",
+        ),
         (
             "<pic io_base=\"0xa0\" irq=\"2\" elcr_base=\"0x4d1\"/>",
             "nodes <pic>: there must be a master without irq, followed by at most one slave with irq",
@@ -216,6 +263,10 @@ fn machines_that_cannot_be_are_named() {
         (
             "<serial io_base=\"0x3f8\" irq=\"4\" host_serial=\"1\"/><serial io_base=\"0x2f8\" irq=\"3\" host_serial=\"1\"/>",
             "two nodes <serial> have host_serial 0x1",
+        ),
+        (
+            "<pcihostbridge bus_num=\"0\" bus_count=\"1\"/><pcihostbridge bus_num=\"1\" bus_count=\"1\"/>",
+            "more than one node <pcihostbridge>",
         ),
         (
             "<ioapic/><pcihostbridge bus_num=\"0\" bus_count=\"1\" mem_base=\"0xfec00000\"/>",

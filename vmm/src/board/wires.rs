@@ -29,6 +29,8 @@ pub(super) enum Wire {
     Message(ApicMessage),
     /// End of a level-triggered interrupt.
     EndOfInterrupt(u8),
+    /// A local APIC may take messages that it has refused.
+    Receptive,
 }
 
 /// Effects noted so far.
@@ -39,6 +41,9 @@ pub(super) struct Wires {
     pub(super) power: Option<(PowerEvent, PowerSource)>,
     /// What local APICs want of their virtual CPUs, by APIC id.
     pub(super) news: Vec<VcpuNews>,
+    /// Address line 20 is cut off, as far as anybody can ask: no operating system of this century relies on addresses that
+    /// wrap at 1 MiB, so that memory does not.
+    pub(super) a20_cut: bool,
     /// CPUs with news, or that may have an interrupt to take.
     pub(super) marked: VcpuSet,
 }
@@ -62,6 +67,9 @@ impl ApicBus for Wires {
     #[inline]
     fn eoi(&mut self, vector: u8) {
         self.queue.push_back(Wire::EndOfInterrupt(vector));
+    }
+    fn receptive(&mut self) {
+        self.queue.push_back(Wire::Receptive);
     }
 }
 
@@ -128,9 +136,13 @@ impl PowerBus for Ps2Wires<'_> {
     }
 }
 
-/// Address line 20 is always passed: no operating system of this century relies on its mask.
 impl SidebandBus for Ps2Wires<'_> {
-    fn a20(&mut self, _: bool) {}
+    fn set_a20(&mut self, passed: bool) {
+        self.wires.a20_cut = !passed;
+    }
+    fn a20(&self) -> bool {
+        !self.wires.a20_cut
+    }
     fn speaker_gate(&mut self, _: Tsc, _: bool) {}
     fn speaker_output(&mut self, _: Tsc) -> bool {
         false
@@ -165,9 +177,13 @@ impl PowerBus for ScpWires<'_> {
     }
 }
 
-/// Address line 20: see [`Ps2Wires`].
 impl SidebandBus for ScpWires<'_> {
-    fn a20(&mut self, _: bool) {}
+    fn set_a20(&mut self, passed: bool) {
+        self.wires.a20_cut = !passed;
+    }
+    fn a20(&self) -> bool {
+        !self.wires.a20_cut
+    }
     fn speaker_gate(&mut self, now: Tsc, level: bool) {
         if let Some(pit) = &mut self.pit {
             pit.set_speaker_gate(now, level);

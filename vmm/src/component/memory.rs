@@ -8,6 +8,7 @@ use abi::session::parent::Quota;
 use abi::session::pd::AllocError;
 use abi::session::rpc::Error as CallError;
 use abi::session::vm::{GuestAttachment, Vm, VmError};
+use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use runtime::capability::Cap;
 use runtime::dataspace::{Attached, Ram};
 use runtime::env::Connection;
@@ -15,8 +16,6 @@ use runtime::{Env, Error};
 use runtime_guest_memory::{GuestRam, Region};
 use vmm::memory::{DEVICE_HOLE_END, HIGH_MEMORY, MemoryLayout, MemoryRange};
 
-/// Large pages of the guest.
-const LARGE_PAGE: u64 = 2 << 20;
 /// Dataspaces below this size are not divided further when physical memory is too fragmented for them.
 const SMALLEST_PART: u64 = 64 << 20;
 /// What a session gets that has used up what it had.
@@ -47,7 +46,7 @@ fn parts(layout: &MemoryLayout) -> [Vec<MemoryRange>; 2] {
 /// What of the guest's addresses a dataspace covers that is for these ranges.
 fn extent(ranges: &[MemoryRange]) -> Option<MemoryRange> {
     let (first, last) = (ranges.first()?, ranges.last()?);
-    Some(MemoryRange { start: first.start & !(LARGE_PAGE - 1), end: last.end })
+    Some(MemoryRange { start: first.start & !(LARGE_PAGE_SIZE - 1), end: last.end })
 }
 
 /// Allocates one dataspace for adjacent ranges, or, where none of that size is to be had, one for each half. What lies
@@ -62,7 +61,7 @@ fn allocate_part(env: &Env, session: &Connection<Vm>, ranges: &[MemoryRange]) ->
         Ok(ram) => ram,
         // Only what is contiguous in physical memory can be one dataspace.
         Err(CallError::Server(AllocError::Denied)) if size > SMALLEST_PART => {
-            let middle = (base + size / 2) & !(LARGE_PAGE - 1);
+            let middle = (base + size / 2) & !(LARGE_PAGE_SIZE - 1);
             let (low, high) = split(ranges, middle);
             let mut regions = allocate_part(env, session, &low)?;
             regions.extend(allocate_part(env, session, &high)?);
@@ -111,7 +110,7 @@ const RESET_CODE: [u8; 7] = [0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4];
 /// Attaches the memory behind the ROM area so that reading it needs no exit. It reads as if nothing was there but what resets the
 /// machine.
 fn attach_rom(session: &Connection<Vm>, ram: &Cap<Dataspace>, attached: &Attached) -> Result<(), Error> {
-    const PAGE: usize = 4096;
+    const PAGE: usize = PAGE_SIZE as usize;
     let write = |offset: usize, bytes: &[u8]| {
         let written = attached.memory().write(offset, bytes);
         written.map_err(|_| Error::input("ROM area is not in its dataspace"))

@@ -1,5 +1,6 @@
 //! Typed reading of a node's attributes, complete: what nobody asked for is an error.
 
+use abi::session::args::{NO, YES, parse_number, parse_truth};
 use roxmltree::Node;
 
 use super::{ConfigError, line_of};
@@ -120,6 +121,18 @@ impl<'a, 'input> Attributes<'a, 'input> {
         }
     }
 
+    /// Yes or no, if present.
+    ///
+    /// # Errors
+    /// Another word.
+    pub fn optional_truth(&mut self, attribute: &'static str) -> Result<Option<bool>, ConfigError> {
+        let Some(text) = self.get(attribute) else {
+            return Ok(None);
+        };
+        let not_a_choice = || AttributeError::NotAChoice { text: text.to_owned(), words: [YES, NO].concat() };
+        parse_truth(text).map(Some).ok_or_else(|| self.error(attribute, not_a_choice()))
+    }
+
     /// Text that may be empty.
     pub fn optional_text(&mut self, attribute: &'static str) -> Option<String> {
         self.get(attribute).map(str::to_owned)
@@ -153,56 +166,6 @@ impl<'a, 'input> Attributes<'a, 'input> {
         match self.node.attributes().find(|attribute| unknown(attribute.name())) {
             Some(attribute) => Err(self.error(attribute.name(), AttributeError::Unknown)),
             None => Ok(()),
-        }
-    }
-}
-
-/// Decimal or `0x` hexadecimal, with an optional binary unit.
-fn parse_number(text: &str) -> Option<u64> {
-    let (digits, shift) = match text.as_bytes().last()? {
-        b'K' => (&text[..text.len() - 1], 10),
-        b'M' => (&text[..text.len() - 1], 20),
-        b'G' => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let (digits, radix) = match digits.strip_prefix("0x") {
-        Some(hexadecimal) => (hexadecimal, 16),
-        None => (digits, 10),
-    };
-    // `from_str_radix` would accept a sign.
-    if !digits.starts_with(|c: char| c.is_ascii_hexdigit()) {
-        return None;
-    }
-    u64::from_str_radix(digits, radix).ok()?.checked_mul(1 << shift)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_number;
-
-    #[test]
-    fn numbers() {
-        let cases = [
-            ("0", Some(0)),
-            ("0x4d0", Some(0x4d0)),
-            ("80", Some(80)),
-            ("64M", Some(64 << 20)),
-            ("0x2G", Some(2 << 30)),
-            ("16K", Some(16 << 10)),
-            ("", None),
-            ("M", None),
-            ("0x", None),
-            ("-1", None),
-            ("+1", None),
-            ("0x+1", None),
-            ("1 ", None),
-            ("12f", None),
-            ("0xffffffffffffffff", Some(u64::MAX)),
-            ("0x1ffffffffffffffff", None),
-            ("0xffffffffffffffffK", None),
-        ];
-        for (text, value) in cases {
-            assert_eq!(parse_number(text), value, "{text}");
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::machine::{MachineNode, PciHostBridgeConfig, SerialConfig, VbiosPart};
 use crate::memory::MemoryRange;
 
 /// The machine description of the mission's seeds, letter by letter.
-const SEED: &str = r#"
+pub(crate) const SEED: &str = r#"
 <config>
   <machine>
     <mem start="0x0" end="0xa0000"/>
@@ -76,6 +76,9 @@ fn the_seed_is_accepted() {
         N::Lapic,
     ];
     assert_eq!(config.machine.nodes(), expected);
+    let absent: Vec<_> = config.machine.nodes().iter().filter_map(MachineNode::absent).collect();
+    let bios = ["vbios_disk", "vbios_keyboard", "vbios_mem", "vbios_time", "vbios_reset", "vbios_multiboot"];
+    assert_eq!(absent, [&["vga"][..], &bios, &["vbios"]].concat());
     assert_eq!(config.machine.vcpu_count(), 1);
     let ram = [MemoryRange { start: 0, end: 0xa_0000 }, MemoryRange { start: 0x10_0000, end: 0x200_0000 }];
     assert_eq!(config.machine.memory().ranges(), ram);
@@ -110,18 +113,26 @@ fn options_of_the_whole() {
         (config.exit_stats, config.on_triple_fault)
     };
     assert_eq!(parse(""), (false, TripleFault::Stop));
-    let options = " exit_stats=\"yes\" on_triple_fault=\"reset\"";
+    let options = " exit_stats=\"on\" on_triple_fault=\"reset\"";
     assert_eq!(parse(options), (true, TripleFault::Reset));
 }
 
+fn with(tail: &str) -> String {
+    format!("<config><machine><mem size=\"64M\"/></machine>{tail}</config>")
+}
+
+fn expect_errors(cases: &[(String, &str)]) {
+    for (xml, message) in cases {
+        assert_eq!(VmmConfig::parse(xml).unwrap_err().to_string(), *message);
+    }
+}
+
 #[test]
-fn mistakes_are_named() {
+fn mistakes_in_machines_are_named() {
     let machine = |inner: &str| format!("<config><machine>\n{inner}</machine></config>");
     let ram = |inner: &str| machine(&format!("<mem size=\"64M\"/>{inner}"));
-    let with = |tail: &str| format!("<config><machine><mem size=\"64M\"/></machine>{tail}</config>");
     let cases = [
         (ram("<florp/>"), "line 2: unknown node <florp> in <machine>"),
-        (with("<florp/>"), "line 1: unknown node <florp> in <config>"),
         (ram("<msi><florp/></msi>"), "line 2: unknown node <florp> in <msi>"),
         (
             ram("<pit io_base=\"0x40\" irq=\"0\" colour=\"red\"/>"),
@@ -153,12 +164,47 @@ fn mistakes_are_named() {
             machine("<mem start=\"0\" end=\"0x200000\"/>"),
             "node <mem>: memory range 0x0..0x200000 overlaps the device region 0xa0000..0x100000",
         ),
+        (
+            ram(
+                "<serial io_base=\"0x3f8\" irq=\"4\" host_serial=\"1\"/>\n<serial io_base=\"0x3e8\" irq=\"4\" host_serial=\"2\"/>",
+            ),
+            "line 3: node <serial>: interrupt line 4 is that of <serial>",
+        ),
+        (
+            ram("<kbc io_base=\"0x60\" irq_kbd=\"1\" irq_aux=\"1\"/>"),
+            "line 2: node <kbc>: interrupt line 1 is that of <kbc>",
+        ),
+        (
+            ram("<rtc io_base=\"0x70\" irq=\"9\"/>"),
+            "line 2: node <rtc>: interrupt line 9 is that of the ACPI fixed hardware",
+        ),
+        (
+            ram("<serial io_base=\"0x3f8\" irq=\"2\" host_serial=\"1\"/>"),
+            "line 2: node <serial>: interrupt line 2 is that of the cascade",
+        ),
+        (ram("<pit io_base=\"0x40\" irq=\"5\"/>"), "line 2: node <pit>, attribute \"irq\": 0x5 is outside 0x0..=0x0"),
+        (
+            ram("<pic io_base=\"0xa0\" irq=\"5\" elcr_base=\"0x4d1\"/>"),
+            "line 2: node <pic>, attribute \"irq\": 0x5 is outside 0x2..=0x2",
+        ),
+        (
+            ram("<pcihostbridge bus_num=\"16\" bus_count=\"1\" mem_base=\"0xf00000\"/>"),
+            "line 2: node <pcihostbridge>, attribute \"mem_base\": 0xf00000 is outside 0x1000000..=0xfff00000",
+        ),
         (ram(&"<vcpu/>".repeat(256)), "line 1: more than 255 nodes <vcpu>"),
         (machine(""), "node <mem>: no guest RAM configured"),
         (ram("text"), "line 1: unexpected text in <machine>"),
+    ];
+    expect_errors(&cases);
+}
+
+#[test]
+fn mistakes_around_machines_are_named() {
+    let cases = [
+        (with("<florp/>"), "line 1: unknown node <florp> in <config>"),
         (
-            "<config exit_stats=\"1\"/>".into(),
-            "line 1: node <config>, attribute \"exit_stats\": \"1\" is none of no, yes",
+            "<config exit_stats=\"2\"/>".into(),
+            "line 1: node <config>, attribute \"exit_stats\": \"2\" is none of yes, true, on, 1, no, false, off, 0",
         ),
         ("<config/>".into(), "node <machine> is missing in <config>"),
         ("<machine/>".into(), "line 1: top-level node is <machine> instead of <config>"),
@@ -171,9 +217,7 @@ fn mistakes_are_named() {
         (with("<linux kernel=\"\"/>"), "line 1: node <linux>, attribute \"kernel\": empty"),
         (with("<multiboot/>"), "node <rom> is missing in <multiboot>"),
     ];
-    for (xml, message) in cases {
-        assert_eq!(VmmConfig::parse(&xml).unwrap_err().to_string(), message);
-    }
+    expect_errors(&cases);
     let malformed = VmmConfig::parse("<config><machine>").unwrap_err().to_string();
     assert!(malformed.starts_with("configuration is not well-formed XML: "), "{malformed}");
     assert!(!malformed.contains('\n'));

@@ -223,6 +223,17 @@ fn the_hypervisor_announces_itself_and_its_clocks() {
 }
 
 #[test]
+fn clocks_that_are_told_are_right() {
+    // The crystal's frequency has 32 bits: 4.29 GHz.
+    for (khz, crystal) in [(4_294_967, 4_294_967_000), (4_294_968, 0), (5_700_000, 0)] {
+        let cpuid = guest(CpuidPolicy { tsc_khz: khz, lapic_khz: khz, ..POLICY });
+        let tsc = cpuid.lookup(0x15, 0, OFF);
+        assert_eq!((tsc.eax, tsc.ebx, tsc.ecx), (khz, khz, crystal));
+        assert_eq!(cpuid.lookup(0x16, 0, OFF).eax, khz / 1000, "in place of the crystal's");
+    }
+}
+
+#[test]
 fn maxima_cover_the_leaves() {
     let cpuid = guest(POLICY);
     assert_eq!(cpuid.lookup(0, 0, OFF).eax, 0x16);

@@ -3,7 +3,7 @@
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use super::decode::Extent;
-use super::error::{Exception, ExceptionVector, Stop, Unemulated};
+use super::error::{Exception, ExceptionVector, Stop};
 use super::{Bus, Executor, Width};
 use crate::paging::{Access, AccessKind, PAGE_SIZE, TranslationError, translate};
 use crate::state::{CpuMode, Cr4, Gpr, Segment, SegmentAttributes, SegmentRegister, VcpuState};
@@ -17,6 +17,15 @@ pub(super) enum AddressSize {
 }
 
 impl AddressSize {
+    pub(super) fn from_bytes(bytes: usize) -> Option<Self> {
+        match bytes {
+            2 => Some(AddressSize::Bits16),
+            4 => Some(AddressSize::Bits32),
+            8 => Some(AddressSize::Bits64),
+            _ => None,
+        }
+    }
+
     /// Keeps the bits that an effective address of this size has.
     pub(super) fn truncate(self, offset: u64) -> u64 {
         match self {
@@ -87,7 +96,6 @@ pub(super) fn stop_of(error: TranslationError) -> Stop {
         TranslationError::PageFault { address, code } => {
             Stop::Fault(Exception { vector: ExceptionVector::Page, error_code: Some(code.bits()), cr2: Some(address) })
         }
-        TranslationError::TableOutsideRam(table) => Stop::Unemulated(Unemulated::TableOutsideRam(table)),
         TranslationError::Raced => Stop::Again,
     }
 }
@@ -130,7 +138,7 @@ fn segmented_address(
     Ok(segment.base.wrapping_add(offset) & u64::from(u32::MAX))
 }
 
-fn is_canonical(state: &VcpuState, linear: u64) -> bool {
+pub(super) fn is_canonical(state: &VcpuState, linear: u64) -> bool {
     let unused = if state.cr4.contains(Cr4::LA57) { 64 - 57 } else { 64 - 48 };
     (((linear << unused) as i64) >> unused) as u64 == linear
 }
@@ -176,6 +184,18 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         {
             return Ok(Location::Device { address, width });
         }
+        self.locate_linear(linear, length, intent)
+    }
+
+    /// Locates one of several memory operands: the nested fault may be that of another one.
+    pub(super) fn locate_walking(
+        &self,
+        operand: &MemoryOperand,
+        extent: Extent,
+        intent: Intent,
+    ) -> Result<Location, Stop> {
+        let length = extent.bytes();
+        let linear = linear_address(self.state, operand.segment, operand.effective(self.state), length, intent)?;
         self.locate_linear(linear, length, intent)
     }
 

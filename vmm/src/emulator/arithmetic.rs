@@ -128,7 +128,7 @@ fn logic(value: u64, width: Width, rflags: Rflags) -> Computed {
 const NIBBLE_CARRY: u64 = 1 << 4;
 
 /// ZF, SF and PF of `value`; CF, OF and AF clear; all other flags kept.
-fn result_flags(value: u64, width: Width, rflags: Rflags) -> Rflags {
+pub(super) fn result_flags(value: u64, width: Width, rflags: Rflags) -> Rflags {
     let mut flags = rflags - STATUS;
     flags.set(Rflags::ZF, value == 0);
     flags.set(Rflags::SF, value & width.sign() != 0);

@@ -1,14 +1,13 @@
 //! From bytes to the operations that the executor knows.
 
-use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register};
 use vm_memory::GuestMemoryBackend;
 
 use super::Width;
 use super::address::{AddressSize, MemoryOperand};
-use super::arithmetic::{Binary, BitAction, Unary};
 use super::error::{MAX_INSTRUCTION, Stop, Unemulated};
 use super::fetch::{Code, Fetcher};
-use super::string::StringOperation;
+use super::operation::{Operation, operation_of};
 use crate::state::{Gpr, SegmentRegister};
 
 /// An operand other than memory's address.
@@ -22,39 +21,12 @@ pub(super) enum Operand {
     },
     /// XMM register by number.
     Vector(u8),
+    /// Selector of a segment register.
+    Selector(SegmentRegister),
     /// The memory operand in [`Decoded::memory`].
     Memory,
     /// Immediate, sign-extended to 64 bits.
     Immediate(u64),
-}
-
-/// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operation {
-    /// Memory, of this width, to a register, with its sign or zero-extended.
-    Load {
-        from: Width,
-        signed: bool,
-    },
-    /// Register or immediate to memory.
-    Store,
-    Binary(Binary),
-    Unary(Unary),
-    Bit(BitAction),
-    Exchange,
-    ExchangeAdd,
-    CompareExchange,
-    /// CMPXCHG8B or CMPXCHG16B.
-    CompareExchangeWide,
-    Push,
-    Pop,
-    String(StringOperation),
-    /// Move between XMM and memory; `aligned` demands 16-byte alignment.
-    VectorMove {
-        aligned: bool,
-    },
-    /// Prefetches and cache-line flushes: no architectural effect on device memory.
-    CacheHint,
 }
 
 /// Repeat prefix of a string instruction.
@@ -98,6 +70,8 @@ pub(super) struct Decoded {
     pub(super) operation: Operation,
     pub(super) destination: Operand,
     pub(super) source: Operand,
+    /// Third operand.
+    pub(super) extra: Operand,
     pub(super) memory: MemoryOperand,
     /// Width of the destination, and of the source but for extending moves.
     pub(super) width: Width,
@@ -132,16 +106,25 @@ pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
     let operation = operation_of(instruction)?;
     let extent = extent_of(instruction, operation)?;
     let operand = |index| operand_of(instruction, index);
-    let is_string = matches!(operation, Operation::String(_));
-    let (destination, source) = match operation {
-        Operation::String(_) | Operation::CacheHint | Operation::CompareExchangeWide => (Operand::None, Operand::None),
-        _ => (operand(0)?, if instruction.op_count() > 1 { operand(1)? } else { Operand::None }),
+    let optional = |index| if instruction.op_count() > index { operand(index) } else { Some(Operand::None) };
+    let (destination, source, extra) = match operation {
+        Operation::String(_) | Operation::CacheHint | Operation::CompareExchangeWide => {
+            (Operand::None, Operand::None, Operand::None)
+        }
+        Operation::Return => (optional(0)?, Operand::None, Operand::None),
+        _ => (operand(0)?, optional(1)?, optional(2)?),
     };
-    let memory = if is_string { string_operand(instruction) } else { memory_operand(instruction) };
+    let memory = match operation {
+        Operation::String(_) => string_operand(instruction),
+        Operation::Translate => translation_operand(instruction),
+        _ if operation.is_of_stack() => Some(STACK),
+        _ => memory_operand(instruction),
+    };
     Some(Decoded {
         operation,
         destination,
         source,
+        extra,
         memory: memory?,
         width: width_of(instruction, destination, extent)?,
         extent,
@@ -150,90 +133,17 @@ pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
     })
 }
 
-fn operation_of(instruction: &Instruction) -> Option<Operation> {
-    use Operation as O;
-    let operation = match instruction.mnemonic() {
-        Mnemonic::Mov | Mnemonic::Movnti | Mnemonic::Movzx | Mnemonic::Movsx | Mnemonic::Movsxd => {
-            return move_of(instruction);
-        }
-        Mnemonic::Add => O::Binary(Binary::Add),
-        Mnemonic::Adc => O::Binary(Binary::Adc),
-        Mnemonic::Sub => O::Binary(Binary::Sub),
-        Mnemonic::Sbb => O::Binary(Binary::Sbb),
-        Mnemonic::And => O::Binary(Binary::And),
-        Mnemonic::Or => O::Binary(Binary::Or),
-        Mnemonic::Xor => O::Binary(Binary::Xor),
-        Mnemonic::Cmp => O::Binary(Binary::Cmp),
-        Mnemonic::Test => O::Binary(Binary::Test),
-        Mnemonic::Inc => O::Unary(Unary::Inc),
-        Mnemonic::Dec => O::Unary(Unary::Dec),
-        Mnemonic::Neg => O::Unary(Unary::Neg),
-        Mnemonic::Not => O::Unary(Unary::Not),
-        Mnemonic::Bt => O::Bit(BitAction::Test),
-        Mnemonic::Bts => O::Bit(BitAction::Set),
-        Mnemonic::Btr => O::Bit(BitAction::Reset),
-        Mnemonic::Btc => O::Bit(BitAction::Complement),
-        Mnemonic::Xchg => O::Exchange,
-        Mnemonic::Xadd => O::ExchangeAdd,
-        Mnemonic::Cmpxchg => O::CompareExchange,
-        Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b => O::CompareExchangeWide,
-        Mnemonic::Push => O::Push,
-        Mnemonic::Pop => O::Pop,
-        _ => return rarer_operation(instruction),
-    };
-    Some(operation)
-}
-
-fn move_of(instruction: &Instruction) -> Option<Operation> {
-    if instruction.op0_kind() == OpKind::Memory {
-        return Some(Operation::Store);
-    }
-    let from = Width::from_bytes(instruction.memory_size().size())?;
-    let signed = matches!(instruction.mnemonic(), Mnemonic::Movsx | Mnemonic::Movsxd);
-    Some(Operation::Load { from, signed })
-}
-
-fn rarer_operation(instruction: &Instruction) -> Option<Operation> {
-    let operation = match instruction.mnemonic() {
-        Mnemonic::Movsb | Mnemonic::Movsw | Mnemonic::Movsq => StringOperation::Move,
-        Mnemonic::Movsd if instruction.is_string_instruction() => StringOperation::Move,
-        Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsq => StringOperation::Compare,
-        Mnemonic::Cmpsd if instruction.is_string_instruction() => StringOperation::Compare,
-        Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd | Mnemonic::Stosq => StringOperation::Store,
-        Mnemonic::Lodsb | Mnemonic::Lodsw | Mnemonic::Lodsd | Mnemonic::Lodsq => StringOperation::Load,
-        Mnemonic::Scasb | Mnemonic::Scasw | Mnemonic::Scasd | Mnemonic::Scasq => StringOperation::Scan,
-        Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => StringOperation::Input,
-        Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => StringOperation::Output,
-        Mnemonic::Movdqa | Mnemonic::Movaps | Mnemonic::Movapd => {
-            return Some(Operation::VectorMove { aligned: true });
-        }
-        Mnemonic::Movntdq | Mnemonic::Movntdqa | Mnemonic::Movntps | Mnemonic::Movntpd => {
-            return Some(Operation::VectorMove { aligned: true });
-        }
-        Mnemonic::Movdqu | Mnemonic::Movups | Mnemonic::Movupd | Mnemonic::Lddqu => {
-            return Some(Operation::VectorMove { aligned: false });
-        }
-        Mnemonic::Movd | Mnemonic::Movq | Mnemonic::Movss | Mnemonic::Movsd => {
-            return Some(Operation::VectorMove { aligned: false });
-        }
-        Mnemonic::Prefetcht0
-        | Mnemonic::Prefetcht1
-        | Mnemonic::Prefetcht2
-        | Mnemonic::Prefetchnta
-        | Mnemonic::Prefetchw
-        | Mnemonic::Clflush
-        | Mnemonic::Clflushopt
-        | Mnemonic::Clwb => return Some(Operation::CacheHint),
-        _ => return None,
-    };
-    Some(Operation::String(operation))
-}
-
 /// Size of the memory operand. Instructions without one did not exit for memory and are not in
 /// the emulated set.
 fn extent_of(instruction: &Instruction, operation: Operation) -> Option<Extent> {
     if operation == Operation::CacheHint {
         return Some(Extent::Integer(Width::Byte));
+    }
+    if operation.is_of_stack() {
+        // RET may release more than it takes.
+        let released = if operation == Operation::Return { instruction.try_immediate(0).unwrap_or(0) } else { 0 };
+        let moved = u64::from(instruction.stack_pointer_increment().unsigned_abs());
+        return usize::try_from(moved.checked_sub(released)?).ok().and_then(Extent::from_bytes);
     }
     Extent::from_bytes(instruction.memory_size().size())
 }
@@ -254,10 +164,16 @@ fn operand_of(instruction: &Instruction, index: u32) -> Option<Operand> {
             if register.is_xmm() {
                 return Some(Operand::Vector(register.number() as u8));
             }
+            if let Some(register) = segment_of(register) {
+                return Some(Operand::Selector(register));
+            }
             let high = matches!(register, Register::AH | Register::CH | Register::DH | Register::BH);
             gpr_of(register).map(|register| Operand::Register { register, high })
         }
         OpKind::Memory => Some(Operand::Memory),
+        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
+            Some(Operand::Immediate(instruction.near_branch_target()))
+        }
         _ => instruction.try_immediate(index).ok().map(Operand::Immediate),
     }
 }
@@ -299,12 +215,30 @@ pub(super) fn memory_operand(instruction: &Instruction) -> Option<MemoryOperand>
         index: part(index)?,
         scale: instruction.memory_index_scale() as u8,
         displacement: instruction.memory_displacement64(),
-        size: match bytes {
-            2 => AddressSize::Bits16,
-            4 => AddressSize::Bits32,
-            8 => AddressSize::Bits64,
-            _ => return None,
-        },
+        size: AddressSize::from_bytes(bytes)?,
+    })
+}
+
+/// The top of the stack. Nothing is addressed by it: see `locate_stack`.
+const STACK: MemoryOperand = MemoryOperand {
+    segment: SegmentRegister::Ss,
+    base: Some(Gpr::Rsp),
+    index: None,
+    scale: 1,
+    displacement: 0,
+    size: AddressSize::Bits64,
+};
+
+/// The table of XLAT. Its index, AL, is added when it is executed: it is no whole register.
+fn translation_operand(instruction: &Instruction) -> Option<MemoryOperand> {
+    let base = instruction.memory_base();
+    Some(MemoryOperand {
+        segment: segment_of(instruction.memory_segment())?,
+        base: Some(gpr_of(base)?),
+        index: None,
+        scale: 1,
+        displacement: 0,
+        size: AddressSize::from_bytes(base.size())?,
     })
 }
 

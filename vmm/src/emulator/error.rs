@@ -8,6 +8,8 @@ use crate::state::{CpuMode, SegmentRegister, VcpuState};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExceptionVector {
+    /// #DE.
+    Divide = 0,
     /// #UD.
     InvalidOpcode = 6,
     /// #SS.
@@ -33,6 +35,13 @@ impl Exception {
     /// #GP(0).
     pub(super) const GENERAL_PROTECTION: Exception =
         Exception { vector: ExceptionVector::GeneralProtection, error_code: Some(0), cr2: None };
+
+    /// #UD.
+    pub const INVALID_OPCODE: Exception =
+        Exception { vector: ExceptionVector::InvalidOpcode, error_code: None, cr2: None };
+
+    /// #DE.
+    pub(super) const DIVIDE: Exception = Exception { vector: ExceptionVector::Divide, error_code: None, cr2: None };
 
     /// The exception as it is delivered in `mode`: real mode pushes no error codes (APM2 8.4).
     pub(super) fn in_mode(self, mode: CpuMode) -> Exception {
@@ -61,12 +70,6 @@ pub enum Unemulated {
     /// An SSE operand, but the exit did not transfer the XMM registers.
     #[error("XMM registers not available")]
     NoVectorState,
-    /// The instruction bytes are outside guest RAM.
-    #[error("instruction fetch from {0:#x}, outside guest RAM")]
-    FetchOutsideRam(u64),
-    /// A page table of the guest lies outside RAM.
-    #[error("page table at {0:#x}, outside guest RAM")]
-    TableOutsideRam(u64),
 }
 
 /// Longest instruction, in bytes (APM3 1.2).
@@ -93,7 +96,8 @@ impl InstructionBytes {
     }
 }
 
-/// An instruction that cannot be emulated: the guest has to be stopped.
+/// An instruction that cannot be emulated. Where it is user code, the guest's kernel is told that it is undefined; otherwise the
+/// guest has to be stopped.
 #[derive(Clone, Debug)]
 pub struct EmulationError {
     /// Why.
@@ -104,25 +108,31 @@ pub struct EmulationError {
     pub state: Box<VcpuState>,
 }
 
+impl EmulationError {
+    /// Whether it is the instruction of user code.
+    pub fn is_of_user(&self) -> bool {
+        const USER: u8 = 3;
+        self.state.cpl() == USER
+    }
+}
+
 impl fmt::Display for EmulationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = &self.state;
-        let code = state.segment(SegmentRegister::Cs);
-        write!(f, "{} at {:#x}:{:#x}, bytes", self.reason, code.selector, state.rip)?;
-        for byte in self.bytes.as_slice() {
-            write!(f, " {byte:02x}")?;
-        }
-        write!(
-            f,
-            ", {:?}, cr0 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x} rflags {:#x}, gpr",
-            state.mode(),
-            state.cr0.bits(),
-            state.cr3,
-            state.cr4.bits(),
-            state.efer.bits(),
-            state.rflags.bits(),
-        )?;
-        state.gpr.iter().try_for_each(|value| write!(f, " {value:x}"))
+        write!(f, "{} at {}", self.reason, Place { state: &self.state, bytes: self.bytes })
+    }
+}
+
+/// Where a guest is: CS:RIP, and the bytes there as far as they could be read.
+pub(crate) struct Place<'a> {
+    pub(crate) state: &'a VcpuState,
+    pub(crate) bytes: InstructionBytes,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.state.segment(SegmentRegister::Cs);
+        write!(f, "{:#x}:{:#x}, bytes", code.selector, self.state.rip)?;
+        self.bytes.as_slice().iter().try_for_each(|byte| write!(f, " {byte:02x}"))
     }
 }
 

@@ -2,19 +2,22 @@
 
 use vm_memory::GuestMemoryBackend;
 
-use super::address::{Intent, Location, linear_address};
+use super::address::{Intent, Location};
 use super::arithmetic::{Binary, BitAction, Computed, Unary, binary, bit, unary};
-use super::decode::{Decoded, Extent, Operand, Operation};
-use super::error::{Exception, Stop, Unemulated};
+use super::decode::{Decoded, Extent, Operand};
+use super::error::{Exception, Stop};
 use super::operand::{read_register, write_register};
+use super::operation::Operation;
 use super::{Bus, NestedFault, Width};
-use crate::state::{CpuMode, Gpr, Rflags, SegmentAttributes, SegmentRegister, VcpuState};
+use crate::state::{Gpr, Rflags, VcpuState};
 
 /// How far an instruction got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// All of it.
     Complete,
+    /// All of it, and RIP is where it leads.
+    Jumped,
     /// Some iterations of a string instruction; executing it again continues.
     Partial,
 }
@@ -31,10 +34,20 @@ pub(super) struct Executor<'a, M, B> {
 
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// Performs `decoded`, all but the advance of RIP.
+    #[inline]
     pub(super) fn execute(mut self, decoded: &Decoded) -> Result<Progress, Stop> {
         match decoded.operation {
             Operation::Load { from, signed } => self.move_to_register(decoded, from, signed),
             Operation::Store => self.move_to_memory(decoded),
+            operation => return self.execute_other(decoded, operation),
+        }
+        .map(|()| Progress::Complete)
+    }
+
+    /// The same for all but the moves, which are what drivers do.
+    #[inline(never)]
+    fn execute_other(&mut self, decoded: &Decoded, operation: Operation) -> Result<Progress, Stop> {
+        match operation {
             Operation::Binary(operation) => self.binary(decoded, operation),
             Operation::Unary(operation) => self.unary(decoded, operation),
             Operation::Bit(action) => self.bit(decoded, action),
@@ -44,15 +57,23 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             Operation::CompareExchangeWide => self.compare_exchange_wide(decoded),
             Operation::Push => self.push(decoded),
             Operation::Pop => self.pop(decoded),
+            Operation::PushValue => self.push_value(decoded),
+            Operation::PopRegister => self.pop_register(decoded),
             Operation::VectorMove { aligned } => self.vector_move(decoded, aligned),
             Operation::CacheHint => Ok(()),
+            Operation::VectorHalf { high } => self.vector_half(decoded, high),
             Operation::String(operation) => return self.string(decoded, operation),
+            Operation::Call => return self.call(decoded),
+            Operation::Jump => return self.jump(decoded),
+            Operation::CallTo => return self.call_to(decoded),
+            Operation::Return => return self.return_near(decoded),
+            operation => self.integer(decoded, operation),
         }
         .map(|()| Progress::Complete)
     }
 
     #[inline]
-    fn locate_operand(&self, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
+    pub(super) fn locate_operand(&self, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
         self.locate(&decoded.memory, decoded.extent, intent)
     }
 
@@ -194,63 +215,5 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         }
         self.state.rflags.set(Rflags::ZF, equal);
         Ok(())
-    }
-
-    fn push(&mut self, decoded: &Decoded) -> Result<(), Stop> {
-        if decoded.destination != Operand::Memory {
-            return Err(Unemulated::Instruction.into());
-        }
-        let source = self.locate_operand(decoded, Intent::Read)?;
-        let pointer = self.stack_pointer().wrapping_sub(u64::from(decoded.extent.bytes()));
-        let stack = self.locate_stack(pointer, decoded, Intent::Write)?;
-        let value = self.load(&source);
-        self.store(&stack, value);
-        self.set_stack_pointer(pointer);
-        Ok(())
-    }
-
-    fn pop(&mut self, decoded: &Decoded) -> Result<(), Stop> {
-        if decoded.destination != Operand::Memory {
-            return Err(Unemulated::Instruction.into());
-        }
-        let pointer = self.stack_pointer();
-        let stack = self.locate_stack(pointer, decoded, Intent::Read)?;
-        let mut memory = decoded.memory;
-        if memory.base == Some(Gpr::Rsp) {
-            // The address is formed with the stack pointer after the pop (APM3, POP).
-            memory.displacement = memory.displacement.wrapping_add(u64::from(decoded.extent.bytes()));
-        }
-        let target = self.locate(&memory, decoded.extent, Intent::Write)?;
-        let value = self.load(&stack);
-        self.store(&target, value);
-        self.set_stack_pointer(pointer.wrapping_add(u64::from(decoded.extent.bytes())));
-        Ok(())
-    }
-
-    fn locate_stack(&self, pointer: u64, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
-        let offset = pointer & self.stack_width().mask();
-        let length = decoded.extent.bytes();
-        let linear = linear_address(self.state, SegmentRegister::Ss, offset, length, intent)?;
-        self.locate_linear(linear, length, intent)
-    }
-
-    /// Size of the stack pointer: 64 bits in 64-bit mode, else SS.B decides (APM2 4.7.3).
-    fn stack_width(&self) -> Width {
-        let stack = self.state.segment(SegmentRegister::Ss).attributes;
-        match self.state.mode() {
-            CpuMode::Long64 => Width::Qword,
-            CpuMode::Real | CpuMode::Virtual8086 => Width::Word,
-            _ if stack.contains(SegmentAttributes::DEFAULT_32) => Width::Dword,
-            _ => Width::Word,
-        }
-    }
-
-    fn stack_pointer(&self) -> u64 {
-        read_register(self.state, Gpr::Rsp, false, self.stack_width())
-    }
-
-    fn set_stack_pointer(&mut self, pointer: u64) {
-        let width = self.stack_width();
-        write_register(self.state, Gpr::Rsp, false, width, pointer);
     }
 }

@@ -3,7 +3,7 @@
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use super::address::stop_of;
-use super::error::{InstructionBytes, MAX_INSTRUCTION, Stop, Unemulated};
+use super::error::{Exception, InstructionBytes, MAX_INSTRUCTION, Stop};
 use crate::paging::{Access, AccessKind, PAGE_SIZE, Path, walk};
 use crate::state::{CpuMode, SegmentRegister, VcpuState};
 
@@ -75,10 +75,10 @@ impl<'m, M: GuestMemoryBackend> Fetcher<'m, '_, M> {
     }
 }
 
-fn read_ram<M: GuestMemoryBackend>(memory: &M, address: GuestAddress, target: &mut [u8]) -> Result<(), Stop> {
-    let outside = Stop::Unemulated(Unemulated::FetchOutsideRam(address.0));
+/// There is no code but in RAM: what is not there reads as all ones, and no instruction begins with FFh FFh.
+fn read_ram<M: GuestMemoryBackend>(memory: &M, address: GuestAddress, target: &mut [u8]) -> Result<(), Exception> {
     // A page lies in one region: no need for `Bytes`, which iterates over several.
-    let code = memory.get_slice(address, target.len()).map_err(|_| outside)?;
+    let code = memory.get_slice(address, target.len()).map_err(|_| Exception::INVALID_OPCODE)?;
     code.copy_to(target);
     Ok(())
 }

@@ -8,18 +8,26 @@
 
 mod address;
 mod arithmetic;
+mod branch;
 mod bus;
 mod cache;
+mod condition;
 mod decode;
 mod error;
 mod execute;
 mod fetch;
+mod integer;
 mod intercept;
+mod multiply;
 mod operand;
+mod operation;
+mod shift;
+mod stack;
 mod string;
 mod vector;
 
 pub use bus::{Bus, Width};
+pub(crate) use error::Place;
 pub use error::{EmulationError, Exception, ExceptionVector, Unemulated};
 pub use intercept::{ControlRegister, Intercepted, InterceptedOperation};
 
@@ -47,7 +55,7 @@ pub struct NestedFault {
 /// How an emulated instruction ended. The registers passed in are already updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done: RIP is behind it (single-stepped string instructions: after one iteration, at the
+    /// Done: RIP is behind it, or where it leads (single-stepped string instructions: after one iteration, at the
     /// unchanged RIP). The interrupt shadow of the instruction before ends.
     Retired {
         /// RFLAGS.TF was set: a single-step #DB (DR6.BS) is due.
@@ -110,6 +118,10 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
                 state.rflags.remove(Rflags::RF);
                 Ok(Outcome::Retired { single_step })
             }
+            Ok((Progress::Jumped, _)) => {
+                state.rflags.remove(Rflags::RF);
+                Ok(Outcome::Retired { single_step })
+            }
             Ok((Progress::Partial, _)) if single_step => Ok(Outcome::Retired { single_step }),
             Ok((Progress::Partial, _)) | Err(Stop::Again) => Ok(Outcome::Again),
             Err(Stop::Fault(exception)) => Ok(Outcome::Fault(exception.in_mode(state.mode()))),
@@ -125,7 +137,7 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
     /// repeats the exit or has the CPU raise the fault that is due.
     ///
     /// # Errors
-    /// [`EmulationError`] when it is none of [`InterceptedOperation`], or lies outside RAM.
+    /// [`EmulationError`] when it is none of [`InterceptedOperation`].
     pub fn decode_intercepted(&self, state: &VcpuState) -> Result<Option<Intercepted>, EmulationError> {
         match intercept::decode(&Fetcher { state, memory: self.memory, given: &[] }) {
             Ok(intercepted) => Ok(Some(intercepted)),
@@ -145,9 +157,16 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
         Ok(decoded)
     }
 
+    /// Where the guest is, for a report.
+    #[cold]
+    pub(crate) fn place<'a>(&self, state: &'a VcpuState) -> Place<'a> {
+        Place { state, bytes: fetch::readable_bytes(state, self.memory) }
+    }
+
     #[cold]
     fn error(&self, reason: Unemulated, state: &VcpuState) -> EmulationError {
-        EmulationError { reason, bytes: fetch::readable_bytes(state, self.memory), state: Box::new(state.clone()) }
+        let Place { bytes, .. } = self.place(state);
+        EmulationError { reason, bytes, state: Box::new(state.clone()) }
     }
 }
 

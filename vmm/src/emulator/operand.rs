@@ -37,11 +37,12 @@ fn chunk(address: u64, remaining: usize) -> Width {
 }
 
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
-    /// Value of a register or immediate operand; memory and none read as zero.
+    /// Value of a register, selector or immediate operand; memory and none read as zero.
     pub(super) fn operand_value(&self, operand: Operand, width: Width) -> u64 {
         match operand {
             Operand::Register { register, high } => read_register(self.state, register, high, width),
             Operand::Immediate(value) => value & width.mask(),
+            Operand::Selector(register) => self.state.segment(register).selector.into(),
             Operand::None | Operand::Memory | Operand::Vector(_) => 0,
         }
     }

@@ -1,6 +1,7 @@
 //! Instructions as bytes against a device that answers a fixed value and records what it sees.
 
 mod data;
+mod integer;
 mod intercepted;
 mod modes;
 mod moves;

@@ -5,10 +5,10 @@
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::{BootError, place};
-use crate::paging::PAGE_SIZE;
 use crate::state::{
     Cr0, Cr4, DescriptorTable, Efer, Gpr, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState,
 };
+use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
 
 /// How a kernel is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,6 @@ const DESCRIPTOR_SIZE: u16 = 8;
 const TABLE_FLAGS: u64 = 0x3;
 /// Present, writable, 2 MiB.
 const LARGE_PAGE_FLAGS: u64 = 0x83;
-const LARGE_PAGE: u64 = 2 << 20;
 const ENTRIES_PER_TABLE: u64 = 512;
 /// GiB that are mapped.
 const DIRECTORIES: u64 = 4;
@@ -83,7 +82,7 @@ fn write_page_tables<M: GuestMemoryBackend>(memory: &M) -> Result<(), BootError>
         write(memory, place::PDPT + index * ENTRY, directory | TABLE_FLAGS)?;
     }
     for index in 0..DIRECTORIES * ENTRIES_PER_TABLE {
-        let entry = (index * LARGE_PAGE) | LARGE_PAGE_FLAGS;
+        let entry = (index * LARGE_PAGE_SIZE) | LARGE_PAGE_FLAGS;
         write(memory, place::PAGE_DIRECTORIES + index * ENTRY, entry)?;
     }
     Ok(())

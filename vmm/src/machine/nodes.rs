@@ -1,5 +1,7 @@
 //! The kinds of nodes in `<machine>` and their attributes.
 
+use device_models::bus::irq::{CASCADE_LINE, TIMER_LINE};
+
 use crate::config::{Attributes, ConfigError};
 
 /// `<serial>`.
@@ -13,6 +15,9 @@ pub struct SerialConfig {
     pub host_serial: u32,
 }
 
+/// Bytes of the memory-mapped configuration space of one PCI bus (PCI Express 3.0, 7.2.2).
+pub const ECAM_PER_BUS: u64 = 1 << 20;
+
 /// `<pcihostbridge>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PciHostBridgeConfig {
@@ -22,7 +27,7 @@ pub struct PciHostBridgeConfig {
     pub bus_count: u16,
     /// First of 8 configuration ports, for the bridge that has them.
     pub io_base: Option<u16>,
-    /// Base of the memory-mapped configuration space (ECAM), 1 MiB per bus.
+    /// Memory-mapped configuration space (ECAM) of the first bus; that of the others follows.
     pub mem_base: Option<u64>,
 }
 
@@ -41,6 +46,19 @@ pub enum VbiosPart {
     Reset,
     /// `<vbios_multiboot>`: loader.
     Multiboot,
+}
+
+impl VbiosPart {
+    fn name(self) -> &'static str {
+        match self {
+            VbiosPart::Disk => "vbios_disk",
+            VbiosPart::Keyboard => "vbios_keyboard",
+            VbiosPart::Memory => "vbios_mem",
+            VbiosPart::Time => "vbios_time",
+            VbiosPart::Reset => "vbios_reset",
+            VbiosPart::Multiboot => "vbios_multiboot",
+        }
+    }
 }
 
 /// One node.
@@ -71,7 +89,7 @@ pub enum MachineNode {
     Pic {
         /// First of 2 ports.
         io_base: u16,
-        /// Input of the master that a slave is wired to; none for the master.
+        /// Input of the master that a slave is wired to, as in every PC; none for the master.
         irq: Option<u8>,
         /// Edge/level control port.
         elcr_base: u16,
@@ -80,7 +98,7 @@ pub enum MachineNode {
     Pit {
         /// First of 4 ports.
         io_base: u16,
-        /// Interrupt line of counter 0.
+        /// Interrupt line of counter 0: that of every PC.
         irq: u8,
     },
     /// `<scp>`: system control ports.
@@ -159,8 +177,6 @@ pub enum MachineNode {
 
 /// Highest input of the interrupt controllers that a device may be wired to.
 const MAX_IRQ: u64 = 23;
-/// Inputs of one 8259.
-const MAX_PIC_IRQ: u64 = 7;
 /// Bus ids are arbitrary 32-bit numbers.
 const MAX_ID: u64 = u32::MAX as u64;
 /// Ports of a 16550.
@@ -181,7 +197,7 @@ impl MachineNode {
             "mem" => mem(attributes)?,
             "nullio" => nullio(attributes)?,
             "pic" => pic(attributes)?,
-            "pit" => MachineNode::Pit { io_base: attributes.port("io_base", 4)?, irq: irq(attributes, "irq")? },
+            "pit" => pit(attributes)?,
             "scp" => MachineNode::Scp {
                 io_port_a: attributes.port("io_port_a", 1)?,
                 io_port_b: attributes.port("io_port_b", 1)?,
@@ -212,6 +228,18 @@ impl MachineNode {
             _ => return Ok(without_attributes(name)),
         };
         Ok(Some(node))
+    }
+}
+
+impl MachineNode {
+    /// Name of the node if there is no model of what it stands for: machines are built without it.
+    pub fn absent(&self) -> Option<&'static str> {
+        match self {
+            MachineNode::Vga { .. } => Some("vga"),
+            MachineNode::VbiosPart(part) => Some(part.name()),
+            MachineNode::Vbios => Some("vbios"),
+            _ => None,
+        }
     }
 }
 
@@ -262,10 +290,17 @@ fn nullio(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
     })
 }
 
+/// The I/O APIC has the timer where the ACPI tables say, on the input to which no other line goes.
+fn pit(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
+    let line = u64::from(TIMER_LINE.0);
+    Ok(MachineNode::Pit { io_base: attributes.port("io_base", 4)?, irq: attributes.number("irq", line, line)? as u8 })
+}
+
 fn pic(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
+    let cascade = u64::from(CASCADE_LINE.0);
     Ok(MachineNode::Pic {
         io_base: attributes.port("io_base", 2)?,
-        irq: attributes.optional_number("irq", 0, MAX_PIC_IRQ)?.map(|irq| irq as u8),
+        irq: attributes.optional_number("irq", cascade, cascade)?.map(|irq| irq as u8),
         elcr_base: attributes.port("elcr_base", 1)?,
     })
 }
@@ -281,13 +316,19 @@ fn serial(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
 fn pci_host_bridge(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
     const BUSES: u64 = 256;
     /// ECAM lies below 4 GiB, where every operating system maps it.
-    const MAX_ECAM: u64 = u32::MAX as u64;
+    const ECAM_LIMIT: u64 = 1 << 32;
     let bus_num = attributes.number("bus_num", 0, BUSES - 1)?;
+    let bus_count = attributes.number("bus_count", 1, BUSES - bus_num)?;
     let io_base = attributes.optional_number("io_base", 0, u64::from(u16::MAX - 7))?;
     Ok(MachineNode::PciHostBridge(PciHostBridgeConfig {
         bus_num: bus_num as u8,
-        bus_count: attributes.number("bus_count", 1, BUSES - bus_num)? as u16,
+        bus_count: bus_count as u16,
         io_base: io_base.map(|port| port as u16),
-        mem_base: attributes.optional_number("mem_base", 0, MAX_ECAM)?,
+        // ACPI has the address that bus 0 would have.
+        mem_base: attributes.optional_number(
+            "mem_base",
+            bus_num * ECAM_PER_BUS,
+            ECAM_LIMIT - bus_count * ECAM_PER_BUS,
+        )?,
     }))
 }

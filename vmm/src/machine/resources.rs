@@ -1,11 +1,11 @@
 //! Detection of nodes that claim the same ports or memory.
 
-use super::nodes::{KBC_COMMAND_OFFSET, MachineNode, PCI_CONFIG_PORTS, SERIAL_PORTS, VGA_PORTS};
+use super::nodes::{ECAM_PER_BUS, KBC_COMMAND_OFFSET, MachineNode, PCI_CONFIG_PORTS, SERIAL_PORTS, VGA_PORTS};
+use device_models::bus::irq::CASCADE_LINE;
+
+use crate::acpi::SCI;
 use crate::config::ConfigError;
 use crate::memory::MemoryRange;
-
-/// Bytes of ECAM per bus (PCI Express Base Specification 7.2.2).
-const ECAM_PER_BUS: u64 = 1 << 20;
 
 struct Claim<T> {
     node: String,
@@ -13,18 +13,28 @@ struct Claim<T> {
 }
 
 /// What the nodes so far have claimed.
-#[derive(Default)]
 pub(super) struct Resources {
     /// First port and number of ports.
     ports: Vec<Claim<(u16, u16)>>,
     memory: Vec<Claim<MemoryRange>>,
+    interrupts: Vec<Claim<u8>>,
 }
 
 impl Resources {
+    /// What no node can have: the lines of the cascade and of the ACPI fixed hardware.
+    pub(super) fn new() -> Self {
+        let taken = |line, whose: &str| Claim { node: whose.to_owned(), range: line };
+        let interrupts = vec![taken(CASCADE_LINE.0, "the cascade"), taken(SCI, "the ACPI fixed hardware")];
+        Resources { ports: Vec::new(), memory: Vec::new(), interrupts }
+    }
+
     /// Adds the claims of `node`.
     pub(super) fn claim(&mut self, name: &str, node: &MachineNode, line: u32) -> Result<(), ConfigError> {
         for range in ports_of(node).into_iter().flatten() {
             self.claim_ports(name, range, line)?;
+        }
+        for irq in interrupts_of(node).into_iter().flatten() {
+            self.claim_interrupt(name, irq, line)?;
         }
         match memory_of(node) {
             Some(range) => self.claim_memory(name, range, line),
@@ -44,6 +54,14 @@ impl Resources {
             });
         }
         self.ports.push(Claim { node: name.to_owned(), range: new });
+        Ok(())
+    }
+
+    fn claim_interrupt(&mut self, name: &str, irq: u8, line: u32) -> Result<(), ConfigError> {
+        if let Some(other) = self.interrupts.iter().find(|claim| claim.range == irq) {
+            return Err(ConfigError::LineTaken { node: name.to_owned(), irq, other: other.node.clone(), line });
+        }
+        self.interrupts.push(Claim { node: format!("<{name}>"), range: irq });
         Ok(())
     }
 
@@ -76,6 +94,16 @@ fn ports_of(node: &MachineNode) -> [Option<(u16, u16)>; 2] {
         MachineNode::Vga { io_base } => one(io_base, VGA_PORTS),
         MachineNode::PciHostBridge(bridge) => [bridge.io_base.map(|port| (port, PCI_CONFIG_PORTS)), None],
         MachineNode::PmTimer { io_port } => one(io_port, 4),
+        _ => [None, None],
+    }
+}
+
+/// Interrupt lines of a node; none has more than two.
+fn interrupts_of(node: &MachineNode) -> [Option<u8>; 2] {
+    match *node {
+        MachineNode::Pit { irq, .. } | MachineNode::Rtc { irq, .. } => [Some(irq), None],
+        MachineNode::Kbc { irq_kbd, irq_aux, .. } => [Some(irq_kbd), Some(irq_aux)],
+        MachineNode::Serial(serial) => [Some(serial.irq), None],
         _ => [None, None],
     }
 }

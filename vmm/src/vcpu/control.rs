@@ -30,7 +30,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         match self.emulator.decode_intercepted(&state) {
             Ok(Some(intercepted)) => Ok(Some((state, intercepted))),
             Ok(None) => Ok(None),
-            Err(error) => Err(Trouble::Stop(error.to_string())),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -166,16 +166,17 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     }
 
     /// The guest is about to leave its handler of non-maskable interrupts.
-    pub(super) fn nmi_handler_ends(&mut self) -> Step {
+    pub(super) fn nmi_handler_ends(&mut self, call: &Call) -> Step {
         self.injector.window_opened();
-        self.injector.nmi_handler_ends();
+        self.injector.nmi_handler_ends(Some(call.words.rip));
         let boundary = self.vm.kernel.with_state(|arch| Boundary::at_exit(arch));
-        Step::new(Mtd::empty(), Boundary { nmi_possible: false, ..boundary })
+        Step::new(Mtd::empty(), self.injector.arrive(call.words.rip, boundary))
     }
+
     /// The guest has left its handler of non-maskable interrupts.
     pub(super) fn nmi_window(&mut self) -> Step {
         self.injector.window_opened();
-        self.injector.nmi_handler_ends();
+        self.injector.nmi_handler_ends(None);
         Step::new(Mtd::empty(), self.vm.kernel.with_state(|arch| Boundary::at_exit(arch)))
     }
 }

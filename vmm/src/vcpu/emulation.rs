@@ -8,7 +8,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use super::{Boundary, Call, Inside, Kernel, MemoryFault, Step, Trouble, Vcpu, selection, transfer};
 use crate::board::Board;
-use crate::emulator::{Bus, Exception, NestedFault, Outcome, Unemulated, Width};
+use crate::emulator::{Bus, EmulationError, Exception, NestedFault, Outcome, Unemulated, Width};
 
 /// The board as one virtual CPU sees it at one time.
 struct BoardBus<'a> {
@@ -119,8 +119,24 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             })),
             Ok(Outcome::Fault(exception)) => Ok(self.fault(exception)),
             Err(error) if error.reason == Unemulated::NoVectorState && !has_xmm => Err(Trouble::NeedState(Mtd::XMM)),
-            Err(error) => Err(Trouble::Stop(error.to_string())),
+            Err(error) if error.is_of_user() => Ok(self.undefine(&error)),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// User code does what cannot be emulated: #UD for the process, and a line in the log if it happens for the first, second,
+    /// fourth, eighth... time, so that no process can fill it.
+    #[cold]
+    fn undefine(&mut self, error: &EmulationError) -> Step {
+        self.undefined += 1;
+        if self.undefined.is_power_of_two() {
+            let kernel = &self.vm.kernel;
+            let state = kernel.with_state(|arch| *arch);
+            let (vcpu, times) = (self.index, self.undefined);
+            kernel.log(format_args!("vCPU {vcpu}: #UD for user code ({times} so far): {error}"));
+            kernel.with_state(|arch| *arch = state);
+        }
+        self.fault(Exception::INVALID_OPCODE)
     }
 
     /// The guest gets an exception of the emulated instruction.

@@ -109,6 +109,8 @@ pub(super) struct Injector {
     nmi_pending: bool,
     /// Until the IRET of the handler.
     nmi_blocked: bool,
+    /// Where that IRET is, if the CPU was about to execute it when it was last heard of: the frame is in use until it has.
+    iret_ahead: Option<u64>,
 }
 
 /// Requests in an injection word that are no events.
@@ -138,21 +140,37 @@ impl Injector {
         if self.nmi_blocked { Interruptibility::NMI_BLOCKED } else { Interruptibility::empty() }
     }
 
-    /// The CPU has executed the IRET that unblocks NMIs, or is about to. In the latter case one that is pending is delivered with
-    /// the next exit: before the IRET it would overwrite the frame that the IRET is to use.
-    pub(super) fn nmi_handler_ends(&mut self) {
+    /// The CPU has executed the IRET that unblocks NMIs, or is about to execute it `at` this address. In the latter case one that is
+    /// pending is delivered behind it: before, it would overwrite the frame that the IRET is to use.
+    pub(super) fn nmi_handler_ends(&mut self, at: Option<u64>) {
         self.nmi_blocked = false;
+        self.iret_ahead = at;
+    }
+
+    /// Notes that the CPU has come to `rip`, and completes what is known of this boundary.
+    #[inline]
+    pub(super) fn arrive(&mut self, rip: u64, boundary: Boundary) -> Boundary {
+        if self.iret_ahead.is_none() {
+            return boundary;
+        }
+        self.iret_ahead = self.iret_ahead.filter(|iret| *iret == rip);
+        Boundary { nmi_possible: boundary.nmi_possible && self.iret_ahead.is_none(), ..boundary }
+    }
+
+    /// Whether an NMI waits for something of which the CPU does not tell: the end of a shadow, the delivery of an event that goes first,
+    /// or an IRET that is ahead. Neither vendor has a window for all of them.
+    #[inline]
+    pub(super) fn misses_nmi(&self) -> bool {
+        self.nmi_pending && !self.nmi_blocked
     }
 
     /// Whether something could end a HLT.
     #[inline]
     pub(super) fn wakes(&self, board: &Board, vcpu: usize, boundary: &Boundary) -> bool {
-        boundary.exception.is_valid()
-            || self.nmi_pending && !self.nmi_blocked
-            || boundary.interruptible && board.interrupt_pending(vcpu)
+        boundary.exception.is_valid() || self.misses_nmi() || boundary.interruptible && board.interrupt_pending(vcpu)
     }
 
-    /// What to inject; `None` if nothing changes.
+    /// What to inject; `None` if nothing changes, and no NMI [waits](Self::misses_nmi).
     #[inline]
     pub(super) fn decide(&mut self, board: &mut Board, vcpu: usize, boundary: &Boundary) -> Option<Injection> {
         if !board.interrupt_requested(vcpu) && self.is_idle() && boundary.event().is_none() {
@@ -161,7 +179,7 @@ impl Injector {
         let mut injection = Injection::NONE;
         if let Some(event) = boundary.event() {
             injection = event;
-        } else if self.nmi_pending && !self.nmi_blocked && boundary.nmi_possible {
+        } else if self.misses_nmi() && boundary.nmi_possible {
             self.nmi_pending = false;
             self.nmi_blocked = true;
             injection = Injection::event(EventKind::Nmi, NMI);
@@ -179,6 +197,6 @@ impl Injector {
             wish |= Injection::NMI_WINDOW;
         }
         let before = std::mem::replace(&mut self.window, wish);
-        (injection.is_valid() || wish != before).then_some(Injection(injection.0 | wish))
+        (injection.is_valid() || wish != before || self.misses_nmi()).then_some(Injection(injection.0 | wish))
     }
 }

@@ -1,6 +1,7 @@
 //! Start of a virtual CPU: the boot CPU where the loader says, the others, and whoever gets an INIT, where a
 //! start-up message says (SDM3 9.4.4.1, APM2 14.1.3).
 
+use abi::PAGE_BITS;
 use abi::state::Mtd;
 use vm_memory::GuestMemoryBackend;
 
@@ -10,15 +11,23 @@ use crate::board::VcpuNews;
 use crate::state::{Cr0, DescriptorTable, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState};
 use crate::vm::{BOOT_CPU, Life};
 
+/// State that INIT does not touch, unlike a reset: MSRs but EFER and the segment bases, the TSC, and XCR0 (SDM3 10.1 and table 10-1,
+/// APM2 14.1.3). Nor are the MSRs that only the VMM knows and the x87, SSE and AVX registers, of which the kernel has the latter.
+const KEPT_BY_INIT: Mtd = Mtd::SYSCALL.union(Mtd::SYSENTER).union(Mtd::PAT).union(Mtd::TSC).union(Mtd::XCR0);
+
 impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// Starts this CPU from scratch, once it is its turn.
     #[cold]
     pub(super) fn start(&mut self, mut inside: Inside<'vm>) -> Mtd {
         loop {
+            inside.machine.looked(self.index);
+            self.vm.reset_if_due(&mut inside, self.index);
             if inside.machine.life != Life::Running {
                 return self.stop(inside);
             }
-            if let Some(state) = self.initial_state(&mut inside) {
+            if !inside.machine.reset_due
+                && let Some(state) = self.initial_state(&mut inside)
+            {
                 return self.begin(inside, &state);
             }
             inside = self.block(inside);
@@ -30,11 +39,8 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let machine = &mut *inside.machine;
         let is_reset = machine.generation != self.generation;
         self.generation = machine.generation;
-        if let Some(slot) = machine.slots.get_mut(self.index) {
-            slot.kicked = false;
-        }
         if is_reset {
-            self.news = VcpuNews::default();
+            (self.news, self.is_fresh) = (VcpuNews::default(), true);
         }
         self.listen(machine);
         if is_reset && self.index == BOOT_CPU {
@@ -44,18 +50,24 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         self.news.startup.take().map(real_mode)
     }
 
-    fn begin(&mut self, inside: Inside<'_>, state: &VcpuState) -> Mtd {
+    fn begin(&mut self, mut inside: Inside<'_>, state: &VcpuState) -> Mtd {
+        inside.machine.end_wait(self.index);
         if self.deferred.take().is_some() {
             self.vm.kernel.select_recall(self.index, selection::RECALL);
         }
         self.emulator = Emulator::new(&self.vm.memory);
-        self.msrs = MsrFile::new(self.traits.physical_address_bits);
         self.injector = Injector::default();
-        self.tsc_adjust = 0;
+        let kept = if std::mem::take(&mut self.is_fresh) {
+            self.msrs = MsrFile::new(self.traits.physical_address_bits);
+            self.tsc_adjust = 0;
+            Mtd::empty()
+        } else {
+            KEPT_BY_INIT
+        };
         let offset = self.tsc_offset(&inside);
         let kernel = &self.vm.kernel;
         kernel.with_state(|arch| transfer::write_initial(arch, state, offset, self.traits.xcr0));
-        selection::EVERYTHING | self.depart(inside)
+        selection::EVERYTHING.difference(kept) | self.depart(inside)
     }
 
     /// Guest TSC minus host TSC.
@@ -67,12 +79,11 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
 /// State of a CPU that starts at a page of conventional memory.
 fn real_mode(page: u8) -> VcpuState {
     const LIMIT: u32 = 0xffff;
-    const PAGE_SHIFT: u32 = 12;
     /// A selector counts paragraphs.
     const PARAGRAPH_SHIFT: u32 = 4;
-    /// CR0 after INIT: caches off, which means nothing here.
+    /// CR0 after a reset. INIT keeps CD and NW, but they mean nothing here.
     const CR0: u64 = 0x6000_0010;
-    let base = u64::from(page) << PAGE_SHIFT;
+    let base = u64::from(page) << PAGE_BITS;
     let present = SegmentAttributes::PRESENT | SegmentAttributes::ACCESSED;
     let system = |attributes| Segment { attributes, limit: LIMIT, ..Segment::default() };
     let data = system(present | SegmentAttributes::NOT_SYSTEM | SegmentAttributes::WRITABLE_OR_READABLE);

@@ -4,6 +4,7 @@ mod assists;
 mod deadlines;
 mod interrupts;
 mod life;
+mod user;
 mod vmx;
 
 use abi::event::{EventWords, guest};
@@ -13,6 +14,7 @@ use device_models::bus::serial::HostSerial;
 use proptest::prelude::*;
 
 use super::selection::{FULL, RECALL};
+use crate::exit_stats::ExitKind;
 use crate::state::Rflags;
 use crate::testing::{Asked, CODE, Guest, ORIGIN, exits, machine};
 
@@ -24,6 +26,30 @@ const MSR_EFER: u32 = 0xc000_0080;
 const MSR_TSC: u32 = 0x10;
 const MSR_TSC_DEADLINE: u32 = 0x6e0;
 const GENERAL_PROTECTION: Injection = Injection::exception(13, Some(0));
+
+/// A machine with two CPUs that run.
+fn pair() -> (Guest, Guest) {
+    const SOFTWARE_ENABLE: u32 = 0x1ff;
+    let vm = machine(2, "");
+    let mut boot = Guest::new(vm, 0, Features::SVM);
+    boot.exit(guest::STARTUP, 0, 0);
+    start_second(&mut boot);
+    let mut second = Guest::new(vm, 1, Features::SVM);
+    second.exit(guest::STARTUP, 0, 0);
+    second.state = boot.state;
+    second.mmio_write(LAPIC + 0xf0, SOFTWARE_ENABLE);
+    vm.kernel().asked();
+    (boot, second)
+}
+
+/// INIT and the start-up message to the CPU with APIC id 1.
+fn start_second(boot: &mut Guest) {
+    const INIT: u32 = 5 << 8 | 1 << 14;
+    const STARTUP: u32 = 6 << 8 | 0x9a;
+    for (register, value) in [(LAPIC + 0x310, 1 << 24), (ICR_LOW, INIT), (ICR_LOW, STARTUP)] {
+        boot.mmio_write(register, value);
+    }
+}
 
 #[test]
 fn output_reaches_the_serial_line_and_costs_one_word() {
@@ -119,6 +145,16 @@ fn registers_outside_the_selection_come_with_a_recall() {
     assert_eq!(guest.state.gpr[gpr::RAX], before.efer);
     assert_eq!(guest.state.rip, CODE + 2);
     assert_eq!(guest.kernel().asked(), [Asked::SelectRecall(0, RECALL)]);
+}
+
+#[test]
+fn an_exit_that_needs_more_state_is_counted_once_and_so_is_the_recall() {
+    let mut guest = Guest::started("exit_stats=\"yes\"");
+    guest.rdmsr(MSR_EFER);
+    guest.exit(guest::RECALL, 0, 0);
+    let stats = guest.vm.stats().unwrap();
+    let count = |kind| stats.counter(kind).count;
+    assert_eq!((count(ExitKind::MsrRead), count(ExitKind::Recall)), (1, 1));
 }
 
 #[test]

@@ -2,48 +2,13 @@
 
 use device_models::time::{Tsc, earliest};
 
+use super::slot::{Activity, Errands, Slot};
 use crate::board::{Board, VcpuSet};
 use crate::exit_stats::ExitStats;
-use crate::kernel::Kernel;
 use crate::state::VcpuState;
-
-/// What a virtual CPU does, as far as others have to know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Activity {
-    /// It executes instructions, or its exit is being handled.
-    #[default]
-    Running,
-    /// Its handler waits for something to happen.
-    Waiting {
-        /// The host's TSC when it looks here unless it is woken earlier.
-        until: Option<u64>,
-    },
-}
 
 /// As a deadline: no recall.
 const NEVER: u64 = 0;
-
-/// A virtual CPU as others see it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Slot {
-    activity: Activity,
-    /// It was told to look here and has not done so yet.
-    pub(crate) kicked: bool,
-    /// The host's TSC at which the hypervisor recalls it. A value in the past is one of which it has yet to hear, except that it
-    /// may itself have been faster.
-    recall_at: Option<u64>,
-}
-
-impl Slot {
-    /// Whether it looks here by `deadline`, a value of the host's TSC, without being told.
-    fn looks_by(&self, deadline: u64) -> bool {
-        let back_at = match self.activity {
-            Activity::Running => self.recall_at,
-            Activity::Waiting { until } => until,
-        };
-        self.kicked || back_at.is_some_and(|back_at| back_at <= deadline)
-    }
-}
 
 /// Who leaves the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,15 +42,19 @@ pub(crate) enum Life {
 pub(crate) const BOOT_CPU: usize = 0;
 /// How long output may wait for more.
 const FLUSH_US: u64 = 5_000;
+/// When a virtual CPU is back that has to be back soon: late enough that it gets somewhere, even where one emulated CPU is slow.
+const SOON_US: u64 = 50;
 const US_PER_SECOND: u64 = 1_000_000;
 
 /// The machine's state.
 pub(crate) struct Machine {
     pub(crate) board: Board,
-    pub(crate) slots: Vec<Slot>,
+    slots: Vec<Slot>,
     pub(crate) life: Life,
-    /// Counts how often the machine was switched on or reset.
+    /// Changes when a reset is asked for and when the machine ends. Whatever a virtual CPU did in an earlier one has no effect any more.
     pub(crate) generation: u64,
+    /// The machine is to be reset as soon as no virtual CPU is in the guest, whose memory changes under it.
+    pub(crate) reset_due: bool,
     /// Where the boot CPU starts.
     pub(crate) boot_state: VcpuState,
     /// The host's TSC at tick 0 of the machine's clock.
@@ -106,7 +75,8 @@ impl Machine {
             board,
             slots: vec![Slot::default(); vcpus],
             life: Life::Running,
-            generation: 0,
+            generation: 1,
+            reset_due: false,
             boot_state: VcpuState::default(),
             origin: 0,
             stats: stats.then(ExitStats::default),
@@ -136,6 +106,19 @@ impl Machine {
     /// enough. Too early a recall is cheaper than to take each time back.
     pub(crate) fn promise(&mut self, vcpu: usize, host_now: u64) -> Option<u64> {
         let deadline = self.host_deadline(vcpu);
+        self.promise_by(deadline, vcpu, host_now)
+    }
+
+    /// The same where it has to be back soon, whatever the models have to do.
+    #[cold]
+    pub(super) fn promise_soon(&mut self, vcpu: usize, host_now: u64) -> Option<u64> {
+        let soon = host_now.saturating_add(self.flush_ticks / (FLUSH_US / SOON_US));
+        let deadline = self.host_deadline(vcpu).map_or(soon, |deadline| deadline.min(soon));
+        self.promise_by(Some(deadline), vcpu, host_now)
+    }
+
+    #[inline(always)]
+    fn promise_by(&mut self, deadline: Option<u64>, vcpu: usize, host_now: u64) -> Option<u64> {
         let slot = self.slots.get_mut(vcpu)?;
         // It looks now, so a recall for now that it has not yet heard of has nothing to tell: any word about the next one withdraws it.
         if slot.recall_at.is_some_and(|recall_at| recall_at <= host_now) {
@@ -157,6 +140,14 @@ impl Machine {
     /// The wait of a virtual CPU is over.
     pub(crate) fn end_wait(&mut self, vcpu: usize) {
         self.set_activity(vcpu, Activity::Running);
+    }
+
+    /// A virtual CPU looks here: what it was told to look for is not missed from now on.
+    #[inline]
+    pub(crate) fn looked(&mut self, vcpu: usize) {
+        if let Some(slot) = self.slots.get_mut(vcpu) {
+            slot.kicked = false;
+        }
     }
 
     fn set_activity(&mut self, vcpu: usize, activity: Activity) {
@@ -200,6 +191,38 @@ impl Machine {
     pub(crate) fn end(&mut self, code: i64) {
         if self.life == Life::Running {
             self.life = Life::Ended(code);
+            self.generation += 1;
+        }
+    }
+
+    /// `me`, which is not in the guest, wants the machine to be reset: brings all others out of the guest.
+    #[cold]
+    pub(super) fn request_reset(&mut self, me: usize) -> Errands {
+        self.generation += 1;
+        self.reset_due = true;
+        let mut errands = Errands::default();
+        for (vcpu, slot) in self.slots.iter_mut().enumerate() {
+            if vcpu != me && slot.activity == Activity::Running {
+                errands.tell(vcpu, slot);
+            }
+        }
+        errands
+    }
+
+    /// Whether a reset is due and can take place: no virtual CPU but `me` may be in the guest.
+    #[cold]
+    pub(super) fn can_reset(&self, me: usize) -> bool {
+        let mut others = self.slots.iter().enumerate().filter(|(vcpu, _)| *vcpu != me);
+        self.reset_due && others.all(|(_, slot)| slot.activity != Activity::Running)
+    }
+
+    /// The machine starts over with this board, at this value of the host's TSC.
+    pub(super) fn replace(&mut self, mut board: Board, origin: u64) {
+        board.succeed(&mut self.board);
+        (self.board, self.origin) = (board, origin);
+        // These are times of the clock that has ended, and may be far ahead in the new one's.
+        for due in [&mut self.flush_at, &mut self.attend_at] {
+            *due = due.map(|_| Tsc(0));
         }
     }
 
@@ -326,34 +349,5 @@ impl Machine {
     fn attend(&mut self, errands: &mut Errands) {
         errands.attend |= !self.attending;
         self.attending = true;
-    }
-}
-
-/// Whom to tell once the lock is free.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Errands {
-    recall: VcpuSet,
-    wake: VcpuSet,
-    attend: bool,
-}
-
-impl Errands {
-    fn tell(&mut self, vcpu: usize, slot: &mut Slot) {
-        if !slot.kicked {
-            slot.kicked = true;
-            match slot.activity {
-                Activity::Running => self.recall.insert(vcpu),
-                Activity::Waiting { .. } => self.wake.insert(vcpu),
-            }
-        }
-    }
-
-    /// Runs them.
-    pub(super) fn run(self, kernel: &impl Kernel) {
-        self.recall.iter().for_each(|vcpu| kernel.recall(vcpu));
-        self.wake.iter().for_each(|vcpu| kernel.wake(vcpu));
-        if self.attend {
-            kernel.attend();
-        }
     }
 }

@@ -18,6 +18,15 @@ const NOBODY: u64 = 0xd000_0000;
 
 pub fn run() {
     section("memory-mapped registers");
+    loads();
+    stores();
+    modifications();
+    strings();
+    section("modes without 64-bit code");
+    other_modes();
+}
+
+fn loads() {
     let ones = |bits: u32| u64::MAX << bits;
     let expected = Loads {
         plain: [ones(8) | 0x36, ones(16) | 0x1b36, u64::from(IDENTITY), u64::MAX],
@@ -27,6 +36,10 @@ pub fn run() {
         pushed: u64::MAX,
         bit: 0,
         masked: u64::from(IDENTITY),
+        conditional: [u64::from(IDENTITY), u64::from(u32::MAX)],
+        doubled: u64::from(IDENTITY) << 1,
+        divided: (1 << 32) % u64::from(IDENTITY) << 32 | (1 << 32) / u64::from(IDENTITY),
+        lowest: 1,
     };
     let mut loads = memory::load(BRIDGE);
     // Configuration space has no accesses of 8 bytes.
@@ -34,6 +47,9 @@ pub fn run() {
     check("loads of every kind", loads, expected);
     let all_ones = memory::load(NOBODY);
     check("nobody there", (all_ones.plain, all_ones.bit), ([u64::MAX, u64::MAX, ones(32) >> 32, u64::MAX], 1));
+}
+
+fn stores() {
     let (mut written, mut count) = ([0; memory::STORES], 0);
     memory::store(SELECT, 0x1122_3344_5566_7713, || {
         if let Some(slot) = written.get_mut(count) {
@@ -45,8 +61,10 @@ pub fn run() {
     let mut expected = [0x13; memory::STORES];
     expected[4] = 0x15;
     check("stores of every kind", written, expected);
-    let (mut changed, mut sizes) = ([0; 4], [0; 4]);
-    count = 0;
+}
+
+fn modifications() {
+    let (mut changed, mut sizes, mut count) = ([0; 4], [0; 4], 0);
     memory::write_dword(SELECT, 0x12);
     memory::or_one(SELECT, |bytes| {
         if let (Some(slot), Some(size)) = (changed.get_mut(count), sizes.get_mut(count)) {
@@ -61,16 +79,20 @@ pub fn run() {
         memory::write_dword(WINDOW, BEFORE);
         memory::write_dword(SELECT, ENTRY);
         memory::modify(index, WINDOW);
-
         check(name, memory::read_dword(WINDOW), result);
     }
+}
+
+fn strings() {
     let mut header = [0; 4];
     memory::copy(BRIDGE, &mut header);
     check("REP MOVSD", (header[0], header[2]), (IDENTITY, 0x0600_0000));
     check("REPNE SCASB", memory::length(BRIDGE, 16), 3);
     check("CMPSD", (memory::equals(BRIDGE, IDENTITY), memory::equals(BRIDGE, !IDENTITY)), (true, false));
     check("REP STOSD", memory::fill(NOBODY, 5), (0, 20));
-    section("modes without 64-bit code");
+}
+
+fn other_modes() {
     let found = legacy::trip();
     check("no paging", found.unpaged, IDENTITY);
     check("real mode", (found.real_nobody, found.real_device), (u32::MAX, IDENTITY));

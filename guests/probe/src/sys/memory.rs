@@ -19,6 +19,14 @@ pub struct Loads {
     pub bit: u64,
     /// AND with all ones.
     pub masked: u64,
+    /// CMOVcc of a double word, its condition fulfilled and not.
+    pub conditional: [u64; 2],
+    /// IMUL of it with 2.
+    pub doubled: u64,
+    /// 2^32 divided by it, with the remainder in the upper half.
+    pub divided: u64,
+    /// BSF.
+    pub lowest: u64,
 }
 
 /// MOV EAX, [address].
@@ -40,6 +48,7 @@ pub fn load(address: u64) -> Loads {
     const ONES: u64 = u64::MAX;
     let (byte, word, dword, qword): (u64, u64, u64, u64);
     let (zero_byte, zero_word, sign_word, pushed, masked): (u64, u64, u64, u64, u64);
+    let (taken, kept, doubled, quotient, remainder, lowest): (u64, u64, u64, u64, u64, u64);
     let bit: u64;
     let mut string = [ONES, ONES, ONES, 0];
     let mut moved = string;
@@ -65,6 +74,12 @@ pub fn load(address: u64) -> Loads {
         asm!("push qword ptr [{}]", "pop rax", in(reg) address, out("rax") pushed);
         asm!("xor eax, eax", "bt dword ptr [{}], 0", "setc al", in(reg) address, out("rax") bit, options(nostack));
         asm!("and eax, [{}]", in(reg) address, inout("rax") ONES => masked, options(nostack));
+        asm!("stc", "cmovc eax, [{}]", in(reg) address, inout("rax") ONES => taken, options(nostack));
+        asm!("stc", "cmovnc eax, [{}]", in(reg) address, inout("rax") ONES => kept, options(nostack));
+        asm!("imul eax, [{}], 2", in(reg) address, out("rax") doubled, options(nostack));
+        asm!("div dword ptr [{}]", in(reg) address, inout("rax") 0_u64 => quotient, inout("rdx") 1_u64 => remainder,
+            options(nostack));
+        asm!("bsf eax, [{}]", in(reg) address, out("rax") lowest, options(nostack));
     }
     Loads {
         plain: [byte, word, dword, qword],
@@ -74,6 +89,10 @@ pub fn load(address: u64) -> Loads {
         pushed,
         bit,
         masked,
+        conditional: [taken, kept],
+        doubled,
+        divided: remainder << 32 | quotient,
+        lowest,
     }
 }
 
@@ -151,7 +170,7 @@ pub fn equals(address: u64, value: u32) -> bool {
 pub const BEFORE: u32 = 0x1_0030;
 
 /// Instructions that read, change and write a double word: their names, and what they make of [`BEFORE`] with operand 7.
-pub const MODIFY: [(&str, u32); 14] = [
+pub const MODIFY: [(&str, u32); 21] = [
     ("ADD", 0x1_0037),
     ("SUB", 0x1_0029),
     ("OR", 0x1_0037),
@@ -166,15 +185,23 @@ pub const MODIFY: [(&str, u32); 14] = [
     ("XADD", 0x1_0037),
     ("CMPXCHG", 7),
     ("LOCK OR", 0x1_0037),
+    // Bits 12, 14 and from 17 on cannot be written.
+    ("NOT", 0xafcf),
+    ("SHL", 0x0800),
+    ("SHR", 0x0200),
+    ("SAR", 0x0200),
+    ("ROR", 0x0200),
+    ("SHLD", 0x0800),
+    ("SETC", 1),
 ];
 
 /// Executes one of [`MODIFY`], by its index.
 pub fn modify(index: usize, address: u64) {
     const OPERAND: u32 = 7;
     macro_rules! execute {
-        ($instruction:literal) => {
+        ($($instruction:literal),*) => {
             // SAFETY: as for `write_dword`.
-            unsafe { asm!($instruction, in("rdi") address, inout("ecx") OPERAND => _, inout("eax") BEFORE => _, options(nostack)) }
+            unsafe { asm!($($instruction,)* in("rdi") address, inout("ecx") OPERAND => _, inout("eax") BEFORE => _, options(nostack)) }
         };
     }
     match index {
@@ -191,7 +218,14 @@ pub fn modify(index: usize, address: u64) {
         10 => execute!("xchg [rdi], ecx"),
         11 => execute!("xadd [rdi], ecx"),
         12 => execute!("cmpxchg [rdi], ecx"),
-        _ => execute!("lock or [rdi], ecx"),
+        13 => execute!("lock or [rdi], ecx"),
+        14 => execute!("not dword ptr [rdi]"),
+        15 => execute!("shl dword ptr [rdi], cl"),
+        16 => execute!("shr dword ptr [rdi], cl"),
+        17 => execute!("sar dword ptr [rdi], 7"),
+        18 => execute!("ror dword ptr [rdi], cl"),
+        19 => execute!("shld [rdi], ecx, cl"),
+        _ => execute!("stc", "setc byte ptr [rdi]"),
     }
 }
 

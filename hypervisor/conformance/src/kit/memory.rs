@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use runtime::sys::physical::information_page;
 
 /// Bytes of a large page.
-pub const LARGE: u64 = 2 << 20;
+pub const LARGE: u64 = abi::LARGE_PAGE_SIZE;
 /// Bytes reserved for the checks.
 const RESERVE: u64 = 96 << 20;
 /// Where pieces of the reserve are mapped in the root task: at their offset.

@@ -1,9 +1,9 @@
-//! Calls and replies: messages, nesting, busy handlers, handlers on other CPUs, and what happens when one side goes.
+//! Calls and replies: messages, nesting, busy handlers, handlers on other CPUs, and what happens when the caller goes.
 
 use crate::kit::context::{Handler, Setup, Thread};
 use crate::kit::domain::Domain;
 use crate::kit::memory::fresh_cells;
-use crate::kit::object::{self, semaphore, try_destroy, up};
+use crate::kit::object::{self, semaphore, up};
 use crate::kit::time::{down, down_until, eventually, pause};
 use crate::report::{check, holds};
 use crate::sys::hypercall::{Message, call};
@@ -28,7 +28,6 @@ pub fn run() {
         nested(cpu);
         busy(cpu);
         helped(cpu);
-        gone(cpu);
         without_caller(cpu);
         cycle(cpu);
     }
@@ -96,7 +95,7 @@ extern "sysv64" fn forward(message: &mut Message) {
 }
 
 /// CPUs in turn, beginning with `cpu`.
-fn cpus_from(cpu: u16) -> impl Iterator<Item = u16> {
+pub(super) fn cpus_from(cpu: u16) -> impl Iterator<Item = u16> {
     let count = information_page().cpu_count as u16;
     (cpu..count).chain(0..cpu).cycle()
 }
@@ -110,7 +109,7 @@ fn nested(cpu: u16) {
 }
 
 /// Cells of a handler that can be made to wait: entered, finished; semaphore to wait at; portals' ids carry the index.
-extern "sysv64" fn wait_inside(message: &mut Message) {
+pub(super) extern "sysv64" fn wait_inside(message: &mut Message) {
     let cells = message.id;
     cell(cells).fetch_add(1, Relaxed);
     let result = down_until(Sel(message.words[0]), 0);
@@ -127,7 +126,7 @@ extern "sysv64" fn caller(cells: u64) {
 }
 
 /// A thread that calls `portal` with `word`, and its cells.
-fn start_call(setup: Setup, portal: Sel, word: u64) -> (Thread, u64) {
+pub(super) fn start_call(setup: Setup, portal: Sel, word: u64) -> (Thread, u64) {
     let cells = fresh_cells(4);
     cell(cells).store(portal.0, Relaxed);
     cell(cells + 1).store(word, Relaxed);
@@ -135,7 +134,7 @@ fn start_call(setup: Setup, portal: Sel, word: u64) -> (Thread, u64) {
 }
 
 /// Status of a finished call; `None` while it lasts.
-fn outcome(cells: u64) -> Option<Status> {
+pub(super) fn outcome(cells: u64) -> Option<Status> {
     Status::from_raw(cell(cells + 2).load(Relaxed).wrapping_sub(1))
 }
 
@@ -188,50 +187,6 @@ fn helped(cpu: u16) {
     holds("the spinner ends", spinner.join());
     holds("the lower caller is served, too", low.join());
     check("each entered once", (cell(cells).load(Relaxed), cell(cells + 1).load(Relaxed)), (2, 2));
-}
-
-/// Handlers and portals that are destroyed while they are called or wanted.
-fn gone(cpu: u16) {
-    for from in cpus_from(cpu).take(2) {
-        // Only time tells whether a thread elsewhere has come to its call. If it was too late, the next attempt waits longer.
-        let aborted = |ms| portal_gone(cpu, from, ms) == Some(Status::Aborted);
-        holds("a call through a destroyed portal is aborted", [2, 20, 200, 2000].into_iter().any(aborted));
-        handler_gone(cpu, from);
-    }
-}
-
-/// What became of a caller that waited for a busy handler when its portal was destroyed, if it waited after `ms` milliseconds.
-fn portal_gone(cpu: u16, from: u16, ms: u64) -> Option<Status> {
-    let cells = fresh_cells(2);
-    let sm = semaphore(0);
-    let handler = Handler::create(cpu, wait_inside);
-    let (portal, other) = (handler.portal(cells), handler.portal(cells));
-    let (inside, first) = start_call(Setup::on(from), portal, sm.0);
-    holds("the handler is entered", eventually(|| cell(cells).load(Relaxed) == 1));
-    let (queued, second) = start_call(Setup::on(from), other, sm.0);
-    pause(ms);
-    object::destroy(other);
-    up(sm);
-    holds("both calls end", queued.join() && inside.join());
-    check("the other one with success", outcome(first), Some(Status::Success));
-    object::destroy(sm);
-    outcome(second)
-}
-
-fn handler_gone(cpu: u16, from: u16) {
-    let cells = fresh_cells(2);
-    let never = semaphore(0);
-    let handler = Handler::create(cpu, wait_inside);
-    let portal = handler.portal(cells);
-    let (inside, results) = start_call(Setup::on(from), portal, never.0);
-    holds("the handler is entered", eventually(|| cell(cells).load(Relaxed) == 1));
-    object::destroy(handler.ec);
-    holds("a call ends with its handler", inside.join());
-    check("by abortion", outcome(results), Some(Status::Aborted));
-    check("a portal without handler", call(portal, Message::default()), Err(Status::Aborted));
-    check("can be destroyed", try_destroy(portal), Ok(1));
-    check("and is gone", call(portal, Message::default()), Err(Status::BadCapability));
-    object::destroy(never);
 }
 
 /// The caller is destroyed, the handler replies to nobody and serves on.

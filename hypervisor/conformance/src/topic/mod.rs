@@ -1,5 +1,6 @@
 //! The topics.
 
+mod abort;
 mod account;
 mod caps;
 mod delivery;
@@ -32,6 +33,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("sc", sc::run),
     ("sm", sm::run),
     ("ipc", ipc::run),
+    ("abort", abort::run),
     ("caps", caps::run),
     ("memory", memory::run),
     ("ports", ports::run),

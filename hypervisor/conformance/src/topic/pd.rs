@@ -5,11 +5,13 @@ use crate::kit::domain::Domain;
 use crate::kit::memory;
 use crate::kit::object::{self, copy, figures, fresh, must, pd, try_call, try_destroy};
 use crate::kit::time;
-use crate::report::{check, holds};
-use crate::sys::hypercall::{Message, enter, simple, status};
-use crate::sys::memory::cell;
+use crate::kit::vcpu::{Maps, guest_space, vcpu};
+use crate::report::{check, holds, skip};
+use crate::sys::hypercall::{Message, call, enter, invoke, simple, status};
+use crate::sys::memory::{cell, load};
 use abi::cap::{Perms, Sel, root};
 use abi::hypercall::{CpuId, CreateEc, CreatePd, CreatePt, CreateSm, CreateSpace, CtrlPd, EcBody, Number, SpaceKind};
+use abi::message::Tag;
 use abi::state::Mtd;
 use abi::status::Status;
 use core::sync::atomic::Ordering::Relaxed;
@@ -24,6 +26,7 @@ pub fn run() {
     nested();
     many_objects();
     running();
+    utcbs();
     contended();
 }
 
@@ -123,7 +126,7 @@ fn own_and_ancestors() {
     let inner = Domain::within(dst);
     inner.grant(outer, Sel(100), Perms::ALL);
     let handler = Handler::inside(Setup::default().inside(inner), destroy_parent);
-    let reply = crate::sys::hypercall::call(handler.portal(0), Message::words([100, 0, 0, 0]));
+    let reply = call(handler.portal(0), Message::words([100, 0, 0, 0]));
     check("a domain that the caller lives in", reply.map(|reply| status(reply.words[0])), Ok(Status::BadParameter));
     object::destroy(outer);
 }
@@ -193,6 +196,57 @@ fn running() {
     }
     holds("threads stop with their domain", stopped);
     check("all quota is back", figures(root::PD)[0], before);
+}
+
+/// Handlers of a domain that go before the one that watches: with a vCPU, four times what the kernel takes away at a time. Then the
+/// hypercall has waited for all CPUs as often as one does, and asks to be repeated.
+const GO_FIRST: u64 = 4 * 32 - 1;
+/// Where they have their UTCBs.
+const UTCBS_AT: u64 = 0x50_0000_0000;
+/// Vector of a page fault (SDM vol. 3, table 6-1).
+const PAGE_FAULT: u64 = 14;
+
+extern "sysv64" fn watch(_: &mut Message) {
+    loop {
+        core::hint::black_box(load(UTCBS_AT));
+    }
+}
+
+extern "sysv64" fn call_watcher(portal: u64) {
+    // Ends with the watcher.
+    let _aborted = call(Sel(portal), Message::default());
+}
+
+extern "sysv64" fn note_and_kill(message: &mut Message) {
+    cell(message.id).store(message.words[2], Relaxed);
+    message.tag = Tag(u64::from(Mtd::KILL.bits()));
+}
+
+/// A UTCB is gone on the CPU that reads it all the time, when the last one that goes with it is a vCPU, which has none.
+fn utcbs() {
+    if !super::space::has_guests() {
+        skip("UTCBs that go beside a vCPU", "the machine has neither SVM nor VMX");
+        return;
+    }
+    let last = information_page().cpu_count as u16 - 1;
+    let (domain, address, event_base) = (Domain::create(600), memory::fresh_cells(1), Sel(100));
+    let pager = Handler::create(last, note_and_kill);
+    domain.grant(pager.portal(address), event_base.offset(PAGE_FAULT), Perms::PT_EVENT);
+    let watcher = Handler::inside(Setup::on(last).inside(domain).events(event_base), watch);
+    let guest = fresh();
+    must(guest_space(guest, domain.pd).encode());
+    must(vcpu(fresh(), domain.pd, 0, Sel(0), guest, Maps::default()).encode());
+    for i in 0..GO_FIRST {
+        let body = EcBody::Local { utcb: UTCBS_AT + i * abi::PAGE_SIZE, sp: 0x1000 };
+        must(CreateEc { dst: fresh(), pd: domain.pd, cpu: CpuId(0), event_base: Sel(0), body }.encode());
+    }
+    let caller = Thread::start(Setup::on(last), call_watcher, watcher.portal(0).0);
+    time::pause(2);
+    check("a UTCB is read without a fault", cell(address).load(Relaxed), 0);
+    check("destruction begins", invoke(simple(Number::Destroy, domain.pd)), Ok([1, 0]));
+    holds("then it is gone", time::eventually(|| cell(address).load(Relaxed) == UTCBS_AT));
+    domain.destroy();
+    drop(caller);
 }
 
 /// Domains that each thread of [`contended`] makes and destroys, and the objects of a kind in each.

@@ -17,7 +17,7 @@ use runtime::sys::physical::information_page;
 
 /// The page that the programs read.
 const SHARED: u64 = 0x90000;
-const PAGE: u64 = 0x1000;
+const PAGE: u64 = abi::PAGE_SIZE;
 /// Length of the instruction that leaves the guest.
 const CALL_BYTES: u64 = 3;
 

@@ -225,8 +225,8 @@ fn modes(cpu: u16) {
     let nmi = Injection::event(EventKind::Nmi, 2);
     machine.go_with(3, None, Some(nmi.0));
     check("an NMI", seen(), call(2));
-    // Blocked until the IRET of the handler.
-    let window = Injection(Injection::NMI_WINDOW);
+    // Blocked until the IRET of the handler, in which no interrupt can be taken.
+    let window = Injection(Injection::NMI_WINDOW).with_interrupt_window();
     machine.go_with(3, None, Some(window.0));
     let opened = event(machine.exit());
     check("an NMI window", opened, Ok((code::nmi_window(), code::nmi_window())));

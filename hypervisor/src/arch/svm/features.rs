@@ -1,11 +1,11 @@
 //! What this CPU's SVM offers, and which of it is used.
 
 use super::vmcb::{self, group};
+use crate::arch::cpuid;
 use crate::arch::x86::{self, Msr};
 use abi::hip::{Features, VcpuAbsence};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-const CPUID_SVM: u32 = 1 << 2;
 const VM_CR_SVMDIS: u64 = 1 << 4;
 
 bitflags::bitflags! {
@@ -31,10 +31,10 @@ pub static VIRTUAL_INTERRUPTS: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// Why there is none, or none with nested paging.
 pub fn detect() -> Result<Features, VcpuAbsence> {
-    if x86::cpuid(0x8000_0001, 0).ecx & CPUID_SVM == 0 {
+    if !cpuid::Flag::SVM.is_set() {
         return Err(VcpuAbsence::Hardware);
     }
-    let leaf = x86::cpuid(0x8000_000a, 0);
+    let leaf = x86::cpuid(cpuid::leaf::SVM, 0);
     let has = Has::from_bits_truncate(leaf.edx);
     let features = judge(has, x86::rdmsr(Msr::VmCr))?;
     ASIDS.store(u64::from(leaf.ebx), Relaxed);
@@ -45,10 +45,10 @@ pub fn detect() -> Result<Features, VcpuAbsence> {
 }
 
 /// Whether QEMU's code generator is the CPU, which delivers interrupts in EVENTINJ twice (decision 0007).
-fn is_qemu_tcg() -> bool {
-    const HYPERVISOR_PRESENT: u32 = 1 << 31;
+pub fn is_qemu_tcg() -> bool {
     const SIGNATURE: [u8; 4] = *b"TCGT";
-    x86::cpuid(1, 0).ecx & HYPERVISOR_PRESENT != 0 && x86::cpuid(0x4000_0000, 0).ebx == u32::from_le_bytes(SIGNATURE)
+    let name = x86::cpuid(cpuid::leaf::HYPERVISOR, 0).ebx;
+    cpuid::Flag::HYPERVISOR.is_set() && name == u32::from_le_bytes(SIGNATURE)
 }
 
 /// What SVM with these features and this VM_CR offers (APM vol. 2, 15.4).

@@ -93,8 +93,8 @@ fn vcpu() -> &'static Ec {
 /// A vCPU with nothing in it yet, in the pages of `ec`.
 fn renewed(ec: &'static Ec) {
     let (frame, control) = (ec.frame(), ec.frame().get(Reg::ControlAt));
-    frame.0.zero(1);
-    Page::at_virt(control).zero(1);
+    frame.0.fill(1, 0);
+    Page::at_virt(control).fill(1, 0);
     frame.set(Reg::ControlAt, control);
     frame.set(Reg::Kind, Kind::Guest as u64);
     let block = Vmcb::with(frame);

@@ -1,7 +1,7 @@
 //! Extended page tables (SDM vol. 3, 29.3.2).
 
 use crate::mem::Phys;
-use crate::mem::ptab::{Format, LEVELS};
+use crate::mem::ptab::{Format, LARGE, LEVELS};
 use abi::cap::MemRights;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -13,10 +13,8 @@ mod bit {
     pub const READ: u64 = 1 << 0;
     pub const WRITE: u64 = 1 << 1;
     pub const EXECUTE: u64 = 1 << 2;
-    pub const LARGE: u64 = 1 << 7;
     pub const ACCESSED: u64 = 1 << 8;
     pub const DIRTY: u64 = 1 << 9;
-    pub const ADDR: u64 = 0x000f_ffff_ffff_f000;
 }
 
 /// Memory types (SDM vol. 3, table 12-10); the guest's own is combined with them.
@@ -108,19 +106,11 @@ impl Format for Ept {
         } else {
             WRITE_BACK
         };
-        if level > 0 { entry | bit::LARGE } else { entry }
+        if level > 0 { entry | LARGE } else { entry }
     }
 
     fn is_present(entry: u64) -> bool {
         entry & (bit::READ | bit::WRITE | bit::EXECUTE) != 0
-    }
-
-    fn is_leaf(entry: u64, level: u32) -> bool {
-        level == 0 || entry & bit::LARGE != 0
-    }
-
-    fn phys(entry: u64, _level: u32) -> Phys {
-        Phys(entry & bit::ADDR)
     }
 
     fn rights(entry: u64) -> MemRights {
@@ -180,7 +170,7 @@ mod tests {
         let large = ptab::span(1);
         ptab::set::<Ept>(root, 0, 1, Some((Phys(4 * large), rights)), pd).unwrap();
         ptab::set::<Ept>(root, PAGE, 0, None, pd).unwrap();
-        assert_eq!(ptab::walk::<Ept>(root, PAGE), None);
+        assert_eq!(ptab::walk::<Ept>(root, PAGE), Err(PAGE));
         let found = ptab::walk::<Ept>(root, 2 * PAGE).unwrap();
         assert_eq!((found.phys, found.rights, found.len), (Phys(4 * large + 2 * PAGE), rights, PAGE));
     }

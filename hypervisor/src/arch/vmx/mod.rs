@@ -25,14 +25,13 @@ pub use setup::init as set_up;
 pub use state::{Vmcs, release};
 pub use world::{ENTRY_LAUNCH, entry_failed, exit, prepare};
 
+use super::cpuid;
 use super::x86::{self, Msr};
 use crate::cpu::Cpu;
 use crate::frame::MSRS;
 use crate::mem::Page;
 use abi::hip::VcpuAbsence;
 
-/// CPUID leaf 1, ECX.
-const CPUID_VMX: u32 = 1 << 5;
 const CR4_VMXE: u64 = 1 << 13;
 /// IA32_FEATURE_CONTROL (SDM vol. 3, 24.7).
 const FEATURE_LOCKED: u64 = 1 << 0;
@@ -43,7 +42,7 @@ const FEATURE_VMX: u64 = 1 << 2;
 /// # Errors
 /// Why it cannot be used.
 pub fn detect() -> Result<(), VcpuAbsence> {
-    if x86::cpuid(1, 0).ecx & CPUID_VMX == 0 {
+    if !cpuid::Flag::VMX.is_set() {
         return Err(VcpuAbsence::Hardware);
     }
     if !permitted() {

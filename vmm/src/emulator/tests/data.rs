@@ -181,6 +181,19 @@ fn push_and_pop_of_device_memory() {
     assert_eq!(pop.device.seen, [Seen::Write(DEVICE, Width::Qword, A)]);
 }
 
+/// The exit is that of the stack; the source lies in RAM, at the same offset in its page.
+#[test]
+fn an_exit_for_the_stack_says_nothing_of_the_other_operand() {
+    let mut state = long_mode();
+    state.set_gpr(Gpr::Rsp, DEVICE + 8);
+    state.set_gpr(Gpr::Rbx, SCRATCH + DEVICE % 0x1000);
+    let memory = memory();
+    memory.write_obj(A, GuestAddress(SCRATCH + DEVICE % 0x1000)).unwrap();
+    let push = run_on(memory, state, &[0xff, 0x33], 0, true);
+    retired(&push, 2);
+    assert_eq!(push.device.seen, [Seen::Write(DEVICE, Width::Qword, A)]);
+}
+
 #[test]
 fn vector_moves() {
     let load = run(&long_mode(), &[0xf3, 0x0f, 0x6f, 0x0b], 0x77); // movdqu xmm1,[rbx]

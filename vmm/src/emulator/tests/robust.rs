@@ -13,12 +13,34 @@ fn what_is_not_emulated_is_reported_with_bytes_and_state() {
     let text = error.to_string();
     assert!(text.contains("not emulated at 0x0:0x8000, bytes d9 03"), "{text}");
     assert!(!text.contains('\n'));
+}
 
+#[test]
+fn nothing_is_executed_from_where_there_is_nothing() {
+    // The first byte is RAM's last, the others are not there.
+    for rip in [DEVICE, 0xf_ffff] {
+        let (memory, mut device) = (memory(), Device::default());
+        memory.write_obj(0x89_u8, GuestAddress(0xf_ffff)).unwrap();
+        let mut state = VcpuState { rip, ..long_mode() };
+        let outcome = Emulator::new(&memory).emulate(&mut state, &mut device, None, &[]).unwrap();
+        assert_eq!(outcome, Outcome::Fault(Exception::INVALID_OPCODE));
+        assert!(device.seen.is_empty());
+    }
+}
+
+#[test]
+fn page_tables_that_are_not_there_fault() {
     let mut state = long_mode();
-    state.rip = DEVICE;
-    let (memory, mut device) = (memory(), Device::default());
-    let error = Emulator::new(&memory).emulate(&mut state, &mut device, None, &[]).unwrap_err();
-    assert_eq!(error.reason, Unemulated::FetchOutsideRam(DEVICE));
+    // The directory pointers are those of the code, but for one.
+    let memory = memory();
+    memory.write_obj(0xfee0_0003_u64, GuestAddress(0x2000 + 3 * 8)).unwrap();
+    let run = run_on(memory, state.clone(), &[0x89, 0x03], 0, false);
+    let fault = Exception { vector: ExceptionVector::Page, error_code: Some(0b1011), cr2: Some(DEVICE) };
+    assert_eq!(run.result.unwrap(), Outcome::Fault(fault));
+    state.cr3 = DEVICE & !0xfff;
+    let run = run_on(self::memory(), state, &[0x89, 0x03], 0, false);
+    let fault = Exception { vector: ExceptionVector::Page, error_code: Some(0b1_1001), cr2: Some(CODE) };
+    assert_eq!(run.result.unwrap(), Outcome::Fault(fault));
 }
 
 proptest! {

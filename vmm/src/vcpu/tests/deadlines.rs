@@ -5,27 +5,8 @@ use abi::hip::Features;
 use abi::state::Mtd;
 
 use super::interrupts::{TIMER_VECTOR, interrupt, set_timer};
-use super::{COM1, ICR_LOW, LAPIC, MSR_TSC_DEADLINE, SERIAL};
+use super::{COM1, LAPIC, MSR_TSC_DEADLINE, SERIAL, pair};
 use crate::testing::{Asked, Guest, ORIGIN, TSC_HZ, exits, machine};
-
-/// A machine with two CPUs that run.
-fn pair() -> (Guest, Guest) {
-    const INIT: u32 = 5 << 8 | 1 << 14;
-    const STARTUP: u32 = 6 << 8 | 0x9a;
-    const SOFTWARE_ENABLE: u32 = 0x1ff;
-    let vm = machine(2, "");
-    let mut boot = Guest::new(vm, 0, Features::SVM);
-    boot.exit(guest::STARTUP, 0, 0);
-    for (register, value) in [(LAPIC + 0x310, 1 << 24), (ICR_LOW, INIT), (ICR_LOW, STARTUP)] {
-        boot.mmio_write(register, value);
-    }
-    let mut second = Guest::new(vm, 1, Features::SVM);
-    second.exit(guest::STARTUP, 0, 0);
-    second.state = boot.state;
-    second.mmio_write(LAPIC + 0xf0, SOFTWARE_ENABLE);
-    vm.kernel().asked();
-    (boot, second)
-}
 
 #[test]
 fn a_running_cpu_comes_back_for_its_timer() {
@@ -214,6 +195,16 @@ fn a_cpu_that_is_not_started_waits_for_what_concerns_all() {
     });
     assert_eq!(second.exit(guest::STARTUP, 0, 0), Mtd::KILL);
     assert!(vm.kernel().asked().contains(&Asked::Wait(1, None)), "a timer of the boot CPU is none of its business");
+}
+
+#[test]
+fn a_reset_does_not_delay_output() {
+    let mut guest = Guest::started("");
+    guest.kernel().now.set(ORIGIN + 1000 * TSC_HZ);
+    guest.outb(COM1, b'x');
+    guest.kernel().asked();
+    guest.outb(0xcf9, 6);
+    assert_eq!(guest.kernel().asked().last(), Some(&Asked::Attend));
 }
 
 /// Nobody listens there.

@@ -1,10 +1,11 @@
 //! Interrupts: what is injected when, and who is told.
 
 use abi::event::guest;
+use abi::hip::Features;
 use abi::state::{EventKind, Injection, Interruptibility, Mtd, gpr};
 
 use super::{COM1, ICR_LOW, LAPIC, MSR_TSC_DEADLINE, SERIAL};
-use crate::testing::{Asked, CODE, Guest, ORIGIN, exits};
+use crate::testing::{Asked, CODE, Guest, ORIGIN, TSC_HZ, exits};
 use crate::vm::Who;
 
 const LVT_TIMER: u64 = LAPIC + 0x320;
@@ -101,12 +102,22 @@ fn an_interrupt_of_the_class_in_service_waits_for_its_end() {
 
 /// An interrupt of a device arrives at the first CPU.
 fn set_self_ipi(guest: &Guest, vector: u8) {
-    const FIXED_SELF: u64 = 1 << 18;
+    send(guest, u64::from(vector));
+}
+
+/// An NMI of another CPU arrives at the first CPU.
+fn send_nmi(guest: &Guest) {
+    send(guest, 4 << 8);
+}
+
+/// The first CPU gets a message of this delivery mode and vector (SDM3 11.6.1).
+fn send(guest: &Guest, message: u64) {
+    const SELF: u64 = 1 << 18;
     let mut inside = guest.vm.enter();
     let now = inside.now;
     let access = device_models::bus::mmio::Gpa(ICR_LOW);
     let size = device_models::bus::mmio::MmioSize::Dword;
-    inside.machine.board.mmio_write(now, 0, access, size, FIXED_SELF | u64::from(vector));
+    inside.machine.board.mmio_write(now, 0, access, size, SELF | message);
     guest.vm.leave(inside, Who::Entrypoint);
 }
 
@@ -173,8 +184,40 @@ fn a_second_nmi_waits_for_the_iret() {
     assert_eq!(guest.state.injection, with_window);
     guest.mmio_write(ICR_LOW, NMI_SELF);
     assert!(!guest.state.injection.is_valid());
+    guest.kernel().now.set(ORIGIN + 1000);
     guest.exit(exits::IRET, 0, 0);
     assert!(!guest.state.injection.is_valid(), "the IRET first");
-    guest.outb(COM1, b'x');
+    // Nobody tells when it has been executed.
+    for _ in 0..2 {
+        assert!(guest.state.deadline > guest.kernel().now.get() && guest.state.deadline < ORIGIN + TSC_HZ / 1000);
+        guest.kernel().now.set(guest.state.deadline);
+        guest.exit(guest::RECALL, 0, 0);
+        assert!(!guest.state.injection.is_valid(), "still there");
+    }
+    guest.kernel().now.set(guest.state.deadline);
+    guest.state.rip = CODE + 0x100;
+    guest.exit(guest::RECALL, 0, 0);
     assert_eq!(guest.state.injection, with_window);
+}
+
+#[test]
+fn an_nmi_comes_back_for_what_goes_first() {
+    let nmi = Injection::event(EventKind::Nmi, 2);
+    let with_window = Injection(nmi.0 | Injection::NMI_WINDOW);
+    // A shadow, and an event whose delivery the exit has interrupted.
+    for (interruptibility, injection) in [(Interruptibility::SHADOW.bits(), Injection::NONE), (0, interrupt(0x30))] {
+        for features in [Features::SVM, Features::VMX] {
+            let mut guest = Guest::started_on(features, "");
+            send_nmi(&guest);
+            (guest.state.interruptibility, guest.state.injection) = (interruptibility, injection);
+            assert!(guest.exit(guest::RECALL, 0, 0).contains(Mtd::DEADLINE));
+            assert_eq!(guest.state.injection, injection);
+            let soon = guest.kernel().now.get()..guest.kernel().now.get() + TSC_HZ / 1000;
+            assert!(soon.contains(&guest.state.deadline));
+            guest.kernel().now.set(guest.state.deadline);
+            (guest.state.interruptibility, guest.state.injection) = (0, Injection::NONE);
+            guest.exit(guest::RECALL, 0, 0);
+            assert_eq!(guest.state.injection, with_window);
+        }
+    }
 }

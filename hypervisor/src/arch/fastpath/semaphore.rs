@@ -1,0 +1,108 @@
+//! Ups and downs of semaphores that make nobody run or wait.
+
+use super::save;
+use crate::arch::layout::kernel_asm;
+use abi::cap::Perms;
+use abi::hypercall::Number;
+
+const _: () = assert!(Number::SmDown as u64 == Number::SmUp as u64 + 1);
+const _: () = assert!(Perms::SM_UP.bits() == 1 && Perms::SM_DOWN.bits() == 2);
+
+kernel_asm!(
+    ".pushsection .text.hot,\"ax\",@progbits",
+    // RDI: semaphore and EAX: 0 for up, 1 for down, no flags. RDX, R8, R9, R10 and RSP are free.
+    ".balign 64",
+    ".global semaphore_fast",
+    "semaphore_fast:",
+    // RDX: table of the selector, then R8: offset of its slot.
+    "mov rdx, gs:[Cpu.current]",
+    "mov rdx, [rdx + Ec.obj]",
+    "mov rdx, [rdx + ObjSpace.root]",
+    "mov r8, rdi",
+    "shr r8, TABLE_SHIFT",
+    "cmp r8, TABLES",
+    "jae syscall_general",
+    "and r8d, TABLES - 1",
+    "mov rdx, [rdx + r8 * 8]",
+    "mov r8d, edi",
+    "shr r8d, SLOT_SHIFT",
+    "and r8d, SLOT_OFFSETS",
+    // R9: semaphore, R10: its identity. The permission is the operation plus one.
+    "mov r9, [rdx + r8]",
+    "mov r10, [rdx + r8 + 8]",
+    "inc eax",
+    "test r9b, al",
+    "jz syscall_general",
+    "and r9, OBJECT_MASK",
+    "cmp [r9], r10",
+    "jne syscall_general",
+    "cmp byte ptr [r9 + Header.kind], ObjectType.Sm",
+    "jne syscall_general",
+    "cmp al, SM_UP",
+    "jne 2f",
+    // Up: nobody waits, nobody is to be told, the counter is not at its limit. What decides most often is looked at before the
+    // lock is taken, and again after.
+    "cmp qword ptr [r9 + Sm.first], 0",
+    "jne 6f",
+    "cmp qword ptr [r9 + Sm.receiver], 0",
+    "jne 6f",
+    "mov eax, 1",
+    "xchg [r9 + Sm.lock], rax",
+    "test eax, eax",
+    "jnz 6f",
+    "cmp [r9], r10",
+    "jne 5f",
+    "cmp qword ptr [r9 + Sm.first], 0",
+    "jne 5f",
+    "cmp qword ptr [r9 + Sm.count], -1",
+    "je 5f",
+    "inc qword ptr [r9 + Sm.count]",
+    "mov qword ptr [r9 + Sm.lock], 0",
+    "xor r8d, r8d",
+    "jmp 4f",
+    // Down: no interrupt to acknowledge, no member, something to take that no receiver has on its list.
+    "2:",
+    "cmp qword ptr [r9 + Sm.interrupt], 0",
+    "jne 8f",
+    "cmp qword ptr [r9 + Sm.ready_first], 0",
+    "jne 8f",
+    "cmp qword ptr [r9 + Sm.count], 0",
+    "je 8f",
+    "mov eax, 1",
+    "xchg [r9 + Sm.lock], rax",
+    "test eax, eax",
+    "jnz 8f",
+    "cmp [r9], r10",
+    "jne 7f",
+    "cmp qword ptr [r9 + Sm.count], 0",
+    "je 7f",
+    "cmp qword ptr [r9 + Sm.queued], 0",
+    "jne 7f",
+    "dec qword ptr [r9 + Sm.count]",
+    "mov qword ptr [r9 + Sm.lock], 0",
+    "mov r8d, 1",
+    "4:",
+    "mov rsp, gs:[Cpu.scratch]",
+    "xor eax, eax; xor edx, edx; xor edi, edi; xor esi, esi; xor r9d, r9d; xor r10d, r10d",
+    "swapgs",
+    "sysretq",
+    // The rest in Rust. The semaphore was found, and cannot go away while this CPU is in the kernel.
+    "5:",
+    "mov qword ptr [r9 + Sm.lock], 0",
+    "6:",
+    save!(),
+    "mov rsp, gs:[Cpu.stack]",
+    "mov rdi, r9",
+    "call {sm_up_found}",
+    "jmp hypercall_done",
+    "7:",
+    "mov qword ptr [r9 + Sm.lock], 0",
+    "8:",
+    save!(),
+    "mov rsp, gs:[Cpu.stack]",
+    "mov rdi, r9",
+    "call {sm_down_found}",
+    "jmp hypercall_done",
+    ".popsection";
+    sm_up_found = sym crate::syscall::sm_up_found, sm_down_found = sym crate::syscall::sm_down_found,
+);

@@ -1,0 +1,87 @@
+//! PUSH and POP (APM3), and the stack that they share with calls.
+
+use vm_memory::GuestMemoryBackend;
+
+use super::address::{Intent, Location, linear_address};
+use super::decode::Decoded;
+use super::error::Stop;
+use super::execute::Executor;
+use super::operand::{read_register, write_register};
+use super::{Bus, Width};
+use crate::state::{CpuMode, Gpr, SegmentAttributes, SegmentRegister};
+
+impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
+    /// PUSH of memory.
+    pub(super) fn push(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+        let source = self.locate_walking(&decoded.memory, decoded.extent, Intent::Read)?;
+        let pointer = self.stack_pointer().wrapping_sub(u64::from(decoded.extent.bytes()));
+        let stack = self.locate_stack(pointer, decoded, Intent::Write)?;
+        let value = self.load(&source);
+        self.store(&stack, value);
+        self.set_stack_pointer(pointer);
+        Ok(())
+    }
+
+    /// POP into memory.
+    pub(super) fn pop(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+        let pointer = self.stack_pointer();
+        let stack = self.locate_stack(pointer, decoded, Intent::Read)?;
+        let mut memory = decoded.memory;
+        if memory.base == Some(Gpr::Rsp) {
+            // The address is formed with the stack pointer after the pop (APM3, POP).
+            memory.displacement = memory.displacement.wrapping_add(u64::from(decoded.extent.bytes()));
+        }
+        let target = self.locate_walking(&memory, decoded.extent, Intent::Write)?;
+        let value = self.load(&stack);
+        self.store(&target, value);
+        self.set_stack_pointer(pointer.wrapping_add(u64::from(decoded.extent.bytes())));
+        Ok(())
+    }
+
+    /// PUSH of what is not in memory: the stack is not RAM.
+    pub(super) fn push_value(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+        let value = self.operand_value(decoded.destination, decoded.width);
+        let pointer = self.stack_pointer().wrapping_sub(u64::from(decoded.extent.bytes()));
+        let stack = self.locate_stack(pointer, decoded, Intent::Write)?;
+        self.store(&stack, value);
+        self.set_stack_pointer(pointer);
+        Ok(())
+    }
+
+    /// POP into a register, which may be the stack pointer itself.
+    pub(super) fn pop_register(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+        let pointer = self.stack_pointer();
+        let stack = self.locate_stack(pointer, decoded, Intent::Read)?;
+        let value = self.load(&stack);
+        self.set_stack_pointer(pointer.wrapping_add(u64::from(decoded.extent.bytes())));
+        self.set_operand(decoded.destination, decoded.width, value);
+        Ok(())
+    }
+
+    pub(super) fn locate_stack(&self, pointer: u64, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
+        let offset = pointer & self.stack_width().mask();
+        let length = decoded.extent.bytes();
+        let linear = linear_address(self.state, SegmentRegister::Ss, offset, length, intent)?;
+        self.locate_linear(linear, length, intent)
+    }
+
+    /// Size of the stack pointer: 64 bits in 64-bit mode, else SS.B decides (APM2 4.7.3).
+    fn stack_width(&self) -> Width {
+        let stack = self.state.segment(SegmentRegister::Ss).attributes;
+        match self.state.mode() {
+            CpuMode::Long64 => Width::Qword,
+            CpuMode::Real | CpuMode::Virtual8086 => Width::Word,
+            _ if stack.contains(SegmentAttributes::DEFAULT_32) => Width::Dword,
+            _ => Width::Word,
+        }
+    }
+
+    pub(super) fn stack_pointer(&self) -> u64 {
+        read_register(self.state, Gpr::Rsp, false, self.stack_width())
+    }
+
+    pub(super) fn set_stack_pointer(&mut self, pointer: u64) {
+        let width = self.stack_width();
+        write_register(self.state, Gpr::Rsp, false, width, pointer);
+    }
+}
