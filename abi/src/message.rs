@@ -102,6 +102,12 @@ impl CapItem {
         Self { sel: sel.0, info: perms.bits() as u64, identity: 0 }
     }
 
+    /// What a received capability permits.
+    #[must_use]
+    pub const fn perms(self) -> super::cap::Perms {
+        super::cap::Perms::from_bits_truncate(self.info as u8)
+    }
+
     /// Decodes a received item.
     #[must_use]
     pub const fn received(self) -> Received {

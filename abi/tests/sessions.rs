@@ -68,7 +68,7 @@ fn capabilities_are_sent_with_the_permissions_of_their_kind() {
     let buffer = HostBuffer::default();
     let irq = irq::Client::from(Loopback::new(&buffer, |message| irq::dispatch(&mut server, &buffer, message)));
     irq.bind(&cap(5)).unwrap();
-    assert_eq!(buffer.sent(), Perms::SM_UP | Perms::SM_DOWN);
+    assert_eq!(buffer.sent(), Perms::SM_UP | Perms::SM_DOWN | Perms::DESTROY);
     let rom = rom::Client::from(Loopback::new(&buffer, |_| Message::default()));
     rom.sigh(&cap(5)).unwrap();
     assert_eq!(buffer.sent(), Perms::SM_UP);

@@ -6,11 +6,11 @@ use crate::kernel::Machine;
 use crate::madt::Line;
 use crate::object::{Handle, Key, Kind};
 use crate::ranges::Range;
-use abi::cap::{Perms, Sel};
+use abi::cap::Sel;
 use abi::hypercall::IntSource;
 use abi::session::args::Args;
 use abi::session::irq::{self, BindError, IrqInfo};
-use abi::session::wire::{InterruptSemaphore, Typed};
+use abi::session::wire::{InterruptSemaphore, Kind as _, Typed};
 use abi::status::Status;
 
 /// A session.
@@ -31,8 +31,11 @@ pub(crate) struct Call<'a, 'm, M> {
 impl<M: Machine> irq::Server<Handle> for Call<'_, '_, M> {
     fn bind(&mut self, semaphore: Typed<InterruptSemaphore, Handle>) -> Result<IrqInfo, BindError> {
         let source = self.core.irqs.get(&self.key).ok_or(BindError::InUse)?.source;
-        let perms = Perms::SM_UP | Perms::SM_DOWN;
-        let semaphore = self.core.keep(semaphore.into_name(), perms).map_err(|_| BindError::InvalidSemaphore)?;
+        let (semaphore, perms) = (semaphore.into_name(), InterruptSemaphore::PERMS);
+        if !matches!(semaphore, Handle::Foreign(_, given) if given.contains(perms)) {
+            return Err(BindError::InvalidSemaphore);
+        }
+        let semaphore = self.core.keep(semaphore, perms).map_err(|_| BindError::InvalidSemaphore)?;
         let assigned = self.core.kernel.assign_int(semaphore, source);
         let (address, data) = assigned.map_err(|status| {
             self.core.free_selectors(semaphore, 1);
@@ -44,7 +47,7 @@ impl<M: Machine> irq::Server<Handle> for Call<'_, '_, M> {
         })?;
         let old = self.core.irqs.get_mut(&self.key).and_then(|session| session.semaphore.replace(semaphore));
         if let Some(old) = old {
-            self.core.free_selectors(old, 1);
+            self.core.end_interrupt(old);
         }
         let msi = matches!(source, IntSource::Msi);
         // Message data are 16 bits wide (PCI Local Bus 3.0, 6.8.1.6).
@@ -103,27 +106,22 @@ impl<M: Machine> Core<'_, M> {
         }
     }
 
-    /// Closes a session: the interrupt goes to a semaphore that ends at once, and with it the assignment.
+    /// Closes a session.
     pub(crate) fn destroy_irq(&mut self, key: Key) {
         if let Some(session) = self.irqs.remove(&key) {
             if let Some(semaphore) = session.semaphore {
-                self.divert(session.source);
-                self.free_selectors(semaphore, 1);
+                self.end_interrupt(semaphore);
             }
             self.return_line(session.source);
         }
         self.destroy_object(key);
     }
 
-    fn divert(&mut self, source: IntSource) {
-        let Ok(sink) = self.alloc_selectors(1) else {
-            return;
-        };
-        if matches!(source, IntSource::Gsi { .. }) && self.kernel.create_sm(sink).is_ok() {
-            let _ = self.kernel.assign_int(sink, source);
-            self.kernel.destroy(sink);
-        }
-        self.free_selectors(sink, 1);
+    /// Destroys the semaphore of an interrupt, and with it the assignment: a driver that kept it would keep the vector,
+    /// of which all drivers together have some two hundred, and go on hearing of the interrupt.
+    fn end_interrupt(&mut self, semaphore: Sel) {
+        self.kernel.destroy(semaphore);
+        self.free_selectors(semaphore, 1);
     }
 }
 

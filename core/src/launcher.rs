@@ -39,8 +39,12 @@ use program::{Plan, ProgramError};
 pub const INIT: &str = "init";
 /// Name of core's own boot module, which is nobody else's business.
 const CORE: &str = "core";
-/// Capabilities that core keeps: pages of kernel memory for its own page tables and object space.
-const PRESERVED_CAPS: u64 = 64;
+/// Pages of kernel memory that core keeps for its own page tables.
+const PRESERVED_PAGES: u64 = 64;
+/// Selectors that core takes for what costs one capability, at most.
+const SELECTORS_PER_CAP: u64 = 2;
+/// Selectors in a page of an object space. The kernel keeps such a page when they have become free.
+const SELECTORS_PER_PAGE: u64 = 256;
 /// Ports of a UART.
 const UART_PORTS: u64 = 8;
 /// Longest command line of a module that is looked at.
@@ -102,7 +106,8 @@ impl<'m, M: Machine> Core<'m, M> {
     pub fn new(machine: &'m M, hip: &Hip, memory: Memory, first_free: Sel) -> Self {
         let kernel = Kernel(machine);
         let (quota, used) = kernel.pages(root::PD);
-        let caps = quota.saturating_sub(used).saturating_sub(PRESERVED_CAPS);
+        let selectors = Sel::COUNT.saturating_sub(first_free.0);
+        let caps = caps(quota.saturating_sub(used), selectors);
         let (ledger, own) = Ledger::new(kernel, Resources { ram: memory.ram.total(), caps });
         let read = |address, len| {
             let mut bytes = vec![0; len];
@@ -122,7 +127,7 @@ impl<'m, M: Machine> Core<'m, M> {
             kernel,
             machine_info,
             ledger,
-            selectors: all(first_free.0, Sel::COUNT.saturating_sub(first_free.0)),
+            selectors: all(first_free.0, selectors),
             ram: memory.ram,
             io_mem: memory.io_mem,
             ports: all(0, PORTS),
@@ -200,7 +205,7 @@ impl<'m, M: Machine> Core<'m, M> {
         self.open_environment(pd, session_id::LOG, log::Log::NAME, least::<log::Log>(), INIT)?;
         self.open_environment(pd, session_id::BINARY, rom::Rom::NAME, least::<rom::Rom>(), INIT)?;
         let parent = self.create_object(Kind::Parent, pd.account)?;
-        self.assign_parent(pd.key, Handle::Own(parent));
+        self.assign_parent(pd.key, parent.0);
         let entry = self.load(pd.key, INIT)?;
         let place = ThreadPlace { cpu: 0, below: 0, utcb: initial::UTCB };
         let name = Text::from(INIT).map_err(|_| LaunchError::Thread)?;
@@ -285,6 +290,14 @@ impl<'m, M: Machine> Core<'m, M> {
     }
 }
 
+/// How many capabilities there are, of so many unused pages of kernel memory and so many free selectors of core: all can be
+/// used, and returned, whatever core's own object space has grown to meanwhile.
+fn caps(pages: u64, selectors: u64) -> u64 {
+    let pages = pages.saturating_sub(PRESERVED_PAGES);
+    let tables = pages.saturating_mul(SELECTORS_PER_CAP).min(selectors).div_ceil(SELECTORS_PER_PAGE);
+    pages.saturating_sub(tables).min(selectors / SELECTORS_PER_CAP)
+}
+
 /// The set of `size` units from `base`.
 fn all(base: u64, size: u64) -> Ranges {
     let mut ranges = Ranges::new();
@@ -298,4 +311,24 @@ fn all(base: u64, size: u64) -> Ranges {
 /// Least donation for an interface.
 const fn least<I: Interface>() -> Resources {
     Resources { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_leave_room_for_the_object_space_of_core() {
+        assert_eq!(caps(0, 1000), 0);
+        assert_eq!(caps(64 + 1, 1000), 0);
+        // A small machine: 256 MiB have some 2000 pages of kernel memory.
+        assert_eq!(caps(64 + 2560, Sel::COUNT), 2560 - 20);
+        // A large one: no more than there are selectors for.
+        assert_eq!(caps(1 << 20, 1 << 17), 1 << 16);
+        for pages in [100, 1000, 10_000, 100_000] {
+            let caps = caps(pages, 100_000);
+            let tables = (caps * SELECTORS_PER_CAP).min(100_000).div_ceil(SELECTORS_PER_PAGE);
+            assert!(caps + tables + PRESERVED_PAGES <= pages && caps * SELECTORS_PER_CAP <= 100_000, "{pages}");
+        }
+    }
 }

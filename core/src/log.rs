@@ -3,9 +3,9 @@
 use crate::Core;
 use crate::kernel::Machine;
 use crate::object::{Handle, Key};
-use abi::session::log::{self, LINE_MAX};
+use abi::session::log::{self, LINE_MAX, OneLine};
 use abi::session::wire::Text;
-use core::fmt::{self, Write};
+use core::fmt;
 
 /// The session that a call is for.
 pub(crate) struct Call<'a, 'm, M> {
@@ -20,29 +20,9 @@ impl<M: Machine> log::Server<Handle> for Call<'_, '_, M> {
     }
 }
 
-/// A text without control characters, so that nobody can start a line in someone else's name or move the cursor.
-struct OneLine<'a>(&'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| f.write_char(if c.is_control() && c != '\t' { '.' } else { c }))
-    }
-}
-
 impl<M: Machine> Core<'_, M> {
-    /// Writes a line of core's own.
+    /// Writes a line of core's own, in which there may be names that others gave.
     pub fn log(&self, line: fmt::Arguments<'_>) {
-        self.kernel.0.log(format_args!("[core] {line}"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::OneLine;
-    use alloc::string::ToString;
-
-    #[test]
-    fn a_line_stays_a_line() {
-        assert_eq!(OneLine("a\n[core] b\r\x1b[2J\tc").to_string(), "a.[core] b..[2J\tc");
+        self.kernel.0.log(format_args!("[core] {}", OneLine(line)));
     }
 }

@@ -46,8 +46,8 @@ pub struct Object {
 pub enum Handle {
     /// One of core's own objects, or at least a key that names one if it exists.
     Own(Key),
-    /// Of somebody else, at this selector: valid until the end of the call.
-    Foreign(Sel),
+    /// Of somebody else, at this selector until the end of the call, and what it permits.
+    Foreign(Sel, Perms),
     /// None.
     Nothing,
 }
@@ -57,7 +57,7 @@ impl Handle {
     #[must_use]
     pub const fn item(self, perms: Perms) -> CapItem {
         let sel = match self {
-            Self::Own(Key(sel)) | Self::Foreign(sel) => sel,
+            Self::Own(Key(sel)) | Self::Foreign(sel, _) => sel,
             Self::Nothing => Sel::NONE,
         };
         CapItem::send(sel, perms)
@@ -68,7 +68,7 @@ impl Handle {
     pub const fn received(item: CapItem) -> Option<Self> {
         match item.received() {
             Received::Nothing => None,
-            Received::New(sel) => Some(Self::Foreign(sel)),
+            Received::New(sel) => Some(Self::Foreign(sel, item.perms())),
             Received::Own(id) => Some(Self::Own(Key(Sel(id)))),
         }
     }
@@ -152,7 +152,7 @@ impl<M: Machine> Core<'_, M> {
     /// No selector is free.
     pub(crate) fn keep(&mut self, handle: Handle, perms: Perms) -> Result<Sel, AccountError> {
         let from = match handle {
-            Handle::Own(Key(sel)) | Handle::Foreign(sel) => sel,
+            Handle::Own(Key(sel)) | Handle::Foreign(sel, _) => sel,
             Handle::Nothing => return Err(AccountError::Invalid),
         };
         let sel = self.alloc_selectors(1)?;

@@ -38,6 +38,8 @@ enum Unresolved {
     Violation,
     /// The component cannot pay for its page tables.
     OutOfCaps,
+    /// Device memory that is the hypervisor's own.
+    Protected,
 }
 
 impl fmt::Display for Unresolved {
@@ -46,6 +48,7 @@ impl fmt::Display for Unresolved {
             Self::NoRegion => "nothing there",
             Self::Violation => "not permitted",
             Self::OutOfCaps => "no capability quota left for page tables",
+            Self::Protected => "the hypervisor's own",
         })
     }
 }
@@ -124,7 +127,10 @@ impl<M: Machine> Core<'_, M> {
         };
         let page = address - address % PAGE_SIZE;
         let one_page = Chunk { address: page, offset: chunk.offset + (page - chunk.address), size: PAGE_SIZE };
-        map(chunk).or_else(|_| map(one_page)).map_err(|_| Unresolved::OutOfCaps)
+        map(chunk).or_else(|_| map(one_page)).map_err(|status| match status {
+            Status::OutOfMemory => Unresolved::OutOfCaps,
+            _ => Unresolved::Protected,
+        })
     }
 
     /// The largest piece of physical memory that can be mapped for an access to `address` of a region map, walking

@@ -123,8 +123,11 @@ impl<M: Machine> pd::Server<Handle> for Call<'_, '_, M> {
         Typed::new(map.map_or(Handle::Nothing, Handle::Own))
     }
 
+    /// None of core's own objects is anybody's parent but init's.
     fn assign_parent(&mut self, parent: Typed<Parent, Handle>) {
-        self.core.assign_parent(self.key, parent.into_name());
+        if let Handle::Foreign(parent, _) = parent.into_name() {
+            self.core.assign_parent(self.key, parent);
+        }
     }
 
     fn platform(&mut self) -> Platform {
@@ -198,9 +201,9 @@ impl<M: Machine> Core<'_, M> {
         let Some(pd) = self.pds.remove(&key) else {
             return;
         };
-        self.unbind_pd(key);
         // Before the memory goes, nobody may run in it.
         self.kernel.destroy(pd.kernel);
+        self.unbind_pd(key);
         let returned = self.ledger.set_purse(pd.account, root::PD);
         debug_assert!(returned.is_ok(), "a PD has an account");
         self.events.remove(&pd.events);
@@ -220,9 +223,7 @@ impl<M: Machine> Core<'_, M> {
         for ports in self.io_ports.values_mut() {
             ports.pd = ports.pd.filter(|&pd| pd != key);
         }
-        for vm in self.vms.values_mut() {
-            vm.unbind(key);
-        }
+        self.unbind_vms(key);
     }
 
     /// Goes on with an allocation of zeroed RAM, or begins one.
@@ -309,12 +310,9 @@ impl<M: Machine> Core<'_, M> {
     }
 
     /// Puts the capability to its parent where a component expects it.
-    pub(crate) fn assign_parent(&mut self, pd: Key, parent: Handle) {
-        let (Handle::Own(Key(sel)) | Handle::Foreign(sel)) = parent else {
-            return;
-        };
+    pub(crate) fn assign_parent(&mut self, pd: Key, parent: Sel) {
         if let Some(pd) = self.pds.get(&pd)
-            && self.kernel.give_cap(sel, pd.objects, initial::PARENT, Perms::PT_CALL).is_err()
+            && self.kernel.give_cap(parent, pd.objects, initial::PARENT, Perms::PT_CALL).is_err()
         {
             self.log(format_args!("{}: no room for the capability to its parent", pd.label));
         }

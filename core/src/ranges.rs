@@ -58,6 +58,13 @@ impl Range {
         let base = self.base.max(other.base);
         Self::new(base, self.end().min(other.end()).checked_sub(base)?)
     }
+
+    /// The smallest range that contains both.
+    #[must_use]
+    pub fn hull(self, other: Self) -> Self {
+        let base = self.base.min(other.base);
+        Self { base, size: self.end().max(other.end()) - base }
+    }
 }
 
 /// Why a range could not be taken or returned.

@@ -2,7 +2,6 @@
 
 use crate::Core;
 use crate::account::{AccountError, AccountId, Resources};
-use crate::dataspace::Dataspace;
 use crate::kernel::Machine;
 use crate::object::{Handle, Key, Kind};
 use crate::ranges::Range;
@@ -11,6 +10,7 @@ use abi::cap::{MemRights, Perms, Sel};
 use abi::session::dataspace::Dataspace as DataspaceInterface;
 use abi::session::region_map::{self, AttachError, Attachment, Fault, NoRegion};
 use abi::session::wire::{Signal, Typed};
+use alloc::collections::BTreeMap;
 
 /// How deep region maps may be attached to each other for faults to be resolved.
 pub const NESTING: usize = 5;
@@ -149,28 +149,43 @@ impl<M: Machine> Core<'_, M> {
         if let Some(source) = self.dataspaces.get_mut(&region.dataspace) {
             source.attached.remove(&(key, region.range.base()));
         }
-        self.unmap(key, region.range, NESTING);
+        self.unmap(key, region.range);
         self.credit(payer, Resources::caps(cost(left + 1) - cost(left)));
     }
 
     /// Removes what is mapped at `range` of a region map, wherever the map is.
-    fn unmap(&self, key: Key, range: Range, depth: usize) {
-        let Some(map) = self.maps.get(&key) else {
-            return;
-        };
-        if let Some(space) = map.space {
+    ///
+    /// A map attached many times to one that is attached many times is in as many places as the product says. So this
+    /// goes from level to level, and of all the places of a map in the next one only their hull goes further: the work is that
+    /// of all attachments once per level. What is removed beside the range comes back with the next fault.
+    fn unmap(&self, key: Key, range: Range) {
+        if let Some(space) = self.maps.get(&key).and_then(|map| map.space) {
             self.kernel.unmap(space, range);
         }
-        let Some(depth) = depth.checked_sub(1) else {
-            return;
-        };
-        let users = map.dataspace.and_then(|dataspace| self.dataspaces.get(&dataspace));
-        for &(outer, base) in users.iter().flat_map(|dataspace: &&Dataspace| &dataspace.attached) {
-            let region = self.maps.get(&outer).and_then(|map| map.regions.lookup(base));
-            if let Some(range) = region.and_then(|region| outer_range(region, range)) {
-                self.unmap(outer, range, depth);
+        let mut level = BTreeMap::from([(key, range)]);
+        for _ in 0..NESTING {
+            let mut outer: BTreeMap<Key, Range> = BTreeMap::new();
+            for (key, range) in level {
+                for (key, map, region) in self.places(key) {
+                    let Some(seen) = outer_range(region, range) else { continue };
+                    match map.space {
+                        Some(space) => self.kernel.unmap(space, seen),
+                        None => drop(outer.entry(key).and_modify(|hull| *hull = hull.hull(seen)).or_insert(seen)),
+                    }
+                }
             }
+            level = outer;
         }
+    }
+
+    /// Where a map is attached: the maps, and the regions there.
+    fn places(&self, key: Key) -> impl Iterator<Item = (Key, &Map, &Region<Key>)> {
+        let dataspace = self.maps.get(&key).and_then(|map| map.dataspace);
+        let attached = dataspace.and_then(|dataspace| self.dataspaces.get(&dataspace)).map(|source| &source.attached);
+        attached.into_iter().flatten().filter_map(|&(key, base)| {
+            let map = self.maps.get(&key)?;
+            Some((key, map, map.regions.lookup(base)?))
+        })
     }
 
     /// Makes an empty map, paid by `payer`.

@@ -16,7 +16,7 @@ use abi::hypercall::{CpuId, CreateEc, CreateSc, EcBody, SpaceKind};
 use abi::session::dataspace::Dataspace;
 use abi::session::pd::Pd;
 use abi::session::vm::{self, GuestAttachment, VmError};
-use abi::session::wire::{Typed, VcpuContext};
+use abi::session::wire::{Kind as _, Typed, VcpuContext};
 use abi::status::Status;
 use alloc::vec::Vec;
 
@@ -83,11 +83,6 @@ impl Vm {
     pub const fn guest_memory() -> Option<Range> {
         Range::new(0, GUEST_SIZE)
     }
-
-    /// Forgets its protection domain if that is `key`: guest memory and vCPUs have gone with it.
-    pub fn unbind(&mut self, key: Key) {
-        self.home = self.home.filter(|home| home.key != key);
-    }
 }
 
 /// The session that a call is for.
@@ -147,7 +142,7 @@ impl<M: Machine> vm::Server<Handle> for Call<'_, '_, M> {
         if let Some(vm) = self.core.vms.get_mut(&self.key) {
             vm.vcpus.push(Vcpu { ec, running: false });
         }
-        Ok(Typed::new(Handle::Foreign(ec)))
+        Ok(Typed::new(Handle::Foreign(ec, VcpuContext::PERMS)))
     }
 
     fn start_vcpu(&mut self, index: u32) -> Result<(), VmError> {
@@ -187,6 +182,14 @@ impl<M: Machine> Core<'_, M> {
             self.kernel.give_msrs(msrs, home.msrs())?;
         }
         Ok(())
+    }
+
+    /// Makes the VMs that are bound to a protection domain forget it: guest memory and vCPUs have gone with it.
+    pub(crate) fn unbind_vms(&mut self, pd: Key) {
+        let gone = self.vms.values_mut().filter_map(|vm| vm.home.take_if(|home| home.key == pd));
+        for home in gone.collect::<Vec<_>>() {
+            self.destroy_spaces(home);
+        }
     }
 
     fn destroy_spaces(&mut self, home: Home) {

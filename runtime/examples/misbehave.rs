@@ -7,10 +7,13 @@
 extern crate alloc;
 
 use abi::cap::{Perms, Sel};
-use abi::hypercall::{Args, CpuId, CreateEc, CreatePd, CreatePt, CreateSm, CtrlPd, Delegate, EcBody};
+use abi::hypercall::{CreatePd, CreateSm, CtrlPd, Delegate};
+use abi::session::affinity::Affinity;
 use abi::session::initial;
+use abi::session::parent::SessionError;
+use abi::session::rom::Rom;
+use abi::session::rpc::{Error as CallError, Interface as _};
 use abi::session::wire::Message;
-use abi::state::Mtd;
 use abi::status::Status;
 use alloc::string::ToString;
 use runtime::config;
@@ -24,7 +27,9 @@ runtime::component!(construct);
 /// What only unsafe code can do.
 #[allow(unsafe_code, reason = "this program exists to do what is forbidden")]
 mod forbidden {
-    use super::{Args, CpuId, CreateEc, CreatePt, EcBody, Mtd, Sel, initial};
+    use super::{Sel, initial};
+    use abi::hypercall::{Args, CpuId, CreateEc, CreatePt, EcBody};
+    use abi::state::Mtd;
     use core::arch::asm;
 
     /// An address that is mapped in most components, but writable in none: the first page of code.
@@ -160,6 +165,32 @@ fn stop_contexts(env: &'static Env) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// Requests sessions at core and at the parent under names that would begin lines of theirs in the log.
+fn forge(env: &Env) -> bool {
+    const ARGS: &str = "label=\"x\nFORGED\n[core] FORGED\n\", ram_quota=8K, cap_quota=3";
+    let open = |service| env.parent().session(env.new_session_id(), service, ARGS, Affinity::default());
+    let announced = env.parent().announce("FORGED\nFORGED");
+    open(Rom::NAME).is_err() && open("FORGED\nFORGED").is_err() && announced.is_err()
+}
+
+/// Opens sessions that the parent serves itself until it cannot pay for more.
+fn many_sessions(env: &Env) -> bool {
+    let open = |args: &str| env.parent().session(env.new_session_id(), Rom::NAME, args, Affinity::default());
+    if open("label=\"config\"") != Err(CallError::Server(SessionError::InsufficientRam)) {
+        return false;
+    }
+    let mut made = 0;
+    let error = loop {
+        match open("label=\"config\", ram_quota=8K, cap_quota=3") {
+            // The parent remembers the session, not this component.
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+    };
+    log!("{made} sessions, then {error}");
+    matches!(error, CallError::Server(SessionError::OutOfRam | SessionError::OutOfCaps))
+}
+
 /// Bytes taken at a time, and never given back.
 const HOARD: usize = 64 << 10;
 
@@ -171,6 +202,8 @@ fn construct(env: &'static Env) -> Result<(), Error> {
         "escalate" => escalate(),
         "exhaust" => exhaust(),
         "stop-contexts" => stop_contexts(env)?,
+        "forge" => forge(env),
+        "many-sessions" => many_sessions(env),
         "panic" => {
             let empty: [u8; 0] = [];
             usize::from(empty[deed.len()]) == 0

@@ -193,7 +193,8 @@ impl SignalHandler {
         self.cap.clone().cast()
     }
 
-    /// Lets the next interrupt come: unmasks a level-triggered line.
+    /// Lets the next interrupt of a level-triggered line come. Not for others: it forgets interrupts that have come since the handler
+    /// was called.
     pub fn acknowledge_interrupt(&self) {
         semaphore::take_all(self.cap.name().sel());
     }
@@ -201,7 +202,7 @@ impl SignalHandler {
 
 impl Drop for SignalHandler {
     fn drop(&mut self) {
-        // The semaphore exists: this component made it and destroys it only here.
+        // The semaphore of an interrupt may be gone, with the IRQ session.
         let _destroyed = syscall::destroy(self.cap.name().sel());
         // Dropped when the borrow has ended, because what it holds may come back here.
         let _handler: Option<SignalFn> = self.entrypoint.0.signals.borrow_mut().remove(self.id);

@@ -42,6 +42,9 @@ pub fn print(arguments: fmt::Arguments<'_>) {
     line.flush();
 }
 
+/// What continues a line that was too long begins with this, so that no part of a line looks like a whole one.
+const CONTINUED: char = ' ';
+
 /// Cuts text into lines.
 struct Lines<S: Fn(&str)> {
     sink: S,
@@ -62,15 +65,16 @@ impl<S: Fn(&str)> Write for Lines<S> {
                 self.flush();
             } else if self.line.try_push(character).is_err() {
                 self.flush();
-                // One character fits into an empty line.
-                self.line.try_push(character).map_err(|_| fmt::Error)?;
+                // Two characters fit into an empty line.
+                self.line.try_push(CONTINUED).and_then(|()| self.line.try_push(character)).map_err(|_| fmt::Error)?;
             }
         }
         Ok(())
     }
 }
 
-/// Logs a formatted line. Longer ones are broken, newlines begin new ones.
+/// Logs a formatted line. Longer ones are broken, with a blank at the beginning of what continues them. Newlines begin new ones: names
+/// that others gave go through [`OneLine`](abi::session::log::OneLine).
 #[macro_export]
 macro_rules! log {
     ($($argument:tt)*) => {
@@ -116,9 +120,9 @@ mod tests {
 
     #[test]
     fn long_lines_are_broken_and_nothing_is_lost() {
-        let text = "\u{e4}".repeat(LINE_MAX);
+        let text = "\u{e4}".repeat(LINE_MAX * 3 / 4);
         let lines = lines(&text);
-        assert_eq!(lines.len(), 2);
-        assert_eq!(lines.concat(), text);
+        let [first, second] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(first.clone() + second.strip_prefix(CONTINUED).unwrap(), text);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The driver makes a semaphore (member of a receiver, like those of signals) and has core bind it to the
 //! interrupt. After an interrupt a level-triggered line stays masked until the driver takes from the
-//! semaphore without waiting: that is the acknowledgement, needed once after binding too.
+//! semaphore without waiting: that is the acknowledgement. An edge must not be acknowledged: one that has come
+//! meanwhile would be taken, too.
 
 use super::wire::{Cap, InterruptSemaphore};
 use crate::{rpc, wire_enum, wire_record};
@@ -13,7 +14,7 @@ rpc! {
         const NAME = "IRQ";
         const CAP_QUOTA = 3;
         const RAM_QUOTA = 8 * 1024;
-        /// Binds the interrupt to a semaphore, in place of an earlier one.
+        /// Binds the interrupt to a semaphore. It is destroyed when another takes its place, and with the session.
         fn bind(semaphore: Cap<InterruptSemaphore>) -> IrqInfo | BindError;
     }
 }
@@ -33,7 +34,7 @@ wire_record! {
 wire_enum! {
     /// Why an interrupt was not bound.
     pub enum BindError {
-        /// The capability names no semaphore that can be taken from.
+        /// The capability names no semaphore that can be taken from and destroyed.
         InvalidSemaphore = 1,
         /// Somebody else has the interrupt.
         InUse = 2,

@@ -2,15 +2,19 @@
 
 use super::model::*;
 use crate::object::Handle;
-use crate::{io_port, irq, vm};
-use abi::cap::Sel;
+use crate::pager::Verdict;
+use crate::{io_mem, io_port, irq, region_map, vm};
+use abi::cap::{MemRights, Perms, Sel, root};
 use abi::hip::{Features, VcpuAbsence};
+use abi::session::io_mem::Server as _;
 use abi::session::io_port::Server as _;
-use abi::session::irq::Server as _;
+use abi::session::irq::{BindError, Server as _};
 use abi::session::parent::SessionError;
 use abi::session::pd::Server as _;
+use abi::session::region_map::{Attachment, Server as _};
 use abi::session::vm::{GuestAttachment, Server as _, VmError};
-use abi::session::wire::Typed;
+use abi::session::wire::{InterruptSemaphore, Kind as _, Typed};
+use alloc::vec::Vec;
 use alloc::{format, vec};
 
 #[test]
@@ -44,6 +48,22 @@ fn device_resources_are_exclusive() {
 }
 
 #[test]
+fn a_device_of_the_hypervisor_is_told_from_a_lack_of_quota() {
+    let model = model();
+    let mut core = core(&model);
+    let pd = open_pd(&mut core);
+    let args = format!("ram_quota=64K, cap_quota=10, base={PROTECTED:#x}, size=4096");
+    let session = open(&mut core, "IO_MEM", &args).unwrap();
+    let dataspace = io_mem::Call { core: &mut core, key: session.key }.dataspace();
+    let key = map_of(&core, pd);
+    let wish = Attachment::at(0x100_0000, MemRights::READ);
+    region_map::Call { core: &mut core, key }.attach(dataspace, wish).unwrap();
+    assert_eq!(fault(&mut core, pd, 0x100_0000, false), Verdict::Stop);
+    let log = model.state.borrow().log.concat();
+    assert!(log.ends_with("page fault at 0x1000000 (read), ip 0x401000: the hypervisor's own"), "{log}");
+}
+
+#[test]
 fn ports_vanish_with_their_session() {
     let model = model();
     let mut core = core(&model);
@@ -60,16 +80,39 @@ fn an_interrupt_is_bound_again_and_released() {
     let model = model();
     let mut core = core(&model);
     let before = figures(&core);
-    let session = open(&mut core, "IRQ", SERVICES[7].1).unwrap();
-    for _ in 0..2 {
-        let info = irq::Call { core: &mut core, key: session.key }.bind(Typed::new(Handle::Foreign(Sel(50))));
-        assert!(!info.unwrap().msi);
+    let semaphore = |sel| Typed::new(Handle::Foreign(Sel(sel), InterruptSemaphore::PERMS));
+    // Where core keeps its copies of a semaphore.
+    let kept = |sel: u64| -> Vec<Sel> {
+        let state = model.state.borrow();
+        let copies = state.given.iter().filter(|&(&(space, _), &(from, _))| (space, from) == (root::OBJ.0, sel));
+        copies.map(|(&(_, at), _)| Sel(at)).collect()
+    };
+    for args in [SERVICES[7].1, r#"ram_quota=64K, cap_quota=10, irq_type="msi""#] {
+        let session = open(&mut core, "IRQ", args).unwrap();
+        let mut call = irq::Call { core: &mut core, key: session.key };
+        let info = call.bind(semaphore(50)).unwrap();
+        assert_eq!(info.msi, args.contains("msi"));
+        assert_eq!((info.address, info.data), if info.msi { (0xfee0_0000, 0x41) } else { (0, 0) });
+        let first = kept(50);
+        call.bind(semaphore(51)).unwrap();
+        let second = kept(51);
+        assert_eq!((first.len(), second.len(), kept(50).len()), (1, 1, 0));
+        assert!(model.state.borrow().destroyed.contains(&first[0]), "its vector is free");
+        core.close_session(session);
+        assert!(model.state.borrow().destroyed.contains(&second[0]), "the driver does not hear of it any more");
+        assert_eq!(before, figures(&core));
     }
-    core.close_session(session);
-    assert_eq!(before, figures(&core));
-    let session = open(&mut core, "IRQ", r#"ram_quota=64K, cap_quota=10, irq_type="msi""#).unwrap();
-    let info = irq::Call { core: &mut core, key: session.key }.bind(Typed::new(Handle::Foreign(Sel(50)))).unwrap();
-    assert_eq!((info.msi, info.address, info.data), (true, 0xfee0_0000, 0x41));
+}
+
+#[test]
+fn a_semaphore_that_core_cannot_destroy_is_no_interrupts() {
+    let model = model();
+    let mut core = core(&model);
+    let session = open(&mut core, "IRQ", SERVICES[7].1).unwrap();
+    for handle in [Handle::Foreign(Sel(50), Perms::SM_UP | Perms::SM_DOWN), Handle::Own(session.key), Handle::Nothing] {
+        let result = irq::Call { core: &mut core, key: session.key }.bind(Typed::new(handle));
+        assert_eq!(result, Err(BindError::InvalidSemaphore));
+    }
 }
 
 #[test]
@@ -90,7 +133,7 @@ fn guests_get_memory_and_lose_it() {
     assert_eq!(model.state.borrow().pages.len(), 4);
     assert_eq!(call.detach(0x1000, 0x1000), Err(VmError::BadParameter));
     let vcpu = call.create_vcpu(0, 0x100).unwrap();
-    assert!(matches!(vcpu.name(), Handle::Foreign(_)));
+    assert!(matches!(vcpu.name(), Handle::Foreign(..)));
     assert_eq!(call.create_vcpu(9, 0x100).map(drop), Err(VmError::NoSuchCpu));
     call.start_vcpu(0).unwrap();
     assert_eq!(call.start_vcpu(0), Err(VmError::BadParameter));
@@ -99,6 +142,26 @@ fn guests_get_memory_and_lose_it() {
     assert!(model.state.borrow().pages.is_empty());
     core.close_session(session);
     core.close_session(pd);
+    assert_eq!(before, figures(&core));
+}
+
+#[test]
+fn a_vm_outlives_its_protection_domain_without_a_leak() {
+    let model = model();
+    let mut core = core(&model);
+    let before = figures(&core);
+    let (pd, session) = (open_pd(&mut core), open(&mut core, "VM", QUOTA).unwrap());
+    let ram = core.alloc_ram_step(pd.key, 0x4000).unwrap();
+    let mut call = vm::Call { core: &mut core, key: session.key };
+    call.bind(own(pd.key)).unwrap();
+    call.attach(own(ram), GuestAttachment { guest_address: 0, offset: 0, size: 0, rights: 3 }).unwrap();
+    call.create_vcpu(0, 0x100).unwrap();
+    call.start_vcpu(0).unwrap();
+    core.close_session(pd);
+    let mut call = vm::Call { core: &mut core, key: session.key };
+    assert_eq!(call.create_vcpu(0, 0x100).map(drop), Err(VmError::InvalidPd));
+    assert_eq!(call.start_vcpu(0), Err(VmError::InvalidPd));
+    core.close_session(session);
     assert_eq!(before, figures(&core));
 }
 

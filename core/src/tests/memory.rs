@@ -5,10 +5,11 @@ use crate::object::{Handle, Key};
 use crate::pager::Verdict;
 use crate::{Core, cpu, region_map, rm};
 use abi::PAGE_SIZE;
-use abi::cap::{MemRights, Sel};
+use abi::cap::{MemRights, Perms, Sel};
 use abi::event::EventWords;
 use abi::session::cpu::{Server as _, ThreadPlace};
 use abi::session::cpu_thread::Server as _;
+use abi::session::initial;
 use abi::session::pd::{AllocError, CLEAR_STEP, NotOwned, RefAccountError, Server as _, TransferError};
 use abi::session::region_map::{AttachError, Attachment, Server as _};
 use abi::session::rm::Server as _;
@@ -106,9 +107,23 @@ fn budgets_move_between_an_account_and_its_reference_only() {
     assert_eq!(pd_call(&mut core, b).transfer_ram(own(c.key), 1), Err(TransferError::Invalid));
     assert_eq!(pd_call(&mut core, a).transfer_ram(own(b.key), 1), Err(TransferError::Exceeded));
     assert_eq!(
-        pd_call(&mut core, a).transfer_caps(Typed::new(Handle::Foreign(Sel(5))), 1),
+        pd_call(&mut core, a).transfer_caps(Typed::new(Handle::Foreign(Sel(5), Perms::PT_CALL)), 1),
         Err(TransferError::Invalid)
     );
+}
+
+#[test]
+fn a_parent_is_never_one_of_cores_objects() {
+    let model = model();
+    let mut core = core(&model);
+    let pd = open_pd(&mut core);
+    let (events, objects) = (core.pds[&pd.key].events, core.pds[&pd.key].objects);
+    let given = || model.state.borrow().given.get(&(objects.0, initial::PARENT.0)).copied();
+    // A component has its events' portals without permission to call them.
+    pd_call(&mut core, pd).assign_parent(own(events));
+    assert_eq!(given(), None);
+    pd_call(&mut core, pd).assign_parent(Typed::new(Handle::Foreign(Sel(50), Perms::PT_CALL)));
+    assert_eq!(given(), Some((50, Perms::PT_CALL.bits().into())));
 }
 
 fn attach(core: &mut Core<'_, Model>, map: Key, dataspace: Key, wish: Attachment) -> Result<u64, AttachError> {
@@ -146,7 +161,7 @@ fn the_parent_hears_of_a_fatal_fault() {
     let mut core = core(&model);
     let pd = open_pd(&mut core);
     let key = map_of(&core, pd);
-    region_map::Call { core: &mut core, key }.fault_handler(Typed::new(Handle::Foreign(Sel(50))));
+    region_map::Call { core: &mut core, key }.fault_handler(Typed::new(Handle::Foreign(Sel(50), Perms::SM_UP)));
     let events = core.pds[&pd.key].events;
     assert_eq!(
         core.handle_event(events.0.0, &EventWords { reason: 6, info1: 0, info2: 0, rip: 0x1234 }),
@@ -201,6 +216,66 @@ fn managed_dataspaces_nest_and_unmap() {
     assert!(model.state.borrow().pages.is_empty());
     core.close_session(session);
     assert_eq!(core.maps[&map].regions.len(), 0);
+}
+
+/// A map that is attached [`FAN`] times to the next, and so on: in an address space it is `FAN` to the fourth times.
+#[test]
+fn a_map_in_very_many_places_is_unmapped_in_few_steps() {
+    const FAN: u64 = 16;
+    let model = model();
+    let mut core = core(&model);
+    let pd = open_pd(&mut core);
+    let session = open(&mut core, "RM", QUOTA).unwrap();
+    let ram = core.alloc_ram_step(pd.key, PAGE_SIZE).unwrap();
+    let mut maps = Vec::new();
+    for level in 0..4 {
+        let size = PAGE_SIZE * FAN.pow(level);
+        let map = rm::Call { core: &mut core, key: session.key }.create(size).unwrap().into_name().own().unwrap();
+        maps.push(map);
+    }
+    attach(&mut core, maps[0], ram, Attachment::at(0, MemRights::READ)).unwrap();
+    let mut places = Vec::new();
+    for (level, &inner) in maps.iter().enumerate() {
+        let outer = maps.get(level + 1).copied().unwrap_or_else(|| map_of(&core, pd));
+        let dataspace = core.maps[&inner].dataspace.unwrap();
+        places = (0..FAN)
+            .map(|_| attach(&mut core, outer, dataspace, Attachment::anywhere(MemRights::READ)).unwrap())
+            .collect();
+    }
+    let last = PAGE_SIZE * (FAN.pow(3) - 1);
+    for place in &places {
+        assert_eq!(fault(&mut core, pd, place + last, false), Verdict::Resume);
+    }
+    assert_eq!(model.state.borrow().pages.len() as u64, FAN);
+    let before = model.state.borrow().removals;
+    region_map::Call { core: &mut core, key: maps[0] }.detach(0).unwrap();
+    assert!(model.state.borrow().pages.is_empty());
+    let removals = u64::from(model.state.borrow().removals - before);
+    assert!(removals <= FAN * FAN.pow(3).div_ceil(1000), "{removals}");
+}
+
+#[test]
+fn a_map_inside_itself_is_unmapped_everywhere() {
+    let model = model();
+    let mut core = core(&model);
+    let pd = open_pd(&mut core);
+    let session = open(&mut core, "RM", QUOTA).unwrap();
+    let map = rm::Call { core: &mut core, key: session.key }.create(0x10_0000).unwrap().into_name().own().unwrap();
+    let dataspace = core.maps[&map].dataspace.unwrap();
+    let ram = core.alloc_ram_step(pd.key, PAGE_SIZE).unwrap();
+    attach(&mut core, map, ram, Attachment::at(0, MemRights::READ)).unwrap();
+    let itself = |at| Attachment { offset: 0, size: 0x8000, address: at, rights: MemRights::READ.bits() };
+    attach(&mut core, map, dataspace, itself(0x8000)).unwrap();
+    attach(&mut core, map, dataspace, Attachment { offset: 0x8000, ..itself(0x1_0000) }).unwrap();
+    let space = map_of(&core, pd);
+    attach(&mut core, space, dataspace, Attachment::at(0x100_0000, MemRights::READ)).unwrap();
+    for at in [0, 0x8000, 0x1_0000] {
+        assert_eq!(fault(&mut core, pd, 0x100_0000 + at, false), Verdict::Resume);
+    }
+    assert_eq!(model.state.borrow().pages.len(), 3);
+    region_map::Call { core: &mut core, key: map }.detach(0).unwrap();
+    assert!(model.state.borrow().pages.is_empty());
+    core.close_session(session);
 }
 
 #[test]

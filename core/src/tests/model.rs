@@ -30,6 +30,8 @@ pub(super) const INIT_BASE: u64 = HELLO_BASE + 0x1000;
 pub(super) const RAM_BASE: u64 = 4 << 20;
 pub(super) const RAM: u64 = 64 << 20;
 pub(super) const CAPS: u64 = 1000;
+/// A page that the hypervisor does not let anybody map: of an I/O APIC.
+pub(super) const PROTECTED: u64 = 0xfec0_0000;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -46,6 +48,11 @@ pub(super) struct State {
     pub(super) copied: Vec<(Range, Range)>,
     pub(super) log: Vec<String>,
     pub(super) ups: Vec<Sel>,
+    /// Capabilities copied: space and selector to core's selector, and with which rights.
+    pub(super) given: BTreeMap<(u64, u64), (u64, u32)>,
+    pub(super) destroyed: Vec<Sel>,
+    /// Calls that removed mappings.
+    pub(super) removals: u32,
 }
 
 /// A kernel that keeps accounts and page tables, and fails when told to.
@@ -121,6 +128,7 @@ impl Machine for Model {
     }
     fn destroy(&self, object: Sel) -> Result<(), Status> {
         let mut state = self.state.borrow_mut();
+        state.destroyed.push(object);
         if !state.live.remove(&object.0) {
             return Err(Status::BadCapability);
         }
@@ -146,14 +154,21 @@ impl Machine for Model {
         if delegate.rights != 0 {
             self.spark()?;
         }
+        let source = delegate.src..delegate.src + delegate.count;
+        if delegate.from == root::PHYS && delegate.rights != 0 && source.contains(&(PROTECTED / PAGE_SIZE)) {
+            return Err(Status::BadParameter);
+        }
         let mut state = self.state.borrow_mut();
         // At most 1000 units at a time, as a kernel that lets others run.
         let count = delegate.count.min(1000);
+        state.removals += u32::from(delegate.from == root::PHYS && delegate.rights == 0);
         for n in 0..count {
             let at = (delegate.to.0, delegate.dst + n);
             match (delegate.from, delegate.rights) {
                 (root::PHYS, 0) => drop(state.pages.remove(&at)),
                 (root::PHYS, _) => drop(state.pages.insert(at, delegate.src + n)),
+                (root::OBJ, 0) => drop(state.given.remove(&at)),
+                (root::OBJ, rights) => drop(state.given.insert(at, (delegate.src + n, rights))),
                 (root::ALL_PIO, 0) => drop(state.ports.remove(&at)),
                 (root::ALL_PIO, _) => drop(state.ports.insert(at)),
                 _ => {}

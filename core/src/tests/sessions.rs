@@ -1,9 +1,8 @@
 //! Opening and closing, init's start, and messages of all kinds.
 
 use super::model::*;
-use crate::account::Resources;
 use crate::boot::Memory;
-use crate::object::{Handle, Key, Kind};
+use crate::object::{Handle, Key};
 use crate::pager::Verdict;
 use crate::{Core, log, parent};
 use abi::PAGE_SIZE;
@@ -26,7 +25,7 @@ fn init_gets_everything_and_asks_core_as_its_parent() {
     let model = model();
     let mut core = core(&model);
     core.start_init().unwrap();
-    let (ram, caps) = (RAM >> 20, CAPS - 64 - 2);
+    let (ram, caps) = (RAM >> 20, CAPS - 64 - 8 - 2);
     assert_eq!(model.state.borrow().log, [format!("[core] {ram} MiB RAM and {caps} caps assigned to init")]);
     let own = core.ledger.root();
     assert_eq!(core.ledger.quota(own), core.ledger.used(own));
@@ -132,6 +131,21 @@ fn too_small_a_donation_is_told_apart_from_an_empty_account() {
     );
 }
 
+#[test]
+fn names_given_by_clients_cannot_start_a_line() {
+    let model = model();
+    let mut core = core(&model);
+    let label = "label=\"app\n[core] system exit: 0\r\", ram_quota=1M, cap_quota=60";
+    open(&mut core, "ROM", label).unwrap_err();
+    open(&mut core, "Gui\n[init] x", label).unwrap_err();
+    open(&mut core, "IRQ", label).unwrap_err();
+    let pd = open(&mut core, "PD", label).unwrap();
+    assert_eq!(fault(&mut core, pd, 0x1000, false), Verdict::Stop);
+    let log = &model.state.borrow().log;
+    assert_eq!(log.len(), 4);
+    assert!(log.iter().all(|line| line.starts_with("[core] ") && !line.contains(['\n', '\r'])), "{log:?}");
+}
+
 /// A message as a client would send it.
 struct Sent(RefCell<Utcb>);
 
@@ -156,10 +170,11 @@ proptest! {
              prop::collection::vec(any::<u64>(), 0..6), prop::option::of(any::<prop::sample::Index>())),
             0..60,
         ),
+        order in Just((0..SERVICES.len()).collect::<Vec<_>>()).prop_shuffle(),
     ) {
         let model = model();
         let mut core = core(&model);
-        let total = core.ledger.total();
+        let (total, before) = (core.ledger.total(), figures(&core));
         let mut sessions = Vec::new();
         for (service, args) in SERVICES {
             sessions.push(open(&mut core, service, args).unwrap());
@@ -181,13 +196,9 @@ proptest! {
             core.dispatch(target.get(&keys).0.0, &Sent(RefCell::new(utcb)), message);
             prop_assert_eq!(core.ledger.total(), total);
         }
-        for session in sessions {
-            core.close_session(session);
+        for session in order {
+            core.close_session(sessions[session]);
         }
-        prop_assert!(core.objects.values().all(|object| object.kind == Kind::Dataspace), "only modules are left");
-        let own = core.ledger.root();
-        prop_assert_eq!(core.ledger.quota(own), Ok(total));
-        prop_assert_eq!(core.ledger.used(own), Ok(Resources::caps(2)));
-        prop_assert_eq!(core.ram.total(), RAM);
+        prop_assert_eq!(figures(&core), before, "only modules are left");
     }
 }

@@ -45,6 +45,8 @@ impl Registers for Ports {
 pub struct Device {
     uart: Ns16550<Ports>,
     irq: Connection<Irq>,
+    /// Never acknowledged: that would take an interrupt which came when the UART was quiet already, and of an edge there is no
+    /// second one.
     interrupt: Option<SignalHandler>,
     output: Fifo,
     input: Fifo,
@@ -92,8 +94,8 @@ impl Device {
         })?;
         let mut device = device.borrow_mut();
         device.irq.bind(&handler.interrupt_cap())?;
-        handler.acknowledge_interrupt();
         device.interrupt = Some(handler);
+        device.uart.enable_interrupts();
         Ok(())
     }
 
@@ -104,9 +106,6 @@ impl Device {
         uart.interrupt(|byte| lost |= input.push(&[byte]) == 0, |bytes| output.pop(bytes));
         if lost && !core::mem::replace(overflow, true) {
             warning!("UART input lost: the client does not read");
-        }
-        if let Some(interrupt) = &self.interrupt {
-            interrupt.acknowledge_interrupt();
         }
         if was_empty && !self.input.is_empty() {
             self.announce_input();

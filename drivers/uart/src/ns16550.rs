@@ -109,7 +109,7 @@ pub struct Ns16550<R> {
 }
 
 impl<R: Registers> Ns16550<R> {
-    /// Sets up a UART: 8 data bits, no parity, FIFOs, interrupts for received bytes.
+    /// Sets up a UART: 8 data bits, no parity, FIFOs, no interrupts yet.
     pub fn new(mut registers: R, divisor: Divisor) -> Self {
         let [low, high] = divisor.0.to_le_bytes();
         registers.write(Register::InterruptEnable, interrupt_enable::NONE);
@@ -124,8 +124,13 @@ impl<R: Registers> Ns16550<R> {
         registers.write(Register::InterruptIdFifoControl, fifo);
         let modem = modem_control::DATA_TERMINAL_READY | modem_control::REQUEST_TO_SEND | modem_control::OUT2;
         registers.write(Register::ModemControl, modem);
-        registers.write(Register::InterruptEnable, interrupt_enable::RECEIVED);
         Self { registers }
+    }
+
+    /// Lets the UART interrupt for received bytes, now that somebody listens: an edge that nobody saw would have been the last, as
+    /// the line stays high until the bytes are read.
+    pub fn enable_interrupts(&mut self) {
+        self.registers.write(Register::InterruptEnable, interrupt_enable::RECEIVED);
     }
 
     /// Sends from `next` as long as the transmitter takes bytes, and lets it interrupt if there may be more. `next` fills a
@@ -280,7 +285,16 @@ mod tests {
         Ns16550::new(&mut model, Divisor::for_baud(300).unwrap());
         assert_eq!(u16::from_le_bytes(model.divisor), 384);
         assert!(!model.latch());
-        assert_eq!(model.enabled, interrupt_enable::RECEIVED);
+    }
+
+    #[test]
+    fn what_arrives_before_anybody_listens_interrupts_then() {
+        let mut model = Model::default();
+        Ns16550::new(&mut model, Divisor::for_baud(115_200).unwrap());
+        model.input.push_back(b'x');
+        assert!(!model.interrupts(), "the edge would be lost");
+        Ns16550 { registers: &mut model }.enable_interrupts();
+        assert!(model.interrupts());
     }
 
     #[test]
@@ -303,7 +317,7 @@ mod tests {
                                                  input in prop::collection::vec(any::<u8>(), 0..200),
                                                  burst in 1_usize..16) {
             let mut model = Model::default();
-            Ns16550::new(&mut model, Divisor::for_baud(115_200).unwrap());
+            Ns16550::new(&mut model, Divisor::for_baud(115_200).unwrap()).enable_interrupts();
             let mut queue = Fifo::new(256);
             queue.push(&output);
             let mut uart = Ns16550 { registers: &mut model };

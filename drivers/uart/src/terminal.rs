@@ -6,6 +6,7 @@ use alloc::string::String;
 use core::cell::RefCell;
 
 use abi::session::dataspace::Dataspace;
+use abi::session::log::OneLine;
 use abi::session::parent::Quota;
 use abi::session::terminal::{self, BUFFER_SIZE, Terminal, TerminalSize};
 use abi::session::wire::Signal;
@@ -123,7 +124,7 @@ impl Service<Terminal> for TerminalService {
         })?;
         let label = request.args.label();
         let Some(device) = self.device_for(label) else {
-            warning!("no free UART for {label}");
+            warning!("no free UART for {}", OneLine(label));
             return Err(Refused::Denied);
         };
         let buffer = self.env.alloc_ram(BUFFER_SIZE).map_err(|_| Refused::InsufficientRam)?;

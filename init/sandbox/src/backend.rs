@@ -117,6 +117,6 @@ pub trait Backend {
     ) -> Result<Self::Program, String>;
     /// Tells the own parent that the sandbox has finished.
     fn exit(&self, value: i64);
-    /// Writes a line to the log.
+    /// Writes a line to the log: one, whatever is in the names that children have given.
     fn log(&self, line: fmt::Arguments<'_>);
 }

@@ -2,17 +2,17 @@
 
 use crate::backend::{Backend, ChildId};
 use crate::goal::REQUESTS;
-use crate::sandbox::{Phase, Sandbox};
+use crate::sandbox::Sandbox;
 use crate::session::{ClientEnd, Server, Session, SessionId, State, add};
 use crate::{filter, label};
 use abi::session::affinity::Affinity;
 use abi::session::args::Args;
 use abi::session::initial::session_id;
 use abi::session::parent::{NoSession, Progress, Quota, SessionError, UpgradeError};
-use alloc::collections::BTreeMap;
 
-/// What a child pays for the memory that the sandbox needs to remember a session.
-const SESSION_COST: Quota = Quota { ram: 1 << 10, caps: 0 };
+/// What a child pays for the memory that the sandbox needs to remember a session: its entry, half a KiB, and while the server has not
+/// answered its text in the session requests, of five times the arguments at most, in four places.
+const SESSION_COST: Quota = Quota { ram: 4 << 10, caps: 0 };
 
 impl<B: Backend> Sandbox<B> {
     /// A child asks for a session. `None`: pending.
@@ -251,13 +251,8 @@ impl<B: Backend> Sandbox<B> {
         let donated = core::mem::take(&mut session.donated);
         session.state = State::Failed(error);
         if client.id < session_id::FREE {
-            let service = session_service(&self.sessions, id);
+            let service = session.service.clone();
             self.not_started(client.child, format_args!("no {service} session ({error})"));
-            if let Some(child) = self.children.get_mut(&client.child) {
-                child.phase = Phase::Ended;
-                child.start.restart = false;
-            }
-            self.backend.wake();
             return;
         }
         self.refund(client.child, donated);
@@ -275,8 +270,4 @@ impl<B: Backend> Sandbox<B> {
             .log(format_args!("child \"{name}\" cannot go on: quota too small by {ram} bytes of RAM, {caps} caps"));
         self.fail_with(&child.start);
     }
-}
-
-fn session_service<B: Backend>(sessions: &BTreeMap<SessionId, Session<B>>, id: SessionId) -> &str {
-    sessions.get(&id).map_or("", |session| session.service.as_str())
 }

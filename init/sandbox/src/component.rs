@@ -9,6 +9,7 @@ use crate::backend::{Backend, ChildId, Environment, Shortage};
 use crate::config::Config;
 use crate::sandbox::Sandbox;
 use abi::session::affinity::Affinity;
+use abi::session::log::OneLine;
 use abi::session::parent::{Progress, Quota, SessionError, UpgradeError};
 use abi::session::pd::{Pd, TransferError};
 use abi::session::rpc::Error as CallError;
@@ -199,7 +200,7 @@ impl Backend for Component {
     }
 
     fn log(&self, line: fmt::Arguments<'_>) {
-        runtime::log!("{line}");
+        runtime::log!("{}", OneLine(line));
     }
 }
 

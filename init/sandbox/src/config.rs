@@ -2,6 +2,7 @@
 
 use crate::route::{Destination, LabelPattern, Rule, Target};
 use abi::session::args::parse_number;
+use abi::session::cpu::PRIORITY_LIMIT;
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -70,7 +71,7 @@ pub struct Config {
     pub parent_provides: Vec<String>,
     /// Route of children without one.
     pub default_route: Vec<Rule>,
-    /// Number of priority bands, a power of two; 0 switches priorities off.
+    /// Number of priority bands, a power of two up to [`PRIORITY_LIMIT`]; 0 switches priorities off.
     pub prio_levels: u64,
     /// Grid of CPUs.
     pub affinity_space: AffinitySpace,
@@ -189,9 +190,9 @@ fn services(node: Node<'_, '_>) -> Vec<String> {
 fn prio_levels(root: Node<'_, '_>, warnings: &mut Vec<String>) -> u64 {
     match root.attribute("prio_levels").map(str::parse::<u64>) {
         None | Some(Ok(0)) => 0,
-        Some(Ok(levels)) if levels.is_power_of_two() => levels,
+        Some(Ok(levels)) if levels.is_power_of_two() && levels <= PRIORITY_LIMIT => levels,
         Some(_) => {
-            warnings.push("prio_levels is not a power of two, priorities are off".to_owned());
+            warnings.push(format!("prio_levels is not a power of two up to {PRIORITY_LIMIT}, priorities are off"));
             0
         }
     }

@@ -88,6 +88,7 @@ mod tests {
             (4, -3, u64::MAX, 65535),
             (4, -9, 0, 49152),
             (4, i64::MIN, 0, 49152),
+            (PRIORITY_LIMIT, i64::MIN, u64::MAX, PRIORITY_LIMIT - 1),
         ] {
             assert_eq!(priority(levels, own, wish), expected, "{levels} {own} {wish}");
         }

@@ -6,7 +6,9 @@ use crate::label;
 use crate::route::{self, Denial, Provider, Providers, Request};
 use crate::sandbox::{Child, Phase, Sandbox};
 use crate::session::{Server, Session, State};
-use abi::session::parent::SessionError;
+use crate::start::least;
+use abi::PAGE_SIZE;
+use abi::session::parent::{Quota, SessionError};
 use abi::session::rom::Rom;
 use abi::session::rpc::Interface;
 use alloc::collections::BTreeMap;
@@ -99,8 +101,22 @@ impl<B: Backend> Sandbox<B> {
             Goal::Config(text) => text,
             Goal::Requests => NO_REQUESTS.into(),
         };
+        let price = price_of(&text);
+        if session.donated.ram < price.ram {
+            return Err(SessionError::InsufficientRam);
+        }
+        if session.donated.caps < price.caps {
+            return Err(SessionError::InsufficientCaps);
+        }
         let (rom, cap) = self.backend.serve_text(&text).map_err(|shortage| shortage.own())?;
         (session.server, session.cap, session.state) = (Server::Own(rom), Some(cap), State::HandedOut);
         Ok(None)
     }
+}
+
+/// What a client must donate for a text to be served: the text is there twice, as it is and in the client's dataspace.
+fn price_of(text: &str) -> Quota {
+    let least = least::<Rom>();
+    let ram = (text.len() as u64).next_multiple_of(PAGE_SIZE) * 2;
+    Quota { ram: ram.max(least.ram), ..least }
 }

@@ -5,7 +5,7 @@
 //! | [`config`] | the configuration |
 //! | [`route`], [`label`], [`filter`] | where a session request goes, and what of it is changed on the way |
 //! | [`session`], [`client`], [`server`], `goal` | the life of a session |
-//! | [`sandbox`] | the life of a child |
+//! | [`start`], [`sandbox`] | the life of a child |
 //! | [`backend`] | what all that acts upon, as a trait |
 //! | [`component`] | that, in a component |
 //!
@@ -29,6 +29,7 @@ pub mod route;
 pub mod sandbox;
 pub mod server;
 pub mod session;
+pub mod start;
 
 #[cfg(test)]
 mod tests;

@@ -1,38 +1,15 @@
-//! A sandbox: children made by configuration, from their start to their end.
+//! A sandbox: children made by configuration, and their end.
 
-use crate::backend::{Backend, ChildId, Environment};
+use crate::backend::{Backend, ChildId};
 use crate::config::{Config, Start};
 use crate::restart::Backoff;
-use crate::session::{ClientEnd, Server, Session, SessionId, State, add, subtract};
-use abi::session::affinity::Affinity;
-use abi::session::args::Args;
+use crate::session::{Server, Session, SessionId, State};
+use abi::session::cpu;
 use abi::session::initial::session_id;
-use abi::session::parent::Quota;
-use abi::session::rpc::Interface;
-use abi::session::{cpu, log, pd, rom};
+use abi::session::parent::{Quota, SessionError};
+use abi::session::rpc::Interface as _;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::fmt;
-
-/// Donations of the sessions that every child has, with room for some threads, and what the sandbox keeps of a
-/// child's budget for the objects that it makes for the child itself.
-const PD: Quota = least::<pd::Pd>();
-const CPU: Quota = Quota { caps: 16, ..least::<cpu::Cpu>() };
-const LOG: Quota = least::<log::Log>();
-const BINARY: Quota = least::<rom::Rom>();
-const CHILD: Quota = Quota { ram: 16 << 10, caps: 4 };
-/// What a child's budget must at least be.
-pub const CHILD_COST: Quota = add(add(PD, CPU), add(add(LOG, BINARY), CHILD));
-/// What the sandbox keeps of its own budget in any case.
-const RESERVE: Quota = Quota { ram: 256 << 10, caps: 16 };
-
-const fn least<I: Interface>() -> Quota {
-    Quota { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA }
-}
-
-/// Exit value of a parent on behalf of a child that could not say one itself: it was never started, or was stopped by a
-/// fault.
-const EXIT_FAILURE: i64 = 1;
 
 /// Where a child is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,8 +32,8 @@ pub struct Child<B: Backend> {
     born: u64,
     /// Its former lives.
     backoff: Backoff,
-    /// It has ended by a fault or with an exit value other than 0.
-    has_failed: bool,
+    /// It could not be started, or has ended by a fault or with an exit value other than 0.
+    pub(crate) has_failed: bool,
     /// Its account, once there is its PD session.
     pub account: Option<B::Account>,
     /// What is to be moved to its account then.
@@ -69,7 +46,27 @@ pub struct Child<B: Backend> {
     pub(crate) owes_signal: bool,
     /// ROM session of its session requests.
     pub(crate) requests: Option<SessionId>,
-    program: Option<B::Program>,
+    pub(crate) program: Option<B::Program>,
+}
+
+impl<B: Backend> Child<B> {
+    /// One that has nothing yet, born at `now`.
+    pub(crate) const fn new(start: Start, backoff: Backoff, endowment: Quota, now: u64) -> Self {
+        Self {
+            start,
+            phase: Phase::Starting,
+            born: now,
+            backoff,
+            has_failed: false,
+            account: None,
+            endowment,
+            sessions: BTreeMap::new(),
+            session_sigh: None,
+            owes_signal: false,
+            requests: None,
+            program: None,
+        }
+    }
 }
 
 /// A child that will be started again.
@@ -96,16 +93,6 @@ impl<B: Backend> Sandbox<B> {
         Self { backend, config, children: BTreeMap::new(), sessions: BTreeMap::new(), waiting: Vec::new(), next: 0 }
     }
 
-    /// Starts the children of the configuration. What is wrong with one is logged and does not concern the others.
-    pub fn start(&mut self) {
-        for warning in &self.config.warnings {
-            self.backend.log(format_args!("{warning}"));
-        }
-        for start in self.config.starts.clone() {
-            self.start_child(start, Backoff::default());
-        }
-    }
-
     /// What it acts upon.
     pub const fn backend(&self) -> &B {
         &self.backend
@@ -119,134 +106,6 @@ impl<B: Backend> Sandbox<B> {
     pub(crate) fn next_id(&mut self) -> u64 {
         self.next += 1;
         self.next
-    }
-
-    fn start_child(&mut self, start: Start, backoff: Backoff) {
-        let Some(endowment) = self.endowment(&start) else {
-            self.fail_with(&start);
-            return;
-        };
-        let id = ChildId(self.next_id());
-        let (name, binary) = (start.name.clone(), start.binary.clone());
-        let child = Child {
-            start,
-            phase: Phase::Starting,
-            born: self.backend.now(),
-            backoff,
-            has_failed: false,
-            account: None,
-            endowment,
-            sessions: BTreeMap::new(),
-            session_sigh: None,
-            owes_signal: false,
-            requests: None,
-            program: None,
-        };
-        self.children.insert(id, child);
-        let environment = [
-            (session_id::PD, pd::Pd::NAME, &name, PD),
-            (session_id::CPU, cpu::Cpu::NAME, &name, CPU),
-            (session_id::LOG, log::Log::NAME, &name, LOG),
-            (session_id::BINARY, rom::Rom::NAME, &binary, BINARY),
-        ];
-        for (session, service, label, donation) in environment {
-            let client = ClientEnd { child: id, id: session };
-            let opened = self.open_session(client, service, label, Args(""), &Affinity::default(), donation);
-            if let Err(error) = opened {
-                self.not_started(id, format_args!("no {service} session \"{label}\" ({error})"));
-                self.destroy(id);
-                return;
-            }
-        }
-        self.advance(id);
-    }
-
-    /// Says why a child cannot be started.
-    pub(crate) fn not_started(&self, id: ChildId, reason: fmt::Arguments<'_>) {
-        let Some(child) = self.children.get(&id) else {
-            return;
-        };
-        let name = &child.start.name;
-        self.backend.log(format_args!("child \"{name}\" not started: {reason}"));
-        self.fail_with(&child.start);
-    }
-
-    /// A child has failed without an exit value. Where its exit would be the own one, so is this.
-    pub(crate) fn fail_with(&self, start: &Start) {
-        if start.propagate_exit {
-            self.backend.exit(EXIT_FAILURE);
-        }
-    }
-
-    /// What of the budget of a child is left for its account; `None` if the budget is too small.
-    fn endowment(&self, start: &Start) -> Option<Quota> {
-        let name = &start.name;
-        let available = subtract(self.backend.available(), RESERVE);
-        let clamp = |what: &str, wanted: u64, available: u64| {
-            if wanted > available {
-                self.backend
-                    .log(format_args!("child \"{name}\": {what} quota {wanted} exceeds what is left, {available}"));
-            }
-            wanted.min(available)
-        };
-        let ram = clamp("RAM", start.ram, available.ram);
-        let caps = clamp("cap", start.caps, available.caps);
-        for (what, has, needs) in [("RAM", ram, CHILD_COST.ram), ("cap", caps, CHILD_COST.caps)] {
-            if has < needs {
-                self.backend.log(format_args!(
-                    "child \"{name}\" not started: {what} quota too small, {has} of at least {needs}"
-                ));
-                return None;
-            }
-        }
-        Some(subtract(Quota { ram, caps }, CHILD_COST))
-    }
-
-    /// Goes on with the start of a child whose sessions may have become available.
-    pub(crate) fn advance(&mut self, id: ChildId) {
-        self.endow(id);
-        let Some(child) =
-            self.children.get(&id).filter(|child| child.phase == Phase::Starting && child.account.is_some())
-        else {
-            return;
-        };
-        let cap = |session| self.sessions.get(child.sessions.get(&session)?)?.cap.as_ref();
-        let (Some(pd), Some(cpu), Some(_), Some(binary)) =
-            (cap(session_id::PD), cap(session_id::CPU), cap(session_id::LOG), cap(session_id::BINARY))
-        else {
-            return;
-        };
-        let environment = Environment { pd, cpu, binary };
-        match self.backend.start(id, &child.start.name, &environment) {
-            Ok(program) => {
-                if let Some(child) = self.children.get_mut(&id) {
-                    child.program = Some(program);
-                    child.phase = Phase::Running;
-                }
-            }
-            Err(error) => {
-                self.not_started(id, format_args!("{error}"));
-                self.destroy(id);
-            }
-        }
-    }
-
-    /// Gives a child its budget as soon as it has an account, and what its clients have donated so far.
-    fn endow(&mut self, id: ChildId) {
-        let Some(child) = self.children.get_mut(&id).filter(|child| child.account.is_none()) else {
-            return;
-        };
-        let pd = child.sessions.get(&session_id::PD).and_then(|session| self.sessions.get(session));
-        let Some(account) = pd.and_then(|session| session.cap.as_ref()).and_then(|cap| self.backend.adopt(cap)) else {
-            return;
-        };
-        let clients = self.sessions.values().filter(|session| session.is_served_by(id));
-        let total = clients.fold(child.endowment, |sum, session| add(sum, session.donated));
-        if self.backend.give(&account, total).is_err() {
-            self.backend.log(format_args!("child \"{}\": its budget cannot be paid", child.start.name));
-        }
-        child.account = Some(account);
-        self.publish(id);
     }
 
     /// A child says that it has finished.
@@ -272,9 +131,7 @@ impl<B: Backend> Sandbox<B> {
         child.has_failed = true;
         self.backend.log(format_args!("child \"{}\" faulted", child.start.name));
         let start = child.start.clone();
-        if !start.restart {
-            self.fail_with(&start);
-        }
+        self.failed(&start);
         self.backend.wake();
     }
 
@@ -292,11 +149,18 @@ impl<B: Backend> Sandbox<B> {
             let Quota { ram, caps } = self.backend.available();
             self.backend
                 .log(format_args!("child \"{}\" destroyed: {ram} bytes of RAM and {caps} caps are free", start.name));
-            if start.restart {
-                self.waiting.push(Waiting { start, backoff, due: now.saturating_add(backoff.delay()) });
-            }
+            self.retry(start, backoff);
         }
         self.start_waiting(now);
+    }
+
+    /// Lets a child be started again that is to be: when, its former lives say.
+    pub(crate) fn retry(&mut self, start: Start, backoff: Backoff) {
+        if start.restart {
+            let due = self.backend.now().saturating_add(backoff.delay());
+            self.waiting.push(Waiting { start, backoff, due });
+            self.backend.wake();
+        }
     }
 
     /// Starts the children that have waited long enough.
@@ -304,9 +168,7 @@ impl<B: Backend> Sandbox<B> {
         let (due, waiting) = core::mem::take(&mut self.waiting).into_iter().partition(|child| child.due <= now);
         self.waiting = waiting;
         let due: Vec<Waiting> = due;
-        for Waiting { start, backoff, .. } in due {
-            self.start_child(start, backoff);
-        }
+        self.start_children(due.into_iter().map(|Waiting { start, backoff, .. }| (start, backoff)));
         if let Some(next) = self.waiting.iter().map(|child| child.due).min() {
             self.backend.wake_at(next);
         }
@@ -320,8 +182,10 @@ impl<B: Backend> Sandbox<B> {
         };
         child.phase = Phase::Ended;
         let own = child.sessions.clone();
-        if let Some(&cpu) = own.get(&session_id::CPU) {
-            self.abandon(cpu);
+        let is_cpu = |id: &SessionId| self.sessions.get(id).is_some_and(|session| session.service == cpu::Cpu::NAME);
+        let cpus: Vec<SessionId> = own.values().copied().filter(is_cpu).collect();
+        for session in cpus {
+            self.abandon(session);
         }
         let served: Vec<SessionId> =
             self.sessions.iter().filter(|(_, session)| session.is_served_by(id)).map(|(&session, _)| session).collect();
@@ -342,21 +206,23 @@ impl<B: Backend> Sandbox<B> {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let pending = !matches!(session.state, State::HandedOut | State::Available);
-        session.state = State::Dead;
         session.donated = Quota::default();
-        let closing = session.close_wanted;
-        match session.client {
-            Some(client) if !closing => {
-                if pending {
-                    self.notify(client.child);
-                }
-            }
-            Some(client) => {
+        let Some(client) = session.client else {
+            self.forget(id);
+            return;
+        };
+        match session.state {
+            State::Failed(_) | State::Dead => {}
+            State::CreateRequested | State::Available if !session.close_wanted => self.fail(id, SessionError::Denied),
+            State::CreateRequested | State::Available | State::CloseRequested => {
                 self.end(id);
                 self.notify(client.child);
             }
-            None => self.forget(id),
+            State::HandedOut => session.state = State::Dead,
+            State::UpgradeRequested => {
+                session.state = State::Dead;
+                self.notify(client.child);
+            }
         }
     }
 

@@ -18,11 +18,12 @@ impl Kind for Signal {
     const PERMS: Perms = Perms::SM_UP;
 }
 
-/// A semaphore that core may bind to an interrupt (which needs the right to take from it).
+/// A semaphore that core may bind to an interrupt (which needs the right to take from it), and that it destroys when it takes
+/// the interrupt back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InterruptSemaphore;
 impl Kind for InterruptSemaphore {
-    const PERMS: Perms = Perms::SM_UP.union(Perms::SM_DOWN);
+    const PERMS: Perms = Perms::SM_UP.union(Perms::SM_DOWN).union(Perms::DESTROY);
 }
 
 /// A virtual CPU, which its VMM may recall.

@@ -65,7 +65,7 @@ fn a_bad_start_node_is_left_out_with_a_reason() {
     assert_eq!(
         config.warnings,
         [
-            "prio_levels is not a power of two, priorities are off",
+            "prio_levels is not a power of two up to 65536, priorities are off",
             "child \"ok\" is already there, second one ignored",
             "<start> node without name ignored",
             "child \"poor\" ignored: no RAM quota",
@@ -83,4 +83,12 @@ fn what_is_no_configuration_is_refused_in_one_line() {
     }
     assert!(Config::parse(b"\xff").is_err());
     assert!(Config::parse(b"<config/>\n\0\0\0garbage").is_ok());
+}
+
+#[test]
+fn there_are_no_more_bands_than_priorities() {
+    for (text, levels) in [("65536", 65536), ("131072", 0), ("9223372036854775808", 0), ("-2", 0), ("", 0)] {
+        let config = Config::parse(format!(r#"<config prio_levels="{text}"/>"#).as_bytes()).unwrap();
+        assert_eq!((config.prio_levels, config.warnings.len()), (levels, usize::from(levels == 0)), "{text}");
+    }
 }

@@ -2,19 +2,22 @@
 
 use super::model::*;
 use crate::backend::Backend;
-use crate::sandbox::{CHILD_COST, Sandbox};
+use crate::sandbox::Sandbox;
+use crate::start::CHILD_COST;
 use abi::session::parent::Quota;
 
 #[test]
 fn children_that_cannot_start_do_not_concern_others() {
-    let sandbox = sandbox(
+    let mut sandbox = sandbox(
         r#"<start name="poor" caps="10" ram="1M"/> <start name="small" caps="200" ram="4K"/>
            <start name="absent" caps="200" ram="1M"><binary name="missing"/></start>
            <start name="odd" caps="200" ram="1M"><binary name="garbage"/></start>
            <start name="greedy" caps="200" ram="10G"/></config>"#,
     );
     let (ram, caps) = (CHILD_COST.ram, CHILD_COST.caps);
-    let log = log(&sandbox);
+    sandbox.reap();
+    let mut log = log(&sandbox);
+    assert!(log.remove(2).starts_with("child \"greedy\": RAM quota 10737418240 exceeds what is left"));
     assert_eq!(
         log[..4],
         [
@@ -24,8 +27,8 @@ fn children_that_cannot_start_do_not_concern_others() {
             "child \"odd\" not started: binary: not an ELF file".to_string(),
         ]
     );
-    assert!(log[4].starts_with("child \"greedy\": RAM quota 10737418240 exceeds what is left"));
     assert_eq!(sandbox.backend().state.borrow().started, ["greedy"]);
+    assert_eq!(sandbox.children().count(), 1);
     assert_eq!(sandbox.backend().total(), TOTAL);
 }
 
@@ -76,6 +79,39 @@ fn a_child_that_fails_waits_before_it_is_started_again() {
     free.dedup();
     assert_eq!(free, ["child \"again\" destroyed: 67108864 bytes of RAM and 2000 caps are free"]);
     assert_eq!(sandbox.backend().state.borrow().started, ["again"; 4]);
+}
+
+#[test]
+fn a_child_that_cannot_start_is_tried_again_where_configured() {
+    let mut sandbox = sandbox(
+        r#"<start name="absent" caps="200" ram="1M" restart="yes"><binary name="missing"/></start>
+           <start name="poor" caps="10" ram="1M" restart="yes"/></config>"#,
+    );
+    for delay in [100, 200, 400] {
+        sandbox.reap();
+        let now = sandbox.backend().now();
+        assert_eq!(sandbox.backend().state.borrow_mut().alarm.take(), Some(now + delay * 1000));
+        assert_eq!(sandbox.children().count(), 0);
+        sandbox.backend().state.borrow_mut().now += delay * 1000;
+        sandbox.reap();
+    }
+    assert_eq!(sandbox.backend().state.borrow().exits, []);
+    for name in ["absent", "poor"] {
+        let start = format!("child \"{name}\" not started: ");
+        assert_eq!(log(&sandbox).iter().filter(|line| line.starts_with(&start)).count(), 4);
+    }
+}
+
+#[test]
+fn threads_stop_first_and_the_protection_domain_goes_last() {
+    let (mut sandbox, client, _) = pair();
+    let log = request(&mut sandbox, client, 16, "LOG", TIMER).unwrap().unwrap();
+    let cpu = request(&mut sandbox, client, 17, "CPU", TIMER).unwrap().unwrap();
+    let later = request(&mut sandbox, client, 18, "LOG", TIMER).unwrap().unwrap();
+    let [pd, own_cpu, own_log, binary] = [1, 2, 3, 4].map(|id| sandbox.session_cap(client, id).unwrap());
+    sandbox.child_faulted(client);
+    sandbox.reap();
+    assert_eq!(sandbox.backend().state.borrow().closed, [own_cpu, cpu, later, log, binary, own_log, pd]);
 }
 
 #[test]

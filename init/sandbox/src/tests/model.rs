@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) exits: Vec<i64>,
     pub(super) now: u64,
     pub(super) alarm: Option<u64>,
+    /// Sessions at the parent in the order of their ends.
+    pub(super) closed: Vec<u64>,
     /// Requests by server, as published last.
     pub(super) requests: Vec<Request>,
 }
@@ -125,6 +127,7 @@ impl Backend for Model {
     }
     fn close(&self, id: u64) -> Progress {
         let mut state = self.state.borrow_mut();
+        state.closed.push(id);
         let held = state.held.remove(&id).unwrap();
         let account = state.accounts.remove(&id).unwrap_or_default();
         state.pending.retain(|&pending| pending != id);
@@ -199,7 +202,7 @@ pub(super) fn account(sandbox: &Sandbox<Model>, child: ChildId) -> Quota {
 pub(super) fn pair() -> (Sandbox<Model>, ChildId, ChildId) {
     let mut sandbox = sandbox(CLIENT_AND_SERVER);
     let (client, server) = (id_of(&sandbox, "client"), id_of(&sandbox, "server"));
-    let rom = request(&mut sandbox, server, 20, "ROM", r#"label="session_requests""#);
+    let rom = request(&mut sandbox, server, 20, "ROM", REQUESTS);
     assert!(matches!(rom, Ok(Some(_))));
     (sandbox, client, server)
 }
@@ -226,3 +229,6 @@ pub(super) fn published(sandbox: &Sandbox<Model>) -> (u64, &'static str) {
 
 pub(super) const TIMER: &str = r#"label="a", ram_quota=8K, cap_quota=3"#;
 pub(super) const GIFT: Quota = Quota { ram: 8 << 10, caps: 3 };
+pub(super) const TINY: Quota = Quota { ram: 100, caps: 0 };
+pub(super) const CONFIG: &str = r#"label="config", ram_quota=8K, cap_quota=3"#;
+pub(super) const REQUESTS: &str = r#"label="session_requests", ram_quota=8K, cap_quota=3"#;
