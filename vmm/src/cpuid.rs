@@ -85,6 +85,9 @@ pub(crate) mod leaf {
 
 /// CPUID bit that depends on guest state: leaf 1, ECX.
 const OSXSAVE: u32 = 1 << 27;
+/// Leaf 7.0 ECX: protection keys. The next bit, OSPKE, is to follow CR4.PKE, which exits of CPUID do not deliver: it follows XCR0, which
+/// systems set together with that.
+const PKU: u32 = 1 << 3;
 /// Leaf 0Dh.1 EAX: the compacted format.
 const XSAVEC: u32 = 1 << 1;
 /// Legacy area and header of an XSAVE area.
@@ -105,7 +108,7 @@ pub fn extended_state(host: &[HostLeaf]) -> Xcr0 {
         return Xcr0::empty();
     };
     let is_enabled = |n: &u32| subleaf(*n).is_some_and(|component| end_of_component(component) <= area.ebx);
-    let known = Xcr0::X87 | Xcr0::SSE | Xcr0::AVX | Xcr0::AVX512;
+    let known = Xcr0::X87 | Xcr0::SSE | Xcr0::AVX | Xcr0::AVX512 | Xcr0::PKRU;
     let enabled = COMPONENTS.filter(is_enabled).fold(0, |set, n| set | 1 << n);
     (Xcr0::X87 | Xcr0::SSE | Xcr0::from_bits_retain(enabled)) & Xcr0::from_bits_retain(area.eax.into()) & known
 }
@@ -174,6 +177,7 @@ impl GuestCpuid {
         };
         match (leaf, subleaf_key) {
             (leaf::FEATURES, _) if xcr0.intersects(self.xcr0) => registers.ecx |= OSXSAVE,
+            (leaf::EXTENDED_FEATURES, 0) if xcr0.contains(Xcr0::PKRU) => registers.ecx |= (registers.ecx & PKU) << 1,
             (leaf::XSAVE, 0) => registers.ebx = self.xsave_size(xcr0),
             (leaf::XSAVE, 1) if registers.eax & XSAVEC != 0 => registers.ebx = self.xsavec_size(xcr0),
             _ => {}

@@ -222,6 +222,8 @@ bitflags! {
         const AVX = 1 << 2;
         /// Opmasks, upper halves of ZMM registers, ZMM16 to ZMM31: only together.
         const AVX512 = 7 << 5;
+        /// Rights of protection keys.
+        const PKRU = 1 << 9;
         const _ = !0;
     }
 

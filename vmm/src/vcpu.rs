@@ -165,10 +165,6 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let vendor = Vendor::of(self.traits.features);
         let mut exit = Exit::of(vendor, number, &words);
         let mut call = Call { words, delivered, vendor };
-        if self.is_stepped() && exit.ends_instruction() && !delivered.contains(Mtd::DR) {
-            // What DR6 holds stays, and nothing can be asked for once the instruction is done.
-            return self.recover(vm.enter(), exit, words, Trouble::NeedState(Mtd::DR));
-        }
         if exit == Exit::Cpuid && !vm.counts_exits() && self.injector.is_idle() {
             // Nobody else is concerned and nothing waits for an exit, so there is no need to look at the machine: whoever
             // wants something of this CPU recalls it.
@@ -225,6 +221,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
                 let boundary = self.vm.kernel.with_state(|arch| Boundary::at_recall(arch));
                 Ok(Step::new(Mtd::empty(), self.injector.arrive(call.words.rip, boundary)))
             }
+            Exit::Stepped => Ok(self.stepped()),
             Exit::NmiHandlerEnds => Ok(self.nmi_handler_ends(call)),
             Exit::NmiWindow => Ok(self.nmi_window()),
             Exit::PortString => self.port_string(call, inside),
@@ -272,7 +269,9 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             return step.changed | self.depart(inside);
         };
         let deadline = if self.injector.misses_nmi() { self.depart_briefly(inside) } else { self.depart(inside) };
-        step.changed | deadline | self.inject(injection, boundary)
+        let injected =
+            if boundary.is_stepped() { self.defer_step(injection, boundary) } else { self.inject(injection, boundary) };
+        step.changed | deadline | injected
     }
 
     /// Leaves for the guest, from which the next deadline has to bring this CPU back.

@@ -1,6 +1,6 @@
 //! A kernel that checks the virtual machine it runs in, and says so on its first serial line: `ok N - name` or `not ok N - name`.
-//! Then it switches the machine off. With `triple-fault` on its command line, it ends in that way instead. `takes-reserved-bits` says
-//! that the CPU does not follow its manual there.
+//! Then it switches the machine off. With `triple-fault` on its command line, it ends in that way instead. `takes-reserved-bits`,
+//! `never-breaks` and `forgets-reasons` say that the CPU does not follow its manual there.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![deny(unsafe_code)]
 
@@ -19,7 +19,11 @@ fn begin(command_line: &str) -> ! {
         sys::instruction::end();
     }
     sys::exception::init();
-    check::all(has("takes-reserved-bits"));
+    check::all(check::Deviations {
+        takes_reserved_bits: has("takes-reserved-bits"),
+        never_breaks: has("never-breaks"),
+        forgets_reasons: has("forgets-reasons"),
+    });
     report::finish();
     sys::power::off()
 }

@@ -31,8 +31,8 @@ pub const XMM_AT: usize = (EXTENDED as usize + 160) / 8;
 /// See [`XMM_AT`].
 pub const XMM_WORDS: usize = 32;
 
-/// State components that threads and guests may use: x87, SSE, AVX, and AVX-512's three.
-const WANTED: u64 = 0xe7;
+/// State components that threads and guests may use: x87, SSE, AVX, AVX-512's three, and PKRU, which a guest can set in any case.
+const WANTED: u64 = 0x2e7;
 
 /// Whether a restore leaves the x87 pointers (FIP, FDP, FOP) as they were unless an exception is pending in what is restored: AMD's before
 /// those that report XSaveErPtr (APM vol. 3, CPUID 8000_0008h). They tell of addresses of whoever used x87 last.

@@ -1,7 +1,7 @@
 //! Which host features a guest may see. Features are listed by what passes: what a later CPU adds
 //! stays hidden until somebody has thought about its state.
 
-use super::{COMPONENTS, CpuidPolicy, CpuidRegisters, HostLeaf, leaf};
+use super::{COMPONENTS, CpuidPolicy, CpuidRegisters, HostLeaf, PKU, leaf};
 use crate::state::Xcr0;
 
 /// Bit set of the numbered bits.
@@ -40,6 +40,8 @@ const EBX_INVPCID: u32 = bits(&[10]);
 const EXTENDED_EBX_AVX512: u32 = bits(&[16, 17, 21, 28, 30, 31]);
 /// Leaf 7.0 ECX: UMIP.
 const EXTENDED_ECX: u32 = bits(&[2]);
+/// Leaf 7.0 ECX, with PKRU.
+const EXTENDED_ECX_PKRU: u32 = PKU;
 /// Leaf 7.0 ECX, with TSC_AUX: RDPID.
 const EXTENDED_ECX_TSC_AUX: u32 = bits(&[22]);
 /// Leaf 7.0 ECX, with AVX: VAES VPCLMULQDQ.
@@ -124,6 +126,7 @@ fn extended_features(host: CpuidRegisters, policy: &CpuidPolicy) -> CpuidRegiste
     let ecx = EXTENDED_ECX
         | when(avx, EXTENDED_ECX_AVX)
         | when(avx512, EXTENDED_ECX_AVX512)
+        | when(policy.xcr0.contains(Xcr0::PKRU), EXTENDED_ECX_PKRU)
         | when(policy.tsc_aux, EXTENDED_ECX_TSC_AUX);
     CpuidRegisters {
         // Highest subleaf: the others hold features that need state beyond AVX.

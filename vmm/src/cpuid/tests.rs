@@ -123,7 +123,7 @@ fn host_with_avx512(enabled: u32) -> Vec<HostLeaf> {
 #[test]
 fn guests_may_have_what_is_enabled_and_known() {
     assert_eq!(extended_state(&host_with_avx512(2688)), AVX | Xcr0::AVX512);
-    assert_eq!(extended_state(&host_with_avx512(2696)), AVX | Xcr0::AVX512);
+    assert_eq!(extended_state(&host_with_avx512(2696)), AVX | Xcr0::AVX512 | Xcr0::PKRU);
     assert_eq!(extended_state(&host_with_avx512(832)), AVX);
     assert_eq!(extended_state(&host_with_avx512(576)), Xcr0::X87 | Xcr0::SSE);
     assert_eq!(extended_state(&[]), Xcr0::empty());
@@ -150,6 +150,12 @@ fn the_compacted_area_has_no_gaps() {
     assert_eq!(sizes(AVX | Xcr0::AVX512), [2688, 2432]);
     assert_eq!(cpuid.lookup(0xd, 0, OFF).ecx, 2688);
     assert_eq!(cpuid.lookup(0xd, 9, OFF), CpuidRegisters::default());
+}
+
+#[test]
+fn protection_keys_come_with_their_state() {
+    let keys = |offered: Xcr0, xcr0| guest(CpuidPolicy { xcr0: offered, ..POLICY }).lookup(7, 0, xcr0).ecx >> 3 & 3;
+    assert_eq!([keys(AVX, AVX), keys(AVX | Xcr0::PKRU, AVX), keys(AVX | Xcr0::PKRU, AVX | Xcr0::PKRU)], [0, 1, 3]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Instructions that name control and debug registers, which the CPU reports without operands; and
 //! XSETBV.
 
-use abi::state::{EventKind, Injection, Mtd, gpr, seg};
+use abi::state::{Mtd, gpr, seg};
 use vm_memory::GuestMemoryBackend;
 
 use super::{Boundary, Call, Inside, Kernel, Step, Trouble, Vcpu, length, selection, transfer};
@@ -121,8 +121,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         self.vm.kernel.with_state(|arch| {
             arch.dr6 |= DR6_ACCESS;
             arch.dr7 &= !DR7_GENERAL_DETECT;
-            let exception = Injection::event(EventKind::Exception, length::DEBUG);
-            Step::new(Mtd::DR, Boundary::at_exit(arch).with_exception(exception))
+            Step::new(Mtd::DR, Boundary::at_exit(arch).with_debug_exception())
         })
     }
 

@@ -31,6 +31,8 @@ pub enum Exit {
     Startup,
     /// Somebody wants it to look after itself.
     Recall,
+    /// It has handled an exit of an instruction under single step, and is now told: no event, but why a recall was asked for.
+    Stepped,
     /// It can take an interrupt now, as was asked for.
     InterruptWindow,
     /// It is about to execute the IRET of a handler of non-maskable interrupts, as was asked for.
@@ -218,26 +220,11 @@ impl Exit {
         }
     }
 
-    /// Whether it is about an instruction that may be done when the exit has been handled.
-    pub(super) fn ends_instruction(&self) -> bool {
-        !matches!(
-            self,
-            Exit::Startup
-                | Exit::Recall
-                | Exit::InterruptWindow
-                | Exit::NmiHandlerEnds
-                | Exit::NmiWindow
-                | Exit::Shutdown
-                | Exit::InvalidState(_)
-                | Exit::Unexpected
-        )
-    }
-
     /// Under what it is counted.
     #[must_use]
     pub fn kind(&self) -> ExitKind {
         match self {
-            Exit::Recall => ExitKind::Recall,
+            Exit::Recall | Exit::Stepped => ExitKind::Recall,
             Exit::InterruptWindow => ExitKind::InterruptWindow,
             Exit::NmiHandlerEnds | Exit::NmiWindow => ExitKind::NmiWindow,
             Exit::Cpuid => ExitKind::Cpuid,

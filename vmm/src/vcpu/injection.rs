@@ -23,6 +23,9 @@ pub(super) struct Boundary {
     pub(super) exception: Injection,
 }
 
+/// Raised as any exception is, it is that of a single step.
+pub(super) const DEBUG_EXCEPTION: Injection = Injection::event(EventKind::Exception, 1);
+
 impl Boundary {
     /// Behind an instruction that was handled with these flags.
     #[inline]
@@ -59,6 +62,17 @@ impl Boundary {
     /// Where the CPU has just said that it can take an interrupt.
     pub(super) fn at_window() -> Self {
         Boundary { interruptible: true, nmi_possible: true, ..Boundary::default() }
+    }
+
+    /// The same, with a debug exception of which DR6 tells.
+    pub(super) fn with_debug_exception(self) -> Self {
+        Boundary { interrupted: DEBUG_EXCEPTION, ..self }
+    }
+
+    /// Whether the exception of a single step is due, of which DR6 does not tell yet.
+    #[inline]
+    pub(super) fn is_stepped(&self) -> bool {
+        self.exception == DEBUG_EXCEPTION
     }
 
     /// The same, with an exception.
@@ -100,7 +114,7 @@ pub(super) struct Injector {
 }
 
 /// Requests in an injection word that are no events.
-const WINDOWS: u64 = Injection::INTERRUPT_WINDOW | Injection::NMI_WINDOW;
+pub(super) const WINDOWS: u64 = Injection::INTERRUPT_WINDOW | Injection::NMI_WINDOW;
 /// Vector of non-maskable interrupts.
 const NMI: u8 = 2;
 

@@ -5,12 +5,14 @@
 //! continued inside its own instruction, to nobody's harm but its own; to fetch and decode at each
 //! CPUID would cost every other guest more than the exit itself.
 
+use abi::event::EventWords;
 use abi::state::{ArchState, Mtd, gpr};
 use vm_memory::GuestMemoryBackend;
 
-use super::{Boundary, Call, Kernel, NextRip, Step, Trouble, Vcpu};
+use super::injection::{DEBUG_EXCEPTION, WINDOWS};
+use super::{Boundary, Call, Deferred, Exit, Kernel, NextRip, Step, Trouble, Vcpu, selection};
 use crate::state::Rflags;
-use abi::state::{EventKind, Injection};
+use abi::state::Injection;
 
 /// CPUID: 0F A2.
 pub(super) const CPUID: u64 = 2;
@@ -37,8 +39,6 @@ pub(super) fn advance(arch: &mut ArchState, call: &Call, known: u64) {
     arch.rip = call.words.rip.wrapping_add(length);
 }
 
-/// Vector of the debug exception.
-pub(super) const DEBUG: u8 = 1;
 /// DR6: the exception comes after a single step (APM2 13.1.1).
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 
@@ -53,27 +53,32 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         self.completed_debugged(changed, rflags, boundary)
     }
 
-    /// Whether a debug exception comes behind the instruction that exited.
-    #[inline]
-    pub(super) fn is_stepped(&self) -> bool {
-        self.vm.kernel.with_state(|arch| arch.rflags) & Rflags::TF.bits() != 0
-    }
-
     /// The resume flag ends with the instruction, and a single step is over.
     #[cold]
     fn completed_debugged(&self, changed: Mtd, rflags: u64, boundary: Boundary) -> Step {
-        let mut changed = changed | Mtd::RFLAGS;
+        self.vm.kernel.with_state(|arch| arch.rflags = rflags & !Rflags::RF.bits());
         let steps = rflags & Rflags::TF.bits() != 0;
+        let boundary = if steps { boundary.with_exception(DEBUG_EXCEPTION) } else { boundary };
+        Step::new(changed | Mtd::RFLAGS, boundary)
+    }
+
+    /// Has the exception of a single step wait for a recall that delivers DR6, which keeps what it holds. Nothing else is injected
+    /// meanwhile.
+    #[cold]
+    pub(super) fn defer_step(&mut self, injection: Injection, boundary: &Boundary) -> Mtd {
+        let selection = selection::RECALL | Mtd::DR;
+        self.deferred = Some(Deferred { exit: Exit::Stepped, words: EventWords::default(), selection });
+        self.vm.kernel.select_recall(self.index, selection);
+        self.vm.kernel.recall(self.index);
+        self.inject(Injection(injection.0 & WINDOWS), boundary)
+    }
+
+    /// The exception of a single step.
+    pub(super) fn stepped(&self) -> Step {
         self.vm.kernel.with_state(|arch| {
-            arch.rflags = rflags & !Rflags::RF.bits();
-            if steps {
-                arch.dr6 |= DR6_SINGLE_STEP;
-                changed |= Mtd::DR;
-            }
-        });
-        let exception = Injection::event(EventKind::Exception, DEBUG);
-        let boundary = if steps { boundary.with_exception(exception) } else { boundary };
-        Step::new(changed, boundary)
+            arch.dr6 |= DR6_SINGLE_STEP;
+            Step::new(Mtd::DR, Boundary::at_exit(arch).with_debug_exception())
+        })
     }
 
     /// Does nothing, which is all that an instruction of this length needs.

@@ -317,11 +317,11 @@ fn a_single_step_over_an_exit_is_reported() {
     guest.state.rflags |= (Rflags::TF | Rflags::RF).bits();
     // A breakpoint that its handler has not cleared.
     guest.state.dr6 |= 1;
-    guest.outb(COM1, b'x');
-    assert_eq!(guest.state.rip, CODE, "not before DR6 is known");
-    let taken = guest.exit(guest::RECALL, 0, 0);
+    let taken = guest.outb(COM1, b'x');
+    assert!(taken.contains(Mtd::RIP | Mtd::RFLAGS) && !guest.state.injection.is_valid(), "not before DR6 is known");
+    assert_eq!(guest.kernel().asked(), [Asked::SelectRecall(0, RECALL | Mtd::DR), Asked::Recall(0)]);
+    assert!(guest.exit(guest::RECALL, 0, 0).contains(Mtd::DR | Mtd::INJ));
     assert_eq!(guest.state.rip, CODE + 1);
-    assert!(taken.contains(Mtd::RFLAGS | Mtd::DR | Mtd::INJ));
     assert_eq!(guest.state.injection, Injection::exception(1, None));
     assert_eq!(guest.state.rflags & Rflags::RF.bits(), 0);
     assert_eq!(guest.state.dr6, 0xffff_4ff1);

@@ -1,5 +1,6 @@
 //! Instructions that exit.
 
+use super::Deviations;
 use crate::report::{check, deviates, holds, section};
 use crate::sys::exception::{NOTHING, Taken};
 use crate::sys::instruction as cpu;
@@ -21,13 +22,14 @@ mod msr {
     pub const MISSING: u32 = 0x1234;
 }
 
-/// `takes_reserved_bits`: the CPU lets the guest set bits of control registers that are none, and then refuses to enter it.
-pub fn run(takes_reserved_bits: bool) {
+/// All of them.
+pub fn run(deviations: Deviations) {
     identity();
     exceptions();
     model_specific();
-    control(takes_reserved_bits);
+    control(deviations.takes_reserved_bits);
     debug();
+    breakpoints(deviations);
 }
 
 fn identity() {
@@ -133,4 +135,27 @@ fn debug() {
     check("DR7 with an upper bit", cpu::set_bad_debug(), GENERAL_PROTECTION);
     let (taken, status, behind) = cpu::step_over_cpuid();
     check("a single step over CPUID", (taken, status >> 14 & 1, behind), (Taken::plain(1), 1, 0));
+}
+
+fn breakpoints(deviations: Deviations) {
+    section("breakpoints");
+    const NAMES: [&str; 2] = ["a write of what is watched", "an instruction"];
+    const REASON: &str = "and why";
+    if deviations.never_breaks {
+        for name in NAMES {
+            deviates(name, "APM vol. 2, 15.5.1: VMRUN loads DR7; QEMU 7.2 does, but arms no breakpoint.");
+        }
+        return;
+    }
+    let hits: [(fn() -> (Taken, u64, u64), u64); 2] = [(cpu::write_watched, 1), (cpu::run_into_breakpoint, 2)];
+    for (name, (hit, reason)) in NAMES.into_iter().zip(hits) {
+        let (taken, status, distance) = hit();
+        check(name, (taken, distance), (Taken::plain(1), 0));
+        if deviations.forgets_reasons {
+            deviates(REASON, "APM vol. 2, 15.12.2: DR6 is written before #DB exits; Bochs 2.7 does so with VMX only.");
+        } else {
+            check(REASON, status, 0xffff_0ff0 | reason);
+        }
+    }
+    check("and none any more", cpu::write_unwatched(), NONE);
 }

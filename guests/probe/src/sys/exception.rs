@@ -14,6 +14,7 @@ const EXCEPTIONS: u64 = 32;
 const DEBUG: u64 = 1;
 const NMI: u64 = 2;
 const RFLAGS_TF: u64 = 1 << 8;
+const RFLAGS_RF: u64 = 1 << 16;
 
 global_asm!(
     ".pushsection .text",
@@ -139,7 +140,8 @@ extern "sysv64" fn handle(frame: &mut Frame) {
     match frame.vector {
         NMI => handle_nmi(),
         DEBUG => {
-            frame.rflags &= !RFLAGS_TF;
+            // Not every CPU has RF set where it broke at an instruction (SDM vol. 3, 18.3.1.1).
+            frame.rflags = frame.rflags & !RFLAGS_TF | RFLAGS_RF;
             note(frame);
         }
         EXCEPTIONS.. => {

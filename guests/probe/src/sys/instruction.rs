@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
+use core::sync::atomic::AtomicU32;
 
 use super::exception::{self, Taken};
 
@@ -168,6 +169,61 @@ pub fn set_debug(values: [u64; 3]) -> [u64; 3] {
     }
     read
 }
+
+/// Watches four bytes with DR0 and writes them. Returns DR6, and how far behind the instruction the exception came.
+pub fn write_watched() -> (Taken, u64, u64) {
+    let (behind, status): (u64, u64);
+    let cell = AtomicU32::new(0);
+    exception::clear();
+    // SAFETY: DR7 has no breakpoint any more in the end; the handler of the exception changes atomic variables only.
+    unsafe {
+        asm!(
+            "mov dr0, {cell}", "mov dr6, {status}", "mov dr7, {control}",
+            "mov dword ptr [{cell}], 1",
+            "2:",
+            "mov dr7, {none}", "mov {status}, dr6", "lea {none}, [rip + 2b]",
+            cell = in(reg) cell.as_ptr(), control = in(reg) WATCH_0, status = inout(reg) STATUS_RESET => status,
+            none = inout(reg) NO_BREAKPOINT => behind,
+        );
+    }
+    (exception::taken(), status, exception::rip().wrapping_sub(behind))
+}
+
+/// Runs into an instruction that DR1 breaks at. Returns DR6, and how far from the instruction the exception came.
+pub fn run_into_breakpoint() -> (Taken, u64, u64) {
+    let (at, status): (u64, u64);
+    exception::clear();
+    // SAFETY: as for `write_watched`.
+    unsafe {
+        asm!(
+            "lea {at}, [rip + 2f]",
+            "mov dr1, {at}", "mov dr6, {status}", "mov dr7, {control}",
+            "2: nop",
+            "mov dr7, {none}", "mov {status}, dr6",
+            at = out(reg) at, control = in(reg) BREAK_1, status = inout(reg) STATUS_RESET => status,
+            none = in(reg) NO_BREAKPOINT,
+        );
+    }
+    (exception::taken(), status, exception::rip().wrapping_sub(at))
+}
+
+/// Writes four bytes that DR0 to DR3 name, with DR7 without breakpoints.
+pub fn write_unwatched() -> Taken {
+    let cell = AtomicU32::new(0);
+    exception::clear();
+    // SAFETY: enables nothing.
+    unsafe {
+        asm!("mov dr0, {cell}", "mov dr1, {cell}", "mov dword ptr [{cell}], 1", cell = in(reg) cell.as_ptr());
+    }
+    exception::taken()
+}
+
+/// DR6 without a reason (APM vol. 2, 13.1.1.3). DR7 without breakpoints, with one at writes of the four bytes at DR0, and with one at
+/// the instruction at DR1 (13.1.1.4).
+const STATUS_RESET: u64 = 0xffff_0ff0;
+const NO_BREAKPOINT: u64 = 0x400;
+const WATCH_0: u64 = NO_BREAKPOINT | 1 << 0 | 0xd << 16;
+const BREAK_1: u64 = NO_BREAKPOINT | 1 << 2;
 
 /// Steps over CPUID. Returns DR6, and how far behind the instruction the exception came.
 pub fn step_over_cpuid() -> (Taken, u64, u64) {

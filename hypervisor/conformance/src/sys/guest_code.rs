@@ -5,7 +5,7 @@ use core::arch::global_asm;
 
 global_asm!(
     ".pushsection .rodata.guest,\"a\",@progbits",
-    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple, watch, paged, optional, xsetbv, user",
+    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple, watch, paged, optional, xsetbv, user, keys",
     ".global guest_\\name",
     ".global guest_\\name\\()_end",
     ".endr",
@@ -159,6 +159,21 @@ global_asm!(
     "vmmcall",
     "2: jmp 2b",
     "guest_xsetbv_end:",
+    // Leaves by VMMCALL with PKRU in EAX, comes back with another value, leaves once more when that is set, again and again.
+    "guest_keys:",
+    "mov eax, cr4",
+    "or eax, 0x400000",
+    "mov cr4, eax",
+    "2:",
+    "xor ecx, ecx",
+    ".byte 0x0f, 0x01, 0xee", // RDPKRU
+    "vmmcall",
+    "xor ecx, ecx",
+    "xor edx, edx",
+    ".byte 0x0f, 0x01, 0xef", // WRPKRU
+    "vmmcall",
+    "jmp 2b",
+    "guest_keys_end:",
     // Protected mode, then user mode with alignment checks. Handlers at fixed offsets leave by VMMCALL with vector plus error code in
     // EAX, and go on behind the instruction, which has two bytes. Descriptor tables are where the check puts them.
     "guest_user:",
@@ -309,6 +324,8 @@ unsafe extern "C" {
     static guest_xsetbv_end: u8;
     static guest_user: u8;
     static guest_user_end: u8;
+    static guest_keys: u8;
+    static guest_keys_end: u8;
     static guest_watch: u8;
     static guest_watch_end: u8;
     static guest_paged: u8;
@@ -334,6 +351,7 @@ pub enum Code {
     Optional,
     Xsetbv,
     User,
+    Keys,
 }
 
 /// VMMCALL, and the last byte of VMCALL, which has the same others (APM vol. 3, VMMCALL; SDM vol. 3, VMCALL).
@@ -356,6 +374,7 @@ pub fn copy(code: Code, to: u64, is_vmx: bool) {
         Code::Optional => (&raw const guest_optional, &raw const guest_optional_end),
         Code::Xsetbv => (&raw const guest_xsetbv, &raw const guest_xsetbv_end),
         Code::User => (&raw const guest_user, &raw const guest_user_end),
+        Code::Keys => (&raw const guest_keys, &raw const guest_keys_end),
         Code::Watch => (&raw const guest_watch, &raw const guest_watch_end),
         Code::Paged => (&raw const guest_paged, &raw const guest_paged_end),
     };

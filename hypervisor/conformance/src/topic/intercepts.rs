@@ -20,6 +20,7 @@ pub fn run() {
         return;
     }
     optional();
+    keys();
     if Features::from_bits_truncate(information_page().features).contains(Features::XSAVE) {
         extended();
     } else {
@@ -61,6 +62,30 @@ fn optional() {
     machine.go_with_controls(CALL_BYTES, Controls::CR3_WRITE);
     always("one of them behind WBINVD");
     check("one of them", number(&machine), Ok(code::write_cr(3)));
+}
+
+/// PKRU is a register that a guest can set whether it was offered or not.
+fn keys() {
+    /// CPUID leaf 7, ECX.
+    const PKU: u32 = 1 << 3;
+    section("rights of protection keys");
+    if core::arch::x86_64::__cpuid_count(7, 0).ecx & PKU == 0 {
+        skip("PKRU", "the CPU has none");
+        return;
+    }
+    let machines: [_; 2] = core::array::from_fn(|_| Machine::create(0, Code::Keys, Maps::default()));
+    holds("two start", machines.iter().all(|machine| machine.start_and_boot().is_ok()));
+    for round in 0..3 {
+        for (machine, own) in machines.iter().zip([0x5554, 0x1110]) {
+            let expected = if round == 0 { 0 } else { own + round - 1 };
+            check("each has its own", (number(machine), machine.rax()), (Ok(code::call()), expected));
+            machine.go_with(CALL_BYTES, Some(own + round), None);
+        }
+        for machine in &machines {
+            check("sets another one", number(machine), Ok(code::call()));
+        }
+        machines.iter().for_each(|machine| machine.skip(CALL_BYTES));
+    }
 }
 
 fn extended() {
