@@ -135,6 +135,8 @@ pub mod root {
     pub const ALL_MSR: Sel = Sel(8);
     /// The machine.
     pub const HW: Sel = Sel(9);
+    /// Semaphore that is upped for each record of the [journal](crate::journal).
+    pub const JOURNAL: Sel = Sel(10);
     /// First selector that is free.
     pub const FREE: Sel = Sel(16);
 }

@@ -128,8 +128,6 @@ pub struct Hip {
     pub gsi_count: u32,
     /// Base I/O port of the UART that the hypervisor logs to; 0 for none.
     pub log_port: u32,
-    /// APIC id of each CPU.
-    pub apic_id: [u8; 256],
     /// Linear frame buffer set up by the loader: address, then pitch, width, height, bits per pixel (16 bits each).
     pub framebuffer: [u64; 2],
     /// Valid entries of `ranges`.

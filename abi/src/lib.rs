@@ -12,6 +12,7 @@
 //! | [`utcb`] | user thread control block |
 //! | [`state`] | architectural state of threads and vCPUs, selected by [`state::Mtd`] |
 //! | [`hip`] | hypervisor information page handed to the root task |
+//! | [`journal`] | what the hypervisor tells the root task later |
 //! | [`event`] | numbering of exceptions and VM exits relative to an event base |
 //! | [`session`] | session protocols between components |
 #![no_std]
@@ -22,6 +23,7 @@ pub mod cap;
 pub mod event;
 pub mod hip;
 pub mod hypercall;
+pub mod journal;
 pub mod message;
 pub mod session;
 pub mod state;
@@ -29,7 +31,7 @@ pub mod status;
 pub mod utcb;
 
 /// Version of this ABI. Changes incompatibly with every change of a layout or number in this crate.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Size of the smallest page, log2.
 pub const PAGE_BITS: u32 = 12;

@@ -26,7 +26,7 @@ use abi::session::rpc::Interface;
 use abi::session::wire::{Text, Typed};
 use abi::session::{cpu, log, pd, rom};
 use abi::status::Status;
-use acpi_tables::madt;
+use acpi_reader::madt;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -114,7 +114,7 @@ impl<'m, M: Machine> Core<'m, M> {
             machine.read(address, &mut bytes);
             Some(bytes)
         };
-        let madt = acpi_tables::tables(hip.rsdp, read)
+        let madt = acpi_reader::tables(hip.rsdp, read)
             .and_then(|mut tables| tables.find(|table| table.starts_with(madt::SIGNATURE)))
             .unwrap_or_default();
         let machine_info = MachineInfo {

@@ -1,6 +1,6 @@
 //! Interrupt source overrides of the ACPI MADT: where the 16 ISA interrupts arrive (ACPI 6.5, 5.2.12).
 
-use acpi_tables::madt::Entry;
+use acpi_reader::madt::Entry;
 
 /// How a line signals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,7 +5,8 @@ use crate::machine::Hardware;
 use abi::cap::{Perms, Sel, root};
 use abi::event::EventWords;
 use abi::hip::{self, Hip};
-use abi::hypercall::CpuId;
+use abi::hypercall::{CpuId, SmDown};
+use abi::journal::Reader;
 use abi::message::{CapItem, MAX_CAPS, Received, Tag};
 use abi::session::wire::{Buffer, Message};
 use abi::state::Mtd;
@@ -35,6 +36,8 @@ const HEAP_MIN: u64 = 2 << 20;
 /// Alignment of the heap: large pages.
 const HEAP_ALIGN: u64 = 2 << 20;
 
+/// After a line of the hypervisor's journal. The line takes about 10 ms on a serial line of 115200 baud.
+const JOURNAL_PAUSE_US: u64 = 100_000;
 /// Exit value of a system that never got as far as init.
 const EXIT_FAILURE: i64 = 1;
 
@@ -55,7 +58,26 @@ pub fn main(_: u64) -> ! {
         log!("cannot start: {reason}");
         log!("system exit: {EXIT_FAILURE}");
     }
-    semaphore::sleep_forever()
+    follow_journal()
+}
+
+/// Prints what the hypervisor tells, on this thread, which has nothing else to do. Whoever makes the hypervisor tell something does
+/// not pay for the time, and this thread goes before all others: so there is a pause after each line.
+fn follow_journal() -> ! {
+    let mut reader = Reader::default();
+    loop {
+        while let Some((missed, stopped)) = reader.next(physical::journal_word) {
+            match missed {
+                0 => console::write_line(format_args!("[kernel] {stopped}")),
+                _ => console::write_line(format_args!("[kernel] {stopped}; {missed} before it were not logged")),
+            }
+            semaphore::sleep_us(JOURNAL_PAUSE_US);
+        }
+        let news = syscall::sm_down(SmDown { sm: root::JOURNAL, zero: true, deadline: SmDown::FOREVER });
+        if news.is_err() {
+            semaphore::sleep_forever()
+        }
+    }
 }
 
 fn start(information: &'static Hip) -> Result<(), &'static str> {

@@ -179,7 +179,9 @@ impl Lapic {
     pub fn deliver(&mut self, message: &ApicMessage, fx: &mut impl VcpuBus) -> bool {
         let event = match message.delivery {
             Delivery::Fixed | Delivery::LowestPriority => {
-                return self.accept(message.vector, message.trigger, fx);
+                let is_taken = self.software_enabled() && message.vector >= FIRST_LEGAL_VECTOR;
+                self.accept(message.vector, message.trigger, fx);
+                return is_taken;
             }
             Delivery::ExtInt => {
                 self.extint_message = true;
@@ -198,13 +200,13 @@ impl Lapic {
     }
 
     /// Accepts a fixed interrupt, if it is one that can be accepted.
-    fn accept(&mut self, vector: u8, trigger: Trigger, fx: &mut impl VcpuBus) -> bool {
+    fn accept(&mut self, vector: u8, trigger: Trigger, fx: &mut impl VcpuBus) {
         if !self.software_enabled() {
-            return false;
+            return;
         }
         if vector < FIRST_LEGAL_VECTOR {
             self.report(error::RECEIVE_ILLEGAL_VECTOR, fx);
-            return false;
+            return;
         }
         self.irr.insert(vector);
         match trigger {
@@ -212,7 +214,6 @@ impl Lapic {
             Trigger::Level => self.tmr.insert(vector),
         }
         fx.vcpu(self.id, VcpuEvent::Interrupt);
-        true
     }
 
     /// Notes an error and raises the error interrupt.

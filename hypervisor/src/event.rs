@@ -1,16 +1,18 @@
 //! Events: exceptions of threads and exits of vCPUs, sent as messages to the EC's event portals.
 
-use crate::arch::{log, percpu, switch, virt};
+use crate::arch::{percpu, switch, virt};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
 use crate::frame::{Frame, Kind, Reg};
 use crate::ipc::{self, Words};
+use crate::journal;
 use crate::mem::{Object, Page};
 use crate::pt::Pt;
 use crate::sched::{self, Resume};
 use abi::cap::{Perms, Sel};
 use abi::event::{guest, host};
 use abi::hypercall::SEL_SHIFT;
+use abi::journal::Stopped;
 use abi::state::{Mtd, gpr, word};
 
 /// What is pending for an EC: bits of [`Reg::Recall`].
@@ -134,7 +136,7 @@ pub extern "sysv64" fn raise_slow(rdi: u64) -> Resume {
         ec.become_(State::Raising);
         switch::put_down(cpu, ec);
     } else {
-        kill(ec, number);
+        kill(cpu, ec, number);
     }
     sched::reactivate(cpu)
 }
@@ -153,17 +155,12 @@ fn portal(ec: &'static Ec, number: u64) -> Option<&'static Pt> {
 
 /// Stops an EC that nobody handles.
 #[cold]
-fn kill(ec: &'static Ec, number: u64) {
+fn kill(cpu: &'static Cpu, ec: &'static Ec, event: u64) {
     let frame = ec.frame();
-    log::line(format_args!(
-        "EC {} stopped: no portal for event {number:#x} (reason {:#x}, info {:#x} {:#x}, ip {:#x})",
-        ec.id(),
-        frame.get(Reg::EventReason),
-        frame.get(Reg::EventInfo1),
-        frame.get(Reg::EventInfo2),
-        rip(ec),
-    ));
+    let info = [frame.get(Reg::EventInfo1), frame.get(Reg::EventInfo2)];
+    let stopped = Stopped { ec: ec.id(), event, reason: frame.get(Reg::EventReason), info, ip: rip(ec) };
     ec.become_(State::Dead);
+    journal::tell(cpu, ec, stopped);
 }
 
 /// The recall that is pending for the vCPU with this frame, which was interrupted while it ran, if it keeps the CPU: it is
@@ -203,7 +200,7 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
             true
         }
         None if ec.is_vcpu() => {
-            kill(ec, number);
+            kill(cpu, ec, number);
             true
         }
         None => false,

@@ -1,7 +1,7 @@
 //! Context page of an execution context: its register frame, what else must be kept while it does not run,
 //! and its extended (FPU/SSE/AVX) state. The order of the frame is known to `arch::entry`.
 
-use crate::arch::x86::Msr;
+use crate::arch::Msr;
 use crate::mem::Page;
 use core::sync::atomic::AtomicU64;
 

@@ -42,8 +42,9 @@ pub struct Message {
 /// Binds an interrupt source to `sm` at a free vector of `target`.
 ///
 /// # Errors
-/// `BadParameter` for a GSI that does not exist, `Busy` if `sm` already has an interrupt or no vector is free.
+/// `BadCpu` if devices do not reach that one, `BadParameter` for a GSI that does not exist, `Busy` if `sm` already has an interrupt or no vector is free.
 pub fn assign(target: &'static Cpu, sm: &'static Sm, source: IntSource) -> Result<Message, Status> {
+    let destination = apic::destination(target.apic_id.get())?;
     let _guard = ASSIGNING.lock();
     if sm.interrupt.get() != 0 {
         return Err(Status::Busy);
@@ -68,12 +69,11 @@ pub fn assign(target: &'static Cpu, sm: &'static Sm, source: IntSource) -> Resul
     });
     target.vectors[vector].set(Some(sm));
     sm.interrupt.publish(target.index() << 8 | vector as u64);
-    let apic_id = target.apic_id.get();
     if let IntSource::Gsi { gsi, level, low } = source {
-        ioapic::route(gsi, vector as u8, apic_id, level, low);
+        ioapic::route(gsi, vector as u8, destination, level, low);
         return Ok(Message::default());
     }
-    let (address, data) = apic::message(apic_id, vector as u8);
+    let (address, data) = apic::message(destination, vector as u8);
     Ok(Message { address, data })
 }
 

@@ -1,7 +1,7 @@
 //! Facts about the running system that are set once at boot.
 
+use crate::mem::Phys;
 use crate::mem::object::Link;
-use crate::mem::{Object, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use core::sync::atomic::{
     AtomicU64, AtomicUsize,
@@ -81,11 +81,6 @@ pub fn no_msrs() -> Option<&'static MsrSpace> {
 pub fn set_denials(ports: &'static PioSpace, msrs: &'static MsrSpace) {
     NO_PORTS.set(Some(ports));
     NO_MSRS.set(Some(msrs));
-}
-
-/// Whether `addr` is that of one of the spaces that permit nothing.
-pub fn is_denial(addr: u64) -> bool {
-    no_ports().is_some_and(|s| s.addr() == addr) || no_msrs().is_some_and(|s| s.addr() == addr)
 }
 
 #[cfg(test)]

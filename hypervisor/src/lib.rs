@@ -20,6 +20,7 @@ pub mod frame;
 pub mod hw;
 pub mod interrupt;
 pub mod ipc;
+pub mod journal;
 pub mod kernel;
 #[allow(unsafe_code, reason = "home of the pool, objects and links; the argument is in its header")]
 pub mod mem;

@@ -120,11 +120,10 @@ impl Pd {
     /// `OutOfMemory` if the account is exhausted.
     pub fn alloc_filled(&self, order: usize, value: u64) -> Result<Page, Status> {
         self.account.charge_pages(1 << order)?;
-        let Some(page) = pool::alloc(order) else {
+        let Some(page) = pool::alloc(order, value) else {
             self.account.refund_pages(1 << order);
             return Err(Status::OutOfMemory);
         };
-        page.fill(1 << order, value);
         Ok(page)
     }
 

@@ -1,18 +1,22 @@
 //! Creation of the root task: the first PD with all kernel memory, and its initial capabilities.
 
-use crate::arch::{fpu, physmem, tsc, virt};
+use crate::arch::{apic, fpu, ioapic, log, physmem, tsc, virt};
 use crate::boot::{elf, info::BootInfo};
 use crate::cpu::{self, Cpu};
 use crate::ec::{Ec, State};
 use crate::frame::{Kind, Reg};
 use crate::hw::Hw;
 use crate::ipc;
+use crate::journal;
 use crate::kernel;
 use crate::mem::{Object, PAGE, Page, Phys, object};
 use crate::pd::Pd;
 use crate::sc::Sc;
 use crate::sched;
+use crate::sm::Sm;
 use crate::space::{Mappings, mem::KERNEL, mem::MemSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use ::elf::abi::{PF_W, PF_X};
+use ::elf::segment::ProgramHeader;
 use abi::cap::{MemRights, Perms, Sel, root};
 use abi::hip::{self, Features, Hip, RangeKind};
 use abi::status::Status;
@@ -21,19 +25,6 @@ use abi::status::Status;
 const BUDGET_US: u64 = 10_000;
 /// Its priority: the highest.
 const PRIORITY: u8 = abi::hypercall::CreateSc::PRIORITIES - 1;
-
-/// Facts that only the architecture code knows.
-#[derive(Clone, Copy, Debug)]
-pub struct Machine {
-    /// Physical address of the ACPI root pointer.
-    pub rsdp: u64,
-    /// Number of global system interrupts.
-    pub gsi_count: u32,
-    /// Serial port of the log.
-    pub log_port: u16,
-    /// Local APICs are in x2APIC mode.
-    pub x2apic: bool,
-}
 
 fn make<T: Object>(
     pd: &'static Pd,
@@ -74,8 +65,8 @@ pub fn image_pages(file: &[u8]) -> u64 {
 }
 
 /// Pages from the page of the segment's first byte to that of its last.
-fn pages(segment: &elf::Segment) -> u64 {
-    (segment.address % PAGE + segment.size).div_ceil(PAGE)
+fn pages(segment: &ProgramHeader) -> u64 {
+    (segment.p_vaddr % PAGE + segment.p_memsz).div_ceil(PAGE)
 }
 
 impl Image {
@@ -83,9 +74,9 @@ impl Image {
     pub fn load(file: &'static [u8], base: Phys) -> Self {
         let mut at = base;
         for segment in elf::segments(file) {
-            let lead = segment.address % PAGE;
+            let lead = segment.p_vaddr % PAGE;
             physmem::fill(at, &[], pages(&segment) * PAGE);
-            let data = &file[segment.offset as usize..][..segment.file_size as usize];
+            let data = &file[segment.p_offset as usize..][..segment.p_filesz as usize];
             physmem::fill(at.offset(lead), data, data.len() as u64);
             at = at.offset(pages(&segment) * PAGE);
         }
@@ -96,10 +87,10 @@ impl Image {
         let mut at = self.base;
         for segment in elf::segments(self.file) {
             let mut rights = MemRights::READ | KERNEL;
-            rights.set(MemRights::WRITE, segment.write);
-            rights.set(MemRights::EXEC, segment.exec);
+            rights.set(MemRights::WRITE, segment.p_flags & PF_W != 0);
+            rights.set(MemRights::EXEC, segment.p_flags & PF_X != 0);
             for i in 0..pages(&segment) {
-                let address = (segment.address & !(PAGE - 1)) + i * PAGE;
+                let address = (segment.p_vaddr & !(PAGE - 1)) + i * PAGE;
                 space.set(address, 0, Some((at, rights)))?;
                 at = at.offset(PAGE);
             }
@@ -112,7 +103,7 @@ impl Image {
 ///
 /// # Errors
 /// `OutOfMemory` if kernel memory does not suffice, `BadParameter` if the image is not an ELF program.
-pub fn create(cpu: &'static Cpu, quota: u64, image: &Image, info: &BootInfo, machine: &Machine) -> Result<(), Status> {
+pub fn create(cpu: &'static Cpu, quota: u64, image: &Image, info: &BootInfo) -> Result<(), Status> {
     let entry = elf::entry(image.file).ok_or(Status::BadParameter)?;
     let pd: &'static Pd = object::alloc(None).ok_or(Status::OutOfMemory)?;
     pd.init(None, quota);
@@ -130,10 +121,14 @@ pub fn create(cpu: &'static Cpu, quota: u64, image: &Image, info: &BootInfo, mac
     grant(pd, root::ALL_PIO, PioSpace::init_all)?;
     grant(pd, root::ALL_MSR, MsrSpace::init_all)?;
     let _: &'static Hw = make(pd, root::HW, Perms::ALL, |_| Ok(()))?;
+    let bell: &'static Sm = make(pd, root::JOURNAL, Perms::SM_DOWN, |_| Ok(()))?;
+    let page = pd.alloc(0)?;
+    journal::open(page, bell);
+    mem.set(abi::journal::ADDRESS, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
     denials(pd)?;
     image.map(mem)?;
     let page = pd.alloc(0)?;
-    physmem::store(page, &describe(info, machine));
+    physmem::store(page, &describe(info));
     mem.set(hip::ADDRESS, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
     thread(cpu, pd, entry)
 }
@@ -144,7 +139,9 @@ fn denials(pd: &'static Pd) -> Result<(), Status> {
     ports.init()?;
     let msrs: &'static MsrSpace = pd.new_object()?;
     msrs.init()?;
-    // Not on the account's list and without identity: nobody can name or destroy them.
+    // Alive, but not on the account's list and without capability: nobody can name or destroy them.
+    object::publish(ports);
+    object::publish(msrs);
     kernel::set_denials(ports, msrs);
     Ok(())
 }
@@ -175,29 +172,25 @@ fn thread(cpu: &'static Cpu, pd: &'static Pd, entry: u64) -> Result<(), Status> 
     Ok(())
 }
 
-fn describe(info: &BootInfo, machine: &Machine) -> Hip {
+fn describe(info: &BootInfo) -> Hip {
     let mut features = virt::features();
     features.set(Features::XSAVE, fpu::host_xcr0() != 0);
-    features.set(Features::X2APIC, machine.x2apic);
+    features.set(Features::X2APIC, apic::is_x2apic());
     let mut hip = Hip {
         magic: hip::MAGIC,
         version: abi::VERSION,
         cpu_count: cpu::count() as u32,
         features: features.bits(),
         tsc_hz: tsc::hz(),
-        rsdp: machine.rsdp,
+        rsdp: info.rsdp,
         command_line: info.command_line.0,
-        gsi_count: machine.gsi_count,
-        log_port: u32::from(machine.log_port),
-        apic_id: [0; 256],
+        gsi_count: ioapic::gsi_count(),
+        log_port: u32::from(log::port()),
         framebuffer: info.framebuffer,
         range_count: info.ranges.len() as u32,
         vcpu_absence: virt::absence() as u32,
         ranges: [hip::Range::default(); hip::MAX_RANGES],
     };
-    for cpu in cpu::all() {
-        hip.apic_id[cpu.index() as usize] = cpu.apic_id.get() as u8;
-    }
     for (slot, range) in hip.ranges.iter_mut().zip(&info.ranges) {
         *slot = *range;
     }

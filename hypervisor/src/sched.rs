@@ -3,7 +3,7 @@
 mod chain;
 mod queue;
 
-pub use chain::reactivate;
+pub use chain::{ends, reactivate};
 pub use queue::Queue;
 
 use crate::arch::{switch, timer, tsc};

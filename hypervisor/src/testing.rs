@@ -28,8 +28,7 @@ pub fn pd(quota: u64) -> &'static Pd {
 /// A CPU block that is not registered; its index is 0.
 pub fn cpu() -> &'static Cpu {
     init_pool();
-    let page = pool::alloc(crate::arch::percpu::ORDER).unwrap();
-    page.zero(1 << crate::arch::percpu::ORDER);
+    let page = pool::alloc(crate::arch::percpu::ORDER, 0).unwrap();
     let cpu = &crate::arch::percpu::Area::at(page).cpu;
     cpu.init(0, 0);
     cpu

@@ -7,17 +7,20 @@
 extern crate alloc;
 
 use abi::cap::{Perms, Sel};
-use abi::hypercall::{CreatePd, CreateSm, CtrlPd, Delegate};
+use abi::hypercall::{Args, CpuId, CreateEc, CreatePd, CreatePt, CreateSm, CtrlPd, Delegate, EcBody};
 use abi::session::affinity::Affinity;
 use abi::session::initial;
 use abi::session::parent::SessionError;
 use abi::session::rom::Rom;
 use abi::session::rpc::{Error as CallError, Interface as _};
+use abi::session::wire::Message;
+use abi::state::Mtd;
 use abi::status::Status;
 use alloc::string::ToString;
 use runtime::config;
 use runtime::rom::AttachedRom;
 use runtime::sys::syscall;
+use runtime::thread::ThreadOptions;
 use runtime::{Env, Error, log, semaphore};
 
 runtime::component!(construct);
@@ -25,6 +28,7 @@ runtime::component!(construct);
 /// What only unsafe code can do.
 #[allow(unsafe_code, reason = "this program exists to do what is forbidden")]
 mod forbidden {
+    use super::{Args, CpuId, CreateEc, CreatePt, EcBody, Mtd, Sel, initial};
     use core::arch::asm;
 
     /// An address that is mapped in most components, but writable in none: the first page of code.
@@ -37,6 +41,32 @@ mod forbidden {
     fn write(address: u64) {
         // SAFETY: none is needed: the write must fault and this component be stopped.
         unsafe { asm!("mov byte ptr [{}], 1", in(reg) address) };
+    }
+
+    /// First of selectors that name nothing.
+    const NO_PORTALS: Sel = Sel(0x1_f000);
+    /// Where contexts without handlers have their UTCBs.
+    const UTCBS: u64 = 0x5000_0000_0000;
+
+    fn hypercall(args: Args) -> u64 {
+        let status;
+        // SAFETY: a context that begins at an address where nothing is mapped can do no harm here, nor can its UTCB.
+        unsafe {
+            asm!("syscall", inlateout("rdi") args.rdi => _, inlateout("rsi") args.rsi => _, inlateout("rdx") args.rdx => _,
+                inlateout("r8") args.r8 => _, inlateout("r9") args.r9 => _, inlateout("r10") args.r10 => _,
+                lateout("rax") status, clobber_abi("sysv64"), options(nostack));
+        }
+        status
+    }
+
+    /// Makes a context, at `first`, that faults at its first instruction and has no portals for its events, and at the selector behind it
+    /// a portal to it. Whether that was permitted.
+    pub fn doomed_context(first: Sel) -> bool {
+        let (pd, portal) = (initial::PD, Sel(first.0 + 1));
+        let body = EcBody::Local { utcb: UTCBS + first.0 * abi::PAGE_SIZE, sp: NOWHERE };
+        let ec = CreateEc { dst: first, pd, cpu: CpuId(0), event_base: NO_PORTALS, body };
+        let pt = CreatePt { dst: portal, pd, ec: first, ip: NOWHERE, id: 0, mtd: Mtd::empty() };
+        hypercall(ec.encode()) == 0 && hypercall(pt.encode()) == 0
     }
 
     /// Does the deed. False if there is none of this name; returns at all only if the CPU let it pass.
@@ -136,6 +166,30 @@ fn many_sessions(env: &Env) -> bool {
     matches!(error, CallError::Server(SessionError::OutOfRam | SessionError::OutOfCaps))
 }
 
+/// Contexts stopped.
+const STOPPED: u64 = 10;
+/// Stack of a thread that does nothing but call.
+const STACK: u64 = 4096;
+
+/// Has the hypervisor stop contexts, as fast as it can, of each of which it has something to tell.
+fn stop_contexts(env: &'static Env) -> Result<bool, Error> {
+    for i in 0..STOPPED {
+        let first = Sel(PROBED.start + i * 2);
+        if !forbidden::doomed_context(first) {
+            return Ok(false);
+        }
+        let called = semaphore::create(0)?;
+        let options = ThreadOptions { name: "caller", cpu: 0, below: 0, stack_size: STACK };
+        // It never returns from the call.
+        let _caller = env.spawner().spawn(options, move || {
+            let _ = semaphore::up(called);
+            let _ = syscall::call(Sel(first.0 + 1), Message::default());
+        })?;
+        semaphore::down(called)?;
+    }
+    Ok(true)
+}
+
 /// Bytes taken at a time, and never given back.
 const HOARD: usize = 64 << 10;
 
@@ -148,6 +202,7 @@ fn construct(env: &'static Env) -> Result<(), Error> {
         "exhaust" => exhaust(),
         "forge" => forge(env),
         "many-sessions" => many_sessions(env),
+        "stop-contexts" => stop_contexts(env)?,
         "panic" => {
             let empty: [u8; 0] = [];
             usize::from(empty[deed.len()]) == 0

@@ -30,6 +30,7 @@ use vm_memory::GuestMemoryBackend;
 use crate::board::VcpuNews;
 use crate::cpuid::GuestCpuid;
 use crate::emulator::Emulator;
+use crate::exit_stats::ExitKind;
 use crate::kernel::Kernel;
 use crate::msr::MsrFile;
 use crate::state::{VcpuState, Xcr0};
@@ -54,6 +55,8 @@ pub struct Vcpu<'vm, K, M: GuestMemoryBackend> {
     tsc_adjust: u64,
     /// The machine's when this CPU started.
     generation: u64,
+    /// It has not started since the machine was reset: it has no state that an INIT could keep.
+    is_fresh: bool,
     deferred: Option<Deferred>,
     /// INIT and start-up messages.
     news: VcpuNews,
@@ -126,7 +129,7 @@ enum Trouble {
     /// More state is needed.
     NeedState(Mtd),
     /// The guest cannot continue.
-    Stop(Report),
+    Stop(Box<Report>),
     /// The machine has to start over.
     Restart,
 }
@@ -149,6 +152,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             injector: Injector::default(),
             tsc_adjust: 0,
             generation: 0,
+            is_fresh: true,
             deferred: None,
             news: VcpuNews::default(),
             undefined: 0,
@@ -176,21 +180,25 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             // The guest that did this is no more: the machine was reset or has ended meanwhile. Or there was none yet.
             return self.start(inside);
         }
-        // What an exit that was put off costs later is the recall's.
-        let kind = exit.kind();
         if exit == Exit::Recall {
             let host_now = inside.host_now;
             inside.machine.recalled(self.index, host_now);
             if let Some(deferred) = self.deferred.take() {
                 self.vm.kernel.select_recall(self.index, selection::RECALL);
+                if let Some(stats) = &mut inside.machine.stats {
+                    // What it costs is counted with the exit.
+                    stats.record(ExitKind::Recall, 0);
+                }
                 exit = deferred.exit;
                 call = Call { words: deferred.words, delivered: deferred.selection, vendor };
             }
         }
         let handled = self.dispatch(exit, &call, &mut inside);
-        if let Some(stats) = &mut inside.machine.stats {
+        if let Some(stats) = &mut inside.machine.stats
+            && !matches!(handled, Err(Trouble::NeedState(_)))
+        {
             let ticks = vm.kernel.now().saturating_sub(inside.host_now);
-            stats.record(kind, ticks);
+            stats.record(exit.kind(), ticks);
         }
         match handled {
             Ok(step) if self.is_routine(&inside, &step) => step.changed | self.promise(inside),
@@ -260,12 +268,11 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     fn enter_guest(&mut self, mut inside: Inside<'vm>, step: Step) -> Mtd {
         let boundary = &step.boundary;
         let injection = self.injector.decide(&mut inside.machine.board, self.index, boundary);
+        let Some(injection) = injection else {
+            return step.changed | self.depart(inside);
+        };
         let deadline = if self.injector.misses_nmi() { self.depart_briefly(inside) } else { self.depart(inside) };
-        let changed = step.changed | deadline;
-        match injection {
-            Some(injection) => changed | self.inject(injection, boundary),
-            None => changed,
-        }
+        step.changed | deadline | self.inject(injection, boundary)
     }
 
     /// Leaves for the guest, from which the next deadline has to bring this CPU back.
@@ -376,7 +383,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// A guest that does what cannot be virtualised.
     #[cold]
     fn unable(&self, what: impl fmt::Display) -> Trouble {
-        Trouble::Stop(self.report(what))
+        Trouble::Stop(Box::new(self.report(what)))
     }
 }
 

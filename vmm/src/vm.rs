@@ -14,6 +14,7 @@
 //! nothing that a virtual CPU brings from the old machine has an effect: neither an access nor a triple fault.
 
 mod machine;
+mod slot;
 
 use std::num::NonZeroU64;
 

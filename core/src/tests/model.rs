@@ -245,7 +245,6 @@ pub(super) fn information() -> Hip {
         command_line: 0,
         gsi_count: 24,
         log_port: 0x3f8,
-        apic_id: [0; 256],
         framebuffer: [0; 2],
         range_count: 3,
         vcpu_absence: 0,

@@ -216,9 +216,7 @@ impl Lapic {
         }
         match register {
             Register::IcrLow => self.set_icr(value, fx),
-            Register::SelfIpi => {
-                self.accept(value as u8, Trigger::Edge, fx);
-            }
+            Register::SelfIpi => self.accept(value as u8, Trigger::Edge, fx),
             register => self.write_register(now, register, value as u32, fx),
         }
         Ok(())

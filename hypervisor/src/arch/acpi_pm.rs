@@ -1,7 +1,7 @@
 //! ACPI fixed hardware that the kernel uses: PM timer, sleep control, reset register (ACPI 6.5, 4.8).
 
 use super::x86;
-use acpi_tables::fadt::Fadt;
+use acpi_reader::fadt::Fadt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// PM timer.

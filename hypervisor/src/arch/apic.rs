@@ -48,6 +48,8 @@ const BASE_ADDR: u64 = 0x000f_ffff_ffff_f000;
 /// Address of interrupt messages (SDM vol. 3, 11.11.1).
 const MSI_BASE: u64 = 0xfee0_0000;
 const MSI_DESTINATION_SHIFT: u32 = 12;
+/// A destination that is all CPUs (SDM vol. 3, 11.6.2.1).
+const BROADCAST: u8 = 0xff;
 
 /// Virtual address of the register page; 0 in x2APIC mode.
 static WINDOW: AtomicU64 = AtomicU64::new(0);
@@ -72,21 +74,25 @@ pub fn base() -> Phys {
     Phys(x86::rdmsr(Msr::ApicBase) & BASE_ADDR)
 }
 
-/// Chooses the mode, on the boot CPU. Whether it is x2APIC.
+/// Whether the chosen mode is x2APIC.
+pub fn is_x2apic() -> bool {
+    WINDOW.load(Relaxed) == 0
+}
+
+/// Chooses the mode, on the boot CPU.
 ///
 /// # Errors
 /// `OutOfMemory` if the registers cannot be mapped.
-pub fn choose() -> Result<bool, Status> {
-    let x2apic = cpuid::Flag::X2APIC.is_set();
-    if !x2apic {
+pub fn choose() -> Result<(), Status> {
+    if !cpuid::Flag::X2APIC.is_set() {
         WINDOW.store(Window::map(base())?.addr(), Relaxed);
     }
-    Ok(x2apic)
+    Ok(())
 }
 
 /// Enables the APIC of this CPU in the chosen mode.
 pub fn init() {
-    let mode = if WINDOW.load(Relaxed) == 0 { BASE_ENABLE | BASE_X2 } else { BASE_ENABLE };
+    let mode = if is_x2apic() { BASE_ENABLE | BASE_X2 } else { BASE_ENABLE };
     x86::wrmsr(Msr::ApicBase, x86::rdmsr(Msr::ApicBase) | mode);
     write(reg::TPR, 0);
     write(reg::LVT_LINT0, LVT_MASKED);
@@ -99,7 +105,7 @@ pub fn init() {
 /// Id of this CPU's APIC.
 pub fn id() -> u64 {
     let id = read(reg::ID);
-    u64::from(if WINDOW.load(Relaxed) == 0 { id } else { id >> 24 })
+    u64::from(if is_x2apic() { id } else { id >> 24 })
 }
 
 /// Acknowledges the interrupt in service.
@@ -109,7 +115,7 @@ pub fn eoi() {
 }
 
 fn command(apic_id: u64, low: u32) {
-    if WINDOW.load(Relaxed) == 0 {
+    if is_x2apic() {
         // Whoever is interrupted must find what it is interrupted for.
         x86::fence_before_wrmsr();
         x86::wrmsr_at(Msr::X2Apic as u32 + (reg::ICR_LOW >> 4) as u32, apic_id << 32 | u64::from(low));
@@ -137,9 +143,17 @@ pub fn send_startup(apic_id: u64, page: u8) {
     command(apic_id, ICR_STARTUP | u32::from(page));
 }
 
+/// A CPU as devices and I/O APICs name it, in eight bits: without interrupt remapping they do not reach those with larger ids.
+///
+/// # Errors
+/// `BadCpu`.
+pub fn destination(apic_id: u64) -> Result<u8, Status> {
+    u8::try_from(apic_id).ok().filter(|&id| id != BROADCAST).ok_or(Status::BadCpu)
+}
+
 /// Address and data of a message that interrupts a CPU.
-pub fn message(apic_id: u64, vector: u8) -> (u64, u64) {
-    (MSI_BASE | (apic_id & 0xff) << MSI_DESTINATION_SHIFT, u64::from(vector))
+pub fn message(destination: u8, vector: u8) -> (u64, u64) {
+    (MSI_BASE | u64::from(destination) << MSI_DESTINATION_SHIFT, u64::from(vector))
 }
 
 /// Makes the timer one-shot, counting APIC ticks.
@@ -161,4 +175,18 @@ pub fn timer_start(ticks: u32) {
 /// Ticks left of the one-shot timer.
 pub fn timer_left() -> u32 {
     read(reg::TIMER_CURRENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_reach_those_cpus_only_whose_ids_have_eight_bits() {
+        assert_eq!(destination(0x12).map(|id| message(id, 0x41)), Ok((0xfee1_2000, 0x41)));
+        assert_eq!(destination(0xfe), Ok(0xfe));
+        for id in [0xff, 0x100, 0x112, u64::from(u32::MAX), u64::MAX] {
+            assert_eq!(destination(id), Err(Status::BadCpu), "{id:#x} is another CPU, or all of them");
+        }
+    }
 }

@@ -5,8 +5,8 @@
 //! until the kernel's own table is complete; other CPUs come up through it too.
 
 use super::{
-    acpi_pm, apic, cpuid, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, tsc, virt,
-    x86,
+    acpi_pm, apic, cpuid, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, transient,
+    tsc, virt, x86,
 };
 use crate::boot::{acpi, elf, info::BootInfo, multiboot};
 use crate::cpu;
@@ -77,15 +77,13 @@ global_asm!(
     "boot_long_mode:",
     "mov eax, offset boot_pml4",
     "mov cr3, eax",
-    "mov eax, cr4",
-    "or eax, 0x20",
+    "mov eax, {cr4}",
     "mov cr4, eax",
     "mov ecx, 0xc0000080",
     "rdmsr",
     "or eax, 0x900",
     "wrmsr",
-    "mov eax, cr0",
-    "or eax, 0x80010001",
+    "mov eax, {cr0}",
     "mov cr0, eax",
     "lgdt [boot_gdt_pointer]",
     "ret",
@@ -172,6 +170,8 @@ global_asm!(
     ap_main = sym ap_main,
     ap_stack = sym AP_STACK,
     trampoline = const TRAMPOLINE,
+    cr0 = const features::CR0,
+    cr4 = const features::CR4_BOOT,
     table = const BOOT_TABLE,
     page = const BOOT_PAGE,
     large_page = const LARGE_PAGE,
@@ -228,10 +228,14 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
     let image_start = symbol!(IMAGE_START);
     info.add(image_start, symbol!(IMAGE_END) - kernel_map::IMAGE_BASE - image_start, RangeKind::Hypervisor as u32, 0);
     info.add(TRAMPOLINE, PAGE, RangeKind::Hypervisor as u32, 0);
+    if cpuid::Flag::SMAP.is_set() {
+        entry::clear_ac();
+    }
     let facts = acpi::parse(&BootMemory, info.rsdp).unwrap_or_default();
+    info.rsdp = facts.rsdp;
     let image = load_root(&mut info);
     let quota = make_pool(&mut info);
-    let x2apic = devices(&facts);
+    devices(&facts);
     let area = new_cpu(0, apic_of_boot_cpu());
     area.cpu.root.set(cpu::kernel_root());
     bring_up(area);
@@ -239,10 +243,9 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
     timer::init();
     cpu::register(&area.cpu);
     start_others(&facts);
-    report(&info, x2apic);
-    let machine = root::Machine { rsdp: facts.rsdp, gsi_count: ioapic::gsi_count(), log_port: log::port(), x2apic };
+    report(&info);
     protect(&info, &facts);
-    let created = root::create(&area.cpu, quota, &image, &info, &machine);
+    let created = root::create(&area.cpu, quota, &image, &info);
     or_fail(created, "the first module is no program, or kernel memory does not suffice");
     kernel_map::drop_boot_mapping();
     entry::start(&area.cpu)
@@ -292,17 +295,16 @@ const CPU_PAGES: u64 = (1 << percpu::ORDER) + virt::CPU_PAGES;
 /// Pages for the kernel's page tables: pool, image, devices.
 const KERNEL_TABLES: u64 = 64;
 
-/// Finds the interrupt controllers. Whether the local ones are in x2APIC mode. Device windows are in the kernel's page table
+/// Finds the interrupt controllers. Device windows are in the kernel's page table
 /// only, so that one is loaded, with the boot mapping's low half added until the end of boot.
-fn devices(facts: &acpi::Facts) -> bool {
+fn devices(facts: &acpi::Facts) {
     kernel_map::keep_boot_mapping();
     kernel_map::load();
-    let x2apic = or_fail(apic::choose(), "no memory for device mappings");
+    or_fail(apic::choose(), "no memory for device mappings");
     for &(address, first) in &facts.ioapics {
         or_fail(ioapic::add(Phys(u64::from(address)), first), "too many I/O APICs");
     }
     mask_pic();
-    x2apic
 }
 
 /// Masks the two 8259 (data sheet, OCW1): interrupts come through the I/O APICs.
@@ -319,8 +321,7 @@ fn apic_of_boot_cpu() -> u64 {
 }
 
 fn new_cpu(id: usize, apic_id: u64) -> &'static percpu::Area {
-    let Some(page) = pool::alloc(percpu::ORDER) else { fail("no memory for a CPU") };
-    page.zero(1 << percpu::ORDER);
+    let Some(page) = pool::alloc(percpu::ORDER, 0) else { fail("no memory for a CPU") };
     let area = percpu::Area::at(page);
     area.cpu.init(id, apic_id);
     area.cpu.stack.set(area.stack_top());
@@ -391,8 +392,8 @@ extern "sysv64" fn ap_main() -> ! {
     entry::start(cpu)
 }
 
-fn report(info: &BootInfo, x2apic: bool) {
-    let mode = if x2apic { "x2APIC" } else { "xAPIC" };
+fn report(info: &BootInfo) {
+    let mode = if apic::is_x2apic() { "x2APIC" } else { "xAPIC" };
     log::line(format_args!(
         "{} CPU(s), {mode}, TSC {} MHz, {} GSIs",
         cpu::count(),
@@ -400,6 +401,7 @@ fn report(info: &BootInfo, x2apic: bool) {
         ioapic::gsi_count()
     ));
     log::line(format_args!("virtualisation: {}", virt::Description));
+    transient::report();
     log::line(format_args!("{} MiB RAM", info.free_bytes() >> 20));
 }
 

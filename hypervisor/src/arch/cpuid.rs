@@ -4,6 +4,8 @@ use super::x86;
 
 /// Leaves.
 pub mod leaf {
+    /// Who made the CPU.
+    pub const VENDOR: u32 = 0;
     /// Features and initial APIC id.
     pub const FEATURES: u32 = 1;
     /// Structured extended features.
@@ -23,10 +25,11 @@ pub mod leaf {
 /// Register that holds a flag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Register {
+    Ebx,
     Ecx,
     Edx,
 }
-use Register::{Ecx, Edx};
+use Register::{Ebx, Ecx, Edx};
 
 /// A flag: leaf, register, bit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +42,12 @@ impl Flag {
     pub const TSC_DEADLINE: Self = Self(leaf::FEATURES, Ecx, 24);
     pub const XSAVE: Self = Self(leaf::FEATURES, Ecx, 26);
     pub const HYPERVISOR: Self = Self(leaf::FEATURES, Ecx, 31);
+    pub const MCE: Self = Self(leaf::FEATURES, Edx, 7);
+    pub const MCA: Self = Self(leaf::FEATURES, Edx, 14);
+    pub const SMEP: Self = Self(leaf::STRUCTURED, Ebx, 7);
+    pub const SMAP: Self = Self(leaf::STRUCTURED, Ebx, 20);
+    pub const UMIP: Self = Self(leaf::STRUCTURED, Ecx, 2);
+    pub const ARCH_CAPABILITIES: Self = Self(leaf::STRUCTURED, Edx, 29);
     pub const SVM: Self = Self(leaf::EXTENDED, Ecx, 2);
     pub const PAGES_1G: Self = Self(leaf::EXTENDED, Edx, 26);
 
@@ -46,6 +55,7 @@ impl Flag {
     pub fn is_set(self) -> bool {
         let words = x86::cpuid(self.0, 0);
         let word = match self.1 {
+            Ebx => words.ebx,
             Ecx => words.ecx,
             Edx => words.edx,
         };

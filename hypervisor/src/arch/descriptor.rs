@@ -23,10 +23,16 @@ const KERNEL_DATA: u64 = 0x00cf_9300_0000_ffff;
 const USER_DATA: u64 = 0x00cf_f300_0000_ffff;
 const USER_CODE: u64 = 0x00af_fb00_0000_ffff;
 
-/// Interrupt stack table entry of double faults and machine checks.
+/// Task state segment: present, not busy (SDM vol. 3, 7.2.2).
+const AVAILABLE_TASK: u64 = 0x89 << 40;
+/// Interrupt gate: present, DPL 0 (SDM vol. 3, 6.14.1), so that user mode cannot invoke any by INT n.
+const INTERRUPT_GATE: u64 = 0x8e << 40;
+
+/// Interrupt stack table entry of double faults and machine checks; and that of NMIs, which may come while these are reported: the
+/// end of the same stack, so much that an NMI fits.
 const FAULT_IST: u64 = 1;
-const DOUBLE_FAULT: usize = 8;
-const MACHINE_CHECK: usize = 18;
+const NMI_IST: u64 = 2;
+const NMI_STACK: u64 = 64;
 
 /// Task state segment (SDM vol. 3, figure 7-11), its 64-bit fields split in words of 32 bits, and the I/O bitmap.
 #[repr(C, align(128))]
@@ -44,6 +50,7 @@ pub struct Tables {
 const TSS_SHIFT: u64 = 4;
 const RSP0: usize = 1;
 const IST1: usize = 5;
+const IST2: usize = 6;
 /// Bytes of the fixed part of the TSS.
 const TSS_BYTES: u64 = 0x68;
 /// I/O map base: 16 bits at byte 0x66, in tss word 13, which begins at byte 0x64.
@@ -64,7 +71,8 @@ impl Tables {
             slot.set(word);
         }
         self.tss[RSP0].set(area.stack_top());
-        self.tss[IST1].set(area.fault_stack_top());
+        self.tss[IST1].set(area.fault_stack_top() - NMI_STACK);
+        self.tss[IST2].set(area.fault_stack_top());
         for word in &self.bitmap {
             word.set(u64::MAX);
         }
@@ -74,7 +82,7 @@ impl Tables {
         debug_assert!(limit >= TSS_BYTES);
         let descriptor = limit & 0xffff
             | (base & 0xff_ffff) << 16
-            | 0x89 << 40
+            | AVAILABLE_TASK
             | (limit >> 16 & 0xf) << 48
             | (base >> 24 & 0xff) << 56;
         self.gdt[5].set(descriptor);
@@ -82,7 +90,8 @@ impl Tables {
         let limit = (size_of_val(&self.gdt) - 1) as u16;
         self.gdt_pointer[0].set(u64::from(limit) << 48);
         self.gdt_pointer[1].set(self.gdt_base());
-        load_gdt(self.gdt_base(), limit);
+        self.load_gdt_register();
+        load_segments();
         load_idt();
     }
 
@@ -123,19 +132,11 @@ impl Tables {
     }
 }
 
-/// Operand of LGDT and LIDT.
-#[repr(C, packed)]
-struct Pointer {
-    limit: u16,
-    base: u64,
-}
-
-fn load_gdt(base: u64, limit: u16) {
-    let pointer = Pointer { limit, base };
+/// Loads the segments of the table just loaded.
+fn load_segments() {
     // SAFETY: the table holds the segments that are loaded here; CS is reloaded by the far return.
     unsafe {
         asm!(
-            "lgdt [{pointer}]",
             "push {cs}",
             "lea {tmp}, [rip + 2f]",
             "push {tmp}",
@@ -146,7 +147,6 @@ fn load_gdt(base: u64, limit: u16) {
             "mov es, {zero:e}",
             "mov fs, {zero:e}",
             "ltr {tss:x}",
-            pointer = in(reg) &pointer,
             cs = const KERNEL_CS as u64,
             tmp = out(reg) _,
             ss = in(reg) u32::from(KERNEL_CS + 8),
@@ -168,13 +168,13 @@ static IDT: Idt = Idt(UnsafeCell::new([[0; 2]; 256]));
 pub fn build_idt() {
     for vector in 0..256 {
         let target = entry::interrupt_address(vector);
-        let ist = if vector == DOUBLE_FAULT || vector == MACHINE_CHECK || vector as u64 == entry::vector::NMI {
-            FAULT_IST
-        } else {
-            0
+        let ist = match vector as u64 {
+            entry::vector::DOUBLE_FAULT | entry::vector::MACHINE_CHECK => FAULT_IST,
+            entry::vector::NMI => NMI_IST,
+            _ => 0,
         };
-        // Interrupt gate, DPL 0 (SDM vol. 3, 6.14.1): user mode cannot invoke any by INT n.
-        let low = target & 0xffff | u64::from(KERNEL_CS) << 16 | ist << 32 | 0x8e << 40 | (target >> 16 & 0xffff) << 48;
+        let low =
+            target & 0xffff | u64::from(KERNEL_CS) << 16 | ist << 32 | INTERRUPT_GATE | (target >> 16 & 0xffff) << 48;
         // SAFETY: only the boot CPU runs, and the table is not loaded yet.
         unsafe { (*IDT.0.get())[vector] = [low, target >> 32] };
     }
@@ -186,9 +186,10 @@ pub fn idt_base() -> u64 {
 }
 
 fn load_idt() {
-    let pointer = Pointer { limit: (256 * 16 - 1) as u16, base: idt_base() };
+    // As `gdt_pointer`.
+    let pointer = [(size_of_val(&IDT) as u64 - 1) << 48, idt_base()];
     // SAFETY: the table is filled and lives for good.
-    unsafe { asm!("lidt [{}]", in(reg) &pointer, options(nostack, preserves_flags)) };
+    unsafe { asm!("lidt [{} + 6]", in(reg) &pointer, options(nostack, preserves_flags)) };
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //!
 //! Offsets are those of [`crate::frame::Reg`] and [`crate::cpu::Cpu`]. Interrupts are off throughout.
 
-use super::{apic, descriptor, log, switch, tsc, virt, vmx, x86};
+use super::{apic, descriptor, log, machine_check, switch, tsc, virt, vmx, x86};
 use crate::cpu::Cpu;
 use crate::frame::{Kind, PUSHED, Reg};
 use crate::sched::{self, Resume};
@@ -24,10 +24,14 @@ pub mod vector {
     pub const DEBUG: u64 = 1;
     /// Non-maskable interrupt.
     pub const NMI: u64 = 2;
+    /// Double fault.
+    pub const DOUBLE_FAULT: u64 = 8;
     /// General protection.
     pub const GENERAL_PROTECTION: u64 = 13;
     /// Page fault.
     pub const PAGE_FAULT: u64 = 14;
+    /// Machine check.
+    pub const MACHINE_CHECK: u64 = 18;
     /// Number of exception vectors.
     pub const EXCEPTIONS: u64 = 32;
 }
@@ -131,9 +135,7 @@ global_asm!(
     "3:",
     "cmp edx, {guest}",
     "je 4f",
-    "sti",
-    "hlt",
-    "cli",
+    "sti; hlt; cli",
     "call {idle_wake}",
     "jmp resume",
     // The current EC is a vCPU. Registers but RAX and RSP travel by hand, those two in the VMCB.
@@ -150,13 +152,9 @@ global_asm!(
     load!(),
     "mov rax, [rax + {control}]",
     // With GIF clear the interrupt flag only says that interrupts exit the guest (APM vol. 2, 15.17).
-    "clgi",
-    "sti",
-    "vmload rax",
-    "vmrun rax",
-    "vmsave rax",
-    "pop rax",
-    "vmload rax",
+    "clgi; sti",
+    "vmload rax; vmrun rax; vmsave rax",
+    "pop rax; vmload rax",
     // The host half just loaded was saved with this FS base.
     "mov qword ptr gs:[{cpu_fs_base}], 0",
     save!(),
@@ -201,14 +199,12 @@ global_asm!(
     "test byte ptr [rsp + 24], 3",
     "jz 5f",
     "swapgs",
+    ".global exception_ac; exception_ac: nop dword ptr [rax]",
     save!(),
     "mov [rdi - {top} + {rax}], rax",
-    "pop rdx",
-    "pop r8",
-    "pop r10",
+    "pop rdx; pop r8; pop r10",
     "mov [rdi - {top} + {rip}], r10",
-    "pop rax",
-    "pop r11",
+    "pop rax; pop r11",
     "mov [rdi - {top} + {rflags}], r11",
     "pop qword ptr [rdi - {top} + {rsp}]",
     "mov qword ptr [rdi - {top} + {kind}], {iret}",
@@ -217,12 +213,12 @@ global_asm!(
     "test byte ptr [rsp + 24], 3",
     "jz 5f",
     "swapgs",
+    ".global interrupt_ac; interrupt_ac: nop dword ptr [rax]",
     save!(),
     "mov [rdi - {top} + {rax}], rax",
     "cld",
     "mov rax, rdi",
-    "pop rdi",
-    "pop rsi",
+    "pop rdi; pop rsi",
     "pop qword ptr [rax - {top} + {rip}]",
     "pop rcx",
     "pop qword ptr [rax - {top} + {rflags}]",
@@ -234,9 +230,7 @@ global_asm!(
     "5:",
     "cld",
     "push rax; push rcx; push rdx; push rsi; push rdi; push r8; push r9; push r10; push r11",
-    "mov rdi, [rsp + 72]",
-    "mov rsi, [rsp + 80]",
-    "mov rdx, [rsp + 88]",
+    "mov rdi, [rsp + 72]; mov rsi, [rsp + 80]; mov rdx, [rsp + 88]",
     "call {kernel_interrupt}",
     "pop r11; pop r10; pop r9; pop r8; pop rdi; pop rsi; pop rdx; pop rcx; pop rax",
     "add rsp, 16",
@@ -264,6 +258,8 @@ global_asm!(
     ".global nmi_entry",
     "nmi_entry:",
     "iretq",
+    // It never returns, so it needs nothing of what was interrupted but its RIP.
+    ".global machine_check_entry; machine_check_entry: cld; pop rdi; call {machine_check}",
     ".popsection",
     scratch = const cpu::SCRATCH, current = const cpu::CURRENT, cpu_fs_base = const cpu::FS_BASE,
     frame_top = const cpu::FRAME_TOP, stack = const cpu::STACK, host_control = const cpu::HOST_CONTROL,
@@ -281,12 +277,16 @@ global_asm!(
     vm_exit = sym virt::vm_exit, is_vmx = sym virt::IS_VMX, guest_prepare_vmx = sym virt::prepare_vmx,
     vm_exit_vmx = sym virt::vm_exit_vmx, entry_failed = sym virt::entry_failed, deliver_svm = sym virt::deliver_svm,
     deliver_vmx = sym virt::deliver_vmx, user_interrupt = sym user_interrupt, kernel_interrupt = sym kernel_interrupt,
+    machine_check = sym machine_check::at,
 );
 
 unsafe extern "sysv64" {
     fn syscall_entry();
     fn interrupt_stubs();
     fn nmi_entry();
+    fn machine_check_entry();
+    static mut exception_ac: [u8; 3];
+    static mut interrupt_ac: [u8; 3];
     fn vmx_exit();
     fn resume();
 }
@@ -303,10 +303,22 @@ pub fn vmx_exit_address() -> u64 {
 
 /// Address of the stub for `vector`.
 pub fn interrupt_address(vector: usize) -> u64 {
-    if vector as u64 == self::vector::NMI {
-        return nmi_entry as *const () as u64;
+    match vector as u64 {
+        self::vector::NMI => nmi_entry as *const () as u64,
+        self::vector::MACHINE_CHECK => machine_check_entry as *const () as u64,
+        vector => interrupt_stubs as *const () as u64 + vector * 16,
     }
-    interrupt_stubs as *const () as u64 + vector as u64 * 16
+}
+
+/// Has the gates clear RFLAGS.AC, which they leave as user mode has set it, and with which SMAP protects nothing. (SYSCALL clears it by
+/// itself.) At boot only, while code can be written, on CPUs with SMAP: others do not know the instruction.
+pub fn clear_ac() {
+    const CLAC: [u8; 3] = [0x0f, 0x01, 0xca];
+    // SAFETY: each place holds an instruction of three bytes that does nothing, and no other CPU runs.
+    unsafe {
+        exception_ac = CLAC;
+        interrupt_ac = CLAC;
+    }
 }
 
 /// Leaves the boot code: continues on the kernel stack with what the scheduler chooses.

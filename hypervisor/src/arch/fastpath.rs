@@ -44,6 +44,7 @@ macro_rules! find_handler {
         shr rax, TABLE_SHIFT
         cmp rax, TABLES
         jae 7f
+        and eax, TABLES - 1
         mov rbp, [rbp + rax * 8]
         mov eax, edi
         shr eax, SLOT_SHIFT
@@ -227,9 +228,9 @@ kernel_asm!(
     "mov cr3, rbp",
     "mov gs:[Cpu.root], rbp",
     // Nothing of the other domain's extended state is left. EDX need not be set: there are no components that high.
-    "cmp qword ptr [rip + {xcr0}], 0",
+    "cmp qword ptr [rip + {plain}], 0",
     "je 2f",
-    "mov eax, -1",
+    "8: mov eax, -1",
     "xrstor64 [rip + {initial}]",
     "9:",
     // A thread of the other domain may have loaded the selector, and with it a base that is not `fs_base`.
@@ -249,7 +250,8 @@ kernel_asm!(
     "jb enter_portal",
     "je return_to_caller",
     "jmp return_to_interrupted",
-    "2:",
+    "2: fninit; cmp qword ptr [rip + {xcr0}], 0",
+    "jne 8b",
     "fxrstor64 [rip + {initial}]",
     "jmp 9b",
     ".global switch_ports",
@@ -274,5 +276,6 @@ kernel_asm!(
     "jmp 7b",
     ".popsection";
     permission = const Perms::PT_CALL.bits(), enter_portal = const after::ENTER_PORTAL,
-    return_to_caller = const after::RETURN_TO_CALLER, xcr0 = sym fpu::XCR0, initial = sym fpu::INIT,
+    return_to_caller = const after::RETURN_TO_CALLER, xcr0 = sym fpu::XCR0, plain = sym fpu::PLAIN,
+    initial = sym fpu::INIT,
 );

@@ -3,7 +3,9 @@
 //! A context that left the CPU by a hypercall has none (the ABI says it is clobbered); it starts from the initial state,
 //! so nothing leaks. One that was interrupted, and a vCPU, has it saved in its context page.
 
-use super::{cpuid, x86};
+pub(super) use super::features::CR4_OSXSAVE;
+use super::x86::{self, Cpuid};
+use super::{cpuid, svm};
 use crate::ec::Ec;
 use crate::frame::EXTENDED;
 use crate::mem::PAGE;
@@ -12,6 +14,9 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// XCR0 of the host: all user state components that fit the context page. 0: the CPU has FXSAVE only.
 pub(super) static XCR0: AtomicU64 = AtomicU64::new(0);
+
+/// [`XCR0`], but 0 if XRSTOR does not suffice (`keeps_pointers`). With 0, `fastpath` executes FNINIT before it restores any state.
+pub(super) static PLAIN: AtomicU64 = AtomicU64::new(0);
 
 /// XSAVE header at byte 512 of the area (SDM vol. 1, 13.4.2).
 const HEADER_WORD: usize = (EXTENDED as usize + 512) / 8;
@@ -28,13 +33,14 @@ pub const XMM_WORDS: usize = 32;
 
 /// State components that threads and guests may use: x87, SSE, AVX, and AVX-512's three.
 const WANTED: u64 = 0xe7;
-const CR4_OSFXSR: u64 = 1 << 9;
-const CR4_OSXMMEXCPT: u64 = 1 << 10;
-/// XSAVE, XGETBV and XSETBV are enabled.
-pub(super) const CR4_OSXSAVE: u64 = 1 << 18;
-const CR0_MP: u64 = 1 << 1;
-const CR0_EM: u64 = 1 << 2;
-const CR0_TS: u64 = 1 << 3;
+
+/// Whether a restore leaves the x87 pointers (FIP, FDP, FOP) as they were unless an exception is pending in what is restored: AMD's before
+/// those that report XSaveErPtr (APM vol. 3, CPUID 8000_0008h). They tell of addresses of whoever used x87 last.
+fn keeps_pointers(vendor: Cpuid, leaf: Cpuid) -> bool {
+    const AMD: [u32; 2] = [u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"Hygo")];
+    const XSAVE_ER_PTR: u32 = 1 << 2;
+    AMD.contains(&vendor.ebx) && leaf.ebx & XSAVE_ER_PTR == 0
+}
 
 /// An area in its initial state.
 #[repr(C, align(64))]
@@ -47,14 +53,11 @@ pub(super) static INIT: Init = {
     Init(area)
 };
 
-/// Enables the extended state on this CPU.
+/// Enables the extended state on this CPU, whose control registers are set ([`super::features::init`]).
 pub fn init() {
-    x86::write_cr0(x86::read_cr0() & !(CR0_EM | CR0_TS) | CR0_MP);
-    x86::write_cr4(x86::read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
-    if !cpuid::Flag::XSAVE.is_set() {
+    if x86::read_cr4() & CR4_OSXSAVE == 0 {
         return;
     }
-    x86::write_cr4(x86::read_cr4() | CR4_OSXSAVE);
     let leaf = x86::cpuid(cpuid::leaf::EXTENDED_STATE, 0);
     let mut mask = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & WANTED;
     set_xcr0(mask);
@@ -63,6 +66,10 @@ pub fn init() {
         set_xcr0(mask);
     }
     XCR0.store(mask, Relaxed);
+    // QEMU's code generator has no such pointers, whatever CPU it says that it is.
+    let keeps = keeps_pointers(x86::cpuid(cpuid::leaf::VENDOR, 0), x86::cpuid(cpuid::leaf::ADDRESSES, 0))
+        && !svm::is_qemu_tcg();
+    PLAIN.store(if keeps { 0 } else { mask }, Relaxed);
 }
 
 /// XCR0 of the host; 0 without XSAVE.
@@ -96,8 +103,11 @@ const ALL: i32 = -1;
 #[inline(always)]
 fn restore_from(area: u64) {
     // SAFETY: the area is 64-byte aligned, large enough for XCR0 (`init`), and was written by `save` or is initial. Components
-    // beyond bit 31 are never enabled, so EDX does not matter.
+    // beyond bit 31 are never enabled, so EDX does not matter. FNINIT changes what is restored next.
     unsafe {
+        if PLAIN.load(Relaxed) == 0 {
+            asm!("fninit", options(nomem, nostack, preserves_flags));
+        }
         if host_xcr0() != 0 {
             asm!("xrstor64 [{}]", in(reg) area, in("eax") ALL, options(nostack, preserves_flags));
         } else {
@@ -150,4 +160,17 @@ pub fn reset(ec: &'static Ec) {
     page.write(FCW_WORD, FCW_INIT);
     page.write(MXCSR_WORD, MXCSR_INIT);
     page.write(HEADER_WORD, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_older_cpus_of_amd_keep_the_pointers() {
+        let ebx = |ebx| Cpuid { eax: 0, ebx, ecx: 0, edx: 0 };
+        let [amd, hygon, intel] = [b"Auth", b"Hygo", b"Genu"].map(|name| ebx(u32::from_le_bytes(*name)));
+        assert!(keeps_pointers(amd, ebx(0)) && keeps_pointers(hygon, ebx(!(1 << 2))));
+        assert!(!keeps_pointers(amd, ebx(1 << 2)) && !keeps_pointers(intel, ebx(0)));
+    }
 }

@@ -80,37 +80,39 @@ pub fn gsi_count() -> u32 {
     ALL[..COUNT.load(Relaxed)].iter().map(end).max().unwrap_or(0)
 }
 
+/// Has `change` change the entry of a global system interrupt, if it exists, alone.
+fn change(gsi: u32, change: impl FnOnce(&IoApic, u32)) {
+    if let Some((apic, entry)) = find(gsi) {
+        let _guard = LOCK.lock();
+        change(apic, entry);
+    }
+}
+
 /// Routes a global system interrupt to a CPU, unmasked.
-pub fn route(gsi: u32, vector: u8, apic_id: u64, level: bool, low: bool) {
-    let Some((apic, entry)) = find(gsi) else {
-        return;
-    };
-    let _guard = LOCK.lock();
+pub fn route(gsi: u32, vector: u8, destination: u8, level: bool, low: bool) {
     let mode = if level { ENTRY_LEVEL } else { 0 } | if low { ENTRY_LOW } else { 0 };
-    apic.write(entry, ENTRY_MASKED);
-    apic.write(entry + 1, (apic_id as u32) << DESTINATION_SHIFT);
-    apic.write(entry, mode | u32::from(vector));
+    change(gsi, |apic, entry| {
+        apic.write(entry, ENTRY_MASKED);
+        apic.write(entry + 1, u32::from(destination) << DESTINATION_SHIFT);
+        apic.write(entry, mode | u32::from(vector));
+    });
 }
 
 /// Masks a global system interrupt, if it is still routed there.
 pub fn unroute(gsi: u32, vector: u8, apic_id: u64) {
-    let Some((apic, entry)) = find(gsi) else {
-        return;
-    };
-    let _guard = LOCK.lock();
-    let value = apic.read(entry);
-    let destination = apic.read(entry + 1) >> DESTINATION_SHIFT;
-    if value as u8 == vector && u64::from(destination) == apic_id & 0xff {
-        apic.write(entry, value | ENTRY_MASKED);
-    }
+    change(gsi, |apic, entry| {
+        let value = apic.read(entry);
+        let destination = apic.read(entry + 1) >> DESTINATION_SHIFT;
+        if value as u8 == vector && u64::from(destination) == apic_id {
+            apic.write(entry, value | ENTRY_MASKED);
+        }
+    });
 }
 
 /// Masks or unmasks a global system interrupt.
 pub fn mask(gsi: u32, masked: bool) {
-    let Some((apic, entry)) = find(gsi) else {
-        return;
-    };
-    let _guard = LOCK.lock();
-    let value = apic.read(entry);
-    apic.write(entry, if masked { value | ENTRY_MASKED } else { value & !ENTRY_MASKED });
+    change(gsi, |apic, entry| {
+        let value = apic.read(entry);
+        apic.write(entry, if masked { value | ENTRY_MASKED } else { value & !ENTRY_MASKED });
+    });
 }

@@ -23,9 +23,7 @@ struct Pool;
 
 impl ptab::Supply for Pool {
     fn alloc(&self) -> Result<Page, Status> {
-        let page = pool::alloc(0).ok_or(Status::OutOfMemory)?;
-        page.zero(1);
-        Ok(page)
+        pool::alloc(0, 0).ok_or(Status::OutOfMemory)
     }
 
     fn free(&self, page: Page) {

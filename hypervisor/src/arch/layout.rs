@@ -29,6 +29,8 @@ const _: () = assert!(TABLE_BITS == 8 && SEL_SHIFT == 8);
 pub(super) const TABLE_SHIFT: u32 = SEL_SHIFT + TABLE_BITS;
 /// See [`TABLE_SHIFT`].
 pub(super) const TABLES: u64 = Sel::COUNT >> TABLE_BITS;
+// An index beyond them is refused, and masked, so that nothing behind them is read ahead (decision 0010).
+const _: () = assert!(TABLES.is_power_of_two());
 /// The same for the offset of its slot in the table, and a mask for that.
 pub(super) const SLOT_SHIFT: u32 = SEL_SHIFT - CAP_SLOT_BITS;
 /// See [`SLOT_SHIFT`].

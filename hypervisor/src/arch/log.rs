@@ -1,5 +1,5 @@
-//! The kernel's own lines: the banner, and what went wrong. Once the root task runs, it owns the serial line, and the
-//! kernel only writes when it must.
+//! The kernel's own lines: the banner, and what went wrong. Writing waits for the serial line, with interrupts off. Once the root task
+//! runs, it owns that line, and the kernel only writes if itself or the root task is broken: see [`crate::journal`].
 
 use super::x86;
 use crate::mem::lock::Lock;
@@ -18,6 +18,15 @@ mod reg {
 
 const COM1: u16 = 0x3f8;
 const COM2: u16 = 0x2f8;
+/// Divisor latches in the place of data and interrupt enable; eight data bits, one stop bit, no parity (line control).
+const DIVISOR_LATCH: u8 = 1 << 7;
+const EIGHT_BITS: u8 = 0b11;
+/// Divisor for 115200 baud.
+const DIVISOR: u8 = 1;
+/// Enable and clear both (FIFO control).
+const FIFOS: u8 = 0b111;
+/// Data terminal ready, request to send (modem control).
+const READY: u8 = 0b11;
 /// Transmitter empty.
 const THRE: u8 = 1 << 5;
 /// How often to look for an empty transmitter before giving up on a line that is not there.
@@ -40,12 +49,12 @@ pub fn init(command_line: &str) {
         _ => COM1,
     };
     x86::outb(port + reg::INTERRUPT_ENABLE, 0);
-    x86::outb(port + reg::LINE_CONTROL, 0x80);
-    x86::outb(port + reg::DATA, 1);
+    x86::outb(port + reg::LINE_CONTROL, DIVISOR_LATCH);
+    x86::outb(port + reg::DATA, DIVISOR);
     x86::outb(port + reg::INTERRUPT_ENABLE, 0);
-    x86::outb(port + reg::LINE_CONTROL, 0x03);
-    x86::outb(port + reg::FIFO_CONTROL, 0x07);
-    x86::outb(port + reg::MODEM_CONTROL, 0x03);
+    x86::outb(port + reg::LINE_CONTROL, EIGHT_BITS);
+    x86::outb(port + reg::FIFO_CONTROL, FIFOS);
+    x86::outb(port + reg::MODEM_CONTROL, READY);
     PORT.store(u64::from(port), Relaxed);
 }
 

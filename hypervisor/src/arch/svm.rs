@@ -4,7 +4,7 @@ mod features;
 mod flush;
 mod vmcb;
 
-pub use features::{detect, used};
+pub use features::{detect, is_qemu_tcg, used};
 
 use super::virt::{Backend, Field, WINDOWS, debug, exception};
 use super::x86::{self, Msr};

@@ -1,6 +1,9 @@
-//! One-instruction wrappers.
+//! One-instruction wrappers. They are safe to call, but what makes them so is often an obligation of the caller, who is in `arch` for that
+//! reason.
 
 use core::arch::asm;
+pub use core::arch::x86_64::CpuidResult as Cpuid;
+use core::arch::x86_64::{__cpuid, __cpuid_count};
 
 /// Model-specific registers (SDM vol. 4; APM vol. 2, appendix A).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -9,10 +12,14 @@ use core::arch::asm;
 pub enum Msr {
     ApicBase = 0x1b,
     FeatureControl = 0x3a,
+    ArchCapabilities = 0x10a,
     SysenterCs = 0x174,
     SysenterEsp = 0x175,
     SysenterEip = 0x176,
+    McgCap = 0x179,
+    McgStatus = 0x17a,
     Pat = 0x277,
+    Mc0Status = 0x401,
     VmxBasic = 0x480,
     VmxPin = 0x481,
     VmxPrimary = 0x482,
@@ -79,24 +86,10 @@ pub fn fence_before_wrmsr() {
     unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
 }
 
-/// Result of CPUID.
-#[derive(Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "the names are the registers'")]
-pub struct Cpuid {
-    pub eax: u32,
-    pub ebx: u32,
-    pub ecx: u32,
-    pub edx: u32,
-}
-
 /// CPUID; zeroes beyond the highest leaf.
 pub fn cpuid(leaf: u32, subleaf: u32) -> Cpuid {
-    let top = core::arch::x86_64::__cpuid(leaf & 0xffff_0000).eax;
-    if leaf > top {
-        return Cpuid { eax: 0, ebx: 0, ecx: 0, edx: 0 };
-    }
-    let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
-    Cpuid { eax: r.eax, ebx: r.ebx, ecx: r.ecx, edx: r.edx }
+    let top = __cpuid(leaf & 0xffff_0000).eax;
+    if leaf > top { Cpuid { eax: 0, ebx: 0, ecx: 0, edx: 0 } } else { __cpuid_count(leaf, subleaf) }
 }
 
 /// Reads a port.
@@ -148,12 +141,6 @@ pub fn read_cr0() -> u64 {
     // SAFETY: no effect.
     unsafe { asm!("mov {}, cr0", out(reg) value, options(nomem, nostack, preserves_flags)) };
     value
-}
-
-/// Sets CR0.
-pub fn write_cr0(value: u64) {
-    // SAFETY: callers keep PE, PG and WP set.
-    unsafe { asm!("mov cr0, {}", in(reg) value, options(nostack, preserves_flags)) };
 }
 
 /// Page-fault address.

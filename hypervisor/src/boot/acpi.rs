@@ -2,8 +2,8 @@
 //! Everything else is for user level.
 
 use super::multiboot::Memory;
-use acpi_tables::fadt::{self, Fadt};
-use acpi_tables::madt::{self, Entry};
+use acpi_reader::fadt::{self, Fadt};
+use acpi_reader::madt::{self, Entry};
 use arrayvec::ArrayVec;
 
 /// Facts from the tables.
@@ -23,9 +23,9 @@ pub struct Facts {
 /// the capacity are not used.
 pub fn parse(memory: &impl Memory, rsdp: u64) -> Option<Facts> {
     let read = |at, len| memory.bytes(at, len as u64);
-    let rsdp = if rsdp == 0 { acpi_tables::find_root(read)? } else { rsdp };
+    let rsdp = if rsdp == 0 { acpi_reader::find_root(read)? } else { rsdp };
     let mut facts = Facts { rsdp, ..Facts::default() };
-    for table in acpi_tables::tables(rsdp, read)? {
+    for table in acpi_reader::tables(rsdp, read)? {
         if table.starts_with(fadt::SIGNATURE) {
             facts.fixed = Fadt::parse(table);
         } else if table.starts_with(madt::SIGNATURE) {

@@ -1,27 +1,10 @@
 //! The root task's ELF image: just enough to load it. Other programs are loaded by their parents.
 
 use elf::ElfBytes;
-use elf::abi::{EM_X86_64, PF_W, PF_X, PT_LOAD};
+use elf::abi::{EM_X86_64, PT_LOAD};
 use elf::endian::LittleEndian;
 use elf::file::Class;
 use elf::segment::ProgramHeader;
-
-/// A segment to load.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Segment {
-    /// Offset in the file.
-    pub offset: u64,
-    /// Bytes in the file.
-    pub file_size: u64,
-    /// Virtual address.
-    pub address: u64,
-    /// Bytes in memory.
-    pub size: u64,
-    /// Writable.
-    pub write: bool,
-    /// Executable.
-    pub exec: bool,
-}
 
 /// The image, if it is one for x86-64.
 fn parse(image: &[u8]) -> Option<ElfBytes<'_, LittleEndian>> {
@@ -34,26 +17,16 @@ pub fn entry(image: &[u8]) -> Option<u64> {
     parse(image).map(|file| file.ehdr.e_entry).filter(|&entry| entry < abi::USER_TOP)
 }
 
-/// Segments to load: inside the file, inside user space.
-pub fn segments(image: &[u8]) -> impl Iterator<Item = Segment> {
+/// Headers of the segments to load: inside the file, inside user space.
+pub fn segments(image: &[u8]) -> impl Iterator<Item = ProgramHeader> {
     let headers = parse(image).and_then(|file| file.segments()).into_iter().flat_map(|headers| headers.iter());
-    headers.filter(|header| header.p_type == PT_LOAD).filter_map(|header| checked(&header, image.len() as u64))
+    headers.filter(|header| header.p_type == PT_LOAD && is_sound(header, image.len() as u64).unwrap_or(false))
 }
 
-fn checked(header: &ProgramHeader, len: u64) -> Option<Segment> {
-    let segment = Segment {
-        offset: header.p_offset,
-        file_size: header.p_filesz,
-        address: header.p_vaddr,
-        size: header.p_memsz,
-        write: header.p_flags & PF_W != 0,
-        exec: header.p_flags & PF_X != 0,
-    };
-    let sound = segment.file_size <= segment.size
-        && segment.offset.checked_add(segment.file_size)? <= len
-        && segment.address.checked_add(segment.size)? < abi::USER_TOP
-        && segment.size > 0;
-    sound.then_some(segment)
+/// `None` if it overflows.
+fn is_sound(header: &ProgramHeader, len: u64) -> Option<bool> {
+    let in_file = header.p_filesz <= header.p_memsz && header.p_offset.checked_add(header.p_filesz)? <= len;
+    Some(in_file && header.p_memsz > 0 && header.p_vaddr.checked_add(header.p_memsz)? < abi::USER_TOP)
 }
 
 #[cfg(test)]
@@ -80,7 +53,7 @@ mod tests {
                 kind.copy_from_slice(&PT_LOAD.to_le_bytes());
             }
             for segment in segments(&bytes) {
-                prop_assert!(segment.offset + segment.file_size <= bytes.len() as u64);
+                prop_assert!(segment.p_offset + segment.p_filesz <= bytes.len() as u64);
             }
         }
     }

@@ -15,10 +15,4 @@ impl Phys {
     pub const fn offset(self, bytes: u64) -> Self {
         Self(self.0.saturating_add(bytes))
     }
-
-    /// Whether the address is a multiple of `size`, a power of two.
-    #[must_use]
-    pub const fn is_aligned(self, size: u64) -> bool {
-        self.0 & (size - 1) == 0
-    }
 }

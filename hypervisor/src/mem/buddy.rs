@@ -30,7 +30,6 @@ impl Record {
 pub struct Buddy<'a> {
     records: &'a mut [Record],
     head: [u32; MAX_ORDER + 1],
-    free: usize,
 }
 
 impl<'a> Buddy<'a> {
@@ -38,17 +37,11 @@ impl<'a> Buddy<'a> {
     pub fn new(records: &'a mut [Record]) -> Self {
         records.fill(Record::USED);
         let count = records.len();
-        let mut this = Self { records, head: [NIL; MAX_ORDER + 1], free: 0 };
+        let mut this = Self { records, head: [NIL; MAX_ORDER + 1] };
         for page in 0..count {
             this.free(page, 0);
         }
         this
-    }
-
-    /// Free pages.
-    #[must_use]
-    pub fn available(&self) -> usize {
-        self.free
     }
 
     /// Takes a block of `2^order` pages; its first page.
@@ -59,13 +52,11 @@ impl<'a> Buddy<'a> {
         for half in (order..from).rev() {
             self.link(page + (1 << half), half);
         }
-        self.free -= 1 << order;
         Some(page)
     }
 
     /// Returns a block; merges it with its free buddies.
     pub fn free(&mut self, page: usize, order: usize) {
-        self.free += 1 << order;
         let (mut page, mut order) = (page, order);
         while order < MAX_ORDER {
             let buddy = page ^ (1 << order);
@@ -132,7 +123,6 @@ mod tests {
                     owner[page..page + (1 << order)].fill(false);
                     buddy.free(page, order);
                 }
-                prop_assert_eq!(buddy.available(), owner.iter().filter(|&&used| !used).count());
             }
             for (page, order) in held {
                 buddy.free(page, order);

@@ -7,29 +7,18 @@ use core::sync::atomic::Ordering;
 
 /// First virtual address of the direct map: the start of the upper canonical half.
 pub const BASE: u64 = 0xffff_8000_0000_0000;
-/// Physical addresses that the direct map can show.
-pub const SIZE: u64 = 1 << 46;
 
-/// A 64-bit word of pool memory, by physical address (8-byte aligned). Host tests have no direct map; there the
-/// "physical" address of test memory is its virtual one, and `BASE` is not added.
-#[inline(always)]
-pub fn word(at: Phys) -> &'static AtomicU64 {
-    debug_assert!(at.is_aligned(8));
-    // SAFETY: every Phys handled by this crate's data structures lies in the pool (it comes from the pool's
-    // allocator or from a table that only holds such), which is mapped at this address for good (module `mem`,
-    // fact 1). Any bit pattern is a valid AtomicU64.
-    unsafe { &*(virt(at) as *const AtomicU64) }
-}
-
-/// The same by virtual address.
+/// A 64-bit word of pool memory, by virtual address (8-byte aligned).
 #[inline(always)]
 pub fn word_at(at: u64) -> &'static AtomicU64 {
     debug_assert!(at.is_multiple_of(8));
-    // SAFETY: as for `word`; the address is that of a page or slot, got from `virt`, or lies inside one.
+    // SAFETY: the address is that of a page or slot, got from `virt`, or lies inside one. Every Phys handled by this crate's data
+    // structures lies in the pool (it comes from the pool's allocator or from a table that only holds such), which is mapped at this
+    // address for good (module `mem`, fact 1). Any bit pattern is a valid AtomicU64.
     unsafe { &*(at as *const AtomicU64) }
 }
 
-/// Virtual address of a pool address.
+/// Virtual address of a pool address. Host tests have no direct map; there the "physical" address of test memory is its virtual one.
 #[inline(always)]
 pub const fn virt(at: Phys) -> u64 {
     if cfg!(target_os = "none") { at.0 + BASE } else { at.0 }
@@ -45,7 +34,7 @@ pub const fn phys(at: u64) -> Phys {
 #[inline(always)]
 pub fn fill(at: u64, words: usize, value: u64) {
     #[cfg(target_os = "none")]
-    // SAFETY: as for `word`; the block was just allocated, so nobody else accesses it.
+    // SAFETY: as for `word_at`; the block was just allocated, so nobody else accesses it.
     unsafe {
         core::arch::asm!("rep stosq", inout("rcx") words => _, inout("rdi") at => _, in("rax") value,
             options(nostack, preserves_flags));
@@ -60,7 +49,7 @@ pub fn fill(at: u64, words: usize, value: u64) {
 #[inline(always)]
 pub fn copy(from: u64, to: u64, words: usize) {
     #[cfg(target_os = "none")]
-    // SAFETY: as for `word`; both are pages of message buffers, whose concurrent modification by user mode can
+    // SAFETY: as for `word_at`; both are pages of message buffers, whose concurrent modification by user mode can
     // change what is copied but nothing else.
     unsafe {
         core::arch::asm!("rep movsq", inout("rcx") words => _, inout("rdi") to => _,

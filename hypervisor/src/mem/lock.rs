@@ -29,12 +29,6 @@ impl Lock {
         }
         Guard(self)
     }
-
-    /// Takes the lock if it is free.
-    pub fn try_lock(&self) -> Option<Guard<'_>> {
-        // Ordering: as in `lock`.
-        (self.0.swap(1, Ordering::Acquire) == 0).then(|| Guard(self))
-    }
 }
 
 impl Drop for Guard<'_> {

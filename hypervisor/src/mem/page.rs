@@ -65,11 +65,6 @@ impl Page {
         direct::copy(from.0, self.0, words);
     }
 
-    /// Zeroes `pages` pages from here.
-    pub fn zero(self, pages: usize) {
-        self.fill(pages, 0);
-    }
-
     /// Sets all words of `pages` pages from here.
     pub fn fill(self, pages: usize, value: u64) {
         direct::fill(self.0, pages * WORDS, value);

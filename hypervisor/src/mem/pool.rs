@@ -50,15 +50,10 @@ pub unsafe fn init(base: Phys, size: u64) -> u64 {
     let record_pages = ((pages - slot_pages) * size_of::<Record>() as u64).div_ceil(PAGE);
     let data_pages = pages - slot_pages - record_pages;
     let records_at = base.offset(slot_pages * PAGE);
-    // SAFETY: inside the range given, large enough for `data_pages` records, aligned, and ours for good.
-    let records = unsafe {
-        let first = direct::virt(records_at) as *mut Record;
-        for i in 0..data_pages as usize {
-            first.add(i).write(Record::USED);
-        }
-        core::slice::from_raw_parts_mut(first, data_pages as usize)
-    };
-    Page::at(base).fill(slot_pages as usize, 0);
+    Page::at(base).fill((slot_pages + record_pages) as usize, 0);
+    let first = direct::virt(records_at) as *mut Record;
+    // SAFETY: inside the range given, large enough for `data_pages` records, aligned, and ours for good. Zero is a valid record.
+    let records = unsafe { core::slice::from_raw_parts_mut(first, data_pages as usize) };
     let pool = Pool {
         buddy: Buddy::new(records),
         data: records_at.offset(record_pages * PAGE),
@@ -72,12 +67,12 @@ pub unsafe fn init(base: Phys, size: u64) -> u64 {
     data_pages
 }
 
-/// Takes a contiguous block of `2^order` data pages, not zeroed; only page alignment is promised.
-pub fn alloc(order: usize) -> Option<Page> {
-    with(|pool| {
-        let index = pool.buddy.alloc(order)?;
-        Some(Page::at(pool.data.offset(index as u64 * PAGE)))
-    })
+/// Takes a contiguous block of `2^order` data pages, with all words set to `value`; only page alignment is promised.
+pub fn alloc(order: usize, value: u64) -> Option<Page> {
+    let first = with(|pool| pool.buddy.alloc(order).map(|index| pool.data.offset(index as u64 * PAGE)))?;
+    let page = Page::at(first);
+    page.fill(1 << order, value);
+    Some(page)
 }
 
 /// Returns a block.

@@ -11,6 +11,7 @@ use crate::mem::object::Object;
 use crate::sc::{Place, Sc};
 use crate::sched::Resume;
 use crate::smp;
+use core::iter::successors;
 use core::ops::ControlFlow::{self, Break, Continue};
 
 /// Longest call chain that is followed. Longer ones, and cycles, try again a tick later.
@@ -135,4 +136,18 @@ fn migrate(cpu: &'static Cpu, sc: &'static Sc, to: u64) -> Option<Resume> {
     sc.cpu.set(to);
     smp::send_sc(cpu, sc);
     None
+}
+
+/// Where scheduling contexts may be parked because of `ec`: where the chains end that lead on from whom it called last, and from whom
+/// it wants.
+pub fn ends(ec: &'static Ec) -> impl Iterator<Item = &'static Ec> {
+    let next = |ec: &&'static Ec| match ec.state() {
+        State::Waiting => ec.callee.get(),
+        State::Calling | State::Raising => ipc::handler(ec),
+        _ => None,
+    };
+    [ec.callee.get(), ipc::handler(ec)]
+        .into_iter()
+        .flatten()
+        .filter_map(move |ec| successors(Some(ec), next).take(CHAIN).last())
 }

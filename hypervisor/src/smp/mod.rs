@@ -23,6 +23,7 @@ use crate::mem::{Link, Phys};
 use crate::sc::{Place, Sc};
 use crate::{ipc, sched, sm};
 use core::hint::spin_loop;
+use core::iter::once;
 
 /// What all CPUs are to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +53,7 @@ impl Operation {
     /// only it may change.
     fn wakes(self, cpu: &Cpu, asker: &Cpu) -> bool {
         let is_there = |object| match object {
-            AnyObject::Ec(ec) => ec.cpu.get() == cpu.index(),
+            AnyObject::Ec(ec) => once(ec).chain(sched::ends(ec)).any(|ec| ec.cpu.get() == cpu.index()),
             AnyObject::Sc(sc) => sc.cpu.get() == cpu.index(),
             _ => false,
         };
@@ -105,6 +106,8 @@ fn drop_ec(cpu: &'static Cpu, ec: &'static Ec) {
         sched::release_parked(cpu, ec);
         cpu.resched.set(1);
     }
+    // Those of its callers may have followed it further. Those that wait there for other reasons will again.
+    sched::ends(ec).filter(|end| end.cpu.get() == cpu.index()).for_each(|end| sched::release_parked(cpu, end));
 }
 
 /// Performs an operation on all CPUs, this one included, and waits until all have. Meanwhile this one performs what others ask for,

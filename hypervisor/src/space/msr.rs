@@ -1,8 +1,8 @@
 //! MSR space: which model-specific registers a vCPU reaches without exit. A bitmap in the format that the CPUs have; a set
 //! bit intercepts.
 
+use crate::arch::Msr;
 use crate::arch::virt::{self, Nested};
-use crate::arch::x86::Msr;
 use crate::mem::object::{Header, Object, Word};
 use crate::mem::{Bitmap, Page, Phys, lock::Lock};
 use abi::cap::MemRights;

@@ -215,11 +215,7 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
         ec.pio.set(Some(pio));
         Ok(())
     };
-    let alive = |_| {
-        let maps = [(pio.addr(), pio.id()), (msr.addr(), msr.id())];
-        let maps = maps.into_iter().all(|(addr, id)| id != 0 || kernel::is_denial(addr));
-        alive(obj.id() != 0 && guest.id() != 0 && maps)
-    };
+    let alive = |_| alive(obj.id() != 0 && guest.id() != 0 && pio.id() != 0 && msr.id() != 0);
     make_if(pd, slot, set_up, alive).inspect_err(|_| give_back(pd, pages))
 }
 

@@ -4,9 +4,12 @@
 //! Which memory is whose is known to core's allocator, so that is what the safety of these functions rests on: core passes
 //! only memory that is free or that it has just taken.
 
+use core::sync::atomic::{AtomicU64, Ordering::Acquire};
+
 use abi::cap::{MemRights, root};
 use abi::hip::{self, Hip};
 use abi::hypercall::Delegate;
+use abi::journal;
 use abi::session::initial;
 use abi::status::Status;
 use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
@@ -34,6 +37,16 @@ pub fn information_page() -> &'static Hip {
     // SAFETY: the kernel has mapped the page there for the root task, read-only and for good. Any bit pattern is a
     // `Hip`. Elsewhere nothing is ever mapped there, so that a component which comes here faults.
     unsafe { &*(hip::ADDRESS as *const Hip) }
+}
+
+/// A word of the [journal](abi::journal), for its reader; 0 beyond its end.
+#[must_use]
+pub fn journal_word(index: usize) -> u64 {
+    if index >= PAGE_SIZE as usize / 8 {
+        return 0;
+    }
+    // SAFETY: as above; the kernel writes whole words. Ordering: Acquire, see `write` in the hypervisor's journal.
+    unsafe { (*(journal::ADDRESS as *const AtomicU64).add(index)).load(Acquire) }
 }
 
 /// Maps page-aligned physical memory of core's at `at`.

@@ -34,10 +34,20 @@ pub(super) struct Executor<'a, M, B> {
 
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     /// Performs `decoded`, all but the advance of RIP.
+    #[inline]
     pub(super) fn execute(mut self, decoded: &Decoded) -> Result<Progress, Stop> {
         match decoded.operation {
             Operation::Load { from, signed } => self.move_to_register(decoded, from, signed),
             Operation::Store => self.move_to_memory(decoded),
+            operation => return self.execute_other(decoded, operation),
+        }
+        .map(|()| Progress::Complete)
+    }
+
+    /// The same for all but the moves, which are what drivers do.
+    #[inline(never)]
+    fn execute_other(&mut self, decoded: &Decoded, operation: Operation) -> Result<Progress, Stop> {
+        match operation {
             Operation::Binary(operation) => self.binary(decoded, operation),
             Operation::Unary(operation) => self.unary(decoded, operation),
             Operation::Bit(action) => self.bit(decoded, action),

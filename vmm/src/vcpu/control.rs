@@ -30,7 +30,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         match self.emulator.decode_intercepted(&state) {
             Ok(Some(intercepted)) => Ok(Some((state, intercepted))),
             Ok(None) => Ok(None),
-            Err(error) => Err(Trouble::Stop(error.into())),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -120,7 +120,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             Ok(Outcome::Fault(exception)) => Ok(self.fault(exception)),
             Err(error) if error.reason == Unemulated::NoVectorState && !has_xmm => Err(Trouble::NeedState(Mtd::XMM)),
             Err(error) if error.is_of_user() => Ok(self.undefine(&error)),
-            Err(error) => Err(Trouble::Stop(error.into())),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -134,7 +134,11 @@ impl Injector {
     }
 
     /// Notes that the CPU has come to `rip`, and completes what is known of this boundary.
+    #[inline]
     pub(super) fn arrive(&mut self, rip: u64, boundary: Boundary) -> Boundary {
+        if self.iret_ahead.is_none() {
+            return boundary;
+        }
         self.iret_ahead = self.iret_ahead.filter(|iret| *iret == rip);
         Boundary { nmi_possible: boundary.nmi_possible && self.iret_ahead.is_none(), ..boundary }
     }
@@ -152,7 +156,7 @@ impl Injector {
         boundary.exception.is_valid() || self.misses_nmi() || boundary.interruptible && board.interrupt_pending(vcpu)
     }
 
-    /// What to inject; `None` if nothing changes.
+    /// What to inject; `None` if nothing changes, and no NMI [waits](Self::misses_nmi).
     #[inline]
     pub(super) fn decide(&mut self, board: &mut Board, vcpu: usize, boundary: &Boundary) -> Option<Injection> {
         if !board.interrupt_requested(vcpu) && self.is_idle() && boundary.event().is_none() {
@@ -179,6 +183,6 @@ impl Injector {
             wish |= Injection::NMI_WINDOW;
         }
         let before = std::mem::replace(&mut self.window, wish);
-        (injection.is_valid() || wish != before).then_some(Injection(injection.0 | wish))
+        (injection.is_valid() || wish != before || self.misses_nmi()).then_some(Injection(injection.0 | wish))
     }
 }

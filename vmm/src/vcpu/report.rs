@@ -18,9 +18,9 @@ pub(super) struct Report {
     state: Box<VcpuState>,
 }
 
-impl From<EmulationError> for Report {
+impl From<EmulationError> for Trouble {
     fn from(error: EmulationError) -> Self {
-        Report { reason: error.to_string(), state: error.state }
+        Trouble::Stop(Box::new(Report { reason: error.to_string(), state: error.state }))
     }
 }
 
@@ -68,7 +68,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     pub(super) fn shutdown(&self, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
         let report = self.report("triple fault");
         match self.vm.config().on_triple_fault {
-            TripleFault::Stop => Err(Trouble::Stop(report)),
+            TripleFault::Stop => Err(Trouble::Stop(Box::new(report))),
             TripleFault::Reset => {
                 self.log("resets the machine", &report);
                 self.vm.power(inside, PowerEvent::Reset, self.index);

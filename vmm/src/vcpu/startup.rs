@@ -11,6 +11,10 @@ use crate::board::VcpuNews;
 use crate::state::{Cr0, DescriptorTable, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState};
 use crate::vm::{BOOT_CPU, Life};
 
+/// State that INIT does not touch, unlike a reset: MSRs but EFER and the segment bases, the TSC, and XCR0 (SDM3 10.1 and table 10-1,
+/// APM2 14.1.3). Nor are the MSRs that only the VMM knows and the x87, SSE and AVX registers, of which the kernel has the latter.
+const KEPT_BY_INIT: Mtd = Mtd::SYSCALL.union(Mtd::SYSENTER).union(Mtd::PAT).union(Mtd::TSC).union(Mtd::XCR0);
+
 impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
     /// Starts this CPU from scratch, once it is its turn.
     #[cold]
@@ -36,7 +40,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
         let is_reset = machine.generation != self.generation;
         self.generation = machine.generation;
         if is_reset {
-            self.news = VcpuNews::default();
+            (self.news, self.is_fresh) = (VcpuNews::default(), true);
         }
         self.listen(machine);
         if is_reset && self.index == BOOT_CPU {
@@ -52,13 +56,18 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             self.vm.kernel.select_recall(self.index, selection::RECALL);
         }
         self.emulator = Emulator::new(&self.vm.memory);
-        self.msrs = MsrFile::new(self.traits.physical_address_bits);
         self.injector = Injector::default();
-        self.tsc_adjust = 0;
+        let kept = if std::mem::take(&mut self.is_fresh) {
+            self.msrs = MsrFile::new(self.traits.physical_address_bits);
+            self.tsc_adjust = 0;
+            Mtd::empty()
+        } else {
+            KEPT_BY_INIT
+        };
         let offset = self.tsc_offset(&inside);
         let kernel = &self.vm.kernel;
         kernel.with_state(|arch| transfer::write_initial(arch, state, offset, self.traits.xcr0));
-        selection::EVERYTHING | self.depart(inside)
+        selection::EVERYTHING.difference(kept) | self.depart(inside)
     }
 
     /// Guest TSC minus host TSC.
@@ -72,7 +81,7 @@ fn real_mode(page: u8) -> VcpuState {
     const LIMIT: u32 = 0xffff;
     /// A selector counts paragraphs.
     const PARAGRAPH_SHIFT: u32 = 4;
-    /// CR0 after INIT: caches off, which means nothing here.
+    /// CR0 after a reset. INIT keeps CD and NW, but they mean nothing here.
     const CR0: u64 = 0x6000_0010;
     let base = u64::from(page) << PAGE_BITS;
     let present = SegmentAttributes::PRESENT | SegmentAttributes::ACCESSED;

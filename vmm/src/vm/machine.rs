@@ -2,54 +2,13 @@
 
 use device_models::time::{Tsc, earliest};
 
+use super::slot::{Activity, Errands, Slot};
 use crate::board::{Board, VcpuSet};
 use crate::exit_stats::ExitStats;
-use crate::kernel::Kernel;
 use crate::state::VcpuState;
-
-/// What a virtual CPU does, as far as others have to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Activity {
-    /// It executes instructions, or its exit is being handled.
-    Running,
-    /// Its handler waits for something to happen, or has yet to be called for the first time: it is not in the guest, and enters it
-    /// only after a look here.
-    Waiting {
-        /// The host's TSC when it looks here unless it is woken earlier.
-        until: Option<u64>,
-    },
-}
-
-impl Default for Activity {
-    fn default() -> Self {
-        Activity::Waiting { until: None }
-    }
-}
 
 /// As a deadline: no recall.
 const NEVER: u64 = 0;
-
-/// A virtual CPU as others see it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Slot {
-    activity: Activity,
-    /// It was told to look here and has not done so yet.
-    pub(crate) kicked: bool,
-    /// The host's TSC at which the hypervisor recalls it. A value in the past is one of which it has yet to hear, except that it
-    /// may itself have been faster.
-    recall_at: Option<u64>,
-}
-
-impl Slot {
-    /// Whether it looks here by `deadline`, a value of the host's TSC, without being told.
-    fn looks_by(&self, deadline: u64) -> bool {
-        let back_at = match self.activity {
-            Activity::Running => self.recall_at,
-            Activity::Waiting { until } => until,
-        };
-        self.kicked || back_at.is_some_and(|back_at| back_at <= deadline)
-    }
-}
 
 /// Who leaves the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +49,7 @@ const US_PER_SECOND: u64 = 1_000_000;
 /// The machine's state.
 pub(crate) struct Machine {
     pub(crate) board: Board,
-    pub(crate) slots: Vec<Slot>,
+    slots: Vec<Slot>,
     pub(crate) life: Life,
     /// Changes when a reset is asked for and when the machine ends. Whatever a virtual CPU did in an earlier one has no effect any more.
     pub(crate) generation: u64,
@@ -390,34 +349,5 @@ impl Machine {
     fn attend(&mut self, errands: &mut Errands) {
         errands.attend |= !self.attending;
         self.attending = true;
-    }
-}
-
-/// Whom to tell once the lock is free.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Errands {
-    recall: VcpuSet,
-    wake: VcpuSet,
-    attend: bool,
-}
-
-impl Errands {
-    fn tell(&mut self, vcpu: usize, slot: &mut Slot) {
-        if !slot.kicked {
-            slot.kicked = true;
-            match slot.activity {
-                Activity::Running => self.recall.insert(vcpu),
-                Activity::Waiting { .. } => self.wake.insert(vcpu),
-            }
-        }
-    }
-
-    /// Runs them.
-    pub(super) fn run(self, kernel: &impl Kernel) {
-        self.recall.iter().for_each(|vcpu| kernel.recall(vcpu));
-        self.wake.iter().for_each(|vcpu| kernel.wake(vcpu));
-        if self.attend {
-            kernel.attend();
-        }
     }
 }

@@ -102,7 +102,7 @@ fn non_maskable() {
     exception::send_nmi();
     check("an NMI with interrupts off", exception::order(), NMI);
     exception::clear();
-    // In a guest that has disabled interrupts, Bochs 2.7 with SVM lets those of the host wait, too, until it enters it again.
+    // With SVM, Bochs 2.7 holds interrupts of the host back, too, where it has entered a guest with interrupts off.
     cpu::enable_interrupts();
     exception::send_nmis_from_handlers(2);
     exception::send_nmi();

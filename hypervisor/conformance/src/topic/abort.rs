@@ -29,6 +29,7 @@ pub fn run() {
             let aborted = |ms| portal_gone(cpu, from, ms) == Some(Status::Aborted);
             holds("a call through a destroyed portal is aborted", [2, 20, 200, 2000].into_iter().any(aborted));
             handler_gone(cpu, from);
+            middle_gone(cpu, from);
             handler_stopped(cpu, from);
         }
     }
@@ -74,6 +75,26 @@ fn handler_gone(cpu: u16, from: u16) {
     check("can be destroyed", try_destroy(portal), Ok(1));
     check("and is gone", call(portal, Message::default()), Err(Status::BadCapability));
     object::destroy(never);
+}
+
+/// Calls the portal in the first word, whose handler never replies.
+extern "sysv64" fn call_inside(message: &mut Message) {
+    let _never = call(Sel(message.words[0]), Message::words([NEVER.0, 0, 0, 0]));
+}
+
+/// A handler is destroyed that has itself called one, which blocks for ever: its callers do not wait for that.
+fn middle_gone(cpu: u16, from: u16) {
+    let cells = fresh_cells(2);
+    let inner = Handler::create(cpus_from(cpu).nth(1).unwrap_or(cpu), wait_inside);
+    let middle = Handler::create(cpu, call_inside);
+    let (portal, next) = (middle.portal(0), inner.portal(cells));
+    let calls = [(); 2].map(|()| start_call(Setup::on(from), portal, next.0));
+    holds("the inner handler is entered", eventually(|| cell(cells).load(Relaxed) == 1));
+    pause(2);
+    object::destroy(middle.ec);
+    holds("calls end with a handler that has called another one", calls.iter().all(|(thread, _)| thread.join()));
+    check("by abortion", calls.each_ref().map(|&(_, cells)| outcome(cells)), [Some(Status::Aborted); 2]);
+    check("the inner one blocks", cell(cells + 1).load(Relaxed), 0);
 }
 
 /// Vector of an undefined opcode (SDM vol. 3, table 6-1).

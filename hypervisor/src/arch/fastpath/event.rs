@@ -43,7 +43,9 @@ macro_rules! answer {
 /// Loads the vector state of the frame in R14. EDX need not be set: there are no components that high.
 macro_rules! restore {
     () => {
-        "cmp qword ptr [rip + {xcr0}], 0
+        "cmp qword ptr [rip + {plain}], 0
+        jne 4f
+        fninit; cmp qword ptr [rip + {xcr0}], 0
         jne 4f
         fxrstor64 [r14 + EXTENDED]
         jmp 5f
@@ -78,15 +80,17 @@ kernel_asm!(
     // The message is in the registers of the handler in R13. R15: frame of the EC.
     "delivered:",
     serve!(),
-    "cmp qword ptr [rip + {xcr0}], 0",
+    "cmp qword ptr [rip + {plain}], 0",
     "je 4f",
     "mov eax, -1",
     "xsave64 [r15 + EXTENDED]",
-    "xrstor64 [rip + {initial}]",
+    "5: xrstor64 [rip + {initial}]",
     "jmp enter_handler",
-    "4:",
-    "fxsave64 [r15 + EXTENDED]",
-    "fxrstor64 [rip + {initial}]",
+    "4: cmp qword ptr [rip + {xcr0}], 0",
+    "je 4f",
+    "mov eax, -1; xsave64 [r15 + EXTENDED]; fninit",
+    "jmp 5b",
+    "4: fxsave64 [r15 + EXTENDED]; fninit; fxrstor64 [rip + {initial}]",
     "jmp enter_handler",
     // A page fault; below it general protection, perhaps because ports are not loaded yet.
     "2:",
@@ -205,9 +209,9 @@ kernel_asm!(
     "jmp resume",
     ".popsection";
     permission = const Perms::PT_EVENT.bits(), more = const MORE as i32,
-    return_to_interrupted = const after::RETURN_TO_INTERRUPTED, xcr0 = sym fpu::XCR0, initial = sym fpu::INIT,
-    is_vmx = sym virt::IS_VMX, accept_svm = sym virt::accept_svm, accept_vmx = sym virt::accept_vmx,
-    unusual_exception = sym entry::unusual_exception, deliver_thread = sym event::deliver_thread,
-    raise_slow = sym event::raise_slow, reply = sym crate::syscall::reply_to_event,
-    continue_elsewhere = sym ipc::continue_elsewhere,
+    return_to_interrupted = const after::RETURN_TO_INTERRUPTED, xcr0 = sym fpu::XCR0, plain = sym fpu::PLAIN,
+    initial = sym fpu::INIT, is_vmx = sym virt::IS_VMX, accept_svm = sym virt::accept_svm,
+    accept_vmx = sym virt::accept_vmx, unusual_exception = sym entry::unusual_exception,
+    deliver_thread = sym event::deliver_thread, raise_slow = sym event::raise_slow,
+    reply = sym crate::syscall::reply_to_event, continue_elsewhere = sym ipc::continue_elsewhere,
 );

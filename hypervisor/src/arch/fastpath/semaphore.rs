@@ -22,6 +22,7 @@ kernel_asm!(
     "shr r8, TABLE_SHIFT",
     "cmp r8, TABLES",
     "jae syscall_general",
+    "and r8d, TABLES - 1",
     "mov rdx, [rdx + r8 * 8]",
     "mov r8d, edi",
     "shr r8d, SLOT_SHIFT",

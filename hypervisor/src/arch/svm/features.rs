@@ -45,7 +45,7 @@ pub fn detect() -> Result<Features, VcpuAbsence> {
 }
 
 /// Whether QEMU's code generator is the CPU, which delivers interrupts in EVENTINJ twice (decision 0007).
-fn is_qemu_tcg() -> bool {
+pub fn is_qemu_tcg() -> bool {
     const SIGNATURE: [u8; 4] = *b"TCGT";
     let name = x86::cpuid(cpuid::leaf::HYPERVISOR, 0).ebx;
     cpuid::Flag::HYPERVISOR.is_set() && name == u32::from_le_bytes(SIGNATURE)

@@ -60,7 +60,6 @@ fn what_interrupts_the_host_is_no_event_of_the_guest() {
 #[test]
 fn debug_registers_are_kept_as_far_as_an_entry_takes_them() {
     let (ec, utcb) = (vcpu(), testing::pd(2).alloc(0).unwrap());
-    let this = Vmcb::with(ec.frame());
     let reply = |dr7: u64| {
         (0..4).for_each(|i| utcb.write(word::DR + i, 0xffff_8000_0000_1000 + i as u64));
         utcb.write(word::DR6, u64::MAX);
@@ -94,8 +93,8 @@ fn vcpu() -> &'static Ec {
 /// A vCPU with nothing in it yet, in the pages of `ec`.
 fn renewed(ec: &'static Ec) {
     let (frame, control) = (ec.frame(), ec.frame().get(Reg::ControlAt));
-    frame.0.zero(1);
-    Page::at_virt(control).zero(1);
+    frame.0.fill(1, 0);
+    Page::at_virt(control).fill(1, 0);
     frame.set(Reg::ControlAt, control);
     frame.set(Reg::Kind, Kind::Guest as u64);
     let block = Vmcb::with(frame);

@@ -93,11 +93,7 @@ pub fn enable(cpu: &'static Cpu) -> Result<(), Status> {
     if !available() {
         return Ok(());
     }
-    let page = || {
-        let page = pool::alloc(0).ok_or(Status::OutOfMemory)?;
-        page.zero(1);
-        Ok(page)
-    };
+    let page = || pool::alloc(0, 0).ok_or(Status::OutOfMemory);
     let (processor, host) = (page()?, page()?);
     if !is_vmx() {
         svm::init(cpu, processor, host);

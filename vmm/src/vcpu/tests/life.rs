@@ -4,7 +4,7 @@ use abi::event::guest;
 use abi::hip::Features;
 use abi::state::{Mtd, gpr};
 
-use super::{COM1, SERIAL, pair, start_second};
+use super::{COM1, MSR_TSC, SERIAL, pair, start_second};
 use crate::testing::{Asked, CODE, Guest, ORIGIN, TSC_HZ, exits, loads, machine};
 
 #[test]
@@ -97,6 +97,35 @@ fn other_cpus_wait_for_their_start() {
     assert_eq!((code.selector, code.base, second.state.rip), (0x9a00, 0x9_a000, 0));
     let asked = vm.kernel().asked();
     assert!(asked.contains(&Asked::Wait(1, None)) && asked.contains(&Asked::Wake(1)));
+}
+
+/// SDM3 10.1: INIT differs from a reset in that "MSRs, MTRRs, and x87 FPU state are left unchanged". In table 10-1, the columns
+/// "Reset" and "INIT" differ for ST0 to ST7, MXCSR, XMM and YMM, XCR0, "Time-Stamp Counter", SYSENTER, STAR, LSTAR, KERNEL_GS_BASE,
+/// MTRRs and machine checks ("Unchanged"), and not for segments, control registers but CR0, DR0 to DR7, and EFER.
+#[test]
+fn an_init_keeps_what_a_reset_does_not() {
+    const MTRR_DEF_TYPE: u32 = 0x2ff;
+    const PAT: u32 = 0x277;
+    let kept = Mtd::SYSENTER | Mtd::SYSCALL | Mtd::PAT | Mtd::TSC | Mtd::XCR0;
+    let set = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::SEG | Mtd::CR | Mtd::EFER | Mtd::GDTR | Mtd::IDTR | Mtd::DR;
+    let (mut boot, mut second) = pair();
+    for (register, value) in [(MTRR_DEF_TYPE, 0xc00), (PAT, 0x0606_0606_0606_0606), (MSR_TSC, 1 << 40)] {
+        second.wrmsr(register, value);
+    }
+    start_second(&mut boot);
+    let taken = second.exit(guest::RECALL, 0, 0);
+    assert!(taken.contains(set) && !taken.intersects(kept), "{taken:?}");
+    assert_eq!((second.state.rip, second.state.cr0, second.state.efer), (0, 0x6000_0010, 0));
+    for (register, value) in [(MTRR_DEF_TYPE, 0xc00), (PAT, 0x0606_0606_0606_0606), (MSR_TSC, 1 << 40)] {
+        second.rdmsr(register);
+        let [low, high] = [gpr::RAX, gpr::RDX].map(|register| second.state.gpr[register]);
+        assert_eq!(high << 32 | low, value, "{register:#x}");
+    }
+    let mut guest = Guest::started("");
+    guest.wrmsr(MTRR_DEF_TYPE, 0);
+    assert!(guest.outb(RESET_CONTROL as u16, RESET).contains(set | kept));
+    guest.rdmsr(MTRR_DEF_TYPE);
+    assert_eq!(guest.state.gpr[gpr::RAX], 0xc06);
 }
 
 #[test]
