@@ -12,7 +12,6 @@ use crate::sm::Sm;
 use crate::smp::{Arrivals, Missing, Requests, Sleep};
 use crate::space::pio::PioSpace;
 use crate::timeout::Timeouts;
-use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 /// Most CPUs.
@@ -22,7 +21,7 @@ pub const MAX_DOOMED: usize = 32;
 /// Interrupt vectors of a CPU.
 pub const VECTORS: usize = 256;
 
-/// Block of a CPU, reached through GS. The first words are known to `arch::entry`.
+/// Block of a CPU, reached through GS. Part of its layout is known to `arch::layout`.
 #[repr(C, align(64))]
 pub struct Cpu {
     /// Address of this block.
@@ -98,19 +97,6 @@ pub struct Cpu {
     /// GSI of each interrupt vector, plus flags, see [`crate::interrupt`].
     pub vector_source: [Word; VECTORS],
 }
-
-/// Offsets for `arch::entry`.
-pub const FRAME_TOP: usize = offset_of!(Cpu, frame_top);
-/// See [`FRAME_TOP`].
-pub const STACK: usize = offset_of!(Cpu, stack);
-/// See [`FRAME_TOP`].
-pub const SCRATCH: usize = offset_of!(Cpu, scratch);
-/// See [`FRAME_TOP`].
-pub const CURRENT: usize = offset_of!(Cpu, current);
-/// See [`FRAME_TOP`].
-pub const FS_BASE: usize = offset_of!(Cpu, fs_base);
-/// See [`FRAME_TOP`].
-pub const HOST_CONTROL: usize = offset_of!(Cpu, host_control);
 
 /// Blocks of the CPUs that run, by index.
 static CPUS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];

@@ -7,14 +7,13 @@
 extern crate alloc;
 
 use abi::cap::{Perms, Sel};
-use abi::hypercall::{Args, CpuId, CreateEc, CreatePd, CreatePt, CreateSm, CtrlPd, Delegate, EcBody};
+use abi::hypercall::{CreatePd, CreateSm, CtrlPd, Delegate};
 use abi::session::affinity::Affinity;
 use abi::session::initial;
 use abi::session::parent::SessionError;
 use abi::session::rom::Rom;
 use abi::session::rpc::{Error as CallError, Interface as _};
 use abi::session::wire::Message;
-use abi::state::Mtd;
 use abi::status::Status;
 use alloc::string::ToString;
 use runtime::config;
@@ -28,7 +27,9 @@ runtime::component!(construct);
 /// What only unsafe code can do.
 #[allow(unsafe_code, reason = "this program exists to do what is forbidden")]
 mod forbidden {
-    use super::{Args, CpuId, CreateEc, CreatePt, EcBody, Mtd, Sel, initial};
+    use super::{Sel, initial};
+    use abi::hypercall::{Args, CpuId, CreateEc, CreatePt, EcBody};
+    use abi::state::Mtd;
     use core::arch::asm;
 
     /// An address that is mapped in most components, but writable in none: the first page of code.
@@ -140,6 +141,30 @@ fn exhaust() -> bool {
     status == Status::OutOfMemory && again == Err(Status::OutOfMemory) && all_gone && semaphore::create(0).is_ok()
 }
 
+/// Contexts stopped.
+const STOPPED: u64 = 10;
+/// Stack of a thread that does nothing but call.
+const STACK: u64 = 4096;
+
+/// Has the hypervisor stop contexts, as fast as it can, of each of which it has something to tell.
+fn stop_contexts(env: &'static Env) -> Result<bool, Error> {
+    for i in 0..STOPPED {
+        let first = Sel(PROBED.start + i * 2);
+        if !forbidden::doomed_context(first) {
+            return Ok(false);
+        }
+        let called = semaphore::create(0)?;
+        let options = ThreadOptions { name: "caller", cpu: 0, below: 0, stack_size: STACK };
+        // It never returns from the call.
+        let _caller = env.spawner().spawn(options, move || {
+            let _ = semaphore::up(called);
+            let _ = syscall::call(Sel(first.0 + 1), Message::default());
+        })?;
+        semaphore::down(called)?;
+    }
+    Ok(true)
+}
+
 /// Requests sessions at core and at the parent under names that would begin lines of theirs in the log.
 fn forge(env: &Env) -> bool {
     const ARGS: &str = "label=\"x\nFORGED\n[core] FORGED\n\", ram_quota=8K, cap_quota=3";
@@ -166,30 +191,6 @@ fn many_sessions(env: &Env) -> bool {
     matches!(error, CallError::Server(SessionError::OutOfRam | SessionError::OutOfCaps))
 }
 
-/// Contexts stopped.
-const STOPPED: u64 = 10;
-/// Stack of a thread that does nothing but call.
-const STACK: u64 = 4096;
-
-/// Has the hypervisor stop contexts, as fast as it can, of each of which it has something to tell.
-fn stop_contexts(env: &'static Env) -> Result<bool, Error> {
-    for i in 0..STOPPED {
-        let first = Sel(PROBED.start + i * 2);
-        if !forbidden::doomed_context(first) {
-            return Ok(false);
-        }
-        let called = semaphore::create(0)?;
-        let options = ThreadOptions { name: "caller", cpu: 0, below: 0, stack_size: STACK };
-        // It never returns from the call.
-        let _caller = env.spawner().spawn(options, move || {
-            let _ = semaphore::up(called);
-            let _ = syscall::call(Sel(first.0 + 1), Message::default());
-        })?;
-        semaphore::down(called)?;
-    }
-    Ok(true)
-}
-
 /// Bytes taken at a time, and never given back.
 const HOARD: usize = 64 << 10;
 
@@ -200,9 +201,9 @@ fn construct(env: &'static Env) -> Result<(), Error> {
         "forged-selectors" => forged_selectors(),
         "escalate" => escalate(),
         "exhaust" => exhaust(),
+        "stop-contexts" => stop_contexts(env)?,
         "forge" => forge(env),
         "many-sessions" => many_sessions(env),
-        "stop-contexts" => stop_contexts(env)?,
         "panic" => {
             let empty: [u8; 0] = [];
             usize::from(empty[deed.len()]) == 0

@@ -166,15 +166,9 @@ global_asm!(
     ".skip 16384",
     "boot_stack_end:",
     ".popsection",
-    start = sym boot_main,
-    ap_main = sym ap_main,
-    ap_stack = sym AP_STACK,
-    trampoline = const TRAMPOLINE,
-    cr0 = const features::CR0,
-    cr4 = const features::CR4_BOOT,
-    table = const BOOT_TABLE,
-    page = const BOOT_PAGE,
-    large_page = const LARGE_PAGE,
+    start = sym boot_main, ap_main = sym ap_main, ap_stack = sym AP_STACK, trampoline = const TRAMPOLINE,
+    cr0 = const features::CR0, cr4 = const features::CR4_BOOT,
+    table = const BOOT_TABLE, page = const BOOT_PAGE, large_page = const LARGE_PAGE,
 );
 
 unsafe extern "C" {

@@ -29,7 +29,6 @@ enum Register {
     Ecx,
     Edx,
 }
-use Register::{Ebx, Ecx, Edx};
 
 /// A flag: leaf, register, bit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,27 +36,27 @@ pub struct Flag(u32, Register, u32);
 
 #[allow(missing_docs, reason = "the names are the manuals'")]
 impl Flag {
-    pub const VMX: Self = Self(leaf::FEATURES, Ecx, 5);
-    pub const X2APIC: Self = Self(leaf::FEATURES, Ecx, 21);
-    pub const TSC_DEADLINE: Self = Self(leaf::FEATURES, Ecx, 24);
-    pub const XSAVE: Self = Self(leaf::FEATURES, Ecx, 26);
-    pub const HYPERVISOR: Self = Self(leaf::FEATURES, Ecx, 31);
-    pub const MCE: Self = Self(leaf::FEATURES, Edx, 7);
-    pub const MCA: Self = Self(leaf::FEATURES, Edx, 14);
-    pub const SMEP: Self = Self(leaf::STRUCTURED, Ebx, 7);
-    pub const SMAP: Self = Self(leaf::STRUCTURED, Ebx, 20);
-    pub const UMIP: Self = Self(leaf::STRUCTURED, Ecx, 2);
-    pub const ARCH_CAPABILITIES: Self = Self(leaf::STRUCTURED, Edx, 29);
-    pub const SVM: Self = Self(leaf::EXTENDED, Ecx, 2);
-    pub const PAGES_1G: Self = Self(leaf::EXTENDED, Edx, 26);
+    pub const VMX: Self = Self(leaf::FEATURES, Register::Ecx, 5);
+    pub const X2APIC: Self = Self(leaf::FEATURES, Register::Ecx, 21);
+    pub const TSC_DEADLINE: Self = Self(leaf::FEATURES, Register::Ecx, 24);
+    pub const XSAVE: Self = Self(leaf::FEATURES, Register::Ecx, 26);
+    pub const HYPERVISOR: Self = Self(leaf::FEATURES, Register::Ecx, 31);
+    pub const MCE: Self = Self(leaf::FEATURES, Register::Edx, 7);
+    pub const MCA: Self = Self(leaf::FEATURES, Register::Edx, 14);
+    pub const SMEP: Self = Self(leaf::STRUCTURED, Register::Ebx, 7);
+    pub const SMAP: Self = Self(leaf::STRUCTURED, Register::Ebx, 20);
+    pub const UMIP: Self = Self(leaf::STRUCTURED, Register::Ecx, 2);
+    pub const ARCH_CAPABILITIES: Self = Self(leaf::STRUCTURED, Register::Edx, 29);
+    pub const SVM: Self = Self(leaf::EXTENDED, Register::Ecx, 2);
+    pub const PAGES_1G: Self = Self(leaf::EXTENDED, Register::Edx, 26);
 
     /// Whether this CPU has it.
     pub fn is_set(self) -> bool {
         let words = x86::cpuid(self.0, 0);
         let word = match self.1 {
-            Ebx => words.ebx,
-            Ecx => words.ecx,
-            Edx => words.edx,
+            Register::Ebx => words.ebx,
+            Register::Ecx => words.ecx,
+            Register::Edx => words.edx,
         };
         word & 1 << self.2 != 0
     }

@@ -8,15 +8,14 @@
 //! | the same in the kernel (only while idle or at an interrupt window) | caller-saved registers, on the stack | [`kernel_interrupt`] |
 //! | exit of a vCPU | all guest registers | [`virt::vm_exit`] |
 //!
-//! Offsets are those of [`crate::frame::Reg`] and [`crate::cpu::Cpu`]. Interrupts are off throughout.
+//! Interrupts are off throughout.
 
-use super::{apic, descriptor, log, machine_check, switch, tsc, virt, vmx, x86};
+use super::layout::kernel_asm;
+use super::{apic, log, machine_check, switch, tsc, virt, x86};
 use crate::cpu::Cpu;
-use crate::frame::{Kind, PUSHED, Reg};
+use crate::frame::Reg;
 use crate::sched::{self, Resume};
-use crate::{cpu, interrupt, sm, smp};
-use abi::hypercall::{NUMBER_MASK, Number};
-use core::arch::global_asm;
+use crate::{interrupt, sm, smp};
 
 /// Vector numbers of exceptions (SDM vol. 3, table 6-1).
 pub mod vector {
@@ -36,17 +35,13 @@ pub mod vector {
     pub const EXCEPTIONS: u64 = 32;
 }
 
-const fn at(reg: Reg) -> usize {
-    reg as usize * 8
-}
-
 /// Loads the registers of the frame at RAX, but RAX and RSP.
 macro_rules! load {
     () => {
-        "mov r15, [rax + {r15}]; mov r14, [rax + {r14}]; mov r13, [rax + {r13}]; mov r12, [rax + {r12}];
-        mov rbp, [rax + {rbp}]; mov rbx, [rax + {rbx}]; mov rcx, [rax + {rcx}]; mov r11, [rax + {r11}];
-        mov rdi, [rax + {rdi}]; mov rsi, [rax + {rsi}]; mov rdx, [rax + {rdx}]; mov r8, [rax + {r8}];
-        mov r9, [rax + {r9}]; mov r10, [rax + {r10}]"
+        "mov r15, [rax + Reg.R15]; mov r14, [rax + Reg.R14]; mov r13, [rax + Reg.R13]; mov r12, [rax + Reg.R12];
+        mov rbp, [rax + Reg.Rbp]; mov rbx, [rax + Reg.Rbx]; mov rcx, [rax + Reg.Rcx]; mov r11, [rax + Reg.R11];
+        mov rdi, [rax + Reg.Rdi]; mov rsi, [rax + Reg.Rsi]; mov rdx, [rax + Reg.Rdx]; mov r8, [rax + Reg.R8];
+        mov r9, [rax + Reg.R9]; mov r10, [rax + Reg.R10]"
     };
 }
 
@@ -54,51 +49,51 @@ macro_rules! load {
 macro_rules! save {
     () => {
         "push rdi
-        mov rdi, gs:[{frame_top}]
-        pop qword ptr [rdi - {top} + {rdi}]
-        mov [rdi - {top} + {r15}], r15; mov [rdi - {top} + {r14}], r14; mov [rdi - {top} + {r13}], r13;
-        mov [rdi - {top} + {r12}], r12; mov [rdi - {top} + {rbp}], rbp; mov [rdi - {top} + {rbx}], rbx;
-        mov [rdi - {top} + {rcx}], rcx; mov [rdi - {top} + {r11}], r11; mov [rdi - {top} + {rsi}], rsi;
-        mov [rdi - {top} + {rdx}], rdx; mov [rdi - {top} + {r8}], r8; mov [rdi - {top} + {r9}], r9;
-        mov [rdi - {top} + {r10}], r10"
+        mov rdi, gs:[Cpu.frame_top]
+        pop qword ptr [rdi - TOP + Reg.Rdi]
+        mov [rdi - TOP + Reg.R15], r15; mov [rdi - TOP + Reg.R14], r14; mov [rdi - TOP + Reg.R13], r13;
+        mov [rdi - TOP + Reg.R12], r12; mov [rdi - TOP + Reg.Rbp], rbp; mov [rdi - TOP + Reg.Rbx], rbx;
+        mov [rdi - TOP + Reg.Rcx], rcx; mov [rdi - TOP + Reg.R11], r11; mov [rdi - TOP + Reg.Rsi], rsi;
+        mov [rdi - TOP + Reg.Rdx], rdx; mov [rdi - TOP + Reg.R8], r8; mov [rdi - TOP + Reg.R9], r9;
+        mov [rdi - TOP + Reg.R10], r10"
     };
 }
 
-global_asm!(
+kernel_asm!(
     ".pushsection .text.hot,\"ax\",@progbits",
     ".global syscall_entry",
     ".balign 64",
     "syscall_entry:",
     "swapgs",
-    "mov gs:[{scratch}], rsp",
-    "cmp edi, {reply}",
+    "mov gs:[Cpu.scratch], rsp",
+    "cmp edi, Number.Reply",
     "je reply_fast",
     "test dil, dil",
     "jz call_fast",
-    "lea eax, [rdi - {sm_up}]",
+    "lea eax, [rdi - Number.SmUp]",
     "cmp al, 1",
     "jbe semaphore_fast",
     ".global syscall_general",
     "syscall_general:",
-    "mov rsp, gs:[{frame_top}]",
-    "push r11; push rcx; push qword ptr gs:[{scratch}]",
+    "mov rsp, gs:[Cpu.frame_top]",
+    "push r11; push rcx; push qword ptr gs:[Cpu.scratch]",
     "push rbx; push rbp; push r12; push r13; push r14; push r15",
     ".global syscall_saved",
     "syscall_saved:",
-    "mov rsp, gs:[{stack}]",
+    "mov rsp, gs:[Cpu.stack]",
     "mov rcx, r10",
     "mov eax, edi",
-    "and eax, {number_mask}",
+    "and eax, NUMBER_MASK",
     "call [{table} + rax * 8]",
     // Back to who called, with RAX and RDX as they are, unless RAX is no status.
     ".global hypercall_done",
     "hypercall_done:",
-    "cmp rax, {statuses}",
+    "cmp rax, STATUSES",
     "jae resume",
-    "mov r8, gs:[{frame_top}]",
-    "mov rcx, [r8 - {top} + {rip}]",
-    "mov r11, [r8 - {top} + {rflags}]",
-    "mov rsp, [r8 - {top} + {rsp}]",
+    "mov r8, gs:[Cpu.frame_top]",
+    "mov rcx, [r8 - TOP + Reg.Rip]",
+    "mov r11, [r8 - TOP + Reg.Rflags]",
+    "mov rsp, [r8 - TOP + Reg.Rsp]",
     "xor edi, edi; xor esi, esi; xor r8d, r8d; xor r9d, r9d; xor r10d, r10d",
     "swapgs",
     "sysretq",
@@ -107,33 +102,33 @@ global_asm!(
     "resume:",
     "test edx, edx",
     "jnz 2f",
-    "mov r15, [rax + {r15}]; mov r14, [rax + {r14}]; mov r13, [rax + {r13}]; mov r12, [rax + {r12}]",
-    "mov rbp, [rax + {rbp}]; mov rbx, [rax + {rbx}]; mov rcx, [rax + {rip}]; mov r11, [rax + {rflags}]",
-    "mov rdi, [rax + {rdi}]; mov rsi, [rax + {rsi}]; mov rdx, [rax + {rdx}]; mov r8, [rax + {r8}]",
-    "mov r9, [rax + {r9}]; mov r10, [rax + {r10}]; mov rsp, [rax + {rsp}]",
-    "mov rax, [rax + {rax}]",
+    "mov r15, [rax + Reg.R15]; mov r14, [rax + Reg.R14]; mov r13, [rax + Reg.R13]; mov r12, [rax + Reg.R12]",
+    "mov rbp, [rax + Reg.Rbp]; mov rbx, [rax + Reg.Rbx]; mov rcx, [rax + Reg.Rip]; mov r11, [rax + Reg.Rflags]",
+    "mov rdi, [rax + Reg.Rdi]; mov rsi, [rax + Reg.Rsi]; mov rdx, [rax + Reg.Rdx]; mov r8, [rax + Reg.R8]",
+    "mov r9, [rax + Reg.R9]; mov r10, [rax + Reg.R10]; mov rsp, [rax + Reg.Rsp]",
+    "mov rax, [rax + Reg.Rax]",
     "swapgs",
     "sysretq",
     "2:",
-    "mov rsp, gs:[{stack}]",
-    "cmp edx, {iret}",
+    "mov rsp, gs:[Cpu.stack]",
+    "cmp edx, Kind.Iret",
     "jne 3f",
     // RAX: frame, RSP: stack.
     ".global resume_interrupted",
     "resume_interrupted:",
     // While it runs in user mode it counts as one that enters by a hypercall; other ways in say so.
-    "mov qword ptr [rax + {kind}], {sysret}",
-    "push {user_ss}",
-    "push qword ptr [rax + {rsp}]",
-    "push qword ptr [rax + {rflags}]",
-    "push {user_cs}",
-    "push qword ptr [rax + {rip}]",
+    "mov qword ptr [rax + Reg.Kind], Kind.Sysret",
+    "push USER_SS",
+    "push qword ptr [rax + Reg.Rsp]",
+    "push qword ptr [rax + Reg.Rflags]",
+    "push USER_CS",
+    "push qword ptr [rax + Reg.Rip]",
     load!(),
-    "mov rax, [rax + {rax}]",
+    "mov rax, [rax + Reg.Rax]",
     "swapgs",
     "iretq",
     "3:",
-    "cmp edx, {guest}",
+    "cmp edx, Kind.Guest",
     "je 4f",
     "sti; hlt; cli",
     "call {idle_wake}",
@@ -141,26 +136,26 @@ global_asm!(
     // The current EC is a vCPU. Registers but RAX and RSP travel by hand, those two in the VMCB.
     "4:",
     "mov rdi, rax",
-    "mov rsi, gs:[{current}]",
+    "mov rsi, gs:[Cpu.current]",
     "cmp byte ptr [rip + {is_vmx}], 0",
     "jne enter_vmx",
     // RDI: frame, RSI: EC, RSP: stack.
     ".global enter_svm",
     "enter_svm:",
     "call {guest_prepare}",
-    "push qword ptr gs:[{host_control}]",
+    "push qword ptr gs:[Cpu.host_control]",
     load!(),
-    "mov rax, [rax + {control}]",
+    "mov rax, [rax + Reg.Control]",
     // With GIF clear the interrupt flag only says that interrupts exit the guest (APM vol. 2, 15.17).
     "clgi; sti",
     "vmload rax; vmrun rax; vmsave rax",
     "pop rax; vmload rax",
     // The host half just loaded was saved with this FS base.
-    "mov qword ptr gs:[{cpu_fs_base}], 0",
+    "mov qword ptr gs:[Cpu.fs_base], 0",
     save!(),
     "cli",
     "stgi",
-    "sub rdi, {top}",
+    "sub rdi, TOP",
     "call {vm_exit}",
     "lea r15, [rip + {deliver_svm}]",
     "jmp raise_or_resume",
@@ -168,18 +163,18 @@ global_asm!(
     ".global enter_vmx",
     "enter_vmx:",
     "call {guest_prepare_vmx}",
-    "cmp edx, {launch}",
+    "cmp edx, ENTRY_LAUNCH",
     load!(),
-    "mov rax, [rax + {rax}]",
+    "mov rax, [rax + Reg.Rax]",
     "je 7f",
     "vmresume",
     "jmp 8f",
     "7: vmlaunch",
     // Only if it failed: the guest's registers are still in the frame.
     "8:",
-    "mov rsp, gs:[{stack}]",
-    "mov rdi, gs:[{frame_top}]",
-    "sub rdi, {top}",
+    "mov rsp, gs:[Cpu.stack]",
+    "mov rdi, gs:[Cpu.frame_top]",
+    "sub rdi, TOP",
     "call {entry_failed}",
     "lea r15, [rip + {deliver_vmx}]",
     "jmp raise_or_resume",
@@ -189,8 +184,8 @@ global_asm!(
     "vmx_exit:",
     "cli",
     save!(),
-    "mov [rdi - {top} + {rax}], rax",
-    "sub rdi, {top}",
+    "mov [rdi - TOP + Reg.Rax], rax",
+    "sub rdi, TOP",
     "call {vm_exit_vmx}",
     "lea r15, [rip + {deliver_vmx}]",
     "jmp raise_or_resume",
@@ -201,13 +196,13 @@ global_asm!(
     "swapgs",
     ".global exception_ac; exception_ac: nop dword ptr [rax]",
     save!(),
-    "mov [rdi - {top} + {rax}], rax",
+    "mov [rdi - TOP + Reg.Rax], rax",
     "pop rdx; pop r8; pop r10",
-    "mov [rdi - {top} + {rip}], r10",
+    "mov [rdi - TOP + Reg.Rip], r10",
     "pop rax; pop r11",
-    "mov [rdi - {top} + {rflags}], r11",
-    "pop qword ptr [rdi - {top} + {rsp}]",
-    "mov qword ptr [rdi - {top} + {kind}], {iret}",
+    "mov [rdi - TOP + Reg.Rflags], r11",
+    "pop qword ptr [rdi - TOP + Reg.Rsp]",
+    "mov qword ptr [rdi - TOP + Reg.Kind], Kind.Iret",
     "jmp raise_exception",
     "interrupt_common:",
     "test byte ptr [rsp + 24], 3",
@@ -215,16 +210,16 @@ global_asm!(
     "swapgs",
     ".global interrupt_ac; interrupt_ac: nop dword ptr [rax]",
     save!(),
-    "mov [rdi - {top} + {rax}], rax",
+    "mov [rdi - TOP + Reg.Rax], rax",
     "cld",
     "mov rax, rdi",
     "pop rdi; pop rsi",
-    "pop qword ptr [rax - {top} + {rip}]",
+    "pop qword ptr [rax - TOP + Reg.Rip]",
     "pop rcx",
-    "pop qword ptr [rax - {top} + {rflags}]",
-    "pop qword ptr [rax - {top} + {rsp}]",
-    "mov qword ptr [rax - {top} + {kind}], {iret}",
-    "mov rsp, gs:[{stack}]",
+    "pop qword ptr [rax - TOP + Reg.Rflags]",
+    "pop qword ptr [rax - TOP + Reg.Rsp]",
+    "mov qword ptr [rax - TOP + Reg.Kind], Kind.Iret",
+    "mov rsp, gs:[Cpu.stack]",
     "call {user_interrupt}",
     "jmp resume",
     "5:",
@@ -247,7 +242,7 @@ global_asm!(
     ".endif",
     ".byte 0x68", // push imm32, so that every stub is as long
     ".long i",
-    ".if i < {exceptions}",
+    ".if i < EXCEPTIONS",
     "jmp exception_common",
     ".else",
     "jmp interrupt_common",
@@ -260,19 +255,7 @@ global_asm!(
     "iretq",
     // It never returns, so it needs nothing of what was interrupted but its RIP.
     ".global machine_check_entry; machine_check_entry: cld; pop rdi; call {machine_check}",
-    ".popsection",
-    scratch = const cpu::SCRATCH, current = const cpu::CURRENT, cpu_fs_base = const cpu::FS_BASE,
-    frame_top = const cpu::FRAME_TOP, stack = const cpu::STACK, host_control = const cpu::HOST_CONTROL,
-    top = const PUSHED * 8, sysret = const Kind::Sysret as u64, sm_up = const Number::SmUp as u64,
-    number_mask = const NUMBER_MASK, statuses = const sched::STATUSES, reply = const Number::Reply as u64,
-    iret = const Kind::Iret as u64, guest = const Kind::Guest as u64, user_cs = const descriptor::USER_CS,
-    user_ss = const descriptor::USER_SS, launch = const vmx::ENTRY_LAUNCH, exceptions = const vector::EXCEPTIONS,
-    kind = const at(Reg::Kind), control = const at(Reg::Control),
-    r15 = const at(Reg::R15), r14 = const at(Reg::R14), r13 = const at(Reg::R13), r12 = const at(Reg::R12),
-    rbp = const at(Reg::Rbp), rbx = const at(Reg::Rbx), rsp = const at(Reg::Rsp), rip = const at(Reg::Rip),
-    rflags = const at(Reg::Rflags), rax = const at(Reg::Rax), rdi = const at(Reg::Rdi), rsi = const at(Reg::Rsi),
-    rdx = const at(Reg::Rdx), r8 = const at(Reg::R8), r9 = const at(Reg::R9), r10 = const at(Reg::R10),
-    rcx = const at(Reg::Rcx), r11 = const at(Reg::R11),
+    ".popsection";
     table = sym crate::syscall::TABLE, idle_wake = sym idle_wake, guest_prepare = sym virt::prepare,
     vm_exit = sym virt::vm_exit, is_vmx = sym virt::IS_VMX, guest_prepare_vmx = sym virt::prepare_vmx,
     vm_exit_vmx = sym virt::vm_exit_vmx, entry_failed = sym virt::entry_failed, deliver_svm = sym virt::deliver_svm,

@@ -1,18 +1,18 @@
 //! What code in assembler knows of types and constants in Rust, each fact once: a block of [`kernel_asm`] begins with the
 //! definitions of symbols such as `Ec.utcb`, `Reg.Rip` or `State.Idle`.
 
-pub(super) use super::descriptor::{PORTS_DENIED, PORTS_MAPPED};
-pub(super) use super::entry::vector::GENERAL_PROTECTION;
-pub(super) use super::{percpu::IO_MAP, x86::Msr};
+pub(super) use super::descriptor::{PORTS_DENIED, PORTS_MAPPED, USER_CS, USER_SS};
+pub(super) use super::entry::vector::{EXCEPTIONS, GENERAL_PROTECTION};
+pub(super) use super::{percpu::IO_MAP, vmx::ENTRY_LAUNCH, x86::Msr};
 pub(super) use crate::cpu::Cpu;
 pub(super) use crate::ec::{Ec, State};
 pub(super) use crate::event::FLAGS_WRITABLE;
 pub(super) use crate::frame::{EXTENDED, Kind, Reg};
 pub(super) use crate::ipc::USER_FLAGS;
 pub(super) use crate::mem::object::{CapSlot, Header};
-pub(super) use crate::{pt::Pt, sm::Sm, space::obj::ObjSpace};
+pub(super) use crate::{pt::Pt, sched::STATUSES, sm::Sm, space::obj::ObjSpace};
 pub(super) use abi::cap::ObjectType;
-pub(super) use abi::hypercall::{Number, SEL_SHIFT};
+pub(super) use abi::hypercall::{NUMBER_MASK, Number, SEL_SHIFT};
 pub(super) use abi::{USER_TOP, message::MAX_WORDS, status::Status};
 
 use crate::frame::PUSHED;
@@ -54,7 +54,7 @@ macro_rules! kernel_asm {
         $crate::arch::layout::with_symbols! {
             ($($line),+) ($($operand)*)
             fields {
-                Cpu { scratch current frame_top stack id root fs_base pio ports helping resched }
+                Cpu { scratch current frame_top stack host_control id root fs_base pio ports helping resched }
                 Ec { obj utcb state cpu frame root pio sp caller callee event_base }
                 Pt { ec id ip mtd }
                 Sm { lock count first receiver ready_first queued interrupt }
@@ -63,21 +63,22 @@ macro_rules! kernel_asm {
             }
             words {
                 Reg {
-                    R15 R14 R13 R12 Rbp Rbx Rsp Rip Rflags Kind FsBase Recall EventReason EventInfo1 EventInfo2
+                    R15 R14 R13 R12 Rbp Rbx Rsp Rip Rflags Rax Rdi Rsi Rdx R8 R9 R10 Rcx R11 Kind FsBase Control Recall
+                    EventReason EventInfo1 EventInfo2
                 }
             }
             values {
                 State { Idle Waiting Runnable }
-                Kind { Sysret Guest Raise }
+                Kind { Sysret Iret Guest Raise }
                 ObjectType { Pt Sm }
-                Number { Reply }
+                Number { Reply SmUp }
                 Status { BadCapability }
                 Msr { FsBase }
             }
             constants {
                 TOP TABLE_SHIFT TABLES SLOT_SHIFT SLOT_OFFSETS OBJECT_MASK SEL_SHIFT SM_UP MTD_RIP
                 MTD_RFLAGS UTCB_RIP UTCB_RFLAGS MAX_WORDS USER_FLAGS FLAGS_WRITABLE USER_TOP EXTENDED IO_MAP PORTS_DENIED
-                PORTS_MAPPED GENERAL_PROTECTION
+                PORTS_MAPPED GENERAL_PROTECTION EXCEPTIONS USER_CS USER_SS ENTRY_LAUNCH STATUSES NUMBER_MASK
             }
         }
     };
