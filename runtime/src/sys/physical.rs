@@ -39,7 +39,7 @@ pub fn information_page() -> &'static Hip {
     unsafe { &*(hip::ADDRESS as *const Hip) }
 }
 
-/// A word of the [journal](abi::journal), for its reader; 0 beyond its end.
+/// A word of the [journal], for its reader; 0 beyond its end.
 #[must_use]
 pub fn journal_word(index: usize) -> u64 {
     if index >= PAGE_SIZE as usize / 8 {
