@@ -88,8 +88,6 @@ const OSXSAVE: u32 = 1 << 27;
 /// Leaf 7.0 ECX: protection keys. The next bit, OSPKE, is to follow CR4.PKE, which exits of CPUID do not deliver: it follows XCR0, which
 /// systems set together with that.
 const PKU: u32 = 1 << 3;
-/// Leaf 0Dh.1 EAX: the compacted format.
-const XSAVEC: u32 = 1 << 1;
 /// Legacy area and header of an XSAVE area.
 const XSAVE_FIXED_PART: u32 = 512 + 64;
 /// Components behind the fixed part, each with a subleaf of leaf 0Dh.
@@ -179,7 +177,6 @@ impl GuestCpuid {
             (leaf::FEATURES, _) if xcr0.intersects(self.xcr0) => registers.ecx |= OSXSAVE,
             (leaf::EXTENDED_FEATURES, 0) if xcr0.contains(Xcr0::PKRU) => registers.ecx |= (registers.ecx & PKU) << 1,
             (leaf::XSAVE, 0) => registers.ebx = self.xsave_size(xcr0),
-            (leaf::XSAVE, 1) if registers.eax & XSAVEC != 0 => registers.ebx = self.xsavec_size(xcr0),
             _ => {}
         }
         registers
@@ -215,16 +212,6 @@ impl GuestCpuid {
     /// Size of the area of XSAVE for the enabled components.
     fn xsave_size(&self, xcr0: Xcr0) -> u32 {
         self.components(xcr0).map(end_of_component).fold(XSAVE_FIXED_PART, u32::max)
-    }
-
-    /// Size of the area of XSAVEC, where a component follows the one before it, aligned if its subleaf says so (ECX bit 1).
-    fn xsavec_size(&self, xcr0: Xcr0) -> u32 {
-        const ALIGNED: u32 = 1 << 1;
-        const ALIGNMENT: u32 = 64;
-        self.components(xcr0).fold(XSAVE_FIXED_PART, |end, registers| {
-            let start = if registers.ecx & ALIGNED == 0 { Some(end) } else { end.checked_next_multiple_of(ALIGNMENT) };
-            start.unwrap_or(end).saturating_add(registers.eax)
-        })
     }
 
     /// Announces the size of the area for all that XCR0 may hold.

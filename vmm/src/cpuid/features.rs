@@ -72,8 +72,9 @@ const EXTENDED_2_EAX: u32 = bits(&[2, 6]);
 /// Leaf 6 EAX: the APIC timer always runs.
 const POWER_ARAT: u32 = bits(&[2]);
 
-/// Leaf 0Dh.1 EAX: XSAVEOPT XSAVEC XGETBV1. Not XSAVES, which needs IA32_XSS.
-const XSAVE_VARIANTS: u32 = bits(&[0, 1, 2]);
+/// Leaf 0Dh.1 EAX: XSAVEOPT XGETBV1. Not XSAVES, which needs IA32_XSS, nor XSAVEC: systems do well without, and Bochs (2.7) writes all
+/// components behind SSE's 160 bytes below where XRSTOR reads them (SDM vol. 1, 13.4.3), so that processes lose vector registers.
+const XSAVE_VARIANTS: u32 = bits(&[0, 2]);
 
 /// The part of a host leaf that passes; `None` hides the leaf.
 pub(super) fn filter(host: &HostLeaf, policy: &CpuidPolicy) -> Option<CpuidRegisters> {
