@@ -105,7 +105,10 @@ pub fn extended_state(host: &[HostLeaf]) -> Xcr0 {
     let Some(area) = subleaf(0) else {
         return Xcr0::empty();
     };
-    let is_enabled = |n: &u32| subleaf(*n).is_some_and(|component| end_of_component(component) <= area.ebx);
+    // A component without a size is one that software cannot find: Bochs (2.7) has such protection keys in one of its models, and Linux
+    // then does without XSAVE.
+    let is_enabled =
+        |n: &u32| subleaf(*n).is_some_and(|component| component.eax != 0 && end_of_component(component) <= area.ebx);
     let known = Xcr0::X87 | Xcr0::SSE | Xcr0::AVX | Xcr0::AVX512 | Xcr0::PKRU;
     let enabled = COMPONENTS.filter(is_enabled).fold(0, |set, n| set | 1 << n);
     (Xcr0::X87 | Xcr0::SSE | Xcr0::from_bits_retain(enabled)) & Xcr0::from_bits_retain(area.eax.into()) & known

@@ -127,6 +127,10 @@ fn guests_may_have_what_is_enabled_and_known() {
     assert_eq!(extended_state(&host_with_avx512(2696)), AVX | Xcr0::AVX512 | Xcr0::PKRU);
     assert_eq!(extended_state(&host_with_avx512(832)), AVX);
     assert_eq!(extended_state(&host_with_avx512(576)), Xcr0::X87 | Xcr0::SSE);
+    let mut sizeless = host_with_avx512(2696);
+    sizeless.retain(|host| host.subleaf != 9);
+    sizeless.push(xsave_leaf(9, 0, 0, 0));
+    assert_eq!(extended_state(&sizeless), AVX | Xcr0::AVX512, "a component without size or place");
     assert_eq!(extended_state(&[]), Xcr0::empty());
 }
 
