@@ -26,7 +26,7 @@ use crate::ec::Ec;
 use crate::frame::{Frame, Reg};
 use crate::mem::{Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
-use abi::state::{Controls, Interruptibility, Mtd, word};
+use abi::state::{Controls, Interruptibility, Mtd, PDPTES, word};
 use event::V_INTR_MASKING;
 use features::{Has, has};
 use vmcb::{Block, at};
@@ -168,6 +168,9 @@ impl Backend for Vmcb {
         }
         if mtd.contains(Mtd::CR) {
             utcb.write(word::CR8, self.0.read(at::VIRTUAL_INTERRUPT) & 0xf);
+        }
+        if mtd.contains(Mtd::PDPTE) {
+            (0..PDPTES).for_each(|i| utcb.write(word::PDPTE + i, 0));
         }
         if mtd.contains(Mtd::INST_BYTES) {
             self.save_instruction(utcb);

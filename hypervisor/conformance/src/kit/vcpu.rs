@@ -103,7 +103,7 @@ impl Machine {
         let cells = fresh_cells(at::TOTAL);
         let handler = Handler::create(handler_cpu, handle);
         let base = object::fresh_range(guest::COUNT);
-        let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA | Mtd::INJ | Mtd::CR | Mtd::XMM;
+        let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA | Mtd::INJ | Mtd::CR | Mtd::XMM | Mtd::PDPTE;
         let portals = object::portals(base, guest::COUNT, handler.ec, cells << 8, mtd);
         let this = Self {
             guest,
@@ -202,6 +202,11 @@ impl Machine {
         self.read(at::TIME)
     }
 
+    /// First page-directory pointer at the last exit.
+    pub fn pdpte0(&self) -> u64 {
+        self.read(at::PDPTE0)
+    }
+
     /// Event whose delivery the last exit interrupted.
     pub fn interrupted(&self) -> Injection {
         Injection(self.read(at::INTERRUPTED))
@@ -252,6 +257,15 @@ impl Machine {
         self.write(at::NEW_RIP, self.read(at::RIP) + bytes);
         self.write(at::CONTROLS, u64::from(controls.bits()) << 32);
         self.write(at::MTD, (Mtd::RIP | Mtd::CTRL).bits().into());
+        object::up(self.go);
+    }
+
+    /// Lets it go on `bytes` further with this table of page-directory pointers, of which only the first is anything.
+    pub fn go_with_tables(&self, bytes: u64, cr3: u64, pdpte0: u64) {
+        self.write(at::NEW_RIP, self.read(at::RIP) + bytes);
+        self.write(at::NEW_CR3, cr3);
+        self.write(at::NEW_PDPTE0, pdpte0);
+        self.write(at::MTD, (Mtd::RIP | Mtd::CR | Mtd::PDPTE | Mtd::TLB_FLUSH).bits().into());
         object::up(self.go);
     }
 

@@ -45,7 +45,12 @@ pub mod at {
     /// DR0 and DR7 at the start.
     pub const DR0: u64 = 23;
     pub const DR7: u64 = 24;
-    pub const TOTAL: u64 = 25;
+    /// First page-directory pointer at the exit.
+    pub const PDPTE0: u64 = 25;
+    /// What the reply changes.
+    pub const NEW_CR3: u64 = 26;
+    pub const NEW_PDPTE0: u64 = 27;
+    pub const TOTAL: u64 = 28;
 }
 
 /// The handler. The id of each portal is the machine's first cell, and in the lowest byte the event.
@@ -63,6 +68,7 @@ pub extern "sysv64" fn handle(message: &mut Message) {
     put(at::INST_LEN, utcb::read(word::INST_LEN_INTERRUPTIBILITY));
     put(at::INTERRUPTED, utcb::read(word::INTERRUPTED));
     put(at::RFLAGS, utcb::read(word::RFLAGS));
+    put(at::PDPTE0, utcb::read(word::PDPTE));
     object::up(Sel(get(at::EXITED)));
     // Until the check has decided, however long that takes.
     let _decided = down_until(Sel(get(at::GO)), 0);
@@ -79,6 +85,10 @@ pub extern "sysv64" fn handle(message: &mut Message) {
         utcb::write(word::EFER, get(at::NEW_EFER));
         utcb::write(word::DEADLINE, get(at::DEADLINE));
         utcb::write(word::ACTIVITY_CONTROLS, get(at::CONTROLS));
+        if mtd & Mtd::PDPTE.bits() != 0 {
+            utcb::write(word::CR3, get(at::NEW_CR3));
+            utcb::write(word::PDPTE, get(at::NEW_PDPTE0));
+        }
     }
     message.tag = Tag(mtd.into());
 }
