@@ -99,7 +99,7 @@ pub struct Registers {
 /// Enters the kernel with these [`Args`], for a block of `unsafe`: [`Registers`]. Clobbers what a `sysv64` function may clobber, and
 /// does not touch the stack. What the hypercall does to memory is the caller's to know.
 #[macro_export]
-macro_rules! hypercall {
+macro_rules! syscall {
     ($args:expr) => {{
         let args: $crate::hypercall::Args = $args;
         let (rax, rsi, rdx, r8, r9, r10): (u64, u64, u64, u64, u64, u64);

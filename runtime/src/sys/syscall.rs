@@ -32,7 +32,7 @@ pub struct Values {
 #[inline(always)]
 unsafe fn enter(args: Args) -> Registers {
     // SAFETY: passed on to the caller.
-    unsafe { abi::hypercall!(args) }
+    unsafe { abi::syscall!(args) }
 }
 
 /// There is no kernel of ours below.

@@ -9,7 +9,7 @@ use abi::status::Status;
 #[inline(always)]
 pub fn enter(args: Args) -> Registers {
     // SAFETY: what the hypercall does to memory is up to the callers, see the module above.
-    unsafe { abi::hypercall!(args) }
+    unsafe { abi::syscall!(args) }
 }
 
 /// The status in RAX; one that does not exist counts as [`Status::BadHypercall`].
