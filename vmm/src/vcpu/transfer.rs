@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use abi::state::{ArchState, Controls, Injection, Mtd, seg};
 
+use crate::msr::PAT_RESET;
 use crate::state::{
     Cr0, Cr4, DescriptorTable, Efer, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState, Xcr0,
 };
@@ -96,8 +97,7 @@ pub(super) fn write(arch: &mut ArchState, state: &VcpuState) -> Mtd {
 pub(super) const DR6_RESET: u64 = 0xffff_0ff0;
 /// Reset value of DR7, the bit that is always set (APM2 13.1.1.4).
 pub(super) const DR7_RESET: u64 = 0x400;
-/// Reset value of the PAT (APM2 7.8.1).
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
 /// Stores all of the state of a virtual CPU that starts.
 ///
 /// XCR0 begins with all of `xcr0`, not with x87 alone as the manuals have it (SDM1 13.3): that is the hypervisor's own, so
