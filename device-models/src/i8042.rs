@@ -16,7 +16,7 @@ use core::ops::RangeInclusive;
 use translate::Translator;
 
 /// The command and status port, from the data port.
-const COMMAND_OFFSET: u16 = 4;
+pub const COMMAND_OFFSET: u16 = 4;
 
 mod status {
     pub const OUTPUT_FULL: u8 = 1 << 0;

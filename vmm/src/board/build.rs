@@ -26,7 +26,7 @@ use device_models::uart16550::Uart16550;
 use super::mmio::MmioDevice;
 use super::ports::PortDevice;
 use super::{Board, Models, VcpuNews, Wires};
-use crate::acpi::FixedHardware;
+use crate::acpi::{FixedHardware, IO_APIC_ID};
 use crate::machine::{MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
 use crate::memory::{DEVICE_HOLE_END, MemoryLayout, MemoryRange};
 
@@ -196,9 +196,7 @@ impl Board {
     }
 
     fn add_ioapic(&mut self) -> Result<(), BoardError> {
-        /// As the MADT says.
-        const ID: u8 = 0;
-        let ioapic = IoApic::new(ID);
+        let ioapic = IoApic::new(IO_APIC_ID);
         self.claim_memory(MmioDevice::IoApic, ioapic.range())?;
         only(&mut self.models.ioapic, ioapic, "ioapic")
     }

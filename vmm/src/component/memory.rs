@@ -9,6 +9,7 @@ use abi::session::pd::AllocError;
 use abi::session::rpc::Error as CallError;
 use abi::session::vm::{GuestAttachment, Vm, VmError};
 use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
+use device_models::reset::{RESET_PORT, RESET_VALUE};
 use runtime::capability::Cap;
 use runtime::dataspace::{Attached, Ram};
 use runtime::env::Connection;
@@ -104,8 +105,11 @@ const ROM: MemoryRange = MemoryRange { start: 0xc_0000, end: HIGH_MEMORY };
 
 /// Where firmware has its entry: whoever wants it to reset the machine jumps there in real mode.
 const RESET_VECTOR: usize = 0xf_fff0;
-/// `mov dx, 0xcf9; mov al, 6; out dx, al; hlt`: tells the reset control register ([`device_models::reset`]).
-const RESET_CODE: [u8; 7] = [0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4];
+/// `mov dx, 0xcf9; mov al, 6; out dx, al; hlt`: tells the reset control register.
+const RESET_CODE: [u8; 7] = {
+    let [low, high] = RESET_PORT.to_le_bytes();
+    [0xba, low, high, 0xb0, RESET_VALUE, 0xee, 0xf4]
+};
 
 /// Attaches the memory behind the ROM area so that reading it needs no exit. It reads as if nothing was there but what resets the
 /// machine.
