@@ -196,6 +196,8 @@ bitflags! {
     /// CR4 (APM2 3.1.3).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Cr4: u64 {
+        /// Debugging extensions: DR4 and DR5 are no aliases.
+        const DE = 1 << 3;
         /// 4 MiB pages in 32-bit paging.
         const PSE = 1 << 4;
         /// Physical-address extension.

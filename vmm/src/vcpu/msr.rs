@@ -3,7 +3,7 @@
 use abi::state::{ArchState, Mtd, gpr, seg};
 use vm_memory::GuestMemoryBackend;
 
-use super::{Call, Inside, Kernel, Step, Trouble, Vcpu, length};
+use super::{Call, Inside, Kernel, Step, Trouble, Vcpu, length, transfer};
 use crate::msr::{Forwarded, Msr, MsrOutcome};
 use crate::paging::is_canonical;
 use crate::state::{Cr0, Efer};
@@ -56,7 +56,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     #[inline]
     pub(super) fn msr_write(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
         let (number, value, rflags) =
-            self.vm.kernel.with_state(|arch| (arch.gpr[gpr::RCX] as u32, Self::edx_eax(arch), arch.rflags));
+            self.vm.kernel.with_state(|arch| (arch.gpr[gpr::RCX] as u32, transfer::edx_eax(arch), arch.rflags));
         let Some(changed) = self.write_register(Msr(number), value, call, inside)? else {
             return self.general_protection(call);
         };
