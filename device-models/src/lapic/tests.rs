@@ -40,7 +40,7 @@ impl Bench {
     }
     fn x2apic() -> Self {
         let mut bench = Self::new();
-        bench.lapic.set_base(X2APIC_ON).unwrap();
+        bench.set_base(X2APIC_ON).unwrap();
         bench
     }
     fn set_at(&mut self, now: Tsc, offset: u64, value: u32) {
@@ -60,6 +60,9 @@ impl Bench {
     }
     fn rdmsr(&mut self, msr: u32) -> Result<u64, GeneralProtection> {
         self.lapic.msr_read(T0, msr, &mut self.fx)
+    }
+    fn set_base(&mut self, value: u64) -> Result<(), GeneralProtection> {
+        self.lapic.set_base(value, &mut self.fx)
     }
     fn interrupt(&mut self, vector: u8, trigger: Trigger) {
         let message = ApicMessage { destination: Destination::All, delivery: Delivery::Fixed, vector, trigger };
@@ -196,6 +199,22 @@ fn logical_destinations() {
 }
 
 #[test]
+fn what_may_make_it_a_destination_is_announced() {
+    let announces = |act: fn(&mut Bench)| {
+        let mut bench = Bench::new();
+        bench.fx.receptive = 0;
+        act(&mut bench);
+        bench.fx.receptive == 1
+    };
+    assert!(announces(|bench| bench.set(SVR, 0x1ff)));
+    assert!(announces(|bench| bench.set(LDR, 1 << 24)));
+    assert!(announces(|bench| bench.set(DFR, 0xf << 28)));
+    assert!(announces(|bench| bench.set_base(X2APIC_ON).unwrap()));
+    assert!(!announces(|bench| bench.set(SVR, 0xff)));
+    assert!(!announces(|bench| bench.set(TPR, 0x20)));
+}
+
+#[test]
 fn icr_shorthands_and_modes() {
     let mut bench = Bench::new();
     bench.set(ICR_LOW, 0x0004_0041);
@@ -242,7 +261,7 @@ fn lint0_passes_the_8259_and_obeys_its_entry() {
     assert!(bench.lapic.extint());
     bench.set(SVR, 0xff);
     assert!(!bench.lapic.extint(), "software-disabled");
-    bench.lapic.set_base(0xfee0_0100).unwrap();
+    bench.set_base(0xfee0_0100).unwrap();
     assert!(bench.lapic.extint(), "disabled: LINT0 is INTR");
 
     let mut bench = Bench::new();
@@ -321,15 +340,15 @@ fn errors_are_latched_and_raise_the_error_interrupt() {
 fn base_transitions() {
     let mut bench = Bench::new();
     for bad in [0xfee0_0500, 0xfee0_0901, 1 << 52 | 0xfee0_0900] {
-        assert_eq!(bench.lapic.set_base(bad), Err(GeneralProtection));
+        assert_eq!(bench.set_base(bad), Err(GeneralProtection));
     }
-    bench.lapic.set_base(X2APIC_ON).unwrap();
-    assert_eq!(bench.lapic.set_base(0xfee0_0900), Err(GeneralProtection));
-    bench.lapic.set_base(0xfee0_0100).unwrap();
-    assert_eq!(bench.lapic.set_base(X2APIC_ON), Err(GeneralProtection));
+    bench.set_base(X2APIC_ON).unwrap();
+    assert_eq!(bench.set_base(0xfee0_0900), Err(GeneralProtection));
+    bench.set_base(0xfee0_0100).unwrap();
+    assert_eq!(bench.set_base(X2APIC_ON), Err(GeneralProtection));
     assert!(!bench.lapic.accepts(Destination::All));
     assert_eq!(bench.get(ID), u32::MAX);
-    bench.lapic.set_base(0xfee0_0900).unwrap();
+    bench.set_base(0xfee0_0900).unwrap();
     assert_eq!(bench.get(SVR), 0xff, "registers were reset");
 }
 
@@ -376,7 +395,7 @@ proptest! {
                 1 => { bench.get_at(now, offset); }
                 2 => { let _ = bench.wrmsr(now, 0x800 + small % 0x100, value & 0xffff_ffff_0007_ffff); }
                 3 => { let _ = bench.rdmsr(0x800 + small % 0x100); }
-                4 => { let _ = bench.lapic.set_base(0xfee0_0000 | u64::from(small) & 0xd00); }
+                4 => { let _ = bench.set_base(0xfee0_0000 | u64::from(small) & 0xd00); }
                 5 => bench.interrupt(small as u8, if value & 1 == 0 { Trigger::Edge } else { Trigger::Level }),
                 6 => bench.lapic.set_lint0(value & 1 != 0, &mut bench.fx),
                 _ => { bench.lapic.acknowledge(); }
