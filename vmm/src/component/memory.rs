@@ -15,7 +15,7 @@ use runtime::dataspace::{Attached, Ram};
 use runtime::env::Connection;
 use runtime::{Env, Error};
 use runtime_guest_memory::{GuestRam, Region};
-use vmm::memory::{DEVICE_HOLE_END, HIGH_MEMORY, MemoryLayout, MemoryRange};
+use vmm::memory::{HIGH_MEMORY, MemoryLayout, MemoryRange};
 
 /// Dataspaces below this size are not divided further when physical memory is too fragmented for them.
 const SMALLEST_PART: u64 = 64 << 20;
@@ -26,22 +26,21 @@ const MAX_UPGRADES: u32 = 64;
 
 /// Bytes of RAM that [`allocate`] takes.
 pub fn cost(layout: &MemoryLayout) -> u64 {
-    parts(layout).iter().filter_map(|ranges| extent(ranges)).map(|extent| extent.size()).sum()
+    parts(layout).into_iter().filter_map(extent).map(|extent| extent.size()).sum()
 }
 
 /// Allocates RAM for `layout` and attaches it to the guest.
 pub fn allocate(env: &Env, session: &Connection<Vm>, layout: &MemoryLayout) -> Result<GuestRam, Error> {
     let mut regions = Vec::new();
     for part in parts(layout) {
-        regions.extend(allocate_part(env, session, &part)?);
+        regions.extend(allocate_part(env, session, part)?);
     }
     GuestRam::new(regions).map_err(Error::input)
 }
 
-/// What lies below the hole for devices, and above.
-fn parts(layout: &MemoryLayout) -> [Vec<MemoryRange>; 2] {
-    let (low, high) = layout.ranges().iter().copied().partition(|range| range.start < DEVICE_HOLE_END);
-    [low, high]
+/// Adjacent ranges, which a dataspace can be for.
+fn parts(layout: &MemoryLayout) -> [&[MemoryRange]; 2] {
+    layout.parts().into()
 }
 
 /// What of the guest's addresses a dataspace covers that is for these ranges.
