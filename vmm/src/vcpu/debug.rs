@@ -24,6 +24,10 @@ const DR7_GENERAL_DETECT: u64 = 1 << 13;
 const DR_HIGH: u64 = !0xffff_ffff;
 /// DR6: the exception comes after a single step (APM2 13.1.1).
 const DR6_SINGLE_STEP: u64 = 1 << 14;
+/// DR6: the exception comes after a switch to a task with its trap bit set (SDM3 18.2.3).
+pub(super) const DR6_TASK: u64 = 1 << 15;
+/// DR7: what is on for the current task only (SDM3 18.2.4).
+pub(super) const DR7_LOCAL: u64 = 0x155;
 
 impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     /// MOV to or from a debug register, which VMX lets exit before it looks at the privilege or at DR7 (SDM3 26.1.3).
