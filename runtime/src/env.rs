@@ -220,7 +220,7 @@ impl Env {
     pub fn connect_label<I: Interface>(&'static self, label: &str, args: &str) -> Result<Connection<I>, Error> {
         let labelled = Args(args).with(args::LABEL, label).map_err(|_| Error::input("session arguments too long"))?;
         let id = self.new_session_id();
-        let cap = self.open_session(id, I::NAME, Args(&labelled), Quota { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA })?;
+        let cap = self.open_session(id, I::NAME, Args(&labelled), I::LEAST)?;
         let cap = cap.cast();
         Ok(Connection { client: rpc::client(&cap), cap, id, env: self })
     }

@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_donation_below_the_interface_is_refused() {
-        let enough = Quota { ram: Timer::RAM_QUOTA, caps: Timer::CAP_QUOTA };
+        let enough = Timer::LEAST;
         assert_eq!(guard::<Timer>(Quota { caps: enough.caps - 1, ..enough }), Err(Refused::InsufficientCaps));
         assert_eq!(guard::<Timer>(Quota { ram: enough.ram - 1, ..enough }), Err(Refused::InsufficientRam));
         let guard = guard::<Timer>(enough).unwrap();

@@ -6,7 +6,6 @@ use crate::label;
 use crate::route::{self, Denial, Provider, Providers, Request};
 use crate::sandbox::{Child, Phase, Sandbox};
 use crate::session::{Server, Session, State};
-use crate::start::least;
 use abi::PAGE_SIZE;
 use abi::session::parent::{Quota, SessionError};
 use abi::session::rom::Rom;
@@ -116,7 +115,6 @@ impl<B: Backend> Sandbox<B> {
 
 /// What a client must donate for a text to be served: the text is there twice, as it is and in the client's dataspace.
 fn price_of(text: &str) -> Quota {
-    let least = least::<Rom>();
     let ram = (text.len() as u64).next_multiple_of(PAGE_SIZE) * 2;
-    Quota { ram: ram.max(least.ram), ..least }
+    Quota { ram: ram.max(Rom::RAM_QUOTA), ..Rom::LEAST }
 }
