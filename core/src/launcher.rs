@@ -43,8 +43,6 @@ const CORE: &str = "core";
 const PRESERVED_PAGES: u64 = 64;
 /// Selectors that core takes for what costs one capability, at most.
 const SELECTORS_PER_CAP: u64 = 2;
-/// Selectors in a page of an object space. The kernel keeps such a page when they have become free.
-const SELECTORS_PER_PAGE: u64 = 256;
 /// Ports of a UART.
 const UART_PORTS: u64 = 8;
 /// Longest command line of a module that is looked at.
@@ -284,7 +282,7 @@ impl<'m, M: Machine> Core<'m, M> {
 /// used, and returned, whatever core's own object space has grown to meanwhile.
 fn caps(pages: u64, selectors: u64) -> u64 {
     let pages = pages.saturating_sub(PRESERVED_PAGES);
-    let tables = pages.saturating_mul(SELECTORS_PER_CAP).min(selectors).div_ceil(SELECTORS_PER_PAGE);
+    let tables = pages.saturating_mul(SELECTORS_PER_CAP).min(selectors).div_ceil(Sel::PER_PAGE);
     pages.saturating_sub(tables).min(selectors / SELECTORS_PER_CAP)
 }
 
@@ -312,7 +310,7 @@ mod tests {
         assert_eq!(caps(1 << 20, 1 << 17), 1 << 16);
         for pages in [100, 1000, 10_000, 100_000] {
             let caps = caps(pages, 100_000);
-            let tables = (caps * SELECTORS_PER_CAP).min(100_000).div_ceil(SELECTORS_PER_PAGE);
+            let tables = (caps * SELECTORS_PER_CAP).min(100_000).div_ceil(Sel::PER_PAGE);
             assert!(caps + tables + PRESERVED_PAGES <= pages && caps * SELECTORS_PER_CAP <= 100_000, "{pages}");
         }
     }
