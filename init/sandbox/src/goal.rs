@@ -12,12 +12,10 @@ use abi::session::rom::Rom;
 use abi::session::rpc::Interface;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use runtime::requests;
 
-/// Last label elements of ROM sessions that the sandbox serves itself.
+/// Last label element of ROM sessions that the sandbox serves itself, beside that of [`requests`].
 const CONFIG: &str = "config";
-pub(crate) const REQUESTS: &str = "session_requests";
-/// Session requests before there are any.
-const NO_REQUESTS: &str = "<session_requests/>\n";
 
 /// Who provides what among parent and children.
 struct Known<'a, B: Backend> {
@@ -54,7 +52,7 @@ impl<B: Backend> Sandbox<B> {
         if service == Rom::NAME {
             match (label::last_element(label), &child.start.config) {
                 (CONFIG, Some(config)) => return Ok((Goal::Config(config.clone()), label.into())),
-                (REQUESTS, _) => return Ok((Goal::Requests, label.into())),
+                (requests::ROM, _) => return Ok((Goal::Requests, label.into())),
                 _ => {}
             }
         }
@@ -98,7 +96,7 @@ impl<B: Backend> Sandbox<B> {
                 return Ok(Some(server));
             }
             Goal::Config(text) => text,
-            Goal::Requests => NO_REQUESTS.into(),
+            Goal::Requests => requests::write([]),
         };
         let price = price_of(&text);
         if session.donated.ram < price.ram {
