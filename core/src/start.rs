@@ -1,6 +1,5 @@
 //! From the first instruction to a running init.
 
-use crate::console;
 use crate::machine::Hardware;
 use abi::cap::{Perms, Sel, root};
 use abi::event::EventWords;
@@ -23,7 +22,7 @@ use runtime::sync::Mutex;
 use runtime::sys::portal::{Handler, LocalEc};
 use runtime::sys::stack::Slot;
 use runtime::sys::{physical, syscall, utcb};
-use runtime::{log, semaphore};
+use runtime::{console, log, semaphore};
 
 /// First selector of core's objects. Below are those of the runtime.
 const FIRST_OBJECT: Sel = Sel(4096);
