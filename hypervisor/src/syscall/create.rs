@@ -248,11 +248,14 @@ pub fn sc(caller: &Caller, args: &Args) -> Outcome {
         return Err(Status::Busy);
     }
     let slot = caller.obj.prepare(args.dst)?;
+    let mut made = None;
     let outcome = make(pd, slot, |sc: &'static Sc| {
         sc.init(ec, args.priority, tsc::from_us(u64::from(args.budget_us)).max(1));
+        made = Some(sc);
         Ok(())
     });
-    if let (Ok(_), Some(sc)) = (&outcome, slot.lookup::<Sc>(Perms::empty())) {
+    // Not what is at `slot` by now, which is others' to change.
+    if let (Ok(_), Some(sc)) = (&outcome, made) {
         ec.sc.set(Some(sc));
         sched::ready(caller.cpu, sc);
     }
@@ -289,4 +292,49 @@ pub fn sm(caller: &Caller, args: &Args) -> Outcome {
         sm.init(args.count, receiver, args.id);
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::thread;
+
+    /// Another CPU puts a scheduling context that is in use where the new one has just appeared.
+    #[test]
+    fn a_new_scheduling_context_is_started_whatever_is_in_its_place() {
+        const PD: Sel = Sel(0);
+        const EC: Sel = Sel(1);
+        const DST: Sel = Sel(2);
+        let (pd, cpu, done) = (testing::pd(4096), testing::cpu(), AtomicBool::new(false));
+        let (obj, ec): (&'static ObjSpace, &'static Ec) = (testing::object(pd), testing::object(pd));
+        let other: &'static Sc = testing::object(pd);
+        obj.init().unwrap();
+        obj.prepare(PD).unwrap().store_object(pd, Perms::ALL);
+        obj.prepare(EC).unwrap().store_object(ec, Perms::ALL);
+        obj.prepare(DST).unwrap().store_object(other, Perms::ALL);
+        let (slot, in_use) = (obj.slot(DST).unwrap(), obj.load(DST).unwrap());
+        let caller = Caller { cpu, ec, obj };
+        let args = CreateSc { dst: DST, pd: PD, ec: EC, priority: 1, budget_us: 1 }.encode();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    slot.store(in_use);
+                    slot.clear();
+                }
+            });
+            let mut created = 0;
+            let mut right = 0;
+            while created < 10_000 {
+                ec.sc.set(None);
+                if sc(&caller, &args).is_ok() {
+                    created += 1;
+                    right += u32::from(cpu.ready.pop().is_some_and(|sc| sc.addr() != other.addr()));
+                }
+            }
+            done.store(true, Relaxed);
+            assert_eq!(right, created);
+        });
+    }
 }
