@@ -21,14 +21,12 @@ pub struct Pd {
     account: Account,
     /// First object on the list of each [`Rank`].
     first: [Word; Rank::COUNT],
-    /// Quota taken away when the destruction began; returns to the parent.
+    /// Quota taken away when the destruction began; returns to the owner, from whose account it came.
     closed: Word,
     /// How far its destruction is: [`OPEN`], [`CLOSED`] or [`SETTLED`].
     closing: Word,
     /// 1 while a hypercall works at the destruction.
     claimed: Word,
-    /// Account that the quota came from and returns to.
-    parent: Link<Pd>,
     pub(crate) obj: Link<ObjSpace>,
     pub(crate) mem: Link<MemSpace>,
     pub(crate) pio: Link<PioSpace>,
@@ -80,9 +78,8 @@ impl ptab::Supply for Pd {
 
 impl Pd {
     /// Sets up a fresh PD.
-    pub fn init(&self, parent: Option<&'static Self>, quota: u64) {
+    pub fn init(&self, quota: u64) {
         self.account.set_quota(quota);
-        self.parent.set(parent);
     }
 
     /// Quota and used pages; slots count as the pages that they would fill.
@@ -96,7 +93,7 @@ impl Pd {
         self.account.withdraw(pages)
     }
 
-    /// Puts `pages` into this account; into one that is being destroyed only for its parent to get them.
+    /// Puts `pages` into this account; into one that is being destroyed only for its owner to get them.
     pub fn deposit(&self, pages: u64) {
         let _guard = self.lock.lock();
         if self.closing.get() == OPEN {
@@ -244,10 +241,10 @@ impl Pd {
     /// Begins the destruction: from now on nothing can be paid from the account.
     pub fn close(&self) {
         let _guard = self.lock.lock();
-        self.closed.set(self.closed.get() + self.account.quota());
-        self.account.set_quota(0);
         if self.closing.get() == OPEN {
             self.closing.set(CLOSED);
+            self.closed.set(self.account.quota());
+            self.account.set_quota(0);
         }
     }
 
@@ -273,10 +270,8 @@ impl Pd {
     }
 
     /// Ends the destruction: the quota returns to where it came from.
-    pub fn return_quota(&self) {
-        if let Some(parent) = self.parent.get() {
-            parent.deposit(self.closed.get() + self.account.quota());
-        }
+    pub fn return_quota(&self, owner: &Self) {
+        owner.deposit(self.closed.get());
     }
 }
 
@@ -362,10 +357,10 @@ mod tests {
         let parent = testing::pd(100);
         let child: &'static Pd = parent.new_object().unwrap();
         parent.withdraw(40).unwrap();
-        child.init(Some(parent), 40);
+        child.init(40);
         child.close();
         assert_eq!(child.alloc(0).err(), Some(Status::OutOfMemory));
-        child.return_quota();
+        child.return_quota(parent);
         assert_eq!(parent.figures().0, 100);
     }
 }

@@ -106,7 +106,7 @@ impl Image {
 pub fn create(cpu: &'static Cpu, quota: u64, image: &Image, info: &BootInfo) -> Result<(), Status> {
     let entry = elf::entry(image.file).ok_or(Status::BadParameter)?;
     let pd: &'static Pd = object::alloc(None).ok_or(Status::OutOfMemory)?;
-    pd.init(None, quota);
+    pd.init(quota);
     object::publish(pd);
     let obj: &'static ObjSpace = make(pd, root::OBJ, Perms::ALL, ObjSpace::init)?;
     pd.obj.set(Some(obj));

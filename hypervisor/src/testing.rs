@@ -20,7 +20,7 @@ fn init_pool() {
 pub fn pd(quota: u64) -> &'static Pd {
     init_pool();
     let pd: &'static Pd = object::alloc(None).unwrap();
-    pd.init(None, quota);
+    pd.init(quota);
     object::publish(pd);
     pd
 }

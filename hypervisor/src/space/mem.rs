@@ -5,6 +5,7 @@ use super::Mappings;
 use crate::mem::object::{Header, Object, Word};
 use crate::mem::ptab::{self, Format, Mapping};
 use crate::mem::{PAGE, Page, Phys, lock::Lock};
+use crate::pd::Pd;
 use abi::cap::MemRights;
 use abi::status::Status;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -150,10 +151,10 @@ impl MemSpace {
         self.set(addr, 0, Some((page.phys(), MemRights::READ | MemRights::WRITE | KERNEL))).map(|_| ())
     }
 
-    /// Frees the tables; the space is dead and no CPU uses it any more.
-    pub fn release(&self) {
-        if let Some(pd) = self.owner().filter(|_| !self.is_physical()) {
-            ptab::destroy::<Host>(self.root(), USER_ENTRIES, &mut |page| pd.free(page, 0));
+    /// Frees the tables, which `pd` pays for; the space is dead and no CPU uses it any more.
+    pub fn release(&self, pd: &Pd) {
+        if !self.is_physical() {
+            ptab::destroy::<Host>(self.root(), USER_ENTRIES, pd);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::mem::object::{CapSlot, Header, Object, RawCap, Word, empty_table};
 use crate::mem::{Page, lock::Lock, page::WORDS};
+use crate::pd::Pd;
 use abi::cap::{Perms, Sel};
 use abi::status::Status;
 
@@ -151,9 +152,8 @@ impl ObjSpace {
         Ok(())
     }
 
-    /// Frees the tables; the space is dead and nobody uses it any more.
-    pub fn release(&self) {
-        let Some(pd) = self.owner() else { return };
+    /// Frees the tables, which `pd` pays for; the space is dead and nobody uses it any more.
+    pub fn release(&self, pd: &Pd) {
         for i in 0..TABLES {
             let table = Page::at_virt(self.root().read(i));
             if table != empty_table() {
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::mem::object::retire;
     use crate::sm::Sm;
-    use crate::{pd::Pd, testing};
+    use crate::testing;
 
     fn space(pd: &'static Pd) -> &'static ObjSpace {
         let space: &'static ObjSpace = pd.new_object().unwrap();
@@ -231,7 +231,7 @@ mod tests {
             space.prepare(Sel(sel)).unwrap();
         }
         assert_eq!(pd.figures().1, 4);
-        space.release();
+        space.release(pd);
         // The space itself is an object still.
         assert_eq!(pd.figures().1, 1);
     }

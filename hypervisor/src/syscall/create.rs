@@ -54,7 +54,7 @@ pub fn pd(caller: &Caller, args: &Args) -> Outcome {
     let slot = caller.obj.prepare(args.dst)?;
     parent.withdraw(args.quota)?;
     make(parent, slot, |pd: &'static Pd| {
-        pd.init(Some(parent), args.quota);
+        pd.init(args.quota);
         Ok(())
     })
     .inspect_err(|_| parent.deposit(args.quota))
@@ -67,17 +67,11 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE_SPACE)?;
     let slot = caller.obj.prepare(args.dst)?;
     match args.kind {
-        SpaceKind::Object if pd.obj.get().is_some() => Err(Status::Busy),
-        SpaceKind::Memory if pd.mem.get().is_some() => Err(Status::Busy),
-        SpaceKind::Object => {
-            make_if(pd, slot, ObjSpace::init, |space| only(&pd.obj, space).inspect_err(|_| space.release()))
+        SpaceKind::Object => make_only(pd, slot, &pd.obj, ObjSpace::init, ObjSpace::release),
+        SpaceKind::Memory => {
+            let init = |space: &'static MemSpace| space.init(Page::at(Phys(cpu::kernel_root())));
+            make_only(pd, slot, &pd.mem, init, MemSpace::release)
         }
-        SpaceKind::Memory => make_if(
-            pd,
-            slot,
-            |space: &'static MemSpace| space.init(Page::at(Phys(cpu::kernel_root()))),
-            |space| only(&pd.mem, space).inspect_err(|_| space.release()),
-        ),
         SpaceKind::Pio => make(pd, slot, |space: &'static PioSpace| {
             space.init()?;
             if pd.pio.get().is_none() {
@@ -97,13 +91,24 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
     }
 }
 
-/// Makes `space` the only one of its kind. Another CPU may have been faster.
-fn only<T: Object>(link: &Link<T>, space: &'static T) -> Result<(), Status> {
-    if link.get().is_some() {
-        return Err(Status::Busy);
-    }
-    link.set(Some(space));
-    Ok(())
+/// Makes the only space of its kind, which `link` is to refer to.
+#[inline(always)]
+fn make_only<T: Object>(
+    pd: &'static Pd,
+    slot: CapSlot,
+    link: &Link<T>,
+    init: impl FnOnce(&'static T) -> Result<(), Status>,
+    release: impl FnOnce(&T, &Pd),
+) -> Outcome {
+    let free = || if link.get().is_none() { Ok(()) } else { Err(Status::Busy) };
+    free()?;
+    // Another CPU may be faster.
+    let claim = |space| {
+        free().inspect_err(|_| release(space, pd))?;
+        link.set(Some(space));
+        Ok(())
+    };
+    make_if(pd, slot, init, claim)
 }
 
 /// `create_ec`.
