@@ -320,15 +320,10 @@ mod tests {
 
     #[test]
     fn each_rank_knows_what_was_adopted_and_not_disowned() {
-        fn adopted<T: Object>(pd: &'static Pd) -> &'static T {
-            let object = pd.new_object().unwrap();
-            pd.adopt(object);
-            object
-        }
         let pd = testing::pd(16);
         assert!(pd.is_empty());
-        let sms: Vec<&'static Sm> = (0..5).map(|_| adopted(pd)).collect();
-        let (domain, space): (&'static Pd, &'static ObjSpace) = (adopted(pd), adopted(pd));
+        let sms: Vec<&'static Sm> = (0..5).map(|_| testing::object(pd)).collect();
+        let (domain, space): (&'static Pd, &'static ObjSpace) = (testing::object(pd), testing::object(pd));
         assert!(pd.newest(Rank::Contexts).is_none() && pd.newest(Rank::SchedulingContexts).is_none());
         assert!(matches!(pd.newest(Rank::Domains), Some(AnyObject::Pd(found)) if found.addr() == domain.addr()));
         assert!(matches!(pd.newest(Rank::Spaces), Some(AnyObject::ObjSpace(found)) if found.addr() == space.addr()));

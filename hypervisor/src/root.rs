@@ -122,15 +122,18 @@ pub fn create(cpu: &'static Cpu, quota: u64, image: &Image, info: &BootInfo) -> 
     grant(pd, root::ALL_MSR, MsrSpace::init_all)?;
     let _: &'static Hw = make(pd, root::HW, Perms::ALL, |_| Ok(()))?;
     let bell: &'static Sm = make(pd, root::JOURNAL, Perms::SM_DOWN, |_| Ok(()))?;
-    let page = pd.alloc(0)?;
-    journal::open(page, bell);
-    mem.set(abi::journal::ADDRESS, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
+    journal::open(shown(pd, mem, abi::journal::ADDRESS)?, bell);
     denials(pd)?;
     image.map(mem)?;
-    let page = pd.alloc(0)?;
-    physmem::store(page, &describe(info));
-    mem.set(hip::ADDRESS, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
+    physmem::store(shown(pd, mem, hip::ADDRESS)?, &describe(info));
     thread(cpu, pd, entry)
+}
+
+/// A page that the hypervisor writes and the root task reads.
+fn shown(pd: &'static Pd, mem: &'static MemSpace, address: u64) -> Result<Page, Status> {
+    let page = pd.alloc(0)?;
+    mem.set(address, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
+    Ok(page)
 }
 
 /// Spaces for vCPUs that are given none.

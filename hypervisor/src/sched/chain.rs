@@ -1,6 +1,6 @@
 //! Call chains: which EC a scheduling context runs, if its own waits for others.
 
-use super::{leave, park, run, schedule};
+use super::{charge, park, run, schedule};
 use crate::arch::{tsc, virt};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
@@ -131,10 +131,18 @@ impl Walk {
     }
 }
 
+/// The current `sc` is no longer that.
+fn leave(cpu: &'static Cpu, sc: &'static Sc, place: Place) -> Option<Resume> {
+    charge(cpu);
+    cpu.sc.set(None);
+    sc.put(place);
+    None
+}
+
 fn migrate(cpu: &'static Cpu, sc: &'static Sc, to: u64) -> Option<Resume> {
     leave(cpu, sc, Place::Nowhere);
     sc.cpu.set(to);
-    smp::send_sc(cpu, sc);
+    smp::send_sc(sc);
     None
 }
 

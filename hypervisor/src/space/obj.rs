@@ -177,16 +177,10 @@ mod tests {
         space
     }
 
-    fn semaphore(pd: &'static Pd) -> &'static Sm {
-        let sm: &'static Sm = pd.new_object().unwrap();
-        pd.adopt(sm);
-        sm
-    }
-
     #[test]
     fn a_lookup_needs_type_and_permissions() {
         let pd = testing::pd(64);
-        let (space, sm) = (space(pd), semaphore(pd));
+        let (space, sm) = (space(pd), testing::object::<Sm>(pd));
         space.prepare(Sel(300)).unwrap().store_object(sm, Perms::SM_UP);
         assert!(space.lookup::<Sm>(Sel(300), Perms::SM_UP).is_ok());
         assert!(space.lookup::<Sm>(Sel(300), Perms::SM_DOWN).is_err());
@@ -200,7 +194,7 @@ mod tests {
     #[test]
     fn a_stale_capability_stays_dead_when_its_slot_is_used_again() {
         let pd = testing::pd(64);
-        let (space, sm) = (space(pd), semaphore(pd));
+        let (space, sm) = (space(pd), testing::object::<Sm>(pd));
         space.prepare(Sel(1)).unwrap().store_object(sm, Perms::ALL);
         space.store(Sel(2), space.load(Sel(1)).map(|cap| cap.restrict(Perms::SM_UP))).unwrap();
         assert!(retire(sm) && !retire(sm));
@@ -208,7 +202,7 @@ mod tests {
         pd.free_object(sm);
         assert!(space.load(Sel(1)).is_none() && space.load(Sel(2)).is_none());
         // The very same memory, as another object of the same type.
-        let heir = semaphore(pd);
+        let heir = testing::object::<Sm>(pd);
         assert_eq!(heir.addr(), sm.addr());
         assert!(space.lookup::<Sm>(Sel(1), Perms::empty()).is_err());
         assert!(space.prepare(Sel(1)).is_ok());
@@ -217,7 +211,7 @@ mod tests {
     #[test]
     fn permissions_only_shrink() {
         let pd = testing::pd(64);
-        let (space, sm) = (space(pd), semaphore(pd));
+        let (space, sm) = (space(pd), testing::object::<Sm>(pd));
         space.prepare(Sel(1)).unwrap().store_object(sm, Perms::SM_UP | Perms::DESTROY);
         let cap = space.load(Sel(1)).unwrap().restrict(Perms::SM_UP | Perms::SM_DOWN);
         assert_eq!(cap.perms(), Perms::SM_UP);
