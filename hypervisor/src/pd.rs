@@ -63,7 +63,7 @@ impl Rank {
 const OPEN: u64 = 0;
 /// Nothing more can be paid, but something may still be in the making.
 const CLOSED: u64 = 1;
-/// The list only gets shorter.
+/// The lists only get shorter.
 const SETTLED: u64 = 2;
 
 impl ptab::Supply for Pd {

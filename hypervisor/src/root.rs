@@ -18,7 +18,7 @@ use crate::space::{Mappings, mem::KERNEL, mem::MemSpace, msr::MsrSpace, obj::Obj
 use ::elf::abi::{PF_W, PF_X};
 use ::elf::segment::ProgramHeader;
 use abi::cap::{MemRights, Perms, Sel, root};
-use abi::hip::{self, Features, Hip, RangeKind};
+use abi::hip::{self, Features, Hip};
 use abi::status::Status;
 
 /// Budget of the root task's first thread.
@@ -112,8 +112,7 @@ pub fn create(cpu: &'static Cpu, quota: u64, image: &Image, info: &BootInfo) -> 
     pd.obj.set(Some(obj));
     obj.prepare(root::OBJ)?.store_object(obj, Perms::ALL);
     obj.prepare(root::PD)?.store_object(pd, Perms::ALL);
-    let kernel_root = Page::at(Phys(cpu::kernel_root()));
-    let mem: &'static MemSpace = make(pd, root::MEM, Perms::ALL, |space| MemSpace::init(space, kernel_root))?;
+    let mem: &'static MemSpace = make(pd, root::MEM, Perms::ALL, MemSpace::init)?;
     pd.mem.set(Some(mem));
     let pio: &'static PioSpace = make(pd, root::PIO, Perms::ALL, PioSpace::init)?;
     pd.pio.set(Some(pio));
@@ -198,9 +197,4 @@ fn describe(info: &BootInfo) -> Hip {
         *slot = *range;
     }
     hip
-}
-
-/// Whether a range of the memory map is a module.
-pub fn is_module(range: &hip::Range) -> bool {
-    range.kind == RangeKind::Module as u32
 }

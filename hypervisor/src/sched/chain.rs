@@ -14,7 +14,7 @@ use crate::smp;
 use core::iter::successors;
 use core::ops::ControlFlow::{self, Break, Continue};
 
-/// Longest call chain that is followed. Longer ones, and cycles, try again a tick later.
+/// Longest call chain that is followed. Longer ones, and cycles, try again later.
 const CHAIN: usize = 64;
 /// Wait of a scheduling context whose chain leads nowhere, in microseconds.
 const RETRY_US: u64 = 1000;

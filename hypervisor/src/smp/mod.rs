@@ -1,6 +1,6 @@
 //! CPUs talking to each other: handing over scheduling contexts and wake-ups, and operations that all CPUs must perform.
 //!
-//! An operation is performed by all CPUs in parallel ([`round`]), but for those that need not ([`sleep`]), and has completed when
+//! An operation is performed by all CPUs in parallel ([`round`]), but for those that [sleep](Sleep), and has completed when
 //! [`everywhere`] returns. As the kernel is not preemptible, that also means that each CPU has left whatever kernel code it was in,
 //! or waits in [`everywhere`] itself: a grace period.
 

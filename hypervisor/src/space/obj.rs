@@ -15,7 +15,8 @@ const _: () = assert!(TABLES == WORDS);
 #[repr(C, align(256))]
 pub struct ObjSpace {
     header: Header,
-    /// Serialises writers.
+    /// Serialises writers, but those that fill a slot which [`Self::prepare`] has found free: of two that write it at the same time,
+    /// one is found there, or nothing.
     lock: Lock,
     /// Virtual address of the page of addresses of tables. Where there is none, it names the empty table.
     pub(crate) root: Word,

@@ -10,7 +10,7 @@ use crate::frame::{Kind, Reg};
 use crate::ipc;
 use crate::kernel;
 use crate::mem::object::CapSlot;
-use crate::mem::{Link, Object, Page, Phys};
+use crate::mem::{Link, Object, Page};
 use crate::pd::Pd;
 use crate::pt::Pt;
 use crate::sc::Sc;
@@ -68,10 +68,7 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
     let slot = caller.obj.prepare(args.dst)?;
     match args.kind {
         SpaceKind::Object => make_only(pd, slot, &pd.obj, ObjSpace::init, ObjSpace::release),
-        SpaceKind::Memory => {
-            let init = |space: &'static MemSpace| space.init(Page::at(Phys(cpu::kernel_root())));
-            make_only(pd, slot, &pd.mem, init, MemSpace::release)
-        }
+        SpaceKind::Memory => make_only(pd, slot, &pd.mem, MemSpace::init, MemSpace::release),
         SpaceKind::Pio => make(pd, slot, |space: &'static PioSpace| {
             space.init()?;
             if pd.pio.get().is_none() {
@@ -220,8 +217,8 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
         ec.pio.set(Some(pio));
         Ok(())
     };
-    let alive = |_| alive(obj.id() != 0 && guest.id() != 0 && pio.id() != 0 && msr.id() != 0);
-    make_if(pd, slot, set_up, alive).inspect_err(|_| give_back(pd, pages))
+    let all_live = |_| alive(obj.id() != 0 && guest.id() != 0 && pio.id() != 0 && msr.id() != 0);
+    make_if(pd, slot, set_up, all_live).inspect_err(|_| give_back(pd, pages))
 }
 
 /// A space of `pd` for a vCPU, or `otherwise` if none is named.
