@@ -220,18 +220,13 @@ impl Pd {
         if self.contexts().any(uses) { Err(Status::Busy) } else { Ok(object::retire(object)) }
     }
 
-    /// Visits every EC.
-    pub fn each_context(&self, visit: impl Fn(&'static Ec)) {
-        let _guard = self.lock.lock();
-        self.contexts().for_each(visit);
-    }
-
     /// What is on the list of a rank, dead or alive; the lock is held.
     fn list(&self, rank: Rank) -> impl Iterator<Item = &'static Header> {
         successors(object::header_at(self.first[rank as usize].get()), |header| object::header_at(header.next.get()))
     }
 
-    fn contexts(&self) -> impl Iterator<Item = &'static Ec> {
+    /// Every EC, dead or alive; the lock is held, as it is for what [`Pd::adopt_if`] calls.
+    pub fn contexts(&self) -> impl Iterator<Item = &'static Ec> {
         self.list(Rank::Contexts).filter_map(|header| match header.object() {
             Some(AnyObject::Ec(ec)) => Some(ec),
             _ => None,

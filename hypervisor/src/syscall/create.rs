@@ -69,16 +69,11 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
     match args.kind {
         SpaceKind::Object => make_only(pd, slot, &pd.obj, ObjSpace::init, ObjSpace::release),
         SpaceKind::Memory => make_only(pd, slot, &pd.mem, MemSpace::init, MemSpace::release),
-        SpaceKind::Pio => make(pd, slot, |space: &'static PioSpace| {
-            space.init()?;
+        SpaceKind::Pio => make_if(pd, slot, PioSpace::init, |space| {
             if pd.pio.get().is_none() {
                 pd.pio.set(Some(space));
                 // Threads that exist already get it, too: a port session may be opened at any time.
-                pd.each_context(|ec| {
-                    if !ec.is_vcpu() {
-                        ec.pio.set(Some(space));
-                    }
-                });
+                pd.contexts().filter(|ec| !ec.is_vcpu()).for_each(|ec| ec.pio.set(Some(space)));
             }
             Ok(())
         }),
@@ -130,7 +125,6 @@ pub fn ec(caller: &Caller, args: &Args) -> Outcome {
 fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>) -> Outcome {
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE)?;
     let (obj, mem) = pd.obj.get().zip(pd.mem.get()).ok_or(Status::BadParameter)?;
-    let pio = pd.pio.get();
     // A local EC is told from a thread by its stack pointer; a thread may bring its stack along otherwise.
     let addresses = [sp, ip.unwrap_or(0)];
     if addresses.iter().any(|&address| address >= abi::USER_TOP) || ip.is_none() && sp == 0 {
@@ -146,7 +140,6 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
         ec.init(frame, Some(utcb), args.cpu.0, state, kind);
         ec.root.set(mem.root().phys().0);
         ec.obj.set(Some(obj));
-        ec.pio.set(pio);
         ec.event_base.set(args.event_base.0);
         ec.frame().set(Reg::UtcbAt, utcb_at);
         match ip {
@@ -155,9 +148,11 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
         }
         Ok(())
     };
-    // Mapped last, so that it is never there without its EC.
-    let map = |_| {
+    // Mapped last, so that it is never there without its EC. A port space that comes later finds the EC.
+    let map = |ec: &'static Ec| {
+        let pio = pd.pio.get();
         alive(obj.id() != 0 && mem.id() != 0 && pio.is_none_or(|pio| pio.id() != 0))?;
+        ec.pio.set(pio);
         mem.map_kernel_page(utcb_at, utcb)
     };
     make_if(pd, slot, set_up, map).inspect_err(|_| give_back(pd, pages))
@@ -299,14 +294,50 @@ pub fn sm(caller: &Caller, args: &Args) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mem::PAGE;
     use crate::testing;
+    use abi::hypercall::CpuId;
     use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
-    use std::thread;
+    use std::{sync::Barrier, thread};
+
+    const PD: Sel = Sel(0);
+
+    #[test]
+    fn the_first_port_space_is_that_of_all_threads_also_if_made_beside_them() {
+        const FIRST: u64 = 2;
+        const COUNT: u64 = 8;
+        kernel::set_page_table(testing::pd(1).alloc(0).unwrap());
+        for _ in 0..200 {
+            let pd = testing::pd(64);
+            let (obj, mem): (&'static ObjSpace, &'static MemSpace) = (testing::object(pd), testing::object(pd));
+            obj.init().unwrap();
+            mem.init().unwrap();
+            pd.obj.set(Some(obj));
+            pd.mem.set(Some(mem));
+            obj.prepare(PD).unwrap().store_object(pd, Perms::ALL);
+            let caller = Caller { cpu: testing::cpu(), ec: testing::object(testing::pd(1)), obj };
+            let body = EcBody::Local { utcb: 0, sp: 8 };
+            let context = |i| CreateEc { dst: Sel(FIRST + i), pd: PD, cpu: CpuId(0), event_base: Sel(0), body };
+            let together = Barrier::new(2);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    together.wait();
+                    let args = CreateSpace { dst: Sel(1), pd: PD, kind: SpaceKind::Pio };
+                    space(&caller, &args.encode()).unwrap();
+                });
+                together.wait();
+                for i in 0..COUNT {
+                    host(&caller, &context(i), i * PAGE, 8, None).unwrap();
+                }
+            });
+            let ports = |i| obj.lookup::<Ec>(Sel(FIRST + i), Perms::empty()).unwrap().pio.raw();
+            assert!((0..COUNT).all(|i| ports(i) == pd.pio.raw()));
+        }
+    }
 
     /// Another CPU puts a scheduling context that is in use where the new one has just appeared.
     #[test]
     fn a_new_scheduling_context_is_started_whatever_is_in_its_place() {
-        const PD: Sel = Sel(0);
         const EC: Sel = Sel(1);
         const DST: Sel = Sel(2);
         let (pd, cpu, done) = (testing::pd(4096), testing::cpu(), AtomicBool::new(false));
