@@ -225,7 +225,7 @@ impl Pd {
         successors(object::header_at(self.first[rank as usize].get()), |header| object::header_at(header.next.get()))
     }
 
-    /// Every EC, dead or alive; the lock is held, as it is for what [`Pd::adopt_if`] calls.
+    /// Every EC, dead or alive; the lock is held, as it is for what [`Pd::adopt_if`] calls. Pages of dead ones may be somebody else's.
     pub fn contexts(&self) -> impl Iterator<Item = &'static Ec> {
         self.list(Rank::Contexts).filter_map(|header| match header.object() {
             Some(AnyObject::Ec(ec)) => Some(ec),

@@ -115,7 +115,8 @@ fn unmap_utcb(object: AnyObject) {
     }
 }
 
-/// Finishes off an object that is dead and unreferenced; `release` gives its PD back what came with it.
+/// Finishes off an object that is dead and unreferenced; `release` gives its PD back what came with it. The list comes last: a PD
+/// with nothing on its lists may be gone at the next grace period, with the quota that it has by then.
 fn bury<T: Object>(object: &'static T, release: impl FnOnce(&'static Pd)) {
     if let Some(pd) = object.owner() {
         release(pd);
