@@ -61,6 +61,8 @@ bitflags::bitflags! {
         const TLB_FLUSH = 1 << 25;
         /// When the vCPU is recalled (written).
         const DEADLINE = 1 << 26;
+        /// Page-directory pointers of a guest with PAE paging.
+        const PDPTE = 1 << 27;
         /// Stop the EC for good (written).
         const KILL = 1 << 31;
         /// All general-purpose registers.
@@ -240,6 +242,9 @@ bitflags::bitflags! {
     }
 }
 
+/// Entries of a page-directory-pointer table with PAE paging (SDM vol. 3, 4.4.1).
+pub const PDPTES: usize = 4;
+
 /// Architectural state. Offsets are part of the ABI; parts are valid as selected by an [`Mtd`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
@@ -315,6 +320,10 @@ pub struct ArchState {
     pub inst_bytes: [u8; 16],
     /// XMM0 to XMM15, low and high halves.
     pub xmm: [[u64; 2]; 16],
+    /// With PAE paging, the entries of the page-directory-pointer table. VMX has them in registers (SDM vol. 3, 25.4.1): whoever changes
+    /// CR0, CR3 or CR4 of such a guest loads them, as the instruction would. SVM reads them from memory (APM vol. 2, 15.25.10): they
+    /// read as 0, and are not taken.
+    pub pdpte: [u64; PDPTES],
 }
 
 impl Default for ArchState {
@@ -355,6 +364,7 @@ impl Default for ArchState {
             inst_bytes_len: 0,
             inst_bytes: [0; 16],
             xmm: [[0; 2]; 16],
+            pdpte: [0; PDPTES],
         }
     }
 }
@@ -380,7 +390,7 @@ pub mod word {
         STAR = star, LSTAR = lstar, CSTAR = cstar, SFMASK = sfmask, KERNEL_GS_BASE = kernel_gs_base,
         SYSENTER_CS = sysenter_cs, SYSENTER_ESP = sysenter_esp, SYSENTER_EIP = sysenter_eip,
         PAT = pat, TSC_OFFSET = tsc_offset, TSC_VALUE = tsc_value, DEADLINE = deadline, XCR0 = xcr0,
-        INST_BYTES_LEN = inst_bytes_len, INST_BYTES = inst_bytes, XMM = xmm,
+        INST_BYTES_LEN = inst_bytes_len, INST_BYTES = inst_bytes, XMM = xmm, PDPTE = pdpte,
     }
 }
 
@@ -389,7 +399,7 @@ const _: () = assert!(offset_of!(ArchState, rip) == 0x80);
 const _: () = assert!(offset_of!(ArchState, injection) == 0xa0);
 const _: () = assert!(offset_of!(ArchState, seg) == 0xb0);
 const _: () = assert!(offset_of!(ArchState, cr0) == 0x150);
-const _: () = assert!(size_of::<ArchState>() == 0x330);
+const _: () = assert!(size_of::<ArchState>() == 0x350);
 
 #[cfg(test)]
 mod tests {

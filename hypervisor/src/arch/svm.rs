@@ -16,7 +16,7 @@ use crate::frame::{Frame, RENEW, Reg};
 use crate::mem::{Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use abi::event::guest;
-use abi::state::{Controls, EventKind, Injection, Interruptibility, Mtd, word};
+use abi::state::{Controls, EventKind, Injection, Interruptibility, Mtd, PDPTES, word};
 use core::sync::atomic::Ordering::Relaxed;
 use features::{ASIDS, Has, VIRTUAL_INTERRUPTS, has};
 use vmcb::{Block, at};
@@ -390,6 +390,9 @@ impl Backend for Vmcb {
             let offset = self.0.read(at::TSC_OFFSET);
             utcb.write(word::TSC_OFFSET, offset);
             utcb.write(word::TSC_VALUE, tsc::read().wrapping_add(offset));
+        }
+        if mtd.contains(Mtd::PDPTE) {
+            (0..PDPTES).for_each(|i| utcb.write(word::PDPTE + i, 0));
         }
         if mtd.contains(Mtd::INST_BYTES) {
             self.save_instruction(utcb);

@@ -60,7 +60,12 @@ mod at {
     /// DR0 and DR7 at the start.
     pub const DR0: u64 = 24;
     pub const DR7: u64 = 25;
-    pub const TOTAL: u64 = 26;
+    /// First page-directory pointer at the exit.
+    pub const PDPTE0: u64 = 26;
+    /// What the reply changes.
+    pub const NEW_CR3: u64 = 27;
+    pub const NEW_PDPTE0: u64 = 28;
+    pub const TOTAL: u64 = 29;
 }
 
 /// Spaces that a machine is made of, besides its memory.
@@ -140,7 +145,7 @@ impl Machine {
         let cells = fresh_cells(at::TOTAL);
         let handler = Handler::create(handler_cpu, handle);
         let base = object::fresh_range(guest::COUNT);
-        let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA | Mtd::INJ | Mtd::CR | Mtd::XMM;
+        let mtd = Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA | Mtd::INJ | Mtd::CR | Mtd::XMM | Mtd::PDPTE;
         let portals = object::portals(base, guest::COUNT, handler.ec, cells << 8, mtd);
         let this = Self {
             guest,
@@ -239,6 +244,11 @@ impl Machine {
         self.read(at::TIME)
     }
 
+    /// First page-directory pointer at the last exit.
+    pub fn pdpte0(&self) -> u64 {
+        self.read(at::PDPTE0)
+    }
+
     /// Event whose delivery the last exit interrupted.
     pub fn interrupted(&self) -> Injection {
         Injection(self.read(at::INTERRUPTED))
@@ -289,6 +299,15 @@ impl Machine {
         self.write(at::NEW_RIP, self.read(at::RIP) + bytes);
         self.write(at::CONTROLS, u64::from(controls.bits()) << 32);
         self.write(at::MTD, (Mtd::RIP | Mtd::CTRL).bits().into());
+        object::up(self.go);
+    }
+
+    /// Lets it go on `bytes` further with this table of page-directory pointers, of which only the first is anything.
+    pub fn go_with_tables(&self, bytes: u64, cr3: u64, pdpte0: u64) {
+        self.write(at::NEW_RIP, self.read(at::RIP) + bytes);
+        self.write(at::NEW_CR3, cr3);
+        self.write(at::NEW_PDPTE0, pdpte0);
+        self.write(at::MTD, (Mtd::RIP | Mtd::CR | Mtd::PDPTE | Mtd::TLB_FLUSH).bits().into());
         object::up(self.go);
     }
 
@@ -392,6 +411,7 @@ extern "sysv64" fn handle(message: &mut Message) {
     put(at::INST_LEN, utcb::read(word::INST_LEN_INTERRUPTIBILITY));
     put(at::INTERRUPTED, utcb::read(word::INTERRUPTED));
     put(at::RFLAGS, utcb::read(word::RFLAGS));
+    put(at::PDPTE0, utcb::read(word::PDPTE));
     cell(cells + at::COUNT).fetch_add(1, Relaxed);
     object::up(Sel(get(at::EXITED)));
     // Until the check has decided, however long that takes.
@@ -409,6 +429,10 @@ extern "sysv64" fn handle(message: &mut Message) {
         utcb::write(word::EFER, get(at::NEW_EFER));
         utcb::write(word::DEADLINE, get(at::DEADLINE));
         utcb::write(word::ACTIVITY_CONTROLS, get(at::CONTROLS));
+        if mtd & Mtd::PDPTE.bits() != 0 {
+            utcb::write(word::CR3, get(at::NEW_CR3));
+            utcb::write(word::PDPTE, get(at::NEW_PDPTE0));
+        }
     }
     message.tag = Tag(mtd.into());
 }

@@ -5,7 +5,7 @@ use core::arch::global_asm;
 
 global_asm!(
     ".pushsection .rodata.guest,\"a\",@progbits",
-    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple, watch, paged, optional, xsetbv, user, keys",
+    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple, watch, paged, pae, optional, xsetbv, user, keys",
     ".global guest_\\name",
     ".global guest_\\name\\()_end",
     ".endr",
@@ -130,6 +130,33 @@ global_asm!(
     "jmp 3b",
     ".code16",
     "guest_paged_end:",
+    // The same with PAE paging, and with another page-directory-pointer table each time it comes back.
+    "guest_pae:",
+    "vmmcall",
+    "mov cr3, eax",
+    "xor bx, bx",
+    "mov ds, bx",
+    "lgdt [0x700]",
+    "mov eax, cr4",
+    "or eax, 0x20",
+    "mov cr4, eax",
+    "mov eax, cr0",
+    "or eax, 0x80000021",
+    "mov cr0, eax",
+    ".byte 0x66, 0xea", // far jump, 32-bit offset
+    ".long 0x1000 + (2f - guest_pae)",
+    ".short 0x08",
+    ".code32",
+    "2:",
+    "mov bx, 0x10",
+    "mov ds, bx",
+    "3:",
+    "mov eax, ds:[0x90000]",
+    "vmmcall",
+    "mov cr3, eax",
+    "jmp 3b",
+    ".code16",
+    "guest_pae_end:",
     // Leaves by VMMCALL, then executes WBINVD and what exits by wish only, again and again. The check knows the lengths.
     "guest_optional:",
     "xor bx, bx",
@@ -330,6 +357,8 @@ unsafe extern "C" {
     static guest_watch_end: u8;
     static guest_paged: u8;
     static guest_paged_end: u8;
+    static guest_pae: u8;
+    static guest_pae_end: u8;
 }
 
 /// A program.
@@ -348,6 +377,7 @@ pub enum Code {
     Triple,
     Watch,
     Paged,
+    Pae,
     Optional,
     Xsetbv,
     User,
@@ -377,6 +407,7 @@ pub fn copy(code: Code, to: u64, is_vmx: bool) {
         Code::Keys => (&raw const guest_keys, &raw const guest_keys_end),
         Code::Watch => (&raw const guest_watch, &raw const guest_watch_end),
         Code::Paged => (&raw const guest_paged, &raw const guest_paged_end),
+        Code::Pae => (&raw const guest_pae, &raw const guest_pae_end),
     };
     for i in 0..end.addr() - from.addr() {
         let at = (from.addr() + i) as u64;

@@ -2,9 +2,12 @@
 
 use super::vcpu::event;
 use crate::kit::exits as code;
-use crate::kit::vcpu::{Machine, Maps};
+use crate::kit::memory::{RW, map, pages, window};
+use crate::kit::vcpu::{Machine, Maps, is_vmx};
 use crate::report::{check, holds, section, skip};
 use crate::sys::guest_code::Code;
+use crate::sys::memory::store;
+use abi::PAGE_SIZE;
 use abi::hip::Features;
 use abi::state::Controls;
 use abi::status::Status;
@@ -20,6 +23,7 @@ pub fn run() {
         return;
     }
     optional();
+    page_directory_pointers();
     keys();
     if Features::from_bits_truncate(information_page().features).contains(Features::XSAVE) {
         extended();
@@ -62,6 +66,53 @@ fn optional() {
     machine.go_with_controls(CALL_BYTES, Controls::CR3_WRITE);
     always("one of them behind WBINVD");
     check("one of them", number(&machine), Ok(code::write_cr(3)));
+}
+
+/// A handler executes MOV to CR3 for a guest with PAE paging.
+fn page_directory_pointers() {
+    const CODE_32: u64 = 0x00cf_9b00_0000_ffff;
+    const DATA: u64 = 0x00cf_9300_0000_ffff;
+    /// Pages of each: pointers, directory, table, data.
+    const EACH: u64 = 4;
+    const TABLES: u64 = 0x2000;
+    const DATA_AT: u64 = 0x9_0000;
+    const PRESENT: u64 = 1;
+    const PRESENT_WRITABLE: u64 = 3;
+    const MOV_BYTES: u64 = 3;
+    section("page-directory pointers");
+    let machine = Machine::create(0, Code::Pae, Maps::default());
+    let phys = pages(2 * EACH);
+    let tables = window(phys, 2 * EACH);
+    map(machine.guest, phys, TABLES, 2 * EACH, RW);
+    for (at, word) in [(0x700, 0x17 | 0x710 << 16), (0x718, CODE_32), (0x720, DATA)] {
+        store(machine.data + at, word);
+    }
+    let pointers = |i: u64| TABLES + i * EACH * PAGE_SIZE;
+    let first_pointer = |i: u64| (pointers(i) + PAGE_SIZE) | PRESENT;
+    for i in 0..2 {
+        let (here, at) = (tables + i * EACH * PAGE_SIZE, pointers(i));
+        store(here, first_pointer(i));
+        store(here + PAGE_SIZE, (at + 2 * PAGE_SIZE) | PRESENT_WRITABLE);
+        let table = here + 2 * PAGE_SIZE;
+        // The first two pages as they are.
+        store(table, PRESENT_WRITABLE);
+        store(table + 8, PAGE_SIZE | PRESENT_WRITABLE);
+        store(table + DATA_AT / PAGE_SIZE * 8, (at + 3 * PAGE_SIZE) | PRESENT_WRITABLE);
+        store(here + 3 * PAGE_SIZE, 200 + i);
+    }
+    holds("it starts", machine.start_and_boot().is_ok());
+    check("VMMCALL", number(&machine), Ok(code::call()));
+    machine.go_with(CALL_BYTES, Some(pointers(0)), None);
+    check("reads by the first ones", (number(&machine), machine.rax()), (Ok(code::call()), 200));
+    check(
+        "which the handler sees where there are registers",
+        machine.pdpte0(),
+        if is_vmx() { first_pointer(0) } else { 0 },
+    );
+    machine.go_with_controls(CALL_BYTES, Controls::CR3_WRITE);
+    check("MOV to CR3", number(&machine), Ok(code::write_cr(3)));
+    machine.go_with_tables(MOV_BYTES, pointers(1), first_pointer(1));
+    check("reads by the handler's", (number(&machine), machine.rax()), (Ok(code::call()), 201));
 }
 
 /// PKRU is a register that a guest can set whether it was offered or not.

@@ -8,7 +8,7 @@ use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::frame::{Frame, MSRS_AT, Reg};
 use crate::mem::{Page, Phys};
-use abi::state::{Controls, Injection, Interruptibility, Mtd, word};
+use abi::state::{Controls, Injection, Interruptibility, Mtd, PDPTES, word};
 
 /// Where a [`Field`] is.
 #[derive(Clone, Copy)]
@@ -206,12 +206,12 @@ impl Backend for Vmcs {
         match PLACES[field as usize] {
             Place::Plain(code) => vmcs::read(code),
             Place::Base(index) => vmcs::read_segment_base(index),
-            Place::Limit(index) => vmcs::read_segment(Code::GuestLimit, index) << LIMIT_SHIFT,
+            Place::Limit(index) => vmcs::read_array(Code::GuestLimit, index) << LIMIT_SHIFT,
             Place::Segment(index) => {
-                let rights = vmcs::read_segment(Code::GuestAccessRights, index);
-                vmcs::read_segment(Code::GuestSelector, index)
+                let rights = vmcs::read_array(Code::GuestAccessRights, index);
+                vmcs::read_array(Code::GuestSelector, index)
                     | segment::attributes(rights) << ATTRIBUTES_SHIFT
-                    | vmcs::read_segment(Code::GuestLimit, index) << LIMIT_SHIFT
+                    | vmcs::read_array(Code::GuestLimit, index) << LIMIT_SHIFT
             }
             Place::Frame(reg) => self.0.get(reg),
             Place::Msr(index) => self.0.0.read(MSRS_AT + 2 * index + 1),
@@ -227,13 +227,13 @@ impl Backend for Vmcs {
             Place::Plain(code) => vmcs::write(code, value),
             Place::Base(index) => vmcs::write_segment_base(index, value),
             Place::Limit(index) => {
-                vmcs::write_segment(Code::GuestLimit, index, value >> LIMIT_SHIFT & TABLE_LIMIT);
+                vmcs::write_array(Code::GuestLimit, index, value >> LIMIT_SHIFT & TABLE_LIMIT);
             }
             Place::Segment(index) => {
                 let rights = segment::access_rights(value >> ATTRIBUTES_SHIFT);
-                vmcs::write_segment(Code::GuestSelector, index, value & SELECTOR);
-                vmcs::write_segment(Code::GuestAccessRights, index, rights);
-                vmcs::write_segment(Code::GuestLimit, index, value >> LIMIT_SHIFT);
+                vmcs::write_array(Code::GuestSelector, index, value & SELECTOR);
+                vmcs::write_array(Code::GuestAccessRights, index, rights);
+                vmcs::write_array(Code::GuestLimit, index, value >> LIMIT_SHIFT);
             }
             Place::Frame(reg) => self.0.set(reg, value),
             Place::Msr(index) => self.0.0.write(MSRS_AT + 2 * index + 1, value),
@@ -263,6 +263,9 @@ impl Backend for Vmcs {
         if mtd.contains(Mtd::CR) {
             utcb.write(word::CR8, 0);
         }
+        if mtd.contains(Mtd::PDPTE) {
+            (0..PDPTES).for_each(|i| utcb.write(word::PDPTE + i, vmcs::read_array(Code::GuestPdpte, i)));
+        }
         if mtd.contains(Mtd::TSC) {
             let offset = vmcs::read(Code::TscOffset);
             utcb.write(word::TSC_OFFSET, offset);
@@ -291,6 +294,9 @@ impl Backend for Vmcs {
         if mtd.contains(Mtd::CTRL) {
             let wish = (utcb.read(word::ACTIVITY_CONTROLS) >> 32) as u32;
             self.set_controls(Controls::from_bits_truncate(wish));
+        }
+        if mtd.contains(Mtd::PDPTE) {
+            (0..PDPTES).for_each(|i| vmcs::write_array(Code::GuestPdpte, i, utcb.read(word::PDPTE + i)));
         }
         if mtd.contains(Mtd::TSC) {
             vmcs::write(Code::TscOffset, utcb.read(word::TSC_OFFSET));

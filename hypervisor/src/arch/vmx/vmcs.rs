@@ -9,8 +9,8 @@ use crate::cpu::Cpu;
 use crate::mem::Phys;
 use core::arch::asm;
 
-/// Encodings of fields (SDM vol. 3, appendix B). Those of segments are the ES field; the others follow in steps of 2 in the
-/// order of [`abi::state::seg`].
+/// Encodings of fields (SDM vol. 3, appendix B). Of an array it is that of the first; the others follow in steps of 2: segments in the
+/// order of [`abi::state::seg`], and page-directory pointers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "the names are the manual's")]
 #[repr(u64)]
@@ -37,6 +37,7 @@ pub enum Code {
     GuestDebugctl = 0x2802,
     GuestPat = 0x2804,
     GuestEfer = 0x2806,
+    GuestPdpte = 0x280a,
     HostPat = 0x2c00,
     HostEfer = 0x2c02,
     PinControls = 0x4000,
@@ -105,16 +106,16 @@ pub fn read(code: Code) -> u64 {
     read_at(code as u64)
 }
 
-/// Reads a segment's field.
+/// Reads a field of an array.
 #[inline(always)]
-pub fn read_segment(code: Code, segment: usize) -> u64 {
-    read_at(code as u64 + segment as u64 * 2)
+pub fn read_array(code: Code, index: usize) -> u64 {
+    read_at(code as u64 + index as u64 * 2)
 }
 
 /// Reads a segment's or descriptor table's base.
 #[inline(always)]
 pub fn read_segment_base(segment: usize) -> u64 {
-    read_segment(Code::GuestBase, segment)
+    read_array(Code::GuestBase, segment)
 }
 
 #[inline(always)]
@@ -132,16 +133,16 @@ pub fn write(code: Code, value: u64) {
     write_at(code as u64, value);
 }
 
-/// Sets a segment's field.
+/// Sets a field of an array.
 #[inline(always)]
-pub fn write_segment(code: Code, segment: usize, value: u64) {
-    write_at(code as u64 + segment as u64 * 2, value);
+pub fn write_array(code: Code, index: usize, value: u64) {
+    write_at(code as u64 + index as u64 * 2, value);
 }
 
 /// Sets a segment's or descriptor table's base.
 #[inline(always)]
 pub fn write_segment_base(segment: usize, value: u64) {
-    write_segment(Code::GuestBase, segment, value);
+    write_array(Code::GuestBase, segment, value);
 }
 
 #[inline(always)]
