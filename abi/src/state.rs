@@ -204,6 +204,12 @@ impl Injection {
         }
     }
 
+    /// Its error code, if it has one.
+    #[must_use]
+    pub const fn error_code(self) -> Option<u32> {
+        if self.0 & Self::ERROR_VALID != 0 { Some((self.0 >> 32) as u32) } else { None }
+    }
+
     /// Vector of the event.
     #[must_use]
     pub const fn vector(self) -> u8 {
@@ -410,7 +416,8 @@ mod tests {
         let event = Injection::exception(14, Some(0xffff_ffff)).with_interrupt_window();
         assert_eq!(event.vector(), 14);
         assert_eq!(event.0 >> 8 & 7, EventKind::Exception as u64);
-        assert_eq!(event.0 >> 32, 0xffff_ffff);
+        assert_eq!(event.error_code(), Some(0xffff_ffff));
+        assert_eq!(Injection::exception(3, None).error_code(), None);
         assert!(event.is_valid());
     }
 }

@@ -7,6 +7,7 @@ mod path;
 
 use abi::PAGE_BITS;
 pub use abi::PAGE_SIZE;
+use abi::state::PDPTES;
 use bitflags::bitflags;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend};
 
@@ -131,6 +132,33 @@ pub fn walk<'m, M: GuestMemoryBackend>(
     let reserved = always_reserved(format, state);
     let large_levels = large_levels(format, state);
     Walk { memory, state, format, linear, access, reserved, large_levels }.run()
+}
+
+/// The page-directory pointers that the CPU would load with CR3 (SDM3 4.4.1): all zero but with PAE paging. `None` if they are not
+/// possible.
+pub fn page_directory_pointers<M: GuestMemoryBackend>(memory: &M, state: &VcpuState) -> Option<[u64; PDPTES]> {
+    let mut pointers = [0; PDPTES];
+    if Format::of(state) != Format::Pae {
+        return Some(pointers);
+    }
+    for (linear, pointer) in (0..).step_by(1 << 30).zip(&mut pointers) {
+        let access = Access { kind: AccessKind::Read, user: false };
+        let walk = Walk {
+            memory,
+            state,
+            format: Format::Pae,
+            linear,
+            access,
+            reserved: always_reserved(Format::Pae, state),
+            large_levels: 0,
+        };
+        *pointer = walk.read_entry(Format::Pae.root(state.cr3), Format::Pae.levels()).ok()?.value();
+        let reserved = walk.reserved | walk.reserved_bits(Format::Pae.levels(), false);
+        if *pointer & Entry::PRESENT.bits() != 0 && *pointer & reserved != 0 {
+            return None;
+        }
+    }
+    Some(pointers)
 }
 
 struct Walk<'m, 'a, M> {

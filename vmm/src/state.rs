@@ -109,11 +109,18 @@ impl Xcr0 {
     }
 }
 
+/// Position of the privilege level.
+const DPL_SHIFT: u16 = 5;
+
 impl SegmentAttributes {
     /// Descriptor privilege level, 0..=3.
     pub fn dpl(self) -> u8 {
-        const DPL_SHIFT: u16 = 5;
         ((self.bits() >> DPL_SHIFT) & 3) as u8
+    }
+
+    /// No attribute but this descriptor privilege level, 0..=3.
+    pub fn with_dpl(dpl: u8) -> Self {
+        Self::from_bits_retain(u16::from(dpl & 3) << DPL_SHIFT)
     }
 }
 

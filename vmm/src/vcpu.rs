@@ -18,6 +18,7 @@ mod port_io;
 mod report;
 mod selection;
 mod startup;
+mod task;
 mod transfer;
 
 use std::fmt;
@@ -235,7 +236,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Exit::Undefined => self.undefined(call),
             Exit::Startup => Err(Trouble::Restart),
             Exit::Shutdown => self.shutdown(inside),
-            Exit::TaskSwitch => Err(self.unable("task switch by hardware")),
+            Exit::TaskSwitch => self.task_switch(call),
             Exit::InvalidState(why) => Err(self.unable(format_args!("state that the CPU refuses to enter ({why})"))),
             Exit::Unexpected => Err(self.unable(format_args!("unexpected exit {:#x}", call.words.reason))),
         }

@@ -40,24 +40,11 @@ mod intercept3 {
     pub const INVLPGA: u64 = 1 << 58;
     pub const IOIO: u64 = 1 << 59;
     pub const MSR: u64 = 1 << 60;
-    pub const TASK_SWITCH: u64 = 1 << 61;
     pub const FERR_FREEZE: u64 = 1 << 62;
     pub const SHUTDOWN: u64 = 1 << 63;
     /// What keeps the hypervisor in control, whatever the VMM wants.
-    pub const ALWAYS: u64 = INTR
-        | NMI
-        | SMI
-        | INIT
-        | RDPMC
-        | CPUID
-        | RSM
-        | INVD
-        | INVLPGA
-        | IOIO
-        | MSR
-        | TASK_SWITCH
-        | FERR_FREEZE
-        | SHUTDOWN;
+    pub const ALWAYS: u64 =
+        INTR | NMI | SMI | INIT | RDPMC | CPUID | RSM | INVD | INVLPGA | IOIO | MSR | FERR_FREEZE | SHUTDOWN;
 }
 
 /// Vector 4: VMRUN, VMMCALL, VMLOAD, VMSAVE, STGI, CLGI, SKINIT, WBINVD and WBNOINVD, MONITOR, MWAIT (both), XSETBV; and by wish

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::descriptor::Selector;
 use crate::state::{CpuMode, SegmentRegister, VcpuState};
 
 /// Exceptions that emulation can raise (APM2 8.2).
@@ -12,6 +13,10 @@ pub enum ExceptionVector {
     Divide = 0,
     /// #UD.
     InvalidOpcode = 6,
+    /// #TS.
+    InvalidTss = 10,
+    /// #NP.
+    SegmentNotPresent = 11,
     /// #SS.
     Stack = 12,
     /// #GP.
@@ -49,6 +54,12 @@ impl Exception {
         Exception { error_code, ..self }
     }
 
+    /// An exception about a selector, with EXT in the lowest bit of the error code (SDM3 6.13).
+    pub(super) fn of_selector(vector: ExceptionVector, selector: Selector, external: u32) -> Exception {
+        let error_code = selector.error_code() | external;
+        Exception { vector, error_code: Some(error_code), cr2: None }
+    }
+
     /// #SS(0) for the stack segment, #GP(0) for any other.
     pub(super) fn segment_violation(segment: SegmentRegister) -> Exception {
         match segment {
@@ -67,6 +78,9 @@ pub enum Unemulated {
     /// A known instruction outside the emulated set.
     #[error("instruction not emulated")]
     Instruction,
+    /// A task whose state, or a descriptor, is not in RAM.
+    #[error("task switch with tables outside RAM")]
+    SystemSegment,
     /// An SSE operand, but the exit did not transfer the XMM registers.
     #[error("XMM registers not available")]
     NoVectorState,

@@ -13,6 +13,7 @@ mod bus;
 mod cache;
 mod condition;
 mod decode;
+mod descriptor;
 mod error;
 mod execute;
 mod fetch;
@@ -24,12 +25,15 @@ mod operation;
 mod shift;
 mod stack;
 mod string;
+mod system;
+mod task;
 mod vector;
 
 pub use bus::{Bus, Width};
 pub(crate) use error::Place;
 pub use error::{EmulationError, Exception, ExceptionVector, Unemulated};
 pub use intercept::{ControlRegister, Intercepted, InterceptedOperation};
+pub use task::{Cause, Switched, TaskSwitch};
 
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
@@ -144,6 +148,16 @@ impl<'m, M: GuestMemoryBackend> Emulator<'m, M> {
             Err(Stop::Again | Stop::Fault(_)) => Ok(None),
             Err(Stop::Unemulated(reason)) => Err(self.error(reason, state)),
         }
+    }
+
+    /// Performs a task switch.
+    ///
+    /// # Errors
+    /// [`EmulationError`] where what it needs is not in RAM.
+    #[cold]
+    pub fn switch_task(&self, state: &mut VcpuState, request: TaskSwitch) -> Result<Switched, EmulationError> {
+        let result = task::Switch { memory: self.memory, state, request }.run();
+        result.map_err(|reason| self.error(reason, state))
     }
 
     /// Fetches and decodes the instruction at CS:RIP, and remembers it.

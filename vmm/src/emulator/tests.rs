@@ -8,6 +8,7 @@ mod moves;
 mod remembered;
 mod robust;
 mod strings;
+mod tasks;
 
 use vm_memory::{Bytes, GuestMemoryMmap};
 

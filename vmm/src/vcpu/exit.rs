@@ -7,6 +7,7 @@
 //! | numbers, information words | [`svm`] | [`vmx`] |
 //! | what is behind the instruction | its length, if the CPU saves that, else [known](super::length) | the second word |
 //! | which control or debug register | the first word, if the CPU has decode assists, else the instruction | the first word |
+//! | [task switches](Exit::TaskSwitch) | performed by the CPU | left to the VMM |
 //! | end of a handler of NMIs | [before](Exit::NmiHandlerEnds) the IRET | [after](Exit::NmiWindow) it |
 //! | why the CPU refuses a state | not told | [`EntryFailure`] |
 
@@ -77,6 +78,28 @@ pub enum Exit {
     InvalidState(EntryFailure),
     /// Something that is never asked for.
     Unexpected,
+}
+
+/// A task switch that the CPU leaves undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TaskExit {
+    /// Selector of the new task.
+    pub(super) to: u16,
+    /// What asks for it.
+    pub(super) source: TaskSource,
+}
+
+/// What asks for a task switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TaskSource {
+    /// CALL.
+    Call,
+    /// IRET.
+    Iret,
+    /// JMP.
+    Jump,
+    /// An event, by its gate in the IDT.
+    Gate,
 }
 
 /// Where the instruction behind the intercepted one is.
@@ -153,6 +176,11 @@ impl Vendor {
             Vendor::Svm => None,
             Vendor::Vmx => Some(NextRip(words.info2)).filter(|next| next.0 != 0),
         }
+    }
+
+    /// The task switch that an exit is about, which only VMX has.
+    pub(super) fn task_switch(words: &EventWords) -> TaskExit {
+        vmx::task_switch(words)
     }
 
     /// The access to a control or debug register that the exit is about, if a CPU with these features says which register and whose

@@ -11,6 +11,8 @@ pub(super) const EMULATE: Mtd = Mtd::EMULATE.difference(Mtd::INST_BYTES);
 /// Everything that is read to put a rarely used register into an MSR access, or to report a guest that
 /// cannot continue.
 pub(super) const FULL: Mtd = EMULATE.union(Mtd::SYSCALL).union(Mtd::SYSENTER).union(Mtd::DR).union(Mtd::PAT);
+/// What a task switch reads and writes.
+pub(super) const TASK_SWITCH: Mtd = EMULATE.union(Mtd::SEG).union(Mtd::GDTR).union(Mtd::DR);
 /// What a decision about interrupts needs where no instruction has ended.
 pub(super) const RECALL: Mtd = Mtd::RFLAGS.union(Mtd::STA).union(Mtd::INJ);
 /// All that a virtual CPU has: what starts it.
@@ -42,6 +44,7 @@ pub fn selection(number: u64, features: Features) -> Mtd {
         Exit::NestedFault(_) if features.contains(Features::DECODE_ASSISTS) => EMULATE | Mtd::INST_BYTES,
         Exit::NestedFault(_) | Exit::ControlRegister => EMULATE,
         Exit::DebugRegister => EMULATE | Mtd::DR,
+        Exit::TaskSwitch => TASK_SWITCH,
         Exit::Startup => Mtd::empty(),
         _ => FULL,
     }

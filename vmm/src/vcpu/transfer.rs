@@ -64,6 +64,12 @@ pub(super) fn read_into(state: &mut VcpuState, arch: &ArchState) {
     }
 }
 
+/// What a task switch needs besides.
+pub(super) fn read_tables(state: &mut VcpuState, arch: &ArchState) {
+    (state.tr, state.ldtr) = (from_abi(&arch.seg[seg::TR]), from_abi(&arch.seg[seg::LDTR]));
+    state.gdtr = DescriptorTable { base: arch.seg[seg::GDTR].base, limit: arch.seg[seg::GDTR].limit as u16 };
+}
+
 /// The XMM registers, where they were delivered.
 pub(super) fn read_xmm(arch: &ArchState) -> [u128; 16] {
     arch.xmm.map(|[low, high]| u128::from(high) << u64::BITS | u128::from(low))
@@ -90,6 +96,22 @@ pub(super) fn write(arch: &mut ArchState, state: &VcpuState) -> Mtd {
         changed |= Mtd::XMM;
     }
     changed
+}
+
+/// Stores a task that begins, and says what that is.
+pub(super) fn write_task(arch: &mut ArchState, state: &VcpuState) -> Mtd {
+    write(arch, state);
+    write_segments(arch, state);
+    (arch.cr0, arch.cr3) = (state.cr0.bits(), state.cr3);
+    Mtd::GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::SEG | Mtd::CR
+}
+
+fn write_segments(arch: &mut ArchState, state: &VcpuState) {
+    for (segment, index) in SEGMENTS {
+        arch.seg[index] = to_abi(state.segment(segment));
+    }
+    arch.seg[seg::TR] = to_abi(&state.tr);
+    arch.seg[seg::LDTR] = to_abi(&state.ldtr);
 }
 
 /// Reset value of DR6, the bits that are always set (APM2 13.1.1.3).
@@ -121,11 +143,7 @@ pub(super) fn write_initial(arch: &mut ArchState, state: &VcpuState, tsc_offset:
         tsc_offset,
         ..ArchState::default()
     };
-    for (segment, index) in SEGMENTS {
-        arch.seg[index] = to_abi(state.segment(segment));
-    }
-    arch.seg[seg::TR] = to_abi(&state.tr);
-    arch.seg[seg::LDTR] = to_abi(&state.ldtr);
+    write_segments(arch, state);
     arch.seg[seg::GDTR] = table_to_abi(&state.gdtr);
     arch.seg[seg::IDTR] = table_to_abi(&state.idtr);
 }

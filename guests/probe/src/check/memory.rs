@@ -1,8 +1,8 @@
 //! Memory that is not RAM: every kind of instruction that accesses it.
 
 use crate::report::{check, section};
-use crate::sys::legacy;
 use crate::sys::memory::{self, BEFORE, Loads, MODIFY};
+use crate::sys::{legacy, task};
 
 /// Registers of the I/O APIC (82093AA data sheet, 3.1): the selector of one and the window onto it.
 const SELECT: u64 = 0xfec0_0000;
@@ -101,4 +101,19 @@ fn other_modes() {
     check("with other page-directory pointers", found.pae_device, IDENTITY);
     check("which exits leave as they are", (found.cpuid.to_le_bytes(), found.pae_again), (*b"Kilo", IDENTITY));
     check("32-bit paging", found.paged, [IDENTITY, IDENTITY >> 16]);
+    tasks(&found.tasks);
+}
+
+/// Task switches by hardware (SDM vol. 3, 8.3).
+fn tasks(found: &task::Found) {
+    const NESTED_TASK: u32 = 1 << 14;
+    const TASK_SWITCHED: u32 = 1 << 3;
+    check("a task that is called: NT", found.flags & NESTED_TASK, NESTED_TASK);
+    check("CR0.TS", found.cr0 & TASK_SWITCHED, TASK_SWITCHED);
+    check("its register, and the way back", (found.task, found.link), (task::CALLED, task::SELF));
+    check("CPUID there", found.cpuid.to_le_bytes(), *b"Kilo");
+    check("it goes on where it was", found.own, task::OWN);
+    check("so does its caller", (found.callers, found.callers_flags & NESTED_TASK), (task::CALLERS, 0));
+    check("a task that is jumped to", found.jumped_flags & NESTED_TASK, 0);
+    check("#GP by a task, and its error code", (found.error_code, found.fault_link), (task::BEYOND, task::SELF));
 }

@@ -1,6 +1,8 @@
-//! A trip through the modes without 64-bit code: protected mode without paging, real mode, PAE paging, 32-bit paging, and back.
+//! A trip through the modes without 64-bit code: protected mode without paging, with [tasks](task), real mode, PAE paging, 32-bit paging, and back.
 
+use super::task;
 use core::arch::global_asm;
+use core::mem::offset_of;
 
 /// What was found on the trip.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct Found {
     pub real_device: u32,
     /// EBX of a CPUID there.
     pub real_cpuid: u32,
+    /// Tasks.
+    pub tasks: task::Found,
 }
 
 /// An address that the second of two tables leads to the device.
@@ -107,6 +111,10 @@ global_asm!(
     "wrmsr",
     "mov eax, ds:[{device}]",
     "mov [edi], eax",
+    "push edi",
+    "add edi, {tasks}",
+    "call task_trip",
+    "pop edi",
     // Real mode, by way of a code segment of 16 bits.
     ".byte 0xea",
     ".long {real}",
@@ -201,17 +209,20 @@ global_asm!(
     ".short 0x28",
     "21:",
     ".code64",
-    // The boot protocol's segments, one of 32-bit code and one of 16-bit code.
+    // The boot protocol's segments, one of 32-bit code, one of 16-bit code, and those of three tasks.
     ".balign 8",
-    "4: .quad 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0, 0x00cf9b000000ffff, 0x00009b000000ffff",
-    "5: .short 5b - 4b - 1",
-    ".quad 4b",
+    ".global legacy_table",
+    "legacy_table:",
+    ".quad 0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0, 0x00cf9b000000ffff, 0x00009b000000ffff, 0, 0, 0",
+    "5: .short 5b - legacy_table - 1",
+    ".quad legacy_table",
     ".balign 8",
     "7: .quad 0",
     "8: .quad 0",
     ".popsection",
     device = const DEVICE,
     real = const REAL_AT,
+    tasks = const offset_of!(Found, tasks),
     alias = const ALIAS,
     same = sym SAME,
     aliased = sym ALIASED,

@@ -10,3 +10,4 @@ pub mod legacy;
 pub mod memory;
 pub mod port;
 pub mod power;
+pub mod task;

@@ -24,7 +24,6 @@ pub(super) mod code {
     pub const INVLPGA: u64 = 0x7a;
     pub const IOIO: u64 = 0x7b;
     pub const MSR: u64 = 0x7c;
-    pub const TASK_SWITCH: u64 = 0x7d;
     pub const SHUTDOWN: u64 = 0x7f;
     pub const VMRUN: u64 = 0x80;
     pub const SKINIT: u64 = 0x86;
@@ -68,7 +67,6 @@ fn rare(event: u64) -> Exit {
         code::RSM | code::INVLPGA | code::VMRUN..=code::SKINIT => Exit::Undefined,
         code::MONITOR..=code::MWAIT_CONDITIONAL => Exit::Undefined,
         code::XSETBV => Exit::Xsetbv,
-        code::TASK_SWITCH => Exit::TaskSwitch,
         code::SHUTDOWN => Exit::Shutdown,
         _ => Exit::Unexpected,
     }
@@ -140,7 +138,7 @@ mod tests {
     #[test]
     fn every_always_intercepted_exit_is_known() {
         // SMI, INIT, exceptions and descriptor-table accesses are not the VMM's or never asked for.
-        let known = [0x08, 0x18, 0x20, 0x37, 0x64, 0x6f, 0x72, 0x73, 0x74, 0x76, 0x78, 0x7a, 0x7c, 0x7d]
+        let known = [0x08, 0x18, 0x20, 0x37, 0x64, 0x6f, 0x72, 0x73, 0x74, 0x76, 0x78, 0x7a, 0x7c]
             .into_iter()
             .chain([0x7f, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x8a, 0x8b, 0x8c, 0x8d]);
         for event in known {

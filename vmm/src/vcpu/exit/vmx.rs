@@ -3,7 +3,7 @@
 use abi::event::EventWords;
 use device_models::bus::port::{PortAccess, PortSize};
 
-use super::{EntryFailure, Exit, NextRip, control_register, general};
+use super::{EntryFailure, Exit, NextRip, TaskExit, TaskSource, control_register, general};
 use crate::emulator::InterceptedOperation;
 
 /// Basic exit reasons (SDM3 appendix C), as far as they are told apart.
@@ -78,6 +78,18 @@ fn rare(event: u64) -> Exit {
         reason::TRIPLE_FAULT => Exit::Shutdown,
         _ => Exit::Unexpected,
     }
+}
+
+/// The task switch that an exit is about (SDM3 table 28-2).
+pub(super) fn task_switch(words: &EventWords) -> TaskExit {
+    const SOURCE_SHIFT: u32 = 30;
+    let source = match words.info1 >> SOURCE_SHIFT & 3 {
+        0 => TaskSource::Call,
+        1 => TaskSource::Iret,
+        2 => TaskSource::Jump,
+        _ => TaskSource::Gate,
+    };
+    TaskExit { to: words.info1 as u16, source }
 }
 
 /// Qualification of accesses to control and debug registers (SDM3 tables 28-3 and 28-4).
@@ -158,6 +170,14 @@ mod tests {
         assert_eq!(decode(reason::IO, &words(0x01f0_0039, 2)), Exit::PortString);
         // Three bytes.
         assert_eq!(decode(reason::IO, &words(0x01f0_0002, 2)), Exit::Unexpected);
+    }
+
+    #[test]
+    fn task_switches_tell_where_to_and_why() {
+        let sources = [TaskSource::Call, TaskSource::Iret, TaskSource::Jump, TaskSource::Gate];
+        for (number, source) in (0..).zip(sources) {
+            assert_eq!(task_switch(&words(number << 30 | 0x28, 0)), TaskExit { to: 0x28, source });
+        }
     }
 
     #[test]

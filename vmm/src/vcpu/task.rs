@@ -1,0 +1,133 @@
+//! Task switches by hardware, which exit with VMX only.
+
+use abi::state::{EventKind, Injection, Interruptibility, Mtd};
+use vm_memory::GuestMemoryBackend;
+
+use super::exit::{TaskSource, Vendor};
+use super::{Boundary, Call, Kernel, Step, Trouble, Vcpu, selection, transfer};
+use crate::emulator::{Cause, Exception, Switched, TaskSwitch};
+use crate::paging::page_directory_pointers;
+use crate::state::VcpuState;
+
+/// DR6: the exception comes after a switch to a task with its trap bit set (SDM3 18.2.3).
+const DR6_TASK: u64 = 1 << 15;
+/// DR7: what is on for the current task only (SDM3 18.2.4).
+const DR7_LOCAL: u64 = 0x155;
+
+impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
+    /// A task switch is due.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn task_switch(&mut self, call: &Call) -> Result<Step, Trouble> {
+        call.require(selection::TASK_SWITCH)?;
+        let exit = Vendor::task_switch(&call.words);
+        let bits = self.traits.physical_address_bits;
+        let (mut state, event) = self.vm.kernel.with_state(|arch| {
+            let mut state = transfer::read(arch, bits);
+            transfer::read_tables(&mut state, arch);
+            (state, arch.interrupted)
+        });
+        let is_instruction = exit.source != TaskSource::Gate || event.kind() == Some(EventKind::Software);
+        let behind = call.vendor.next_rip(&call.words).filter(|_| is_instruction);
+        let by = match exit.source {
+            TaskSource::Call => Cause::Call,
+            TaskSource::Iret => Cause::Iret,
+            TaskSource::Jump => Cause::Jump,
+            TaskSource::Gate => Cause::Event { error_code: event.error_code(), is_external: !is_instruction },
+        };
+        let request = TaskSwitch { to: exit.to, by, next: behind.map_or(state.rip, |next| next.0) };
+        let switched = self.emulator.switch_task(&mut state, request)?;
+        match switched {
+            Switched::Again => Ok(self.vm.kernel.with_state(|arch| Step::new(Mtd::empty(), Boundary::at_exit(arch)))),
+            Switched::Refused(exception) => self.raised_in_delivery(Mtd::empty(), event, exception),
+            Switched::Faulted(exception) => {
+                let changed = self.begin_task(&state, by);
+                self.raised_in_delivery(changed, event, exception)
+            }
+            Switched::Done { traps } => {
+                let changed = self.begin_task(&state, by);
+                let boundary = Boundary::after_instruction(state.rflags.bits());
+                if !traps {
+                    return Ok(Step::new(changed, boundary));
+                }
+                self.vm.kernel.with_state(|arch| arch.dr6 |= DR6_TASK);
+                Ok(Step::new(changed, boundary.with_debug_exception()))
+            }
+        }
+    }
+
+    /// Puts the new task into place. Returns what has changed.
+    fn begin_task(&mut self, state: &VcpuState, by: Cause) -> Mtd {
+        // Impossible ones were refused with the task; those that changed since then are no worse than none.
+        let pointers = page_directory_pointers(&self.vm.memory, state).unwrap_or_default();
+        if by == Cause::Iret {
+            self.injector.nmi_handler_ends(None);
+        }
+        self.vm.kernel.with_state(|arch| {
+            let changed = transfer::write_task(arch, state);
+            arch.dr7 &= !DR7_LOCAL;
+            arch.pdpte = pointers;
+            if by == Cause::Iret {
+                arch.interruptibility &= !Interruptibility::NMI_BLOCKED.bits();
+            }
+            changed | Mtd::DR | Mtd::PDPTE | Mtd::STA | Mtd::TLB_FLUSH
+        })
+    }
+
+    /// An exception of the switch, perhaps in the delivery of an event, which it takes the place of.
+    fn raised_in_delivery(&self, changed: Mtd, event: Injection, exception: Exception) -> Result<Step, Trouble> {
+        let Some(injection) = combined(event, exception) else {
+            return Err(self.unable("triple fault in a task switch"));
+        };
+        Ok(self.vm.kernel.with_state(|arch| {
+            arch.cr2 = exception.cr2.unwrap_or(arch.cr2);
+            let changed = if exception.cr2.is_some() { changed | Mtd::CR } else { changed };
+            let boundary = Boundary { interrupted: Injection::NONE, ..Boundary::at_exit(arch) };
+            Step::new(changed, boundary.with_exception(injection))
+        }))
+    }
+}
+
+/// What an exception in the delivery of an event becomes (SDM3 table 6-5); `None`: the CPU shuts down.
+fn combined(event: Injection, exception: Exception) -> Option<Injection> {
+    const DOUBLE_FAULT: u8 = 8;
+    const PAGE_FAULT: u8 = 14;
+    let is_contributory = |vector| matches!(vector, 0 | 10..=13);
+    let second = exception.vector as u8;
+    let plain = Some(Injection::exception(second, exception.error_code));
+    if !event.is_valid() || event.kind() != Some(EventKind::Exception) {
+        return plain;
+    }
+    match (event.vector(), second) {
+        (DOUBLE_FAULT, _) => None,
+        (PAGE_FAULT, _) => Some(Injection::exception(DOUBLE_FAULT, Some(0))),
+        (first, second) if is_contributory(first) && is_contributory(second) => {
+            Some(Injection::exception(DOUBLE_FAULT, Some(0)))
+        }
+        _ => plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emulator::ExceptionVector;
+
+    #[test]
+    fn exceptions_in_the_delivery_of_others_are_worse() {
+        let second = |vector| Exception { vector, error_code: Some(0x28), cr2: None };
+        let (invalid, page) = (second(ExceptionVector::InvalidTss), second(ExceptionVector::Page));
+        let first = |vector| Injection::exception(vector, None);
+        let plain = |vector| Some(Injection::exception(vector, Some(0x28)));
+        let double = Some(Injection::exception(8, Some(0)));
+        assert_eq!(combined(Injection::NONE, invalid), plain(10));
+        assert_eq!(combined(Injection::event(EventKind::Interrupt, 13), invalid), plain(10));
+        assert_eq!(combined(first(3), invalid), plain(10));
+        assert_eq!(combined(first(13), page), plain(14));
+        assert_eq!(
+            [combined(first(13), invalid), combined(first(14), invalid), combined(first(14), page)],
+            [double; 3]
+        );
+        assert_eq!(combined(first(8), invalid), None);
+    }
+}
