@@ -222,7 +222,7 @@ mod tests {
     fn tables_return_to_the_payer() {
         let pd = testing::pd(64);
         let space = space(pd);
-        for sel in [0, 256, Sel::COUNT - 1] {
+        for sel in [0, Sel::PER_PAGE - 1, Sel::PER_PAGE, Sel::COUNT - 1] {
             space.prepare(Sel(sel)).unwrap();
         }
         assert_eq!(pd.figures().1, 4);

@@ -246,6 +246,25 @@ pub fn step_over_cpuid() -> (Taken, u64, u64) {
     (exception::taken(), status, exception::rip().wrapping_sub(behind))
 }
 
+/// Steps over a load of SS, behind which no single step is reported, with INT1 there. Returns how far behind that the exception came.
+pub fn step_into_int1() -> (Taken, u64) {
+    let behind: u64;
+    exception::clear();
+    // SAFETY: the handler of the exception ends single-stepping; SS stays what it is.
+    unsafe {
+        asm!(
+            "mov eax, ss",
+            "pushfq", "or qword ptr [rsp], 0x100", "popfq",
+            "mov ss, eax",
+            ".byte 0xf1", // INT1
+            "2:",
+            "lea {behind}, [rip + 2b]",
+            behind = out(reg) behind, out("eax") _,
+        );
+    }
+    (exception::taken(), exception::rip().wrapping_sub(behind))
+}
+
 /// RDTSC.
 pub fn time() -> u64 {
     // SAFETY: changes nothing.

@@ -63,6 +63,11 @@ pub const STI: u64 = 1 << 0;
 pub const MOV_SS: u64 = 1 << 1;
 pub const NMI: u64 = 1 << 3;
 
+/// Without the shadow of STI or MOV SS.
+pub const fn without_shadow(state: u64) -> u64 {
+    state & !(STI | MOV_SS)
+}
+
 /// Interruptibility in the ABI's form.
 pub fn interruptibility(state: u64) -> Interruptibility {
     let mut result = Interruptibility::empty();
@@ -176,6 +181,7 @@ mod tests {
         assert_eq!(blocking(STI | NMI, Interruptibility::empty(), true), 0);
         assert_eq!(interruptibility(STI | NMI), Interruptibility::all());
         assert_eq!(blocking(NMI, interruptibility(NMI), true), NMI);
+        assert_eq!([STI | NMI, MOV_SS, NMI].map(without_shadow), [NMI, 0, NMI]);
     }
 
     #[test]

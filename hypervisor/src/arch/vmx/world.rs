@@ -182,8 +182,10 @@ fn exception(this: Vmcs) {
     this.deliver_again(info, vmcs::read(Code::ExitError));
 }
 
-/// Does to DR6 and DR7 what the processor left undone because the exception exited (SDM vol. 3, 28.1).
+/// Does to DR6 and DR7 what the processor left undone because the exception exited (SDM vol. 3, 28.1). A shadow, which INT1 does not wait
+/// for, ends with the delivery: while single-stepping, an entry with one wants a debug exception pending that the exit has forgotten (27.3.1.5).
 fn note_debug(this: Vmcs) {
+    vmcs::write(Code::Interruptibility, event::without_shadow(vmcs::read(Code::Interruptibility)));
     let found = vmcs::read(Code::Qualification) & event::DEBUG_CAUSES;
     let status = this.field(Field::Dr6) & !event::DEBUG_BREAKPOINTS;
     this.set_field(Field::Dr6, status | found);
