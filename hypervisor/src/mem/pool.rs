@@ -68,6 +68,7 @@ pub unsafe fn init(base: Phys, size: u64) -> u64 {
 }
 
 /// Takes a contiguous block of `2^order` data pages, with all words set to `value`; only page alignment is promised.
+#[inline]
 pub fn alloc(order: usize, value: u64) -> Option<Page> {
     let first = with(|pool| pool.buddy.alloc(order).map(|index| pool.data.offset(index as u64 * PAGE)))?;
     let page = Page::at(first);
