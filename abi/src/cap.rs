@@ -7,6 +7,8 @@ pub struct Sel(pub u64);
 impl Sel {
     /// Number of selectors of an object space.
     pub const COUNT: u64 = 1 << 17;
+    /// Number of selectors that a page of an object space is for. It stays there when they have become free.
+    pub const PER_PAGE: u64 = 256;
     /// A selector that never names anything (out of range by design).
     pub const NONE: Self = Self(u64::MAX >> 8);
 

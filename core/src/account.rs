@@ -8,6 +8,7 @@
 //! number, and fails without effect if the kernel cannot, because objects that a component made itself occupy them.
 
 use abi::cap::Sel;
+use abi::session::parent::Quota;
 use alloc::collections::BTreeMap;
 
 /// Names an account. Never used twice.
@@ -63,6 +64,12 @@ impl Resources {
         } else {
             Ok(())
         }
+    }
+}
+
+impl From<Quota> for Resources {
+    fn from(Quota { ram, caps }: Quota) -> Self {
+        Self { ram, caps }
     }
 }
 

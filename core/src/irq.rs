@@ -2,8 +2,8 @@
 
 use crate::Core;
 use crate::account::{AccountError, AccountId};
+use crate::isa_lines::Line;
 use crate::kernel::Machine;
-use crate::madt::Line;
 use crate::object::{Handle, Key, Kind};
 use crate::ranges::Range;
 use abi::cap::Sel;
@@ -128,7 +128,7 @@ impl<M: Machine> Core<'_, M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::madt::IsaLines;
+    use crate::isa_lines::IsaLines;
 
     #[test]
     fn arguments_override_the_usual_signalling() {

@@ -1,12 +1,12 @@
 //! Start of core: from the hypervisor information page to the first thread of init.
 
-use crate::account::{AccountError, Ledger, Resources};
+use crate::account::{AccountError, AccountId, Ledger, Resources};
 use crate::affinity::CpuSet;
 use crate::boot::{self, Memory, Module};
 use crate::dataspace::Dataspace;
 use crate::io_port::PORTS;
+use crate::isa_lines::IsaLines;
 use crate::kernel::{Kernel, Machine};
-use crate::madt::IsaLines;
 use crate::object::{Handle, Key, Kind};
 use crate::parent::Child;
 use crate::ranges::{Range, Ranges};
@@ -43,8 +43,6 @@ const CORE: &str = "core";
 const PRESERVED_PAGES: u64 = 64;
 /// Selectors that core takes for what costs one capability, at most.
 const SELECTORS_PER_CAP: u64 = 2;
-/// Selectors in a page of an object space. The kernel keeps such a page when they have become free.
-const SELECTORS_PER_PAGE: u64 = 256;
 /// Ports of a UART.
 const UART_PORTS: u64 = 8;
 /// Longest command line of a module that is looked at.
@@ -168,7 +166,7 @@ impl<'m, M: Machine> Core<'m, M> {
         boot::module_name(&line).filter(|name| name != CORE)
     }
 
-    fn add_module(&mut self, name: String, memory: Range, own: crate::account::AccountId) {
+    fn add_module(&mut self, name: String, memory: Range, own: AccountId) {
         let pages = memory
             .end()
             .checked_next_multiple_of(PAGE_SIZE)
@@ -198,12 +196,12 @@ impl<'m, M: Machine> Core<'m, M> {
     /// As [`LaunchError`] says. The system is of no use then.
     pub fn start_init(&mut self) -> Result<(), LaunchError> {
         let pd = self.create_init_pd()?;
-        let (ram, caps) = (self.ledger.quota(pd.account)?.ram, self.ledger.quota(pd.account)?.caps);
+        let Resources { ram, caps } = self.ledger.quota(pd.account)?;
         self.log(format_args!("{} MiB RAM and {caps} caps assigned to {INIT}", ram >> 20));
         self.child = Some(Child { pd, sessions: BTreeMap::from([(session_id::PD, pd)]) });
-        let cpu = self.open_environment(pd, session_id::CPU, cpu::Cpu::NAME, least::<cpu::Cpu>(), INIT)?;
-        self.open_environment(pd, session_id::LOG, log::Log::NAME, least::<log::Log>(), INIT)?;
-        self.open_environment(pd, session_id::BINARY, rom::Rom::NAME, least::<rom::Rom>(), INIT)?;
+        let cpu = self.open_environment::<cpu::Cpu>(pd, session_id::CPU)?;
+        self.open_environment::<log::Log>(pd, session_id::LOG)?;
+        self.open_environment::<rom::Rom>(pd, session_id::BINARY)?;
         let parent = self.create_object(Kind::Parent, pd.account)?;
         self.assign_parent(pd.key, parent.0);
         let entry = self.load(pd.key, INIT)?;
@@ -222,7 +220,7 @@ impl<'m, M: Machine> Core<'m, M> {
 
     fn create_init_pd(&mut self) -> Result<Session, LaunchError> {
         let own = self.ledger.root();
-        let account = self.ledger.open(own, least::<pd::Pd>())?;
+        let account = self.ledger.open(own, pd::Pd::LEAST.into())?;
         self.ledger.set_reference(account, own)?;
         let rest = self.ledger.quota(own)?.saturating_sub(self.ledger.used(own)?);
         self.ledger.transfer(own, account, rest)?;
@@ -230,16 +228,9 @@ impl<'m, M: Machine> Core<'m, M> {
         Ok(Session { key, account })
     }
 
-    fn open_environment(
-        &mut self,
-        pd: Session,
-        id: u64,
-        service: &str,
-        donation: Resources,
-        label: &str,
-    ) -> Result<Session, LaunchError> {
-        let args = format!("label=\"{label}\", ram_quota={}, cap_quota={}", donation.ram, donation.caps);
-        let session = self.open_session(pd.account, service, Args(&args), &Affinity::default())?;
+    fn open_environment<I: Interface>(&mut self, pd: Session, id: u64) -> Result<Session, LaunchError> {
+        let args = format!("label=\"{INIT}\", ram_quota={}, cap_quota={}", I::RAM_QUOTA, I::CAP_QUOTA);
+        let session = self.open_session(pd.account, I::NAME, Args(&args), &Affinity::default())?;
         if let Some(child) = self.child.as_mut() {
             child.sessions.insert(id, session);
         }
@@ -262,13 +253,9 @@ impl<'m, M: Machine> Core<'m, M> {
         let image = self.physical(module).ok_or(LaunchError::NoModule)?;
         let mut head = vec![0; program::HEAD_SIZE];
         self.kernel.0.read(image.base(), &mut head);
-        let bounds = initial::IMAGE_BASE..initial::ATTACH_BASE;
-        let plan = Plan::parse(&head, image.size(), bounds).map_err(LaunchError::Program)?;
+        let plan = Plan::parse(&head, image.size(), program::ADDRESSES).map_err(LaunchError::Program)?;
         let map = self.pds.get(&pd).map(|pd| pd.map).ok_or(LaunchError::Thread)?;
         for segment in &plan.segments {
-            let mut rights = MemRights::READ;
-            rights.set(MemRights::WRITE, segment.write);
-            rights.set(MemRights::EXEC, segment.execute);
             let (dataspace, offset) = match &segment.content {
                 program::Content::Shared { offset } => (module, *offset),
                 program::Content::Private { file, at } => {
@@ -283,7 +270,8 @@ impl<'m, M: Machine> Core<'m, M> {
                     (dataspace, 0)
                 }
             };
-            let attachment = Attachment { offset, size: segment.size, address: segment.address, rights: rights.bits() };
+            let at = Attachment::at(segment.address, segment.rights());
+            let attachment = Attachment { offset, size: segment.size, ..at };
             self.attach(map, dataspace, &attachment).map_err(LaunchError::Attach)?;
         }
         Ok(plan.entry)
@@ -294,7 +282,7 @@ impl<'m, M: Machine> Core<'m, M> {
 /// used, and returned, whatever core's own object space has grown to meanwhile.
 fn caps(pages: u64, selectors: u64) -> u64 {
     let pages = pages.saturating_sub(PRESERVED_PAGES);
-    let tables = pages.saturating_mul(SELECTORS_PER_CAP).min(selectors).div_ceil(SELECTORS_PER_PAGE);
+    let tables = pages.saturating_mul(SELECTORS_PER_CAP).min(selectors).div_ceil(Sel::PER_PAGE);
     pages.saturating_sub(tables).min(selectors / SELECTORS_PER_CAP)
 }
 
@@ -306,11 +294,6 @@ fn all(base: u64, size: u64) -> Ranges {
         debug_assert!(freed.is_ok(), "the set was empty");
     }
     ranges
-}
-
-/// Least donation for an interface.
-const fn least<I: Interface>() -> Resources {
-    Resources { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA }
 }
 
 #[cfg(test)]
@@ -327,7 +310,7 @@ mod tests {
         assert_eq!(caps(1 << 20, 1 << 17), 1 << 16);
         for pages in [100, 1000, 10_000, 100_000] {
             let caps = caps(pages, 100_000);
-            let tables = (caps * SELECTORS_PER_CAP).min(100_000).div_ceil(SELECTORS_PER_PAGE);
+            let tables = (caps * SELECTORS_PER_CAP).min(100_000).div_ceil(Sel::PER_PAGE);
             assert!(caps + tables + PRESERVED_PAGES <= pages && caps * SELECTORS_PER_CAP <= 100_000, "{pages}");
         }
     }

@@ -6,7 +6,7 @@
 //! | [`dataspace`] | what is attached to address spaces and guests |
 //! | [`pager`] | page faults and exceptions of all components |
 //! | [`parent`], [`session`], [`launcher`] | core as the parent of init |
-//! | [`account`], [`ranges`], [`regions`], [`affinity`], [`madt`], [`boot`] | pure logic |
+//! | [`account`], [`ranges`], [`regions`], [`affinity`], [`isa_lines`], [`boot`] | pure logic |
 //! | [`object`], [`kernel`] | portals, and the kernel behind a trait |
 //!
 //! Everything happens in one portal handler, so the kernel serialises it, and each call is one transaction: it is
@@ -25,10 +25,10 @@ pub mod dataspace;
 pub mod io_mem;
 pub mod io_port;
 pub mod irq;
+pub mod isa_lines;
 pub mod kernel;
 pub mod launcher;
 pub mod log;
-pub mod madt;
 pub mod object;
 pub mod pager;
 pub mod parent;
@@ -84,7 +84,7 @@ pub struct Core<'m, M> {
     ports: Ranges,
     /// Interrupt lines that nobody has.
     lines: Ranges,
-    isa_lines: madt::IsaLines,
+    isa_lines: isa_lines::IsaLines,
     /// Boot modules by name.
     modules: BTreeMap<String, Key>,
     /// All objects; the maps below hold the state of those of one kind.

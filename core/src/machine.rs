@@ -1,6 +1,5 @@
 //! The kernel and the memory below core, for real.
 
-use crate::console;
 use abi::cap::Sel;
 use abi::hypercall::{AssignInt, CreateEc, CreatePd, CreateSc, CreateSm, CreateSpace, CtrlPd, Delegate};
 use abi::state::Mtd;
@@ -8,6 +7,7 @@ use abi::status::Status;
 use core::fmt;
 use kilonova_core::kernel::Machine;
 use kilonova_core::ranges::Range;
+use runtime::console;
 use runtime::sys::portal::LocalEc;
 use runtime::sys::{physical, syscall};
 

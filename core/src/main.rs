@@ -4,7 +4,6 @@
 
 extern crate alloc;
 
-mod console;
 mod machine;
 mod start;
 

@@ -1,7 +1,7 @@
 //! Core as the parent of init. It answers every request at once.
 
 use crate::Core;
-use crate::account::{AccountError, Resources};
+use crate::account::AccountError;
 use crate::kernel::Machine;
 use crate::launcher::INIT;
 use crate::object::Handle;
@@ -15,6 +15,17 @@ use abi::session::parent::{
 use abi::session::wire::{AnyObject, Signal, Text, Typed};
 use alloc::collections::BTreeMap;
 use alloc::format;
+use core::fmt;
+
+/// The end of the system, in the log. Whoever has booted it waits for this line (`run/src/session/end.rs`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SystemExit(pub i64);
+
+impl fmt::Display for SystemExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "system exit: {}", self.0)
+    }
+}
 
 /// The child of core.
 #[derive(Clone, Debug)]
@@ -38,7 +49,7 @@ impl<M: Machine> Call<'_, '_, M> {
 
 impl<M: Machine> parent::Server<Handle> for Call<'_, '_, M> {
     fn exit(&mut self, value: i64) {
-        self.core.log(format_args!("system exit: {value}"));
+        self.core.log(format_args!("{}", SystemExit(value)));
     }
 
     fn announce(&mut self, _: Text<SERVICE_MAX>) -> Result<(), AnnounceError> {
@@ -78,8 +89,7 @@ impl<M: Machine> parent::Server<Handle> for Call<'_, '_, M> {
 
     fn upgrade(&mut self, id: u64, quota: Quota) -> Result<Progress, UpgradeError> {
         let session = self.existing(id).filter(|_| id >= session_id::FREE).ok_or(UpgradeError::NoSession)?;
-        let more = Resources { ram: quota.ram, caps: quota.caps };
-        self.core.upgrade_session(session, more).map_err(|error| match error {
+        self.core.upgrade_session(session, quota.into()).map_err(|error| match error {
             AccountError::OutOfRam => UpgradeError::OutOfRam,
             AccountError::OutOfCaps => UpgradeError::OutOfCaps,
             AccountError::Invalid | AccountError::InUse => UpgradeError::NoSession,
@@ -104,8 +114,8 @@ impl<M: Machine> parent::Server<Handle> for Call<'_, '_, M> {
     fn resource_avail_sigh(&mut self, _: Typed<Signal, Handle>) {}
 
     fn resource_request(&mut self, wish: Quota) {
-        self.core
-            .log(format_args!("init wants {} bytes of RAM and {} caps, but has all there is", wish.ram, wish.caps));
+        let Quota { ram, caps } = wish;
+        self.core.log(format_args!("{INIT} wants {ram} bytes of RAM and {caps} caps, but has all there is"));
     }
 
     /// Never submitted: core wants nothing back.

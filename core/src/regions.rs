@@ -1,12 +1,12 @@
 //! Regions: which part of which dataspace is where in an address space.
 
 use crate::ranges::Range;
-use abi::PAGE_SIZE;
 use abi::cap::MemRights;
+use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use alloc::collections::BTreeMap;
 
 /// Sizes of the pages that the hardware translates, largest first (SDM vol. 3, table 4-1).
-const PAGE_SIZES: [u64; 3] = [1 << 30, 1 << 21, PAGE_SIZE];
+const PAGE_SIZES: [u64; 3] = [1 << 30, LARGE_PAGE_SIZE, PAGE_SIZE];
 
 /// The alignment that lets `size` bytes be mapped with the largest pages: the largest page size not above it.
 #[must_use]
@@ -181,7 +181,7 @@ impl<D> Region<D> {
 }
 
 /// What one page table translates.
-pub const WINDOW: u64 = 1 << 21;
+pub const WINDOW: u64 = LARGE_PAGE_SIZE;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use crate::vm::Vm;
 use abi::hip::Features;
 use abi::session::affinity::Affinity;
 use abi::session::args::{Args, last_element};
-use abi::session::parent::SessionError;
+use abi::session::parent::{Quota, SessionError};
 use abi::session::rpc::Interface;
 use abi::session::{cpu, io_mem, io_port, irq, log, pd, rm, rom, vm};
 use alloc::collections::BTreeSet;
@@ -24,23 +24,18 @@ pub struct Session {
     pub account: AccountId,
 }
 
-/// Least donation for an interface.
-const fn least<I: Interface>() -> Resources {
-    Resources { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA }
-}
-
 /// The kind of object and the least donation of a service; `None` if core has no such service.
-fn service(name: &str) -> Option<(Kind, Resources)> {
+fn service(name: &str) -> Option<(Kind, Quota)> {
     Some(match name {
-        rom::Rom::NAME => (Kind::Rom, least::<rom::Rom>()),
-        log::Log::NAME => (Kind::Log, least::<log::Log>()),
-        pd::Pd::NAME => (Kind::Pd, least::<pd::Pd>()),
-        cpu::Cpu::NAME => (Kind::Cpu, least::<cpu::Cpu>()),
-        rm::Rm::NAME => (Kind::Rm, least::<rm::Rm>()),
-        io_mem::IoMem::NAME => (Kind::IoMem, least::<io_mem::IoMem>()),
-        io_port::IoPort::NAME => (Kind::IoPort, least::<io_port::IoPort>()),
-        irq::Irq::NAME => (Kind::Irq, least::<irq::Irq>()),
-        vm::Vm::NAME => (Kind::Vm, least::<vm::Vm>()),
+        rom::Rom::NAME => (Kind::Rom, rom::Rom::LEAST),
+        log::Log::NAME => (Kind::Log, log::Log::LEAST),
+        pd::Pd::NAME => (Kind::Pd, pd::Pd::LEAST),
+        cpu::Cpu::NAME => (Kind::Cpu, cpu::Cpu::LEAST),
+        rm::Rm::NAME => (Kind::Rm, rm::Rm::LEAST),
+        io_mem::IoMem::NAME => (Kind::IoMem, io_mem::IoMem::LEAST),
+        io_port::IoPort::NAME => (Kind::IoPort, io_port::IoPort::LEAST),
+        irq::Irq::NAME => (Kind::Irq, irq::Irq::LEAST),
+        vm::Vm::NAME => (Kind::Vm, vm::Vm::LEAST),
         _ => return None,
     })
 }
@@ -86,8 +81,7 @@ impl<M: Machine> Core<'_, M> {
         if quota.caps < least.caps {
             return Err(SessionError::InsufficientCaps);
         }
-        let donation = Resources { ram: quota.ram, caps: quota.caps };
-        let account = self.ledger.open(payer, donation).map_err(own)?;
+        let account = self.ledger.open(payer, quota.into()).map_err(own)?;
         match self.create_session(kind, account, args, affinity) {
             Ok(key) => Ok(Session { key, account }),
             Err(error) => {

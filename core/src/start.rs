@@ -1,6 +1,5 @@
 //! From the first instruction to a running init.
 
-use crate::console;
 use crate::machine::Hardware;
 use abi::cap::{Perms, Sel, root};
 use abi::event::EventWords;
@@ -17,12 +16,13 @@ use kilonova_core::Core;
 use kilonova_core::boot::Memory;
 use kilonova_core::object::Handle;
 use kilonova_core::pager::Verdict;
+use kilonova_core::parent::SystemExit;
 use runtime::heap::{self, FreshMemory};
 use runtime::sync::Mutex;
 use runtime::sys::portal::{Handler, LocalEc};
 use runtime::sys::stack::Slot;
 use runtime::sys::{physical, syscall, utcb};
-use runtime::{log, semaphore};
+use runtime::{console, log, semaphore};
 
 /// First selector of core's objects. Below are those of the runtime.
 const FIRST_OBJECT: Sel = Sel(4096);
@@ -31,15 +31,13 @@ const STACK_SIZE: u64 = 64 << 10;
 /// Bytes of core's memory that the owner of one capability of quota can make core use: an object with its entries in
 /// the registries, or eight regions.
 const HEAP_PER_CAP: u64 = 2 << 10;
-/// Least bytes of heap.
-const HEAP_MIN: u64 = 2 << 20;
-/// Alignment of the heap: large pages.
-const HEAP_ALIGN: u64 = 2 << 20;
+/// Alignment of the heap, and its least size.
+const HEAP_ALIGN: u64 = abi::LARGE_PAGE_SIZE;
 
 /// After a line of the hypervisor's journal. The line takes about 10 ms on a serial line of 115200 baud.
 const JOURNAL_PAUSE_US: u64 = 100_000;
-/// Exit value of a system that never got as far as init.
-const EXIT_FAILURE: i64 = 1;
+/// The exit of a system that never got as far as init.
+const NEVER_STARTED: SystemExit = SystemExit(1);
 
 /// RAM set aside for the heap, until it is asked for.
 static RESERVE: Mutex<Option<(u64, u64)>> = Mutex::new(None);
@@ -51,12 +49,12 @@ pub fn main(_: u64) -> ! {
     log::set_sink(|line| console::write_line(format_args!("[core] {line}")));
     if information.magic != hip::MAGIC || information.version != abi::VERSION {
         log!("the hypervisor is of another version");
-        log!("system exit: {EXIT_FAILURE}");
+        log!("{NEVER_STARTED}");
         semaphore::sleep_forever()
     }
     if let Err(reason) = start(information) {
         log!("cannot start: {reason}");
-        log!("system exit: {EXIT_FAILURE}");
+        log!("{NEVER_STARTED}");
     }
     follow_journal()
 }
@@ -95,7 +93,7 @@ fn start(information: &'static Hip) -> Result<(), &'static str> {
 /// Sets RAM aside for everything that the owners of all capability quota can make core remember.
 fn reserve_heap(memory: &mut Memory) -> Option<()> {
     let pages = syscall::ctrl_pd(abi::hypercall::CtrlPd::Query { pd: root::PD }).ok()?.rdx;
-    let size = (pages * HEAP_PER_CAP).max(HEAP_MIN).next_multiple_of(HEAP_ALIGN);
+    let size = (pages * HEAP_PER_CAP).max(HEAP_ALIGN).next_multiple_of(HEAP_ALIGN);
     let reserve = memory.ram.alloc(size, HEAP_ALIGN)?;
     *RESERVE.lock() = Some((reserve.base(), reserve.size()));
     heap::set_source(take_reserve);
@@ -120,7 +118,7 @@ impl Root {
         let mut core = Core::new(hardware, information, memory, FIRST_OBJECT);
         if let Err(error) = core.start_init() {
             core.log(format_args!("cannot start init: {error}"));
-            core.log(format_args!("system exit: {EXIT_FAILURE}"));
+            core.log(format_args!("{NEVER_STARTED}"));
         }
         Self { core: RefCell::new(core) }
     }

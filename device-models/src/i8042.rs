@@ -6,17 +6,17 @@
 mod command;
 mod translate;
 
+use crate::bus::a20::A20Bus;
 use crate::bus::irq::{IrqBus, IrqLine, IrqPin};
 use crate::bus::port::{Lanes, PortClaims};
 use crate::bus::power::{PowerBus, PowerEvent, PowerSource};
 use crate::bus::ps2::{Ps2Bus, Ps2Port};
-use crate::bus::sideband::SidebandBus;
 use command::Command;
 use core::ops::RangeInclusive;
 use translate::Translator;
 
 /// The command and status port, from the data port.
-const COMMAND_OFFSET: u16 = 4;
+pub const COMMAND_OFFSET: u16 = 4;
 
 mod status {
     pub const OUTPUT_FULL: u8 = 1 << 0;
@@ -189,7 +189,7 @@ impl I8042 {
     }
 
     /// Writes a port.
-    pub fn write(&mut self, port: u16, value: u8, fx: &mut (impl IrqBus + Ps2Bus + PowerBus + SidebandBus)) {
+    pub fn write(&mut self, port: u16, value: u8, fx: &mut (impl IrqBus + Ps2Bus + PowerBus + A20Bus)) {
         self.last_was_command = port != self.io_base;
         if self.last_was_command {
             self.command(Command::decode(value), fx);
@@ -200,7 +200,7 @@ impl I8042 {
         self.poll(fx);
     }
 
-    fn command(&mut self, command: Command, fx: &mut (impl IrqBus + PowerBus + SidebandBus)) {
+    fn command(&mut self, command: Command, fx: &mut (impl IrqBus + PowerBus + A20Bus)) {
         self.parameter = Parameter::Keyboard;
         match command {
             Command::ReadRam(index) => {
@@ -233,7 +233,7 @@ impl I8042 {
         }
     }
 
-    fn data(&mut self, value: u8, fx: &mut (impl Ps2Bus + PowerBus + SidebandBus)) {
+    fn data(&mut self, value: u8, fx: &mut (impl Ps2Bus + PowerBus + A20Bus)) {
         match core::mem::replace(&mut self.parameter, Parameter::Keyboard) {
             Parameter::Keyboard => {
                 self.change_mode(0, mode::KEYBOARD_DISABLED);
@@ -275,7 +275,7 @@ impl I8042 {
         self.reply = Some(Output::new(Ps2Port::Keyboard, byte));
     }
 
-    fn output_port(&self, fx: &impl SidebandBus) -> u8 {
+    fn output_port(&self, fx: &impl A20Bus) -> u8 {
         let a20 = if fx.a20() { output_port::A20 } else { 0 };
         let full = match self.output {
             None => 0,

@@ -10,6 +10,9 @@ use crate::bus::port::{Lanes, PortClaims};
 use core::ops::RangeInclusive;
 use ocw2::Ocw2;
 
+/// Number of its ports, that of the ELCR aside.
+pub const PIC_PORTS: u16 = 2;
+
 const ICW1_SELECT: u8 = 1 << 4;
 const ICW1_LEVEL: u8 = 1 << 3;
 const ICW1_SINGLE: u8 = 1 << 1;
@@ -372,7 +375,7 @@ impl PortClaims for Pic {
     const LANES: Lanes = Lanes::Byte;
 
     fn ports(&self) -> impl IntoIterator<Item = RangeInclusive<u16>> {
-        [self.io_base..=self.io_base.saturating_add(1), self.elcr_base..=self.elcr_base]
+        [self.io_base..=self.io_base.saturating_add(PIC_PORTS - 1), self.elcr_base..=self.elcr_base]
     }
 }
 

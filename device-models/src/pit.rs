@@ -16,6 +16,8 @@ use core::ops::RangeInclusive;
 pub const PIT_HZ: NonZeroU64 = NonZeroU64::new(1_193_182).unwrap();
 
 const CONTROL_OFFSET: u16 = 3;
+/// Number of its ports.
+pub const PIT_PORTS: u16 = CONTROL_OFFSET + 1;
 const TIMER_CHANNEL: usize = 0;
 const SPEAKER_CHANNEL: usize = 2;
 /// Control word, select counter: the read-back command.
@@ -143,7 +145,7 @@ impl PortClaims for Pit {
     const LANES: Lanes = Lanes::Byte;
 
     fn ports(&self) -> impl IntoIterator<Item = RangeInclusive<u16>> {
-        [self.io_base..=self.io_base.saturating_add(CONTROL_OFFSET)]
+        [self.io_base..=self.io_base.saturating_add(PIT_PORTS - 1)]
     }
 }
 

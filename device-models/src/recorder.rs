@@ -1,5 +1,6 @@
 //! A bus end for unit tests: remembers every effect.
 
+use crate::bus::a20::A20Bus;
 use crate::bus::apic::{ApicBus, ApicMessage, LapicId, VcpuBus, VcpuEvent};
 use crate::bus::irq::{IrqBus, IrqLine};
 use crate::bus::log::{HostSink, LogBus};
@@ -7,7 +8,7 @@ use crate::bus::pci::{ConfigAccess, PciBus};
 use crate::bus::power::{PowerBus, PowerEvent, PowerSource};
 use crate::bus::ps2::{Ps2Bus, Ps2Port};
 use crate::bus::serial::{HostSerial, SerialBus};
-use crate::bus::sideband::SidebandBus;
+use crate::bus::speaker::SpeakerBus;
 use crate::time::{Clock, Tsc};
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -91,13 +92,16 @@ impl PowerBus for Recorder {
     }
 }
 
-impl SidebandBus for Recorder {
+impl A20Bus for Recorder {
     fn set_a20(&mut self, passed: bool) {
         self.a20_cut = !passed;
     }
     fn a20(&self) -> bool {
         !self.a20_cut
     }
+}
+
+impl SpeakerBus for Recorder {
     fn speaker_gate(&mut self, _: Tsc, level: bool) {
         self.gate.push(level);
     }

@@ -26,6 +26,9 @@ const SECOND: i64 = 1 << SECOND_SHIFT;
 /// Update-in-progress precedes the update by 244 microseconds (data sheet, figure 16).
 const UIP_TICKS: i64 = 8;
 
+/// Number of its ports: index and data.
+pub const RTC_PORTS: u16 = 2;
+
 /// Bit 7 of the index port masks the NMI; it does not address.
 const INDEX: u8 = 0x7f;
 
@@ -289,7 +292,7 @@ impl PortClaims for Rtc {
     const LANES: Lanes = Lanes::Byte;
 
     fn ports(&self) -> impl IntoIterator<Item = RangeInclusive<u16>> {
-        [self.io_base..=self.io_base.saturating_add(1)]
+        [self.io_base..=self.io_base.saturating_add(RTC_PORTS - 1)]
     }
 }
 

@@ -1,9 +1,10 @@
 //! System control ports A (0x92) and B (0x61) of the PS/2 and every PC since
 //! (ICH9 data sheet, 13.7.1 and 13.7.3).
 
+use crate::bus::a20::A20Bus;
 use crate::bus::port::{Lanes, PortClaims};
 use crate::bus::power::{PowerBus, PowerEvent, PowerSource};
-use crate::bus::sideband::SidebandBus;
+use crate::bus::speaker::SpeakerBus;
 use crate::time::{Clock, Rate, Tsc};
 use core::num::NonZeroU64;
 use core::ops::RangeInclusive;
@@ -37,7 +38,7 @@ impl SystemControlPorts {
     }
 
     /// Reads a port.
-    pub fn read(&mut self, now: Tsc, port: u16, fx: &mut impl SidebandBus) -> u8 {
+    pub fn read(&mut self, now: Tsc, port: u16, fx: &mut (impl A20Bus + SpeakerBus)) -> u8 {
         if port == self.io_port_a {
             let flag = |on: bool, bit: u8| if on { bit } else { 0 };
             return flag(fx.a20(), A_FAST_A20) | flag(self.fast_reset, A_FAST_RESET);
@@ -48,7 +49,7 @@ impl SystemControlPorts {
     }
 
     /// Writes a port.
-    pub fn write(&mut self, now: Tsc, port: u16, value: u8, fx: &mut (impl SidebandBus + PowerBus)) {
+    pub fn write(&mut self, now: Tsc, port: u16, value: u8, fx: &mut (impl A20Bus + PowerBus + SpeakerBus)) {
         if port == self.io_port_a {
             self.write_a(value, fx);
         } else {
@@ -60,7 +61,7 @@ impl SystemControlPorts {
         }
     }
 
-    fn write_a(&mut self, value: u8, fx: &mut (impl SidebandBus + PowerBus)) {
+    fn write_a(&mut self, value: u8, fx: &mut (impl A20Bus + PowerBus)) {
         fx.set_a20(value & A_FAST_A20 != 0);
         let reset = value & A_FAST_RESET != 0;
         if reset && !self.fast_reset {

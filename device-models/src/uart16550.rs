@@ -14,6 +14,9 @@ use core::ops::RangeInclusive;
 use fifo::Fifo;
 use registers::{fcr, ier, iir, lcr, lsr, mcr, msr, offset};
 
+/// Number of its ports.
+pub const UART_PORTS: u16 = offset::SCRATCH + 1;
+
 /// The receiver has no room for a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -304,7 +307,7 @@ impl PortClaims for Uart16550 {
     const LANES: Lanes = Lanes::Byte;
 
     fn ports(&self) -> impl IntoIterator<Item = RangeInclusive<u16>> {
-        [self.io_base..=self.io_base.saturating_add(offset::SCRATCH)]
+        [self.io_base..=self.io_base.saturating_add(UART_PORTS - 1)]
     }
 }
 

@@ -1,5 +1,5 @@
-//! What each CPU has of its own. Only that CPU changes its block, but for the inboxes and the operation word, by which
-//! others talk to it ([`crate::smp`]).
+//! What each CPU has of its own. Only that CPU changes its block, but for the words by which others talk to it ([`crate::smp`]), and the
+//! vectors, which any CPU assigns ([`crate::interrupt`]).
 
 use crate::ec::Ec;
 use crate::frame::{Frame, PUSHED};
@@ -12,7 +12,7 @@ use crate::sm::Sm;
 use crate::smp::{Arrivals, Missing, Requests, Sleep};
 use crate::space::pio::PioSpace;
 use crate::timeout::Timeouts;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Release};
 
 /// Most CPUs.
 pub const MAX_CPUS: usize = abi::hip::MAX_CPUS;
@@ -90,7 +90,7 @@ pub struct Cpu {
     pub aside: Link<Sc>,
     /// TSC when these are to try again; `u64::MAX` if there are none.
     pub retry: Word,
-    /// Waits that end at a time.
+    /// Waits that end at a time, and vCPUs that are recalled at one.
     pub timeouts: Timeouts,
     /// Semaphore of each interrupt vector.
     pub vectors: [Weak<Sm>; VECTORS],
@@ -186,17 +186,4 @@ pub fn get(index: u64) -> Option<&'static Cpu> {
 /// All CPUs that run.
 pub fn all() -> impl Iterator<Item = &'static Cpu> {
     (0..count() as u64).filter_map(get)
-}
-
-/// The root of page tables that map the kernel only.
-static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
-
-/// Physical address of the kernel's own page-table root.
-pub fn kernel_root() -> u64 {
-    KERNEL_ROOT.load(Relaxed)
-}
-
-/// Sets it, once at boot.
-pub fn set_kernel_root(root: u64) {
-    KERNEL_ROOT.store(root, Relaxed);
 }

@@ -30,27 +30,27 @@ pub struct Ec {
     pub(crate) utcb: Word,
     /// Stack pointer at portal entry (local ECs).
     pub sp: Word,
-    /// Whom it serves (local ECs).
+    /// Whom it serves, or has served last (local ECs).
     pub caller: Weak<Ec>,
-    /// Who serves it.
+    /// Who serves it, or has served it last.
     pub callee: Weak<Ec>,
-    /// Portal that it calls.
+    /// Portal that it wants, to call it or to raise an event there.
     pub wanted: Weak<Pt>,
     /// Where its selectors are looked up.
     pub obj: Link<ObjSpace>,
-    /// Ports that it may access (host ECs).
+    /// Ports that it may access.
     pub pio: Link<PioSpace>,
     /// Guest-physical memory (vCPUs).
     pub guest: Link<GuestSpace>,
     /// First selector of its event portals.
     pub event_base: Word,
-    /// Semaphore at which it waits, and its neighbours in the queue there.
+    /// Semaphore at which it waits, and its neighbours in the queue there or among those to wake on its CPU.
     pub sm: Link<Sm>,
     pub(crate) queue_next: Link<Ec>,
     pub(crate) queue_prev: Link<Ec>,
     /// Scheduling contexts that wait until it is no longer blocked.
     pub(crate) parked: Link<Sc>,
-    /// End of its wait, and its place among the timeouts of its CPU.
+    /// End of its wait, or when it is to be recalled (vCPUs); 0: never. And its place among the timeouts of its CPU.
     pub(crate) deadline: Word,
     pub(crate) heap_up: Link<Ec>,
     pub(crate) heap_left: Link<Ec>,

@@ -1,6 +1,6 @@
 //! Events: exceptions of threads and exits of vCPUs, sent as messages to the EC's event portals.
 
-use crate::arch::{percpu, switch, virt};
+use crate::arch::{fpu, percpu, switch, virt};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
 use crate::frame::{Frame, Kind, Reg};
@@ -183,8 +183,7 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
         (true, _) => guest::STARTUP,
         (false, _) => host::RECALL,
     };
-    let event = Event { number, reason: number, info1: 0, info2: 0 };
-    note(frame, event);
+    note(frame, Event { number, reason: number, info1: 0, info2: 0 });
     match portal(ec, number) {
         Some(pt) => {
             switch::put_down(cpu, ec);
@@ -192,7 +191,7 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) -> bool {
                 // From here on it continues with all registers. SYSCALL left RIP and RFLAGS in RCX and R11.
                 frame.set(Reg::Rcx, frame.get(Reg::Rip));
                 frame.set(Reg::R11, frame.get(Reg::Rflags));
-                crate::arch::fpu::reset(ec);
+                fpu::reset(ec);
                 frame.set(Reg::Kind, Kind::Iret as u64);
             }
             ec.wanted.set(Some(pt));

@@ -100,7 +100,7 @@ pub fn arrived(cpu: &'static Cpu, vector: usize) {
 
 /// A down on `sm`: unmasks its level-triggered line, if it was masked.
 #[inline(always)]
-pub fn acknowledge(_cpu: &'static Cpu, sm: &Sm) {
+pub fn acknowledge(sm: &Sm) {
     if sm.interrupt.get() != 0 {
         unmask(sm);
     }

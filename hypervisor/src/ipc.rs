@@ -43,19 +43,13 @@ pub fn call(cpu: &'static Cpu, ec: &'static Ec, rdi: u64, tag: Tag, words: Words
     sched::run(cpu, callee)
 }
 
-/// Makes `callee` serve `ec`.
+/// Links caller and handler, and sets the handler up to enter its portal. As it is idle, its frame is of kind `Sysret`.
 #[inline(always)]
-fn link(ec: &'static Ec, callee: &'static Ec, pt: &'static Pt) {
+fn enter(ec: &'static Ec, callee: &'static Ec, pt: &'static Pt, tag: u64, words: Words) {
     callee.caller.set(Some(ec));
     ec.callee.copy(&pt.ec);
     ec.become_(State::Waiting);
     callee.become_(State::Runnable);
-}
-
-/// Links caller and handler, and sets the handler up to enter its portal. As it is idle, its frame is of kind `Sysret`.
-#[inline(always)]
-fn enter(ec: &'static Ec, callee: &'static Ec, pt: &'static Pt, tag: u64, words: Words) {
-    link(ec, callee, pt);
     let frame = callee.frame();
     frame.set(Reg::Rip, pt.ip.get());
     frame.set(Reg::Rsp, callee.sp.get());

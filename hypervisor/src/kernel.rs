@@ -1,7 +1,7 @@
 //! Facts about the running system that are set once at boot.
 
-use crate::mem::Phys;
 use crate::mem::object::Link;
+use crate::mem::{Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use core::sync::atomic::{
     AtomicU64, AtomicUsize,
@@ -17,6 +17,9 @@ static PROTECTED_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// One byte beyond the physical addresses that the CPU has.
 static PHYSICAL_LIMIT: AtomicU64 = AtomicU64::new(1 << 36);
+
+/// Virtual address of the root of the page table that maps the kernel only.
+static PAGE_TABLE: AtomicU64 = AtomicU64::new(0);
 
 /// Maps for vCPUs that were given none: everything exits.
 static NO_PORTS: Link<PioSpace> = Link::new();
@@ -65,6 +68,16 @@ pub fn is_mappable(at: Phys, len: u64) -> bool {
         }
     }
     true
+}
+
+/// Root of the page table that maps the kernel only; all others have its upper half.
+pub fn page_table() -> Page {
+    Page::at_virt(PAGE_TABLE.load(Relaxed))
+}
+
+/// Sets it.
+pub fn set_page_table(root: Page) {
+    PAGE_TABLE.store(root.virt(), Relaxed);
 }
 
 /// The port space that permits nothing.

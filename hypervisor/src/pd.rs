@@ -21,14 +21,12 @@ pub struct Pd {
     account: Account,
     /// First object on the list of each [`Rank`].
     first: [Word; Rank::COUNT],
-    /// Quota taken away when the destruction began; returns to the parent.
+    /// Quota taken away when the destruction began; returns to the owner, from whose account it came.
     closed: Word,
     /// How far its destruction is: [`OPEN`], [`CLOSED`] or [`SETTLED`].
     closing: Word,
     /// 1 while a hypercall works at the destruction.
     claimed: Word,
-    /// Account that the quota came from and returns to.
-    parent: Link<Pd>,
     pub(crate) obj: Link<ObjSpace>,
     pub(crate) mem: Link<MemSpace>,
     pub(crate) pio: Link<PioSpace>,
@@ -65,7 +63,7 @@ impl Rank {
 const OPEN: u64 = 0;
 /// Nothing more can be paid, but something may still be in the making.
 const CLOSED: u64 = 1;
-/// The list only gets shorter.
+/// The lists only get shorter.
 const SETTLED: u64 = 2;
 
 impl ptab::Supply for Pd {
@@ -80,9 +78,8 @@ impl ptab::Supply for Pd {
 
 impl Pd {
     /// Sets up a fresh PD.
-    pub fn init(&self, parent: Option<&'static Self>, quota: u64) {
+    pub fn init(&self, quota: u64) {
         self.account.set_quota(quota);
-        self.parent.set(parent);
     }
 
     /// Quota and used pages; slots count as the pages that they would fill.
@@ -96,7 +93,7 @@ impl Pd {
         self.account.withdraw(pages)
     }
 
-    /// Puts `pages` into this account; into one that is being destroyed only for its parent to get them.
+    /// Puts `pages` into this account; into one that is being destroyed only for its owner to get them.
     pub fn deposit(&self, pages: u64) {
         let _guard = self.lock.lock();
         if self.closing.get() == OPEN {
@@ -223,18 +220,13 @@ impl Pd {
         if self.contexts().any(uses) { Err(Status::Busy) } else { Ok(object::retire(object)) }
     }
 
-    /// Visits every EC.
-    pub fn each_context(&self, visit: impl Fn(&'static Ec)) {
-        let _guard = self.lock.lock();
-        self.contexts().for_each(visit);
-    }
-
     /// What is on the list of a rank, dead or alive; the lock is held.
     fn list(&self, rank: Rank) -> impl Iterator<Item = &'static Header> {
         successors(object::header_at(self.first[rank as usize].get()), |header| object::header_at(header.next.get()))
     }
 
-    fn contexts(&self) -> impl Iterator<Item = &'static Ec> {
+    /// Every EC, dead or alive; the lock is held, as it is for what [`Pd::adopt_if`] calls. Pages of dead ones may be somebody else's.
+    pub fn contexts(&self) -> impl Iterator<Item = &'static Ec> {
         self.list(Rank::Contexts).filter_map(|header| match header.object() {
             Some(AnyObject::Ec(ec)) => Some(ec),
             _ => None,
@@ -244,10 +236,10 @@ impl Pd {
     /// Begins the destruction: from now on nothing can be paid from the account.
     pub fn close(&self) {
         let _guard = self.lock.lock();
-        self.closed.set(self.closed.get() + self.account.quota());
-        self.account.set_quota(0);
         if self.closing.get() == OPEN {
             self.closing.set(CLOSED);
+            self.closed.set(self.account.quota());
+            self.account.set_quota(0);
         }
     }
 
@@ -273,10 +265,8 @@ impl Pd {
     }
 
     /// Ends the destruction: the quota returns to where it came from.
-    pub fn return_quota(&self) {
-        if let Some(parent) = self.parent.get() {
-            parent.deposit(self.closed.get() + self.account.quota());
-        }
+    pub fn return_quota(&self, owner: &Self) {
+        owner.deposit(self.closed.get());
     }
 }
 
@@ -325,15 +315,10 @@ mod tests {
 
     #[test]
     fn each_rank_knows_what_was_adopted_and_not_disowned() {
-        fn adopted<T: Object>(pd: &'static Pd) -> &'static T {
-            let object = pd.new_object().unwrap();
-            pd.adopt(object);
-            object
-        }
         let pd = testing::pd(16);
         assert!(pd.is_empty());
-        let sms: Vec<&'static Sm> = (0..5).map(|_| adopted(pd)).collect();
-        let (domain, space): (&'static Pd, &'static ObjSpace) = (adopted(pd), adopted(pd));
+        let sms: Vec<&'static Sm> = (0..5).map(|_| testing::object(pd)).collect();
+        let (domain, space): (&'static Pd, &'static ObjSpace) = (testing::object(pd), testing::object(pd));
         assert!(pd.newest(Rank::Contexts).is_none() && pd.newest(Rank::SchedulingContexts).is_none());
         assert!(matches!(pd.newest(Rank::Domains), Some(AnyObject::Pd(found)) if found.addr() == domain.addr()));
         assert!(matches!(pd.newest(Rank::Spaces), Some(AnyObject::ObjSpace(found)) if found.addr() == space.addr()));
@@ -362,10 +347,10 @@ mod tests {
         let parent = testing::pd(100);
         let child: &'static Pd = parent.new_object().unwrap();
         parent.withdraw(40).unwrap();
-        child.init(Some(parent), 40);
+        child.init(40);
         child.close();
         assert_eq!(child.alloc(0).err(), Some(Status::OutOfMemory));
-        child.return_quota();
+        child.return_quota(parent);
         assert_eq!(parent.figures().0, 100);
     }
 }

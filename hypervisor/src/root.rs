@@ -18,7 +18,7 @@ use crate::space::{Mappings, mem::KERNEL, mem::MemSpace, msr::MsrSpace, obj::Obj
 use ::elf::abi::{PF_W, PF_X};
 use ::elf::segment::ProgramHeader;
 use abi::cap::{MemRights, Perms, Sel, root};
-use abi::hip::{self, Features, Hip, RangeKind};
+use abi::hip::{self, Features, Hip};
 use abi::status::Status;
 
 /// Budget of the root task's first thread.
@@ -106,14 +106,13 @@ impl Image {
 pub fn create(cpu: &'static Cpu, quota: u64, image: &Image, info: &BootInfo) -> Result<(), Status> {
     let entry = elf::entry(image.file).ok_or(Status::BadParameter)?;
     let pd: &'static Pd = object::alloc(None).ok_or(Status::OutOfMemory)?;
-    pd.init(None, quota);
+    pd.init(quota);
     object::publish(pd);
     let obj: &'static ObjSpace = make(pd, root::OBJ, Perms::ALL, ObjSpace::init)?;
     pd.obj.set(Some(obj));
     obj.prepare(root::OBJ)?.store_object(obj, Perms::ALL);
     obj.prepare(root::PD)?.store_object(pd, Perms::ALL);
-    let kernel_root = Page::at(Phys(cpu::kernel_root()));
-    let mem: &'static MemSpace = make(pd, root::MEM, Perms::ALL, |space| MemSpace::init(space, kernel_root))?;
+    let mem: &'static MemSpace = make(pd, root::MEM, Perms::ALL, MemSpace::init)?;
     pd.mem.set(Some(mem));
     let pio: &'static PioSpace = make(pd, root::PIO, Perms::ALL, PioSpace::init)?;
     pd.pio.set(Some(pio));
@@ -122,15 +121,18 @@ pub fn create(cpu: &'static Cpu, quota: u64, image: &Image, info: &BootInfo) -> 
     grant(pd, root::ALL_MSR, MsrSpace::init_all)?;
     let _: &'static Hw = make(pd, root::HW, Perms::ALL, |_| Ok(()))?;
     let bell: &'static Sm = make(pd, root::JOURNAL, Perms::SM_DOWN, |_| Ok(()))?;
-    let page = pd.alloc(0)?;
-    journal::open(page, bell);
-    mem.set(abi::journal::ADDRESS, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
+    journal::open(shown(pd, mem, abi::journal::ADDRESS)?, bell);
     denials(pd)?;
     image.map(mem)?;
-    let page = pd.alloc(0)?;
-    physmem::store(page, &describe(info));
-    mem.set(hip::ADDRESS, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
+    physmem::store(shown(pd, mem, hip::ADDRESS)?, &describe(info));
     thread(cpu, pd, entry)
+}
+
+/// A page that the hypervisor writes and the root task reads.
+fn shown(pd: &'static Pd, mem: &'static MemSpace, address: u64) -> Result<Page, Status> {
+    let page = pd.alloc(0)?;
+    mem.set(address, 0, Some((page.phys(), MemRights::READ | KERNEL)))?;
+    Ok(page)
 }
 
 /// Spaces for vCPUs that are given none.
@@ -195,9 +197,4 @@ fn describe(info: &BootInfo) -> Hip {
         *slot = *range;
     }
     hip
-}
-
-/// Whether a range of the memory map is a module.
-pub fn is_module(range: &hip::Range) -> bool {
-    range.kind == RangeKind::Module as u32
 }

@@ -76,7 +76,7 @@ pub fn ready(here: &'static Cpu, sc: &'static Sc) {
         return;
     }
     if sc.cpu.get() != here.index() {
-        smp::send_sc(here, sc);
+        smp::send_sc(sc);
         return;
     }
     here.ready.insert(sc, false);
@@ -142,7 +142,7 @@ pub fn preempt(cpu: &'static Cpu) -> Resume {
     schedule(cpu)
 }
 
-/// The timer has fired, which it is `now`: the current scheduling context may have used up its budget, or others may have to try again.
+/// The timer has fired, and it is `now`: the current scheduling context may have used up its budget, or others may have to try again.
 #[inline(always)]
 pub fn tick(cpu: &'static Cpu, now: u64) {
     charge_until(cpu, now);
@@ -292,13 +292,6 @@ fn schedule_chain(cpu: &'static Cpu, mut sc: &'static Sc) -> Resume {
             }
         }
     }
-}
-
-fn leave(cpu: &'static Cpu, sc: &'static Sc, place: Place) -> Option<Resume> {
-    charge(cpu);
-    cpu.sc.set(None);
-    sc.put(place);
-    None
 }
 
 /// Arms the timer for the end of the budget or the first timeout. A timer that fires too early is harmless, so one

@@ -143,7 +143,7 @@ impl Sm {
     /// Takes one (with `zero` all), waits, or fails, for the current EC.
     #[inline(always)]
     pub fn down(&'static self, cpu: &'static Cpu, ec: &'static Ec, zero: bool, deadline: u64) -> Resume {
-        interrupt::acknowledge(cpu, self);
+        interrupt::acknowledge(self);
         loop {
             if self.ready_first.raw() != 0
                 && let Some(taken) = self.take_member()
@@ -317,14 +317,11 @@ mod tests {
     #[test]
     fn members_are_reported_once_with_their_whole_count() {
         let (pd, cpu) = (testing::pd(64), testing::cpu());
-        let receiver: &'static Sm = pd.new_object().unwrap();
-        receiver.init(0, None, 0);
-        pd.adopt(receiver);
+        let receiver: &'static Sm = testing::object(pd);
         let members: Vec<&'static Sm> = (1..=3)
             .map(|id| {
-                let sm: &'static Sm = pd.new_object().unwrap();
+                let sm: &'static Sm = testing::object(pd);
                 sm.init(0, Some(receiver), id);
-                pd.adopt(sm);
                 sm
             })
             .collect();
@@ -343,9 +340,8 @@ mod tests {
     #[test]
     fn a_full_counter_refuses() {
         let (pd, cpu) = (testing::pd(64), testing::cpu());
-        let sm: &'static Sm = pd.new_object().unwrap();
+        let sm: &'static Sm = testing::object(pd);
         sm.init(u64::MAX, None, 0);
-        pd.adopt(sm);
         assert_eq!(sm.up(cpu), Err(Status::Overflow));
     }
 }

@@ -1,7 +1,7 @@
 //! Host-side stand-ins: a pool in ordinary memory, PDs and CPUs. "Physical" addresses are virtual ones there.
 
 use crate::cpu::Cpu;
-use crate::mem::{Phys, object, pool};
+use crate::mem::{Object, Phys, object, pool};
 use crate::pd::Pd;
 use std::sync::Once;
 
@@ -20,9 +20,16 @@ fn init_pool() {
 pub fn pd(quota: u64) -> &'static Pd {
     init_pool();
     let pd: &'static Pd = object::alloc(None).unwrap();
-    pd.init(None, quota);
+    pd.init(quota);
     object::publish(pd);
     pd
+}
+
+/// A live object that `pd` pays for, zero but for that.
+pub fn object<T: Object>(pd: &'static Pd) -> &'static T {
+    let object = pd.new_object().unwrap();
+    pd.adopt(object);
+    object
 }
 
 /// A CPU block that is not registered; its index is 0.

@@ -1,4 +1,4 @@
-//! Timeouts of a CPU: a leftist heap threaded through the waiting ECs, keyed by their deadline. Insertion and removal
+//! Timeouts of a CPU: a leftist heap threaded through ECs that wait and vCPUs to be recalled, keyed by their deadline. Insertion and removal
 //! of any EC are O(log n) in the worst case, and need no memory.
 
 use crate::ec::Ec;

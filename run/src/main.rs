@@ -9,6 +9,8 @@ mod boot;
 mod commands;
 mod conformance;
 mod error;
+#[cfg(test)]
+mod features;
 mod guest;
 #[cfg(test)]
 mod homes;

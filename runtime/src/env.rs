@@ -29,18 +29,13 @@ use crate::rpc::{self, Client};
 use crate::semaphore;
 use crate::sys::stack::Slot;
 use crate::sys::tsc;
-use crate::thread::{self, Spawner, Thread, ThreadOptions};
+use crate::thread::{Spawner, Thread, ThreadOptions};
 use crate::{heap, log};
 
 /// The environment. It belongs to the entrypoint: other threads have what they are given.
 #[derive(Debug)]
 pub struct Env {
-    parent: Client<Parent>,
-    pd: Client<Pd>,
-    pd_cap: Cap<Pd>,
-    cpu: Client<Cpu>,
-    address_space: Client<RegionMap>,
-    platform: Platform,
+    sessions: InitialSessions,
     entrypoint: Entrypoint,
     /// Ups when a pending session operation has finished.
     operation_done: Cap<Signal>,
@@ -52,15 +47,13 @@ pub struct Env {
     root: RefCell<Option<Root>>,
 }
 
-/// The sessions that every component has, before there is an entrypoint. Unlike [`Env`] it can go to another context.
+/// The sessions that every component has. Unlike [`Env`], which needs an entrypoint, they can go to another context.
 #[derive(Debug)]
 pub(crate) struct InitialSessions {
     parent: Client<Parent>,
-    pd: Client<Pd>,
-    pd_cap: Cap<Pd>,
-    cpu: Client<Cpu>,
-    address_space: Client<RegionMap>,
     platform: Platform,
+    /// The other ones: all that threads take.
+    own: Spawner,
 }
 
 impl InitialSessions {
@@ -79,17 +72,17 @@ impl InitialSessions {
         let platform = pd.platform()?;
         tsc::set_hz(platform.tsc_hz);
         let cpu = rpc::client::<Cpu>(&session_cap(&parent, session_id::CPU)?.cast());
-        Ok(Self { parent, pd, pd_cap, cpu, address_space, platform })
+        Ok(Self { parent, platform, own: Spawner { pd, pd_cap, cpu, address_space } })
     }
 
     /// CPU of the first thread.
     pub(crate) fn home_cpu(&self) -> Result<CpuId, Error> {
-        Ok(CpuId(self.cpu.physical_cpu(0)?))
+        Ok(CpuId(self.own.cpu.physical_cpu(0)?))
     }
 
     /// A slot with memory for a stack.
     pub(crate) fn stack(&self, size: u64) -> Result<(Slot, AttachedRam), Error> {
-        thread::stack(&self.pd, &self.address_space, size)
+        self.own.stack(size)
     }
 }
 
@@ -100,18 +93,12 @@ fn session_cap(parent: &Client<Parent>, id: u64) -> Result<Cap<AnyObject>, Error
 impl Env {
     /// The environment of the component, for ever.
     pub(crate) fn create(sessions: InitialSessions, entrypoint: Entrypoint) -> Result<&'static Self, Error> {
-        let InitialSessions { parent, pd, pd_cap, cpu, address_space, platform } = sessions;
         let semaphore = || -> Result<Cap<Signal>, Error> { Ok(Cap::new(Capability::made(semaphore::create(0)?))) };
         let (operation_done, resources_available) = (semaphore()?, semaphore()?);
-        parent.session_sigh(&operation_done)?;
-        parent.resource_avail_sigh(&resources_available)?;
+        sessions.parent.session_sigh(&operation_done)?;
+        sessions.parent.resource_avail_sigh(&resources_available)?;
         Ok(Box::leak(Box::new(Self {
-            parent,
-            pd,
-            pd_cap,
-            cpu,
-            address_space,
-            platform,
+            sessions,
             entrypoint,
             operation_done,
             resources_available,
@@ -123,32 +110,32 @@ impl Env {
 
     /// The parent.
     pub const fn parent(&self) -> &Client<Parent> {
-        &self.parent
+        &self.sessions.parent
     }
 
     /// The own PD session.
     pub const fn pd(&self) -> &Client<Pd> {
-        &self.pd
+        &self.sessions.own.pd
     }
 
     /// The own PD session, to be named in other calls.
     pub const fn pd_cap(&self) -> &Cap<Pd> {
-        &self.pd_cap
+        &self.sessions.own.pd_cap
     }
 
     /// The own CPU session.
     pub const fn cpu(&self) -> &Client<Cpu> {
-        &self.cpu
+        &self.sessions.own.cpu
     }
 
     /// The own address space.
     pub const fn address_space(&self) -> &Client<RegionMap> {
-        &self.address_space
+        &self.sessions.own.address_space
     }
 
     /// What the machine is.
     pub const fn platform(&self) -> &Platform {
-        &self.platform
+        &self.sessions.platform
     }
 
     /// The entrypoint that `construct` runs on.
@@ -164,7 +151,7 @@ impl Env {
     /// Tells the parent that this component has finished.
     pub fn exit(&self, value: i64) {
         // If the parent is gone, so is the component.
-        let _gone = self.parent.exit(value);
+        let _gone = self.parent().exit(value);
     }
 
     /// Allocates RAM of the own account and attaches it.
@@ -173,7 +160,7 @@ impl Env {
     /// The account cannot pay.
     pub fn alloc_ram(&self, size: u64) -> Result<AttachedRam, Error> {
         let ram =
-            Ram::allocate(&self.pd, size).map_err(|error| Error::input(format!("{size} bytes of RAM: {error}")))?;
+            Ram::allocate(self.pd(), size).map_err(|error| Error::input(format!("{size} bytes of RAM: {error}")))?;
         let attached = self.attach(ram.cap(), MemRights::READ.union(MemRights::WRITE))?;
         Ok(AttachedRam::new(attached, ram))
     }
@@ -183,17 +170,12 @@ impl Env {
     /// # Errors
     /// It is none, or the account cannot pay.
     pub fn attach(&self, dataspace: &Cap<Dataspace>, rights: MemRights) -> Result<Attached, Error> {
-        Ok(Attached::attach(&self.address_space, dataspace, rights)?)
+        Ok(Attached::attach(self.address_space(), dataspace, rights)?)
     }
 
     /// What makes threads, for any thread.
     pub fn spawner(&self) -> Spawner {
-        Spawner {
-            pd: self.pd.clone(),
-            pd_cap: self.pd_cap.clone(),
-            cpu: self.cpu.clone(),
-            address_space: self.address_space.clone(),
-        }
+        self.sessions.own.clone()
     }
 
     /// Starts a thread.
@@ -201,7 +183,7 @@ impl Env {
     /// # Errors
     /// The account cannot pay, or there is no such CPU.
     pub fn spawn(&self, options: ThreadOptions<'_>, body: impl FnOnce() + Send + 'static) -> Result<Thread, Error> {
-        self.spawner().spawn(options, body)
+        self.sessions.own.spawn(options, body)
     }
 
     /// Opens a session with an empty label. `args` may hold further session arguments, and a larger donation than the
@@ -220,7 +202,7 @@ impl Env {
     pub fn connect_label<I: Interface>(&'static self, label: &str, args: &str) -> Result<Connection<I>, Error> {
         let labelled = Args(args).with(args::LABEL, label).map_err(|_| Error::input("session arguments too long"))?;
         let id = self.new_session_id();
-        let cap = self.open_session(id, I::NAME, Args(&labelled), Quota { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA })?;
+        let cap = self.open_session(id, I::NAME, Args(&labelled), I::LEAST)?;
         let cap = cap.cast();
         Ok(Connection { client: rpc::client(&cap), cap, id, env: self })
     }
@@ -238,7 +220,7 @@ impl Env {
     /// The parent is dead.
     pub fn session_sigh(&self, sigh: &Cap<Signal>) -> Result<(), Error> {
         *self.own_session_sigh.borrow_mut() = Some(sigh.clone());
-        Ok(self.parent.session_sigh(sigh)?)
+        Ok(self.parent().session_sigh(sigh)?)
     }
 
     fn open_session(
@@ -266,10 +248,10 @@ impl Env {
 
     /// One attempt, waited for.
     fn request(&self, id: u64, service: &str, args: &str) -> Result<Cap<AnyObject>, CallError<SessionError>> {
-        if let Some(cap) = self.parent.session(id, service, args, Affinity::default())? {
+        if let Some(cap) = self.parent().session(id, service, args, Affinity::default())? {
             return Ok(cap);
         }
-        self.waiting(|| match self.parent.session_cap(id) {
+        self.waiting(|| match self.parent().session_cap(id) {
             Err(CallError::Server(SessionError::StillPending)) => None,
             result => Some(result),
         })
@@ -277,7 +259,7 @@ impl Env {
 
     /// Asks the parent for more and waits until something has changed.
     fn wait_for_resources(&self, wish: Quota) -> Result<(), Error> {
-        self.parent.resource_request(wish)?;
+        self.parent().resource_request(wish)?;
         Ok(semaphore::down(self.resources_available.name().sel())?)
     }
 
@@ -286,7 +268,7 @@ impl Env {
         let own = self.own_session_sigh.borrow().clone();
         if own.is_some() {
             // Late registration signals at once if an operation has finished already. Without parent nothing matters.
-            let _gone = self.parent.session_sigh(&self.operation_done);
+            let _gone = self.parent().session_sigh(&self.operation_done);
         }
         let result = loop {
             // The semaphore is this component's own: waiting cannot fail.
@@ -296,7 +278,7 @@ impl Env {
             }
         };
         if let Some(own) = own {
-            let _gone = self.parent.session_sigh(&own);
+            let _gone = self.parent().session_sigh(&own);
         }
         result
     }
@@ -327,9 +309,9 @@ impl<I: Interface> Connection<I> {
     /// # Errors
     /// The account cannot pay.
     pub fn upgrade(&self, quota: Quota) -> Result<(), Error> {
-        if self.env.parent.upgrade(self.id, quota)? == Progress::Pending {
+        if self.env.parent().upgrade(self.id, quota)? == Progress::Pending {
             // `session_cap` says "still pending" until the upgrade is done.
-            self.env.waiting(|| match self.env.parent.session_cap(self.id) {
+            self.env.waiting(|| match self.env.parent().session_cap(self.id) {
                 Err(CallError::Server(SessionError::StillPending)) => None,
                 result => Some(result),
             })?;
@@ -348,6 +330,6 @@ impl<I: Interface> Deref for Connection<I> {
 impl<I: Interface> Drop for Connection<I> {
     fn drop(&mut self) {
         // The parent gets the donation back whether or not the server answers, and the id is not used again.
-        let _closing = self.env.parent.close(self.id);
+        let _closing = self.env.parent().close(self.id);
     }
 }

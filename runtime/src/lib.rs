@@ -43,7 +43,8 @@
 //!
 //! [`env`](mod@env) the environment; [`entrypoint`], [`root`] serving; [`rpc`], [`capability`], [`selector`] naming
 //! and calling; [`dataspace`], [`rom`], [`heap`], [`thread`], [`sync`], [`semaphore`] (also
-//! sleeping, which needs no Timer session) resources; [`requests`], [`config`] XML;
+//! sleeping, which needs no Timer session) resources; [`io_ports`] devices;
+//! [`console`] the log's UART, for root tasks; [`requests`], [`config`] XML;
 //! [`sys`] everything unsafe. With `--cfg kilonova` this is a component's runtime. Without it (host tests) all logic
 //! is there, but nothing starts by itself and no hypercall may be made.
 #![cfg_attr(not(test), no_std)]
@@ -57,12 +58,14 @@ extern crate alloc;
 
 pub mod capability;
 pub mod config;
+pub mod console;
 pub mod dataspace;
 mod donation;
 pub mod entrypoint;
 pub mod env;
 mod error;
 pub mod heap;
+pub mod io_ports;
 pub mod log;
 pub mod quota;
 pub mod registry;

@@ -18,6 +18,9 @@ use abi::session::parent::Quota;
 
 use crate::config::{Node, number};
 
+/// Name of the ROM.
+pub const ROM: &str = "session_requests";
+
 /// A request, in the order in which requests have to be handled: a driver for one client must see the close of
 /// the old client before the create of the new one.
 #[derive(Clone, PartialEq, Eq, Debug)]

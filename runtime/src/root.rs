@@ -21,9 +21,6 @@ use crate::rom::AttachedRom;
 use crate::rpc::OwnUtcb;
 use crate::warning;
 
-/// Name of the ROM with the requests.
-pub const REQUESTS: &str = "session_requests";
-
 /// Why a server makes no session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
@@ -173,7 +170,7 @@ impl Env {
         S: Service<I>,
     {
         if self.root().borrow().is_none() {
-            let rom = AttachedRom::open(self, REQUESTS)?;
+            let rom = AttachedRom::open(self, requests::ROM)?;
             let signal = self.entrypoint().signal_handler(|_| self.handle_requests())?;
             rom.sigh(signal.cap())?;
             let root = Root { rom, services: BTreeMap::new(), sessions: BTreeMap::new(), _signal: signal };
@@ -198,7 +195,7 @@ impl Env {
         let text = match root.rom.update().and_then(|()| root.rom.text()) {
             Ok(text) => text,
             Err(error) => {
-                warning!("{REQUESTS}: {error}");
+                warning!("{}: {error}", requests::ROM);
                 return;
             }
         };
@@ -254,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_donation_below_the_interface_is_refused() {
-        let enough = Quota { ram: Timer::RAM_QUOTA, caps: Timer::CAP_QUOTA };
+        let enough = Timer::LEAST;
         assert_eq!(guard::<Timer>(Quota { caps: enough.caps - 1, ..enough }), Err(Refused::InsufficientCaps));
         assert_eq!(guard::<Timer>(Quota { ram: enough.ram - 1, ..enough }), Err(Refused::InsufficientRam));
         let guard = guard::<Timer>(enough).unwrap();

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::rpc::Unnamed;
 use crate::sys::portal::LocalEc;
 use crate::sys::{start, utcb};
-use crate::{error, log, semaphore};
+use crate::{error, semaphore};
 
 /// Bytes of the entrypoint's stack.
 const ENTRYPOINT_STACK: u64 = 256 * 1024;
@@ -57,21 +57,28 @@ fn start<E: Display + 'static>(
 /// Tells the parent that the component has finished, and stops the calling thread.
 pub fn exit(value: i64) -> ! {
     // A message may have been in the making.
-    utcb::preserved(|| {
-        let parent = parent::Client::from(Unnamed(initial::PARENT));
-        let _gone = parent.exit(value);
-    });
+    utcb::preserved(|| tell_parent(value));
     semaphore::sleep_forever()
+}
+
+fn tell_parent(value: i64) {
+    let parent = parent::Client::from(Unnamed(initial::PARENT));
+    let _gone = parent.exit(value);
 }
 
 /// What [`component!`](crate::component!) makes the panic handler do: log where and why, tell the parent, stop.
 pub fn panic(info: &PanicInfo<'_>) -> ! {
     // A message may have been in the making.
     utcb::preserved(|| {
-        log!("Error: {info}");
-        let parent = parent::Client::from(Unnamed(initial::PARENT));
-        let _gone = parent.exit(EXIT_PANIC);
+        error!("{info}");
+        tell_parent(EXIT_PANIC);
     });
+    start::fault()
+}
+
+/// What [`root_task!`](crate::root_task!) makes the panic handler do: log where and why, stop.
+pub fn panic_of_root(info: &PanicInfo<'_>) -> ! {
+    utcb::preserved(|| error!("{info}"));
     start::fault()
 }
 
@@ -128,10 +135,4 @@ macro_rules! elsewhere {
             std::process::ExitCode::FAILURE
         }
     };
-}
-
-/// What [`root_task!`](crate::root_task!) makes the panic handler do: log where and why, stop.
-pub fn panic_of_root(info: &PanicInfo<'_>) -> ! {
-    utcb::preserved(|| log!("Error: {info}"));
-    start::fault()
 }

@@ -50,7 +50,7 @@ impl Spawner {
     /// # Errors
     /// The account cannot pay, or there is no such CPU.
     pub fn spawn(&self, options: ThreadOptions<'_>, body: impl FnOnce() + Send + 'static) -> Result<Thread, Error> {
-        let (slot, memory) = stack(&self.pd, &self.address_space, options.stack_size)?;
+        let (slot, memory) = self.stack(options.stack_size)?;
         let prepared = Prepared::new(slot);
         let place = prepared.place(options.cpu, options.below);
         let cap = self.cpu.create_thread(&self.pd_cap, options.name, place)?;
@@ -78,7 +78,7 @@ impl Spawner {
         make: impl FnOnce(LocalEc) -> H + Send + 'static,
     ) -> Result<LocalEc, Error> {
         let cpu = CpuId(self.cpu.physical_cpu(cpu)?);
-        let (slot, memory) = stack(&self.pd, &self.address_space, stack_size)?;
+        let (slot, memory) = self.stack(stack_size)?;
         let ec = LocalEc::create(cpu, slot, make)?;
         // The context is never destroyed.
         core::mem::forget(memory);
@@ -90,21 +90,18 @@ impl Spawner {
     pub fn cpus(&self) -> u32 {
         (0..).take_while(|cpu| self.cpu.physical_cpu(*cpu).is_ok()).count() as u32
     }
-}
 
-/// A slot with memory for a stack.
-pub(crate) fn stack(
-    pd: &Client<Pd>,
-    address_space: &Client<RegionMap>,
-    size: u64,
-) -> Result<(Slot, AttachedRam), Error> {
-    let size = size.clamp(PAGE_SIZE, MAX_STACK).next_multiple_of(PAGE_SIZE);
-    let slot = Slot::allocate().ok_or_else(|| Error::input("no room for another stack"))?;
-    let ram = Ram::allocate(pd, size).map_err(|error| Error::input(format!("stack of {size} bytes: {error}")))?;
-    let rights = MemRights::READ.union(MemRights::WRITE);
-    let attachment = Attachment { size, ..Attachment::at(slot.stack(size), rights) };
-    let attached = Attached::attach_part(address_space, ram.cap(), attachment)?;
-    Ok((slot, AttachedRam::new(attached, ram)))
+    /// A slot with memory for a stack.
+    pub(crate) fn stack(&self, size: u64) -> Result<(Slot, AttachedRam), Error> {
+        let size = size.clamp(PAGE_SIZE, MAX_STACK).next_multiple_of(PAGE_SIZE);
+        let slot = Slot::allocate().ok_or_else(|| Error::input("no room for another stack"))?;
+        let ram =
+            Ram::allocate(&self.pd, size).map_err(|error| Error::input(format!("stack of {size} bytes: {error}")))?;
+        let rights = MemRights::READ.union(MemRights::WRITE);
+        let attachment = Attachment { size, ..Attachment::at(slot.stack(size), rights) };
+        let attached = Attached::attach_part(&self.address_space, ram.cap(), attachment)?;
+        Ok((slot, AttachedRam::new(attached, ram)))
+    }
 }
 
 /// A running thread. Dropping it leaves it running.

@@ -13,8 +13,8 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
 
 pub use description::{
-    FixedHardware, IoApicDescription, MachineDescription, PciDescription, Ps2Description, RtcDescription, SCI,
-    SerialDescription,
+    FixedHardware, IO_APIC_ID, IoApicDescription, MachineDescription, PciDescription, Ps2Description, RtcDescription,
+    SCI, SerialDescription,
 };
 
 const OEM_ID: [u8; 6] = *b"KILONV";

@@ -6,8 +6,9 @@
 mod features;
 mod topology;
 
-use crate::state::{Efer, Xcr0};
 use std::ops::Range;
+
+use crate::state::{Efer, Xcr0};
 
 /// One leaf's registers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -249,7 +250,8 @@ fn index(entries: &[Entry]) -> [[u16; LEAVES_PER_BLOCK]; BLOCKS] {
     blocks
 }
 
-fn has_subleaves(leaf: u32) -> bool {
+/// Whether ECX selects a subleaf of this leaf, among those that guests have.
+pub fn has_subleaves(leaf: u32) -> bool {
     matches!(leaf, leaf::CACHES_INTEL | leaf::EXTENDED_FEATURES | leaf::TOPOLOGY | leaf::XSAVE | leaf::CACHES_AMD)
 }
 

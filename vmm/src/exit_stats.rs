@@ -17,16 +17,12 @@ pub enum ExitKind {
     MmioRead,
     /// Nested page fault on device memory.
     MmioWrite,
-    /// Nested page fault that mapped guest RAM.
-    NestedFault,
     ControlRegister,
     DebugRegister,
     Halt,
     Pause,
-    ExternalInterrupt,
     InterruptWindow,
     NmiWindow,
-    Exception,
     Hypercall,
     CacheControl,
     Shutdown,
@@ -36,7 +32,7 @@ pub enum ExitKind {
 
 impl ExitKind {
     /// All kinds.
-    pub const ALL: [ExitKind; 22] = [
+    pub const ALL: [ExitKind; 19] = [
         ExitKind::Cpuid,
         ExitKind::MsrRead,
         ExitKind::MsrWrite,
@@ -45,15 +41,12 @@ impl ExitKind {
         ExitKind::PortString,
         ExitKind::MmioRead,
         ExitKind::MmioWrite,
-        ExitKind::NestedFault,
         ExitKind::ControlRegister,
         ExitKind::DebugRegister,
         ExitKind::Halt,
         ExitKind::Pause,
-        ExitKind::ExternalInterrupt,
         ExitKind::InterruptWindow,
         ExitKind::NmiWindow,
-        ExitKind::Exception,
         ExitKind::Hypercall,
         ExitKind::CacheControl,
         ExitKind::Shutdown,
@@ -71,15 +64,12 @@ impl ExitKind {
             ExitKind::PortString => "port-string",
             ExitKind::MmioRead => "mmio-read",
             ExitKind::MmioWrite => "mmio-write",
-            ExitKind::NestedFault => "nested-fault",
             ExitKind::ControlRegister => "cr-access",
             ExitKind::DebugRegister => "dr-access",
             ExitKind::Halt => "hlt",
             ExitKind::Pause => "pause",
-            ExitKind::ExternalInterrupt => "interrupt",
             ExitKind::InterruptWindow => "irq-window",
             ExitKind::NmiWindow => "nmi-window",
-            ExitKind::Exception => "exception",
             ExitKind::Hypercall => "hypercall",
             ExitKind::CacheControl => "cache-control",
             ExitKind::Shutdown => "shutdown",

@@ -8,7 +8,7 @@ use roxmltree::Node;
 
 use crate::config::{Attributes, ConfigError, child_nodes, line_of, no_children, unknown_node};
 use crate::memory::{MemoryLayout, MemoryRange};
-pub use nodes::{ECAM_PER_BUS, MachineNode, PciHostBridgeConfig, SerialConfig, VbiosPart};
+pub use nodes::{MachineNode, PciHostBridgeConfig, SerialConfig, VbiosPart};
 use resources::Resources;
 
 /// A checked `<machine>` node.

@@ -134,6 +134,11 @@ impl MemoryLayout {
         &self.ranges
     }
 
+    /// Those below the hole for devices, and those above.
+    pub fn parts(&self) -> (&[MemoryRange], &[MemoryRange]) {
+        self.ranges.split_at(self.ranges.partition_point(|range| range.start < DEVICE_HOLE_END))
+    }
+
     /// Bytes of RAM.
     pub fn size(&self) -> u64 {
         self.ranges.iter().map(MemoryRange::size).sum()
@@ -178,6 +183,7 @@ mod tests {
         let large = MemoryLayout::from_size(6 << 30).unwrap();
         let expected = [range(0, 0xa_0000), range(0x10_0000, 0xc000_0000), range(4 << 30, 7 << 30)];
         assert_eq!(large.ranges(), expected);
+        assert_eq!((large.parts(), small.parts().1.len()), ((&expected[..2], &expected[2..]), 0));
         assert_eq!(MemoryLayout::from_size(0x1000), Err(LayoutError::TooSmall(0x1000)));
     }
 

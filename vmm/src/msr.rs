@@ -10,7 +10,7 @@ mod policy;
 use std::collections::BTreeMap;
 
 pub use number::Msr;
-pub use policy::{Forwarded, MsrPolicy, policy};
+pub use policy::{Forwarded, MsrPolicy, PAT_RESET, policy};
 
 /// RDMSR or WRMSR as the dispatcher sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -99,6 +99,12 @@ struct Rights {
     executable: bool,
 }
 
+/// Whether the bits of an address that has no more than `bits` of them are copies of the highest (APM2 5.3.1).
+pub fn is_canonical(linear: u64, bits: u32) -> bool {
+    let unused = u64::BITS - bits;
+    (((linear << unused) as i64) >> unused) as u64 == linear
+}
+
 /// Translates `linear` for `access` under the control registers of `state`.
 ///
 /// On success the accessed bit of every entry and, for writes, the dirty bit of the leaf are set.

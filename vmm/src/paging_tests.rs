@@ -316,3 +316,10 @@ fn a_remembered_walk_sees_the_accessed_bits_that_the_guest_cleared() {
     put(&memory, 0x4018, 0x9000 | PWU);
     assert!(!path.is_unchanged());
 }
+
+#[test]
+fn canonical_addresses_repeat_their_highest_bit() {
+    assert!(is_canonical(0x7fff_ffff_ffff, 48) && is_canonical(0xffff_8000_0000_0000, 48));
+    assert!(!is_canonical(0x8000_0000_0000, 48) && !is_canonical(0xffff_7fff_ffff_ffff, 48));
+    assert!(is_canonical(0x00ff_ffff_ffff_ffff, 57) && !is_canonical(0x0100_0000_0000_0000, 57));
+}

@@ -126,7 +126,7 @@ pub(crate) fn config(vcpus: usize, attributes: &str) -> VmmConfig {
     VmmConfig::parse(&xml).unwrap()
 }
 
-/// 64-bit mode with linear equal to physical addresses, at [`CODE`].
+/// 64-bit mode with linear equal to physical addresses below 4 GiB, at [`CODE`].
 pub(crate) fn long_mode() -> VcpuState {
     let mut state = VcpuState {
         rip: CODE,
@@ -142,8 +142,9 @@ pub(crate) fn long_mode() -> VcpuState {
     state
 }
 
-fn memory() -> Memory {
-    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0xa_0000)]).unwrap();
+/// RAM from 0 on, with the page tables of [`long_mode`].
+pub(crate) fn memory(size: usize) -> Memory {
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), size)]).unwrap();
     // One table of 1 GiB pages.
     memory.write_obj(0x2003_u64, GuestAddress(0x1000)).unwrap();
     for index in 0..4_u64 {
@@ -167,7 +168,7 @@ pub(crate) fn machine(vcpus: usize, attributes: &str) -> &'static Machine {
     kernel.now.set(ORIGIN);
     let parts = Parts {
         kernel,
-        memory: memory(),
+        memory: memory(0xa_0000),
         tsc_hz: NonZeroU64::new(TSC_HZ).unwrap(),
         wall_clock: UnixSeconds(0),
         loader: Box::new(|memory: &Memory| {

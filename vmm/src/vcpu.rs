@@ -6,8 +6,10 @@
 //! that is rarely accessed), it leaves everything as it is, recalls the virtual CPU and handles the
 //! same exit again with all of its state.
 
+mod completion;
 mod control;
 mod cpuid;
+mod debug;
 mod emulation;
 mod exit;
 mod halt;
@@ -20,6 +22,7 @@ mod selection;
 mod startup;
 mod task;
 mod transfer;
+mod window;
 
 use std::fmt;
 
@@ -214,14 +217,8 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Exit::MsrRead => self.msr_read(call, inside),
             Exit::NestedFault(fault) => self.nested_fault(call, fault, inside),
             Exit::Halt => Ok(self.halt(call)),
-            Exit::InterruptWindow => {
-                self.injector.window_opened();
-                Ok(Step::new(Mtd::empty(), self.injector.arrive(call.words.rip, Boundary::at_window())))
-            }
-            Exit::Recall => {
-                let boundary = self.vm.kernel.with_state(|arch| Boundary::at_recall(arch));
-                Ok(Step::new(Mtd::empty(), self.injector.arrive(call.words.rip, boundary)))
-            }
+            Exit::InterruptWindow => Ok(self.interrupt_window(call)),
+            Exit::Recall => Ok(self.recall(call)),
             Exit::Stepped => Ok(self.stepped()),
             Exit::NmiHandlerEnds => Ok(self.nmi_handler_ends(call)),
             Exit::NmiWindow => Ok(self.nmi_window()),

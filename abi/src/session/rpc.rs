@@ -8,6 +8,7 @@ mod declare;
 
 use core::fmt;
 
+use super::parent::Quota;
 use super::wire::{Buffer, Kind, Malformed, Message, Reader, TooLong, Wire, Writer};
 use crate::status::Status;
 
@@ -28,6 +29,8 @@ pub trait Interface: Kind {
     const CAP_QUOTA: u64;
     /// Bytes of RAM a client donates at least.
     const RAM_QUOTA: u64;
+    /// Both.
+    const LEAST: Quota = Quota { ram: Self::RAM_QUOTA, caps: Self::CAP_QUOTA };
     /// The typed client.
     type Client<T: Transport>: From<T>;
 }

@@ -9,7 +9,6 @@ extern crate alloc;
 
 #[allow(unsafe_code, reason = "exact counts need exact instructions: loops, handlers and hypercalls are assembly")]
 mod asm;
-mod console;
 mod domain;
 mod memory;
 mod report;

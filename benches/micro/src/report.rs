@@ -3,7 +3,7 @@
 //! The lines are those of `bench_stats`.
 
 use crate::asm::{self, LOOP};
-use crate::{console, rows};
+use crate::rows;
 use abi::cap::{Sel, root};
 use abi::hip::{self, Features, Hip};
 use abi::hypercall::CreateSm;
@@ -11,6 +11,7 @@ use abi::status::Status;
 use alloc::vec::Vec;
 use bench_stats::{END, FORMAT, HistogramLine, RowLine, Summary, Unit};
 use core::fmt;
+use runtime::console;
 use runtime::sys::physical;
 
 /// Instructions of the loop that tells whether the counter counts instructions.
@@ -92,7 +93,7 @@ pub fn semaphore(dst: Sel) -> Result<(), Status> {
 /// Runs on the first thread.
 pub fn main(_: u64) -> ! {
     let information = physical::information_page();
-    console::open(information.log_port as u16);
+    console::open(information.log_port);
     runtime::log::set_sink(|text| line!("{text}"));
     let code = if information.magic == hip::MAGIC && information.version == abi::VERSION {
         measure(information)

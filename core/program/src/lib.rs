@@ -10,6 +10,8 @@
 extern crate alloc;
 
 use abi::PAGE_SIZE;
+use abi::cap::MemRights;
+use abi::session::initial;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
@@ -18,6 +20,8 @@ use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader, parse_ident};
 use elf::segment::{ProgramHeader, SegmentTable};
 
+/// Addresses that the image of a component may use.
+pub const ADDRESSES: Range<u64> = initial::IMAGE_BASE..initial::ATTACH_BASE;
 /// Bytes at the start of a file that hold everything a plan is made from.
 pub const HEAD_SIZE: usize = PAGE_SIZE as usize;
 /// Most loadable segments. Linkers make four or five.
@@ -98,6 +102,15 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// What the program may do with it.
+    #[must_use]
+    pub fn rights(&self) -> MemRights {
+        let mut rights = MemRights::READ;
+        rights.set(MemRights::WRITE, self.write);
+        rights.set(MemRights::EXEC, self.execute);
+        rights
+    }
+
     fn end(&self) -> u64 {
         self.address + self.size
     }

@@ -3,6 +3,7 @@
 use super::model::*;
 use crate::object::{Handle, Key};
 use crate::pager::Verdict;
+use crate::session::Session;
 use crate::{Core, cpu, region_map, rm};
 use abi::PAGE_SIZE;
 use abi::cap::{MemRights, Perms, Sel};
@@ -130,6 +131,12 @@ fn attach(core: &mut Core<'_, Model>, map: Key, dataspace: Key, wish: Attachment
     region_map::Call { core, key: map }.attach(own(dataspace), wish)
 }
 
+/// A map of an RM session, and the same as a dataspace.
+fn create_map(core: &mut Core<'_, Model>, session: Session, size: u64) -> (Key, Key) {
+    let map = rm::Call { core, key: session.key }.create(size).unwrap().into_name().own().unwrap();
+    (map, core.maps[&map].dataspace.unwrap())
+}
+
 #[test]
 fn faults_map_what_is_attached_and_nothing_else() {
     let model = model();
@@ -194,14 +201,9 @@ fn managed_dataspaces_nest_and_unmap() {
     let mut core = core(&model);
     let pd = open_pd(&mut core);
     let session = open(&mut core, "RM", QUOTA).unwrap();
-    let create = |core: &mut Core<'_, Model>| {
-        rm::Call { core, key: session.key }.create(0x10_0000).unwrap().into_name().own().unwrap()
-    };
-    let (outer, inner) = (create(&mut core), create(&mut core));
-    let dataspace_of = |core: &Core<'_, Model>, map: Key| core.maps[&map].dataspace.unwrap();
+    let [(outer, outer_ds), (inner, inner_ds)] = [(); 2].map(|()| create_map(&mut core, session, 0x10_0000));
     let ram = core.alloc_ram_step(pd.key, 0x4000).unwrap();
     attach(&mut core, inner, ram, Attachment::at(0x8000, MemRights::READ)).unwrap();
-    let (inner_ds, outer_ds) = (dataspace_of(&core, inner), dataspace_of(&core, outer));
     attach(&mut core, outer, inner_ds, Attachment { offset: 0x9000, size: 0x2000, address: 0x1000, rights: 1 })
         .unwrap();
     let map = map_of(&core, pd);
@@ -227,17 +229,12 @@ fn a_map_in_very_many_places_is_unmapped_in_few_steps() {
     let pd = open_pd(&mut core);
     let session = open(&mut core, "RM", QUOTA).unwrap();
     let ram = core.alloc_ram_step(pd.key, PAGE_SIZE).unwrap();
-    let mut maps = Vec::new();
-    for level in 0..4 {
-        let size = PAGE_SIZE * FAN.pow(level);
-        let map = rm::Call { core: &mut core, key: session.key }.create(size).unwrap().into_name().own().unwrap();
-        maps.push(map);
-    }
-    attach(&mut core, maps[0], ram, Attachment::at(0, MemRights::READ)).unwrap();
+    let maps = [0, 1, 2, 3].map(|level| create_map(&mut core, session, PAGE_SIZE * FAN.pow(level)));
+    let (innermost, _) = maps[0];
+    attach(&mut core, innermost, ram, Attachment::at(0, MemRights::READ)).unwrap();
     let mut places = Vec::new();
-    for (level, &inner) in maps.iter().enumerate() {
-        let outer = maps.get(level + 1).copied().unwrap_or_else(|| map_of(&core, pd));
-        let dataspace = core.maps[&inner].dataspace.unwrap();
+    for (level, &(_, dataspace)) in maps.iter().enumerate() {
+        let outer = maps.get(level + 1).map_or_else(|| map_of(&core, pd), |&(map, _)| map);
         places = (0..FAN)
             .map(|_| attach(&mut core, outer, dataspace, Attachment::anywhere(MemRights::READ)).unwrap())
             .collect();
@@ -248,7 +245,7 @@ fn a_map_in_very_many_places_is_unmapped_in_few_steps() {
     }
     assert_eq!(model.state.borrow().pages.len() as u64, FAN);
     let before = model.state.borrow().removals;
-    region_map::Call { core: &mut core, key: maps[0] }.detach(0).unwrap();
+    region_map::Call { core: &mut core, key: innermost }.detach(0).unwrap();
     assert!(model.state.borrow().pages.is_empty());
     let removals = u64::from(model.state.borrow().removals - before);
     assert!(removals <= FAN * FAN.pow(3).div_ceil(1000), "{removals}");
@@ -260,8 +257,7 @@ fn a_map_inside_itself_is_unmapped_everywhere() {
     let mut core = core(&model);
     let pd = open_pd(&mut core);
     let session = open(&mut core, "RM", QUOTA).unwrap();
-    let map = rm::Call { core: &mut core, key: session.key }.create(0x10_0000).unwrap().into_name().own().unwrap();
-    let dataspace = core.maps[&map].dataspace.unwrap();
+    let (map, dataspace) = create_map(&mut core, session, 0x10_0000);
     let ram = core.alloc_ram_step(pd.key, PAGE_SIZE).unwrap();
     attach(&mut core, map, ram, Attachment::at(0, MemRights::READ)).unwrap();
     let itself = |at| Attachment { offset: 0, size: 0x8000, address: at, rights: MemRights::READ.bits() };

@@ -1,6 +1,7 @@
 //! IA32_APIC_BASE: where the registers are and in which mode (SDM 11.4.4 and 11.12.1).
 
 use super::{GeneralProtection, Lapic};
+use crate::bus::apic::ApicBus;
 use crate::bus::mmio::Gpa;
 
 /// Where the registers are after reset.
@@ -69,7 +70,7 @@ impl Lapic {
     /// # Errors
     /// [`GeneralProtection`] for reserved bits and for the transitions that SDM figure 11-27 does
     /// not have.
-    pub fn set_base(&mut self, value: u64) -> Result<(), GeneralProtection> {
+    pub fn set_base(&mut self, value: u64, fx: &mut impl ApicBus) -> Result<(), GeneralProtection> {
         if value & !(ADDRESS | ENABLE | X2APIC | BOOTSTRAP) != 0 || value & (ENABLE | X2APIC) == X2APIC {
             return Err(GeneralProtection);
         }
@@ -82,6 +83,7 @@ impl Lapic {
             _ => {}
         }
         self.base = new;
+        fx.receptive();
         Ok(())
     }
 }

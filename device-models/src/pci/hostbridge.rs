@@ -11,6 +11,8 @@ use core::ops::RangeInclusive;
 /// The data ports, from the address port.
 const DATA_OFFSET: u16 = 4;
 const DATA_BYTES: u16 = 4;
+/// Number of its ports: address and data.
+pub const CONFIG_PORTS: u16 = DATA_OFFSET + DATA_BYTES;
 
 const ADDRESS_ENABLE: u32 = 1 << 31;
 const ADDRESS_BDF_SHIFT: u32 = 8;
@@ -20,6 +22,8 @@ const ADDRESS_WRITABLE: u32 = ADDRESS_ENABLE | 0x00ff_fffc;
 /// ECAM: 4 KiB of registers per function, 1 MiB per bus.
 const ECAM_FUNCTION_SHIFT: u32 = 12;
 const ECAM_BUS_SHIFT: u32 = 20;
+/// Bytes of the registers of one bus.
+pub const ECAM_BUS_BYTES: u64 = 1 << ECAM_BUS_SHIFT;
 const ECAM_REGISTER: u64 = (1 << ECAM_FUNCTION_SHIFT) - 1;
 const BUSES: u16 = 256;
 

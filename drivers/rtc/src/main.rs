@@ -7,15 +7,12 @@ extern crate alloc;
 
 mod clock;
 
-use abi::session::io_port::IoPort;
 use abi::session::rtc::{self, Rtc, RtcError};
-use alloc::format;
 use alloc::rc::Rc;
 use core::cell::RefCell;
 use runtime::capability::Capability;
-use runtime::env::Connection;
+use runtime::io_ports::IoPorts;
 use runtime::root::{NewSession, Refused, Service};
-use runtime::sys::port::PortRange;
 use runtime::{Env, Error};
 
 use crate::clock::Registers;
@@ -26,25 +23,17 @@ runtime::component!(construct);
 const BASE: u16 = 0x70;
 const PORTS: u16 = 2;
 
-/// The chip behind its ports.
-#[derive(Debug)]
-struct Chip {
-    range: PortRange,
-    // Held open as long as the ports are used.
-    _session: Connection<IoPort>,
-}
-
-impl Registers for Chip {
+impl Registers for IoPorts {
     fn read(&mut self, index: u8) -> u8 {
-        // The range covers both ports.
-        let _selected = self.range.out8(0, index);
-        self.range.in8(1).unwrap_or_default()
+        // Both ports are there.
+        let _selected = self.out8(0, index);
+        self.in8(1).unwrap_or_default()
     }
 }
 
 /// A client. All see the same clock.
 #[derive(Debug)]
-struct Session(Rc<RefCell<Chip>>);
+struct Session(Rc<RefCell<IoPorts>>);
 
 impl rtc::Server<Capability> for Session {
     fn unix_seconds(&mut self) -> Result<u64, RtcError> {
@@ -53,7 +42,7 @@ impl rtc::Server<Capability> for Session {
 }
 
 #[derive(Debug)]
-struct Driver(Rc<RefCell<Chip>>);
+struct Driver(Rc<RefCell<IoPorts>>);
 
 impl Service<Rtc> for Driver {
     type Session = Session;
@@ -64,9 +53,6 @@ impl Service<Rtc> for Driver {
 }
 
 fn construct(env: &'static Env) -> Result<(), Error> {
-    let range = PortRange::new(BASE, PORTS).ok_or_else(|| Error::input("I/O ports out of range"))?;
-    let session = env.connect::<IoPort>(&format!("io_port_base={BASE}, io_port_size={PORTS}"))?;
-    session.bind(env.pd_cap())?;
-    let chip = Rc::new(RefCell::new(Chip { range, _session: session }));
+    let chip = Rc::new(RefCell::new(IoPorts::open(env, BASE, PORTS)?));
     env.announce::<Rtc, _>(Driver(chip))
 }

@@ -4,13 +4,12 @@ use alloc::format;
 use alloc::rc::Rc;
 use core::cell::RefCell;
 
-use abi::session::io_port::IoPort;
 use abi::session::irq::Irq;
 use abi::session::wire::Signal;
 use runtime::capability::Cap;
 use runtime::entrypoint::{SignalHandler, submit};
 use runtime::env::Connection;
-use runtime::sys::port::PortRange;
+use runtime::io_ports::IoPorts;
 use runtime::{Env, Error, warning};
 
 use crate::fifo::Fifo;
@@ -20,30 +19,22 @@ use crate::settings::Uart;
 /// Bytes that wait to be sent, and received bytes that wait to be read.
 const QUEUE_SIZE: usize = 4096;
 
-/// The registers behind I/O ports.
-#[derive(Debug)]
-struct Ports {
-    range: PortRange,
-    // Held open as long as the ports are used.
-    _session: Connection<IoPort>,
-}
-
-impl Registers for Ports {
+impl Registers for IoPorts {
     fn read(&mut self, register: Register) -> u8 {
-        // The range covers all registers.
-        self.range.in8(register as u16).unwrap_or_default()
+        // All registers have their ports.
+        self.in8(register as u16).unwrap_or_default()
     }
 
     fn write(&mut self, register: Register, value: u8) {
         // As for reads.
-        let _written = self.range.out8(register as u16, value);
+        let _written = self.out8(register as u16, value);
     }
 }
 
 /// A UART of the machine.
 #[derive(Debug)]
 pub struct Device {
-    uart: Ns16550<Ports>,
+    uart: Ns16550<IoPorts>,
     irq: Connection<Irq>,
     /// Never acknowledged: that would take an interrupt which came when the UART was quiet already, and of an edge there is no
     /// second one.
@@ -63,12 +54,8 @@ impl Device {
     /// # Errors
     /// Its ports or its interrupt are not to be had.
     pub fn open(env: &'static Env, uart: &Uart) -> Result<Self, Error> {
-        let base = uart.io_port_base;
-        let range = PortRange::new(base, PORTS).ok_or_else(|| Error::input("I/O ports out of range"))?;
-        let session = env.connect::<IoPort>(&format!("io_port_base={base}, io_port_size={PORTS}"))?;
-        session.bind(env.pd_cap())?;
+        let ports = IoPorts::open(env, uart.io_port_base, PORTS)?;
         let irq = env.connect::<Irq>(&format!("irq_number={}, irq_trigger=edge, irq_polarity=high", uart.irq))?;
-        let ports = Ports { range, _session: session };
         Ok(Self {
             uart: Ns16550::new(ports, uart.divisor),
             irq,

@@ -85,7 +85,7 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
     let quota = make_pool(&mut info);
     devices(&facts);
     let area = new_cpu(0);
-    area.cpu.root.set(cpu::kernel_root());
+    area.cpu.root.set(kernel::page_table().phys().0);
     bring_up(area);
     timer::calibrate(acpi_pm::init(&facts.fixed));
     timer::init();
@@ -106,7 +106,7 @@ fn command_line(info: &BootInfo) -> &'static str {
 
 /// Copies the root task, the first module, to memory of its own.
 fn load_root(info: &mut BootInfo) -> root::Image {
-    let Some(module) = info.ranges.iter().find(|r| root::is_module(r)).copied() else {
+    let Some(module) = info.root_task() else {
         fail("no boot module: the first one must be the root task");
     };
     let file = physmem::bytes(Phys(module.base), module.size).unwrap_or(&[]);
@@ -230,7 +230,7 @@ extern "sysv64" fn ap_main() -> ! {
     let area = percpu::Area::of(cpu);
     bring_up(area);
     timer::init();
-    cpu.root.set(cpu::kernel_root());
+    cpu.root.set(kernel::page_table().phys().0);
     cpu::register(cpu);
     entry::start(cpu)
 }

@@ -1,7 +1,7 @@
 //! The kernel's half of every address space: its image with the rights of each section, the pool, and its devices.
 
 use super::{physmem, x86};
-use crate::cpu;
+use crate::kernel;
 use crate::mem::{PAGE, Page, Phys, direct, pool, ptab};
 use crate::space::mem::Paging;
 use abi::cap::MemRights;
@@ -60,7 +60,7 @@ pub fn build(image: [u64; 4], pool_base: Phys, pool_size: u64) -> Result<(), Sta
     // The table for devices must exist before the first address space copies the kernel's entries.
     map(root, DEVICES, 0, PAGE, MemRights::READ)?;
     ptab::set::<Kernel>(root, DEVICES, 0, None, &Pool)?;
-    cpu::set_kernel_root(root.phys().0);
+    kernel::set_page_table(root);
     Ok(())
 }
 
@@ -68,17 +68,17 @@ pub fn build(image: [u64; 4], pool_base: Phys, pool_size: u64) -> Result<(), Sta
 /// upper half only, and [`drop_boot_mapping`] takes it away before user mode is entered.
 pub fn keep_boot_mapping() {
     let boot = physmem::boot_entry();
-    Page::at(Phys(cpu::kernel_root())).write(0, boot);
+    kernel::page_table().write(0, boot);
 }
 
 /// Ends the one-to-one mapping.
 pub fn drop_boot_mapping() {
-    Page::at(Phys(cpu::kernel_root())).write(0, 0);
+    kernel::page_table().write(0, 0);
 }
 
 /// Loads the kernel's page table on this CPU.
 pub fn load() {
-    x86::write_cr3(cpu::kernel_root());
+    x86::write_cr3(kernel::page_table().phys().0);
 }
 
 /// Maps a page of device registers; its virtual address.
@@ -88,6 +88,6 @@ pub fn load() {
 pub fn map_device(phys: Phys) -> Result<u64, Status> {
     let virt = NEXT_DEVICE.fetch_add(PAGE, Relaxed);
     let rights = MemRights::READ | MemRights::WRITE | MemRights::UNCACHED;
-    map(Page::at(Phys(cpu::kernel_root())), virt, phys.0 & !(PAGE - 1), PAGE, rights)?;
+    map(kernel::page_table(), virt, phys.0 & !(PAGE - 1), PAGE, rights)?;
     Ok(virt)
 }

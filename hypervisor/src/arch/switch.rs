@@ -2,9 +2,10 @@
 
 use super::x86::{self, Msr};
 use super::{fpu, percpu};
-use crate::cpu::{self, Cpu};
+use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::frame::{Frame, Kind, Reg};
+use crate::kernel;
 use crate::mem::{Object, Phys};
 use crate::space::pio::PioSpace;
 
@@ -158,7 +159,8 @@ pub fn flush(cpu: &'static Cpu, root: Phys) {
 /// Leaves the page table with this root.
 pub fn leave(cpu: &'static Cpu, root: Phys) {
     if cpu.root.get() == root.0 {
-        x86::write_cr3(cpu::kernel_root());
-        cpu.root.set(cpu::kernel_root());
+        let kernel = kernel::page_table().phys().0;
+        x86::write_cr3(kernel);
+        cpu.root.set(kernel);
     }
 }

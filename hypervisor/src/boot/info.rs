@@ -46,6 +46,11 @@ impl BootInfo {
         best
     }
 
+    /// The module that is the root task: the first.
+    pub fn root_task(&self) -> Option<Range> {
+        self.ranges.iter().find(|r| r.kind == RangeKind::Module as u32).copied()
+    }
+
     /// Free memory in bytes, as reported.
     pub fn free_bytes(&self) -> u64 {
         let free = |r: &&Range| r.kind == RangeKind::Free as u32;

@@ -101,11 +101,16 @@ mod tests {
             (self.wanted.load(Relaxed) == 1 && self.alive.load(Relaxed) == alive).then_some(())
         }
 
-        /// On the handler's CPU: sends its message, if it looks as if there were one.
+        /// Claims it if it looks so, and then still does.
+        fn claim(&self, alive: u64) -> bool {
+            self.is(State::Calling)
+                && self.wants(alive).is_some()
+                && claim(&self.state, State::Calling, || self.wants(alive)).is_some()
+        }
+
+        /// On the handler's CPU: sends its message.
         fn send(&self) -> bool {
-            let sends = self.is(State::Calling)
-                && self.wants(1).is_some()
-                && claim(&self.state, State::Calling, || self.wants(1)).is_some();
+            let sends = self.claim(1);
             if sends {
                 self.touch();
                 self.become_(State::Waiting);
@@ -115,9 +120,7 @@ mod tests {
 
         /// On another CPU: lets it go on without the portal. It does, by another call or by waiting for something else.
         fn abort(&self, then: State) -> bool {
-            let aborts = self.is(State::Calling)
-                && self.wants(0).is_some()
-                && claim(&self.state, State::Calling, || self.wants(0)).is_some();
+            let aborts = self.claim(0);
             if aborts {
                 self.touch();
                 self.become_(State::Runnable);

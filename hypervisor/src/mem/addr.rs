@@ -1,5 +1,5 @@
 //! Addresses. A physical address is not a pointer; the only way from one to the other is the direct map of the
-//! kernel-memory pool ([`super::pool`]).
+//! kernel-memory pool ([`super::direct`]).
 
 /// Host-physical address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]

@@ -1,10 +1,9 @@
 //! Buddy allocator over frame numbers: the bookkeeping of the data part of the pool, without touching the memory.
 //!
-//! Blocks of `2^order` pages, aligned to their size. State is one byte per page, in memory that the caller
-//! provides; free blocks of an order form a list threaded through an index array. All operations are
-//! O(orders).
+//! Blocks of `2^order` pages, aligned to their size. State is a [`Record`] per page, in memory that the caller
+//! provides; through those of free blocks of an order goes a list. All operations are O(orders).
 
-/// Largest order: 64 KiB blocks. (The largest structure is a 16 KiB I/O permission map.)
+/// Largest order: 64 KiB blocks. (The largest structure is what a [CPU](crate::arch::percpu) has.)
 pub const MAX_ORDER: usize = 4;
 
 const NIL: u32 = u32::MAX;

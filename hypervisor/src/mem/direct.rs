@@ -12,7 +12,7 @@ pub const BASE: u64 = 0xffff_8000_0000_0000;
 #[inline(always)]
 pub fn word_at(at: u64) -> &'static AtomicU64 {
     debug_assert!(at.is_multiple_of(8));
-    // SAFETY: the address is that of a page or slot, got from `virt`, or lies inside one. Every Phys handled by this crate's data
+    // SAFETY: the address is that of a page or slot, got from `virt`, or of the empty capability table, or lies inside one. Every Phys handled by this crate's data
     // structures lies in the pool (it comes from the pool's allocator or from a table that only holds such), which is mapped at this
     // address for good (module `mem`, fact 1). Any bit pattern is a valid AtomicU64.
     unsafe { &*(at as *const AtomicU64) }

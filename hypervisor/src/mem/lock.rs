@@ -1,5 +1,5 @@
-//! Spin lock inside an object. Locks are held for a bounded number of instructions with interrupts off; lock
-//! order: PD, space, semaphore (receiver after member), pool.
+//! Spin lock, inside an object or on its own. Locks are held for a bounded number of instructions with interrupts off; lock
+//! order: PD, space, pool; semaphore, its receiver; choice of vectors, I/O APICs. No other is taken with the journal's or the log's.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -161,7 +161,16 @@ objects! {
 /// Never the identity of an object, dead ones included.
 const NO_ID: u64 = u64::MAX;
 
-/// Identities given so far. 64 bits last for centuries at one object per nanosecond.
+/// Identity to keep in a reference to `object`, which finds nothing if that has died by now.
+#[inline(always)]
+fn id_to_keep<T: Object>(object: &T) -> u64 {
+    match object.id() {
+        0 => NO_ID,
+        id => id,
+    }
+}
+
+/// The identity given next. 64 bits last for centuries at one object per nanosecond.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 const _: () = assert!(pool::FREE_LINK == core::mem::offset_of!(Header, owner) as u64);

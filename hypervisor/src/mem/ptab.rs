@@ -127,7 +127,7 @@ pub trait Supply {
     /// # Errors
     /// `OutOfMemory`.
     fn alloc(&self) -> Result<Page, Status>;
-    /// Takes one back that was not used.
+    /// Takes one back.
     fn free(&self, page: Page);
 }
 
@@ -219,19 +219,19 @@ fn split<F: Format>(table: Page, entry: u64, level: u32) {
     }
 }
 
-/// Frees all tables below `root`, whose indices below `entries` are walked, and `root` itself.
-pub fn destroy<F: Format>(root: Page, entries: usize, free: &mut impl FnMut(Page)) {
-    destroy_level::<F>(root, LEVELS - 1, entries, free);
+/// Returns all tables below `root`, whose indices below `entries` are walked, and `root` itself.
+pub fn destroy<F: Format>(root: Page, entries: usize, supply: &impl Supply) {
+    destroy_level::<F>(root, LEVELS - 1, entries, supply);
 }
 
-fn destroy_level<F: Format>(table: Page, level: u32, entries: usize, free: &mut impl FnMut(Page)) {
+fn destroy_level<F: Format>(table: Page, level: u32, entries: usize, supply: &impl Supply) {
     for i in 0..entries {
         let entry = table.read(i);
         if F::is_present(entry) && !is_leaf(entry, level) {
-            destroy_level::<F>(Page::at(phys(entry)), level - 1, ENTRIES, free);
+            destroy_level::<F>(Page::at(phys(entry)), level - 1, ENTRIES, supply);
         }
     }
-    free(table);
+    supply.free(table);
 }
 
 #[cfg(test)]
@@ -281,7 +281,7 @@ mod tests {
                     prop_assert!(model.range(page..page + hole / PAGE).next().is_none());
                 }
             }
-            destroy::<Host>(root, ENTRIES, &mut |page| pd.free(page, 0));
+            destroy::<Host>(root, ENTRIES, pd);
             prop_assert_eq!(pd.figures().1, 0, "every table came back");
         }
     }

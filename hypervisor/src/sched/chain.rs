@@ -1,6 +1,6 @@
 //! Call chains: which EC a scheduling context runs, if its own waits for others.
 
-use super::{leave, park, run, schedule};
+use super::{charge, park, run, schedule};
 use crate::arch::{tsc, virt};
 use crate::cpu::Cpu;
 use crate::ec::{Ec, State};
@@ -14,7 +14,7 @@ use crate::smp;
 use core::iter::successors;
 use core::ops::ControlFlow::{self, Break, Continue};
 
-/// Longest call chain that is followed. Longer ones, and cycles, try again a tick later.
+/// Longest call chain that is followed. Longer ones, and cycles, try again later.
 const CHAIN: usize = 64;
 /// Wait of a scheduling context whose chain leads nowhere, in microseconds.
 const RETRY_US: u64 = 1000;
@@ -131,10 +131,18 @@ impl Walk {
     }
 }
 
+/// The current `sc` is no longer that.
+fn leave(cpu: &'static Cpu, sc: &'static Sc, place: Place) -> Option<Resume> {
+    charge(cpu);
+    cpu.sc.set(None);
+    sc.put(place);
+    None
+}
+
 fn migrate(cpu: &'static Cpu, sc: &'static Sc, to: u64) -> Option<Resume> {
     leave(cpu, sc, Place::Nowhere);
     sc.cpu.set(to);
-    smp::send_sc(cpu, sc);
+    smp::send_sc(sc);
     None
 }
 

@@ -1,8 +1,8 @@
 //! CPUs talking to each other: handing over scheduling contexts and wake-ups, and operations that all CPUs must perform.
 //!
-//! An operation is performed by all CPUs in parallel ([`round`]), and has completed when [`everywhere`] returns. As the
-//! kernel is not preemptible, that also means that each CPU has left whatever kernel code it was in, or waits in
-//! [`everywhere`] itself: a grace period.
+//! An operation is performed by all CPUs in parallel ([`round`]), but for those that [sleep](Sleep), and has completed when
+//! [`everywhere`] returns. As the kernel is not preemptible, that also means that each CPU has left whatever kernel code it was in,
+//! or waits in [`everywhere`] itself: a grace period.
 
 mod arrivals;
 mod atomic;
@@ -121,7 +121,7 @@ pub fn everywhere(cpu: &'static Cpu, operation: Operation) {
             if other.sleep.lasts() && !operation.wakes(other, cpu) {
                 cpu.missing.performed();
             } else if other.requests.add(cpu.index()) {
-                apic::send_ipi(other.apic_id.get(), apic::vector::REMOTE);
+                tell(other);
             }
         }
         while !cpu.missing.none() {
@@ -160,6 +160,11 @@ pub fn sleep(cpu: &'static Cpu) {
     cpu.sleep.begin();
 }
 
+/// Tells another CPU that something waits there: it gets an [`interrupt`].
+fn tell(there: &Cpu) {
+    apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
+}
+
 /// Interrupt from another CPU: something waits here.
 pub fn interrupt(cpu: &'static Cpu) {
     serve(cpu);
@@ -193,13 +198,13 @@ fn in_order<T: Object>(last: u64, link: impl Fn(&T) -> &Link<T>) -> Option<&'sta
 }
 
 /// Hands a scheduling context to its CPU.
-pub fn send_sc(_here: &'static Cpu, sc: &'static Sc) {
+pub fn send_sc(sc: &'static Sc) {
     let Some(there) = cpu::get(sc.cpu.get()) else {
         return;
     };
     sc.put(Place::Inbox);
     there.inbox.push(sc.addr(), |next| sc.next.set(Link::from_raw(next)));
-    apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
+    tell(there);
 }
 
 /// Tells the CPU of an EC that its wait is over.
@@ -208,7 +213,7 @@ pub fn send_wake(ec: &'static Ec) {
         return;
     };
     there.wakes.push(ec.addr(), |next| ec.queue_next.set(Link::from_raw(next)));
-    apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
+    tell(there);
 }
 
 /// Makes an EC raise its recall event before it continues.
@@ -221,7 +226,7 @@ pub fn recall(cpu: &'static Cpu, ec: &'static Ec) {
         // It may be the one that runs, or the next one to: the scheduler looks.
         cpu.resched.set(1);
     } else if let Some(there) = cpu::get(ec.cpu.get()) {
-        apic::send_ipi(there.apic_id.get(), apic::vector::REMOTE);
+        tell(there);
     }
 }
 
@@ -232,9 +237,8 @@ mod tests {
     use crate::{pd::Pd, testing};
 
     fn ec(pd: &'static Pd, state: State, kind: Kind) -> &'static Ec {
-        let ec: &'static Ec = pd.new_object().unwrap();
+        let ec: &'static Ec = testing::object(pd);
         ec.init(pd.alloc(0).unwrap(), None, 0, state, kind);
-        pd.adopt(ec);
         ec
     }
 

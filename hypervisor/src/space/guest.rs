@@ -6,6 +6,7 @@ use crate::arch::vmx::ept::Ept;
 use crate::mem::object::{Header, Object, Word};
 use crate::mem::ptab::{self, Format, Mapping};
 use crate::mem::{Page, Phys, lock::Lock};
+use crate::pd::Pd;
 use abi::cap::MemRights;
 use abi::status::Status;
 use core::sync::atomic::Ordering::Relaxed;
@@ -31,14 +32,14 @@ impl GuestSpace {
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
         let root = self.payer()?.alloc(0)?;
-        self.root.set(root.phys().0);
+        self.root.set(root.virt());
         self.generation.set(1);
         Ok(())
     }
 
     /// Root of the nested page table.
     pub fn root(&self) -> Page {
-        Page::at(Phys(self.root.get()))
+        Page::at_virt(self.root.get())
     }
 
     /// Current generation: a vCPU that last ran with another one flushes its translations at entry.
@@ -52,14 +53,11 @@ impl GuestSpace {
         self.generation.atomic().fetch_add(1, Relaxed);
     }
 
-    /// Frees the tables.
-    pub fn release(&self) {
-        if let Some(pd) = self.owner() {
-            let mut free = |page| pd.free(page, 0);
-            match virt::nested() {
-                Nested::Npt => ptab::destroy::<Host>(self.root(), ptab::ENTRIES, &mut free),
-                Nested::Ept => ptab::destroy::<Ept>(self.root(), ptab::ENTRIES, &mut free),
-            }
+    /// Frees the tables, which `pd` pays for.
+    pub fn release(&self, pd: &Pd) {
+        match virt::nested() {
+            Nested::Npt => ptab::destroy::<Host>(self.root(), ptab::ENTRIES, pd),
+            Nested::Ept => ptab::destroy::<Ept>(self.root(), ptab::ENTRIES, pd),
         }
     }
 }

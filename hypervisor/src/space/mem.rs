@@ -2,9 +2,11 @@
 //! in all of them.
 
 use super::Mappings;
+use crate::kernel;
 use crate::mem::object::{Header, Object, Word};
 use crate::mem::ptab::{self, Format, Mapping};
 use crate::mem::{PAGE, Page, Phys, lock::Lock};
+use crate::pd::Pd;
 use abi::cap::MemRights;
 use abi::status::Status;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -27,14 +29,14 @@ mod bit {
     pub const PRESENT: u64 = 1 << 0;
     pub const WRITE: u64 = 1 << 1;
     pub const USER: u64 = 1 << 2;
-    /// With PWT selects PAT entry 1, write-combining in the PAT that `arch` sets up.
+    /// Selects PAT entry 1, write-combining in the PAT that `arch` sets up.
     pub const PWT: u64 = 1 << 3;
-    /// Available to software: [`KERNEL`](super::KERNEL).
-    pub const SOFTWARE: u64 = 1 << 9;
     /// With PWT selects PAT entry 3: uncached.
     pub const PCD: u64 = 1 << 4;
     pub const ACCESSED: u64 = 1 << 5;
     pub const DIRTY: u64 = 1 << 6;
+    /// Available to software: [`KERNEL`](super::KERNEL).
+    pub const SOFTWARE: u64 = 1 << 9;
     pub const NX: u64 = 1 << 63;
 }
 
@@ -107,12 +109,12 @@ pub struct MemSpace {
 }
 
 impl MemSpace {
-    /// Sets up a fresh space whose upper half is that of `kernel`.
+    /// Sets up a fresh space whose upper half is the kernel's.
     ///
     /// # Errors
     /// `OutOfMemory`.
-    pub fn init(&self, kernel: Page) -> Result<(), Status> {
-        let root = self.payer()?.alloc(0)?;
+    pub fn init(&self) -> Result<(), Status> {
+        let (root, kernel) = (self.payer()?.alloc(0)?, kernel::page_table());
         for i in USER_ENTRIES..ptab::ENTRIES {
             root.write(i, kernel.read(i));
         }
@@ -150,10 +152,10 @@ impl MemSpace {
         self.set(addr, 0, Some((page.phys(), MemRights::READ | MemRights::WRITE | KERNEL))).map(|_| ())
     }
 
-    /// Frees the tables; the space is dead and no CPU uses it any more.
-    pub fn release(&self) {
-        if let Some(pd) = self.owner().filter(|_| !self.is_physical()) {
-            ptab::destroy::<Host>(self.root(), USER_ENTRIES, &mut |page| pd.free(page, 0));
+    /// Frees the tables, which `pd` pays for; the space is dead and no CPU uses it any more.
+    pub fn release(&self, pd: &Pd) {
+        if !self.is_physical() {
+            ptab::destroy::<Host>(self.root(), USER_ENTRIES, pd);
         }
     }
 }

@@ -4,7 +4,8 @@
 use crate::arch::Msr;
 use crate::arch::virt::{self, Nested};
 use crate::mem::object::{Header, Object, Word};
-use crate::mem::{Bitmap, Page, Phys, lock::Lock};
+use crate::mem::{Bitmap, Phys, lock::Lock};
+use crate::pd::Pd;
 use abi::cap::MemRights;
 use abi::status::Status;
 
@@ -56,7 +57,7 @@ const SWITCHED: [Msr; 10] = [
 pub struct MsrSpace {
     header: Header,
     lock: Lock,
-    map: Word,
+    map: Bitmap<ORDER>,
     /// 1: the space of all MSRs that may be given to a vCPU.
     all: Word,
 }
@@ -67,9 +68,7 @@ impl MsrSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
-        let map = self.payer()?.alloc_filled(ORDER, u64::MAX)?;
-        self.map.set(map.phys().0);
-        Ok(())
+        self.map.init(self.payer()?)
     }
 
     /// Sets up the space of all MSRs that may be given away.
@@ -79,7 +78,7 @@ impl MsrSpace {
 
     /// Physical address of the map.
     pub fn phys(&self) -> Phys {
-        Phys(self.map.get())
+        self.map.phys()
     }
 
     /// Rights to `msr`.
@@ -92,8 +91,8 @@ impl MsrSpace {
             return MemRights::empty();
         };
         let mut rights = MemRights::empty();
-        rights.set(MemRights::READ, !self.map().get(read));
-        rights.set(MemRights::WRITE, !self.map().get(write));
+        rights.set(MemRights::READ, !self.map.get(read));
+        rights.set(MemRights::WRITE, !self.map.get(write));
         rights
     }
 
@@ -104,20 +103,14 @@ impl MsrSpace {
     pub fn set(&self, msr: u64, rights: MemRights) -> Result<(), Status> {
         let (read, write) = bits(virt::nested(), msr).ok_or(Status::BadParameter)?;
         let _guard = self.lock.lock();
-        self.map().set(read, !rights.contains(MemRights::READ));
-        self.map().set(write, !rights.contains(MemRights::WRITE));
+        self.map.set(read, !rights.contains(MemRights::READ));
+        self.map.set(write, !rights.contains(MemRights::WRITE));
         Ok(())
     }
 
-    fn map(&self) -> Bitmap {
-        Bitmap(Page::at(self.phys()))
-    }
-
-    /// Frees the map.
-    pub fn release(&self) {
-        if let Some(pd) = self.owner().filter(|_| self.all.get() == 0) {
-            pd.free(self.map().0, ORDER);
-        }
+    /// Frees the map, which `pd` pays for.
+    pub fn release(&self, pd: &Pd) {
+        self.map.release(pd);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::mem::object::{CapSlot, Header, Object, RawCap, Word, empty_table};
 use crate::mem::{Page, lock::Lock, page::WORDS};
+use crate::pd::Pd;
 use abi::cap::{Perms, Sel};
 use abi::status::Status;
 
@@ -14,7 +15,8 @@ const _: () = assert!(TABLES == WORDS);
 #[repr(C, align(256))]
 pub struct ObjSpace {
     header: Header,
-    /// Serialises writers.
+    /// Serialises writers, but those that fill a slot which [`Self::prepare`] has found free: of two that write it at the same time,
+    /// one is found there, or nothing.
     lock: Lock,
     /// Virtual address of the page of addresses of tables. Where there is none, it names the empty table.
     pub(crate) root: Word,
@@ -151,9 +153,8 @@ impl ObjSpace {
         Ok(())
     }
 
-    /// Frees the tables; the space is dead and nobody uses it any more.
-    pub fn release(&self) {
-        let Some(pd) = self.owner() else { return };
+    /// Frees the tables, which `pd` pays for; the space is dead and nobody uses it any more.
+    pub fn release(&self, pd: &Pd) {
         for i in 0..TABLES {
             let table = Page::at_virt(self.root().read(i));
             if table != empty_table() {
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
     use crate::mem::object::retire;
     use crate::sm::Sm;
-    use crate::{pd::Pd, testing};
+    use crate::testing;
 
     fn space(pd: &'static Pd) -> &'static ObjSpace {
         let space: &'static ObjSpace = pd.new_object().unwrap();
@@ -177,16 +178,10 @@ mod tests {
         space
     }
 
-    fn semaphore(pd: &'static Pd) -> &'static Sm {
-        let sm: &'static Sm = pd.new_object().unwrap();
-        pd.adopt(sm);
-        sm
-    }
-
     #[test]
     fn a_lookup_needs_type_and_permissions() {
         let pd = testing::pd(64);
-        let (space, sm) = (space(pd), semaphore(pd));
+        let (space, sm) = (space(pd), testing::object::<Sm>(pd));
         space.prepare(Sel(300)).unwrap().store_object(sm, Perms::SM_UP);
         assert!(space.lookup::<Sm>(Sel(300), Perms::SM_UP).is_ok());
         assert!(space.lookup::<Sm>(Sel(300), Perms::SM_DOWN).is_err());
@@ -200,7 +195,7 @@ mod tests {
     #[test]
     fn a_stale_capability_stays_dead_when_its_slot_is_used_again() {
         let pd = testing::pd(64);
-        let (space, sm) = (space(pd), semaphore(pd));
+        let (space, sm) = (space(pd), testing::object::<Sm>(pd));
         space.prepare(Sel(1)).unwrap().store_object(sm, Perms::ALL);
         space.store(Sel(2), space.load(Sel(1)).map(|cap| cap.restrict(Perms::SM_UP))).unwrap();
         assert!(retire(sm) && !retire(sm));
@@ -208,7 +203,7 @@ mod tests {
         pd.free_object(sm);
         assert!(space.load(Sel(1)).is_none() && space.load(Sel(2)).is_none());
         // The very same memory, as another object of the same type.
-        let heir = semaphore(pd);
+        let heir = testing::object::<Sm>(pd);
         assert_eq!(heir.addr(), sm.addr());
         assert!(space.lookup::<Sm>(Sel(1), Perms::empty()).is_err());
         assert!(space.prepare(Sel(1)).is_ok());
@@ -217,7 +212,7 @@ mod tests {
     #[test]
     fn permissions_only_shrink() {
         let pd = testing::pd(64);
-        let (space, sm) = (space(pd), semaphore(pd));
+        let (space, sm) = (space(pd), testing::object::<Sm>(pd));
         space.prepare(Sel(1)).unwrap().store_object(sm, Perms::SM_UP | Perms::DESTROY);
         let cap = space.load(Sel(1)).unwrap().restrict(Perms::SM_UP | Perms::SM_DOWN);
         assert_eq!(cap.perms(), Perms::SM_UP);
@@ -227,11 +222,11 @@ mod tests {
     fn tables_return_to_the_payer() {
         let pd = testing::pd(64);
         let space = space(pd);
-        for sel in [0, 256, Sel::COUNT - 1] {
+        for sel in [0, Sel::PER_PAGE - 1, Sel::PER_PAGE, Sel::COUNT - 1] {
             space.prepare(Sel(sel)).unwrap();
         }
         assert_eq!(pd.figures().1, 4);
-        space.release();
+        space.release(pd);
         // The space itself is an object still.
         assert_eq!(pd.figures().1, 1);
     }

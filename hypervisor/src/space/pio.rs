@@ -2,7 +2,8 @@
 //! and of SVM's I/O permission map (APM vol. 2, 15.10.1): a set bit forbids.
 
 use crate::mem::object::{Header, Object, Word};
-use crate::mem::{Bitmap, Page, Phys, lock::Lock};
+use crate::mem::{Bitmap, Phys, lock::Lock};
+use crate::pd::Pd;
 use abi::status::Status;
 
 /// Number of ports.
@@ -18,7 +19,7 @@ const ORDER: usize = 2;
 pub struct PioSpace {
     header: Header,
     lock: Lock,
-    map: Word,
+    map: Bitmap<ORDER>,
     /// Words of the bitmap that are not all ones lie in `low..high`, so that only these are loaded into a TSS.
     low: Word,
     high: Word,
@@ -32,8 +33,7 @@ impl PioSpace {
     /// # Errors
     /// `OutOfMemory`.
     pub fn init(&self) -> Result<(), Status> {
-        let map = self.payer()?.alloc_filled(ORDER, u64::MAX)?;
-        self.map.set(map.phys().0);
+        self.map.init(self.payer()?)?;
         self.low.set(WORDS as u64);
         Ok(())
     }
@@ -43,24 +43,20 @@ impl PioSpace {
         self.all.set(1);
     }
 
-    fn map(&self) -> Bitmap {
-        Bitmap(Page::at(self.phys()))
-    }
-
     /// Physical address of the bitmap.
     pub fn phys(&self) -> Phys {
-        Phys(self.map.get())
+        self.map.phys()
     }
 
     /// Whether `port` may be accessed.
     pub fn allows(&self, port: u64) -> bool {
-        self.all.get() != 0 || port < PORTS && !self.map().get(port)
+        self.all.get() != 0 || port < PORTS && !self.map.get(port)
     }
 
     /// Permits or forbids `port`, which is below [`PORTS`].
     pub fn set(&self, port: u64, allow: bool) {
         let _guard = self.lock.lock();
-        self.map().set(port, !allow);
+        self.map.set(port, !allow);
         if allow {
             self.low.set(self.low.get().min(port / 64));
             self.high.set(self.high.get().max(port / 64 + 1));
@@ -74,14 +70,12 @@ impl PioSpace {
 
     /// Word of the bitmap.
     pub fn word(&self, index: usize) -> u64 {
-        self.map().word(index)
+        self.map.word(index)
     }
 
-    /// Frees the bitmap.
-    pub fn release(&self) {
-        if let Some(pd) = self.owner().filter(|_| self.all.get() == 0) {
-            pd.free(self.map().0, ORDER);
-        }
+    /// Frees the bitmap, which `pd` pays for.
+    pub fn release(&self, pd: &Pd) {
+        self.map.release(pd);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::frame::{Kind, Reg};
 use crate::ipc;
 use crate::kernel;
 use crate::mem::object::CapSlot;
-use crate::mem::{Link, Object, Page, Phys};
+use crate::mem::{Link, Object, Page};
 use crate::pd::Pd;
 use crate::pt::Pt;
 use crate::sc::Sc;
@@ -54,7 +54,7 @@ pub fn pd(caller: &Caller, args: &Args) -> Outcome {
     let slot = caller.obj.prepare(args.dst)?;
     parent.withdraw(args.quota)?;
     make(parent, slot, |pd: &'static Pd| {
-        pd.init(Some(parent), args.quota);
+        pd.init(args.quota);
         Ok(())
     })
     .inspect_err(|_| parent.deposit(args.quota))
@@ -67,27 +67,13 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE_SPACE)?;
     let slot = caller.obj.prepare(args.dst)?;
     match args.kind {
-        SpaceKind::Object if pd.obj.get().is_some() => Err(Status::Busy),
-        SpaceKind::Memory if pd.mem.get().is_some() => Err(Status::Busy),
-        SpaceKind::Object => {
-            make_if(pd, slot, ObjSpace::init, |space| only(&pd.obj, space).inspect_err(|_| space.release()))
-        }
-        SpaceKind::Memory => make_if(
-            pd,
-            slot,
-            |space: &'static MemSpace| space.init(Page::at(Phys(cpu::kernel_root()))),
-            |space| only(&pd.mem, space).inspect_err(|_| space.release()),
-        ),
-        SpaceKind::Pio => make(pd, slot, |space: &'static PioSpace| {
-            space.init()?;
+        SpaceKind::Object => make_only(pd, slot, &pd.obj, ObjSpace::init, ObjSpace::release),
+        SpaceKind::Memory => make_only(pd, slot, &pd.mem, MemSpace::init, MemSpace::release),
+        SpaceKind::Pio => make_if(pd, slot, PioSpace::init, |space| {
             if pd.pio.get().is_none() {
                 pd.pio.set(Some(space));
                 // Threads that exist already get it, too: a port session may be opened at any time.
-                pd.each_context(|ec| {
-                    if !ec.is_vcpu() {
-                        ec.pio.set(Some(space));
-                    }
-                });
+                pd.contexts().filter(|ec| !ec.is_vcpu()).for_each(|ec| ec.pio.set(Some(space)));
             }
             Ok(())
         }),
@@ -97,13 +83,24 @@ pub fn space(caller: &Caller, args: &Args) -> Outcome {
     }
 }
 
-/// Makes `space` the only one of its kind. Another CPU may have been faster.
-fn only<T: Object>(link: &Link<T>, space: &'static T) -> Result<(), Status> {
-    if link.get().is_some() {
-        return Err(Status::Busy);
-    }
-    link.set(Some(space));
-    Ok(())
+/// Makes the only space of its kind, which `link` is to refer to.
+#[inline(always)]
+fn make_only<T: Object>(
+    pd: &'static Pd,
+    slot: CapSlot,
+    link: &Link<T>,
+    init: impl FnOnce(&'static T) -> Result<(), Status>,
+    release: impl FnOnce(&T, &Pd),
+) -> Outcome {
+    let free = || if link.get().is_none() { Ok(()) } else { Err(Status::Busy) };
+    free()?;
+    // Another CPU may be faster.
+    let claim = |space| {
+        free().inspect_err(|_| release(space, pd))?;
+        link.set(Some(space));
+        Ok(())
+    };
+    make_if(pd, slot, init, claim)
 }
 
 /// `create_ec`.
@@ -128,7 +125,6 @@ pub fn ec(caller: &Caller, args: &Args) -> Outcome {
 fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>) -> Outcome {
     let pd: &'static Pd = caller.obj.lookup(args.pd, Perms::PD_CREATE)?;
     let (obj, mem) = pd.obj.get().zip(pd.mem.get()).ok_or(Status::BadParameter)?;
-    let pio = pd.pio.get();
     // A local EC is told from a thread by its stack pointer; a thread may bring its stack along otherwise.
     let addresses = [sp, ip.unwrap_or(0)];
     if addresses.iter().any(|&address| address >= abi::USER_TOP) || ip.is_none() && sp == 0 {
@@ -144,7 +140,6 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
         ec.init(frame, Some(utcb), args.cpu.0, state, kind);
         ec.root.set(mem.root().phys().0);
         ec.obj.set(Some(obj));
-        ec.pio.set(pio);
         ec.event_base.set(args.event_base.0);
         ec.frame().set(Reg::UtcbAt, utcb_at);
         match ip {
@@ -153,9 +148,11 @@ fn host(caller: &Caller, args: &CreateEc, utcb_at: u64, sp: u64, ip: Option<u64>
         }
         Ok(())
     };
-    // Mapped last, so that it is never there without its EC.
-    let map = |_| {
+    // Mapped last, so that it is never there without its EC. A port space that comes later finds the EC.
+    let map = |ec: &'static Ec| {
+        let pio = pd.pio.get();
         alive(obj.id() != 0 && mem.id() != 0 && pio.is_none_or(|pio| pio.id() != 0))?;
+        ec.pio.set(pio);
         mem.map_kernel_page(utcb_at, utcb)
     };
     make_if(pd, slot, set_up, map).inspect_err(|_| give_back(pd, pages))
@@ -215,8 +212,8 @@ fn vcpu(caller: &Caller, args: &CreateEc, guest: Sel, pio: Sel, msr: Sel) -> Out
         ec.pio.set(Some(pio));
         Ok(())
     };
-    let alive = |_| alive(obj.id() != 0 && guest.id() != 0 && pio.id() != 0 && msr.id() != 0);
-    make_if(pd, slot, set_up, alive).inspect_err(|_| give_back(pd, pages))
+    let all_live = |_| alive(obj.id() != 0 && guest.id() != 0 && pio.id() != 0 && msr.id() != 0);
+    make_if(pd, slot, set_up, all_live).inspect_err(|_| give_back(pd, pages))
 }
 
 /// A space of `pd` for a vCPU, or `otherwise` if none is named.
@@ -248,11 +245,14 @@ pub fn sc(caller: &Caller, args: &Args) -> Outcome {
         return Err(Status::Busy);
     }
     let slot = caller.obj.prepare(args.dst)?;
+    let mut made = None;
     let outcome = make(pd, slot, |sc: &'static Sc| {
         sc.init(ec, args.priority, tsc::from_us(u64::from(args.budget_us)).max(1));
+        made = Some(sc);
         Ok(())
     });
-    if let (Ok(_), Some(sc)) = (&outcome, slot.lookup::<Sc>(Perms::empty())) {
+    // Not what is at `slot` by now, which is others' to change.
+    if let (Ok(_), Some(sc)) = (&outcome, made) {
         ec.sc.set(Some(sc));
         sched::ready(caller.cpu, sc);
     }
@@ -289,4 +289,85 @@ pub fn sm(caller: &Caller, args: &Args) -> Outcome {
         sm.init(args.count, receiver, args.id);
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::PAGE;
+    use crate::testing;
+    use abi::hypercall::CpuId;
+    use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::{sync::Barrier, thread};
+
+    const PD: Sel = Sel(0);
+
+    #[test]
+    fn the_first_port_space_is_that_of_all_threads_also_if_made_beside_them() {
+        const FIRST: u64 = 2;
+        const COUNT: u64 = 8;
+        kernel::set_page_table(testing::pd(1).alloc(0).unwrap());
+        for _ in 0..200 {
+            let pd = testing::pd(64);
+            let (obj, mem): (&'static ObjSpace, &'static MemSpace) = (testing::object(pd), testing::object(pd));
+            obj.init().unwrap();
+            mem.init().unwrap();
+            pd.obj.set(Some(obj));
+            pd.mem.set(Some(mem));
+            obj.prepare(PD).unwrap().store_object(pd, Perms::ALL);
+            let caller = Caller { cpu: testing::cpu(), ec: testing::object(testing::pd(1)), obj };
+            let body = EcBody::Local { utcb: 0, sp: 8 };
+            let context = |i| CreateEc { dst: Sel(FIRST + i), pd: PD, cpu: CpuId(0), event_base: Sel(0), body };
+            let together = Barrier::new(2);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    together.wait();
+                    let args = CreateSpace { dst: Sel(1), pd: PD, kind: SpaceKind::Pio };
+                    space(&caller, &args.encode()).unwrap();
+                });
+                together.wait();
+                for i in 0..COUNT {
+                    host(&caller, &context(i), i * PAGE, 8, None).unwrap();
+                }
+            });
+            let ports = |i| obj.lookup::<Ec>(Sel(FIRST + i), Perms::empty()).unwrap().pio.raw();
+            assert!((0..COUNT).all(|i| ports(i) == pd.pio.raw()));
+        }
+    }
+
+    /// Another CPU puts a scheduling context that is in use where the new one has just appeared.
+    #[test]
+    fn a_new_scheduling_context_is_started_whatever_is_in_its_place() {
+        const EC: Sel = Sel(1);
+        const DST: Sel = Sel(2);
+        let (pd, cpu, done) = (testing::pd(4096), testing::cpu(), AtomicBool::new(false));
+        let (obj, ec): (&'static ObjSpace, &'static Ec) = (testing::object(pd), testing::object(pd));
+        let other: &'static Sc = testing::object(pd);
+        obj.init().unwrap();
+        obj.prepare(PD).unwrap().store_object(pd, Perms::ALL);
+        obj.prepare(EC).unwrap().store_object(ec, Perms::ALL);
+        obj.prepare(DST).unwrap().store_object(other, Perms::ALL);
+        let (slot, in_use) = (obj.slot(DST).unwrap(), obj.load(DST).unwrap());
+        let caller = Caller { cpu, ec, obj };
+        let args = CreateSc { dst: DST, pd: PD, ec: EC, priority: 1, budget_us: 1 }.encode();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    slot.store(in_use);
+                    slot.clear();
+                }
+            });
+            let mut created = 0;
+            let mut right = 0;
+            while created < 10_000 {
+                ec.sc.set(None);
+                if sc(&caller, &args).is_ok() {
+                    created += 1;
+                    right += u32::from(cpu.ready.pop().is_some_and(|sc| sc.addr() != other.addr()));
+                }
+            }
+            done.store(true, Relaxed);
+            assert_eq!(right, created);
+        });
+    }
 }

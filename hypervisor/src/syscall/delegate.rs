@@ -16,11 +16,10 @@ const STEP: u64 = 512;
 /// MSRs are numbered in 32 bits.
 const MSR_COUNT: u64 = 1 << 32;
 
-/// What is to be delegated where: the ranges are such that addresses cannot overflow.
+/// What is to be delegated where: the ranges are such that addresses, in bytes too, cannot overflow.
 #[inline(always)]
 pub fn decode(args: &Args) -> Result<Delegate, Status> {
     let args = Delegate::decode(args);
-    // Byte addresses must not overflow either.
     let fits = |first: u64| first.checked_add(args.count).is_some_and(|end| end <= u64::MAX / PAGE);
     if fits(args.src) && fits(args.dst) { Ok(args) } else { Err(Status::BadParameter) }
 }

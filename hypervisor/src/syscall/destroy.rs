@@ -115,64 +115,48 @@ fn unmap_utcb(object: AnyObject) {
     }
 }
 
-/// Finishes off an object that is dead and unreferenced.
-fn bury<T: Object>(object: &'static T) {
+/// Finishes off an object that is dead and unreferenced; `release` gives its PD back what came with it. The list comes last: a PD
+/// with nothing on its lists may be gone at the next grace period, with the quota that it has by then.
+fn bury<T: Object>(object: &'static T, release: impl FnOnce(&'static Pd)) {
     if let Some(pd) = object.owner() {
+        release(pd);
         pd.disown(object);
         pd.free_object(object);
     }
 }
 
-/// [`bury`] with what comes with the object.
+/// [`bury`] for whatever was doomed.
 fn bury_any(object: AnyObject) {
     match object {
-        AnyObject::Ec(ec) => context(ec),
-        AnyObject::Sc(sc) => bury(sc),
-        AnyObject::Pt(pt) => bury(pt),
-        AnyObject::Sm(sm) => bury(sm),
-        AnyObject::ObjSpace(space) => {
-            if let Some(pd) = space.owner() {
-                pd.obj.set(None);
-            }
-            space.release();
-            bury(space);
-        }
-        AnyObject::MemSpace(space) => {
-            if let Some(pd) = space.owner() {
-                pd.mem.set(None);
-            }
-            space.release();
-            bury(space);
-        }
-        AnyObject::GuestSpace(space) => {
-            space.release();
-            bury(space);
-        }
-        AnyObject::PioSpace(space) => {
-            if let Some(pd) = space.owner().filter(|pd| pd.pio.is(space)) {
+        AnyObject::Ec(ec) => bury(ec, |pd| pages(ec).into_iter().for_each(|page| pd.free(page, 0))),
+        AnyObject::Sc(sc) => bury(sc, |_| ()),
+        AnyObject::Pt(pt) => bury(pt, |_| ()),
+        AnyObject::Sm(sm) => bury(sm, |_| ()),
+        AnyObject::ObjSpace(space) => bury(space, |pd| {
+            pd.obj.set(None);
+            space.release(pd);
+        }),
+        AnyObject::MemSpace(space) => bury(space, |pd| {
+            pd.mem.set(None);
+            space.release(pd);
+        }),
+        AnyObject::GuestSpace(space) => bury(space, |pd| space.release(pd)),
+        AnyObject::PioSpace(space) => bury(space, |pd| {
+            if pd.pio.is(space) {
                 pd.pio.set(None);
             }
-            space.release();
-            bury(space);
-        }
-        AnyObject::MsrSpace(space) => {
-            space.release();
-            bury(space);
-        }
+            space.release(pd);
+        }),
+        AnyObject::MsrSpace(space) => bury(space, |pd| space.release(pd)),
         AnyObject::Pd(_) | AnyObject::Hw(_) => {}
     }
 }
 
-fn context(ec: &'static Ec) {
-    let Some(pd) = ec.owner() else { return };
+/// The pages of an EC: of its context, and its UTCB or control block.
+fn pages(ec: &'static Ec) -> [Page; 2] {
     let frame = ec.frame();
-    if ec.is_vcpu() {
-        pd.free(Page::at(Phys(frame.get(Reg::Control))), 0);
-    } else {
-        pd.free(ec.utcb(), 0);
-    }
-    pd.free(frame.0, 0);
-    bury(ec);
+    let other = if ec.is_vcpu() { Page::at(Phys(frame.get(Reg::Control))) } else { ec.utcb() };
+    [frame.0, other]
 }
 
 /// There is more to do: the caller must call again.
@@ -218,8 +202,7 @@ fn dissolve(work: &mut Work, top: &'static Pd) -> (Option<&'static Pd>, Outcome)
         let parent = pd.owner();
         if retire(pd) {
             work.everywhere(Operation::Grace);
-            pd.return_quota();
-            bury(pd);
+            bury(pd, |parent| pd.return_quota(parent));
         }
         match parent {
             Some(parent) if pd.addr() != top.addr() => pd = parent,

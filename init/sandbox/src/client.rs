@@ -1,7 +1,6 @@
 //! What children ask for as clients: sessions, upgrades, closes.
 
 use crate::backend::{Backend, ChildId};
-use crate::goal::REQUESTS;
 use crate::sandbox::Sandbox;
 use crate::session::{ClientEnd, Server, Session, SessionId, State, add};
 use crate::{filter, label};
@@ -9,6 +8,7 @@ use abi::session::affinity::Affinity;
 use abi::session::args::Args;
 use abi::session::initial::session_id;
 use abi::session::parent::{NoSession, Progress, Quota, SessionError, UpgradeError};
+use runtime::requests;
 
 /// What a child pays for the memory that the sandbox needs to remember a session: its entry, half a KiB, and while the server has not
 /// answered its text in the session requests, of five times the arguments at most, in four places.
@@ -78,7 +78,7 @@ impl<B: Backend> Sandbox<B> {
             cap: None,
         };
         let publish = self.find_server(goal, &mut session)?;
-        let is_requests = matches!(session.server, Server::Own(_)) && label::last_element(&label) == REQUESTS;
+        let is_requests = matches!(session.server, Server::Own(_)) && label::last_element(&label) == requests::ROM;
         let (cap, id) = (session.cap.clone(), SessionId(self.next_id()));
         self.sessions.insert(id, session);
         if let Some(child) = self.children.get_mut(&client.child) {

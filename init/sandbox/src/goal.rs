@@ -6,19 +6,16 @@ use crate::label;
 use crate::route::{self, Denial, Provider, Providers, Request};
 use crate::sandbox::{Child, Phase, Sandbox};
 use crate::session::{Server, Session, State};
-use crate::start::least;
 use abi::PAGE_SIZE;
 use abi::session::parent::{Quota, SessionError};
 use abi::session::rom::Rom;
 use abi::session::rpc::Interface;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use runtime::requests;
 
-/// Last label elements of ROM sessions that the sandbox serves itself.
+/// Last label element of ROM sessions that the sandbox serves itself, beside that of [`requests`].
 const CONFIG: &str = "config";
-pub(crate) const REQUESTS: &str = "session_requests";
-/// Session requests before there are any.
-const NO_REQUESTS: &str = "<session_requests/>\n";
 
 /// Who provides what among parent and children.
 struct Known<'a, B: Backend> {
@@ -55,7 +52,7 @@ impl<B: Backend> Sandbox<B> {
         if service == Rom::NAME {
             match (label::last_element(label), &child.start.config) {
                 (CONFIG, Some(config)) => return Ok((Goal::Config(config.clone()), label.into())),
-                (REQUESTS, _) => return Ok((Goal::Requests, label.into())),
+                (requests::ROM, _) => return Ok((Goal::Requests, label.into())),
                 _ => {}
             }
         }
@@ -99,7 +96,7 @@ impl<B: Backend> Sandbox<B> {
                 return Ok(Some(server));
             }
             Goal::Config(text) => text,
-            Goal::Requests => NO_REQUESTS.into(),
+            Goal::Requests => requests::write([]),
         };
         let price = price_of(&text);
         if session.donated.ram < price.ram {
@@ -116,7 +113,6 @@ impl<B: Backend> Sandbox<B> {
 
 /// What a client must donate for a text to be served: the text is there twice, as it is and in the client's dataspace.
 fn price_of(text: &str) -> Quota {
-    let least = least::<Rom>();
     let ram = (text.len() as u64).next_multiple_of(PAGE_SIZE) * 2;
-    Quota { ram: ram.max(least.ram), ..least }
+    Quota { ram: ram.max(Rom::RAM_QUOTA), ..Rom::LEAST }
 }

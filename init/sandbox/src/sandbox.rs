@@ -124,15 +124,9 @@ impl<B: Backend> Sandbox<B> {
 
     /// A thread of a child was stopped by a fault.
     pub fn child_faulted(&mut self, id: ChildId) {
-        let Some(child) = self.children.get_mut(&id).filter(|child| child.phase != Phase::Ended) else {
-            return;
-        };
-        child.phase = Phase::Ended;
-        child.has_failed = true;
-        self.backend.log(format_args!("child \"{}\" faulted", child.start.name));
-        let start = child.start.clone();
-        self.failed(&start);
-        self.backend.wake();
+        if self.children.get(&id).is_some_and(|child| child.phase != Phase::Ended) {
+            self.break_off(id, format_args!("faulted"));
+        }
     }
 
     /// Destroys the children that have ended, and starts those anew whose time has come. Not called on behalf of a child,

@@ -16,20 +16,15 @@ use core::fmt;
 
 /// Donations of the sessions that every child has, with room for some threads, and what the sandbox keeps of a
 /// child's budget for the objects that it makes for the child itself.
-const PD: Quota = least::<pd::Pd>();
-const CPU: Quota = Quota { caps: 16, ..least::<cpu::Cpu>() };
-const LOG: Quota = least::<log::Log>();
-const BINARY: Quota = least::<rom::Rom>();
+const PD: Quota = pd::Pd::LEAST;
+const CPU: Quota = Quota { caps: 16, ..cpu::Cpu::LEAST };
+const LOG: Quota = log::Log::LEAST;
+const BINARY: Quota = rom::Rom::LEAST;
 const CHILD: Quota = Quota { ram: 16 << 10, caps: 4 };
 /// What a child's budget must at least be.
 pub const CHILD_COST: Quota = add(add(PD, CPU), add(add(LOG, BINARY), CHILD));
 /// What the sandbox keeps of its own budget in any case.
 const RESERVE: Quota = Quota { ram: 256 << 10, caps: 16 };
-
-/// What a client of an interface must donate.
-pub(crate) const fn least<I: Interface>() -> Quota {
-    Quota { ram: I::RAM_QUOTA, caps: I::CAP_QUOTA }
-}
 
 /// Exit value of a parent on behalf of a child that could not say one itself: it was never started, or was stopped by a
 /// fault.
@@ -104,12 +99,17 @@ impl<B: Backend> Sandbox<B> {
 
     /// Says why a child cannot be started, and has it destroyed.
     pub(crate) fn not_started(&mut self, id: ChildId, reason: fmt::Arguments<'_>) {
+        self.break_off(id, format_args!("not started: {reason}"));
+    }
+
+    /// Says what has happened to a child, as which it has failed, and has it destroyed.
+    pub(crate) fn break_off(&mut self, id: ChildId, what: fmt::Arguments<'_>) {
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
         (child.phase, child.has_failed) = (Phase::Ended, true);
         let start = child.start.clone();
-        self.backend.log(format_args!("child \"{}\" not started: {reason}", start.name));
+        self.backend.log(format_args!("child \"{}\" {what}", start.name));
         self.failed(&start);
         self.backend.wake();
     }

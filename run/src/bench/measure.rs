@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use crate::boot::product::Products;
 use crate::boot::stage::Stage;
-use crate::commands::run::needs;
 use crate::error::{Error, Result};
 use crate::host::packages;
 use crate::machine::terminal::Terminal;
@@ -23,29 +22,21 @@ const MICRO: &str = "bench";
 const GUEST: &str = "bench-guest";
 /// The same under KVM.
 const KVM: &str = "bench-kvm";
-/// Machines on which the hypervisor is measured, by their number of CPUs: with one, no other CPU's instructions are counted;
-/// the second machine is for rows that need another CPU.
-const MACHINES: [u32; 2] = [1, 2];
-
-/// Measures the hypervisor on each machine and joins what they say.
+/// Measures the hypervisor: on a machine with one CPU, so that no other CPU's instructions are counted, and on one with two
+/// what needs another CPU.
 pub fn micro() -> Result<Log> {
-    let mut joined: Option<Log> = None;
-    for cpus in MACHINES {
-        let mut bench = Bench::load(MICRO)?;
-        bench.scenario.cpus = cpus;
-        let log = bench.log()?;
-        joined = Some(match joined {
-            None => log,
-            Some(first) => first.with_missing_of(log),
-        });
-    }
-    joined.ok_or_else(|| Error::new("nothing was measured"))
+    let with_cpus = |cpus| micro_with(Platform::default(), cpus);
+    Ok(with_cpus(1)?.with_missing_of(with_cpus(2)?))
 }
 
 /// Measures the hypervisor on a machine with one CPU and other virtualisation hardware.
 pub fn micro_on(platform: Platform) -> Result<Log> {
+    micro_with(platform, 1)
+}
+
+fn micro_with(platform: Platform, cpus: u32) -> Result<Log> {
     let mut bench = Bench::load(MICRO)?;
-    (bench.scenario.machine, bench.scenario.cpus) = (platform, 1);
+    (bench.scenario.machine, bench.scenario.cpus) = (platform, cpus);
     bench.log()
 }
 
@@ -106,7 +97,7 @@ impl Bench {
 
     fn follow(&self, mut collector: Collector<'_>) -> Result<Said> {
         let Self { scenario } = self;
-        packages::ensure(&needs(scenario, None))?;
+        packages::ensure(&scenario.needs_to_run(None))?;
         let products = Products::build(&[scenario])?;
         let folder = self.folder();
         eprintln!("bench: {} on {} CPU(s) of {}", scenario.name, scenario.cpus, scenario.machine);

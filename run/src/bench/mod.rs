@@ -105,20 +105,14 @@ impl Measured {
         let programs: BTreeSet<_> = others.map(|row| (row.machine, row.part == Part::Guest)).collect();
         for (machine, is_guest) in programs {
             let log = if is_guest { measure::guest_on(machine)? } else { measure::micro_on(machine)? };
-            let joined = match self.others.remove(&machine) {
-                None => log,
-                Some(first) => first.with_missing_of(log),
-            };
+            let joined = join(self.others.remove(&machine), log);
             self.others.insert(machine, joined);
         }
         Ok(())
     }
 
     fn add(&mut self, log: Log) {
-        self.log = Some(match self.log.take() {
-            None => log,
-            Some(first) => first.with_missing_of(log),
-        });
+        self.log = Some(join(self.log.take(), log));
     }
 
     /// What a machine printed.
@@ -140,6 +134,14 @@ impl Measured {
             others.insert(VMX, vmx);
         }
         Self { log: Some(log), others, ..Self::default() }
+    }
+}
+
+/// What is known, and what is new in `log`.
+fn join(known: Option<Log>, log: Log) -> Log {
+    match known {
+        None => log,
+        Some(known) => known.with_missing_of(log),
     }
 }
 

@@ -27,7 +27,7 @@ impl Products {
     pub fn build(scenarios: &[&Scenario]) -> Result<Self> {
         let systems: Vec<_> = scenarios.iter().filter(|scenario| scenario.boot == Boot::Hypervisor).collect();
         let components: BTreeSet<_> = systems.iter().flat_map(|scenario| scenario.modules()).collect();
-        let sources = || scenarios.iter().flat_map(|scenario| scenario.roms.values().flat_map(|rom| rom.sources()));
+        let sources = || scenarios.iter().flat_map(|scenario| scenario.sources());
         let guests: BTreeSet<_> = sources().filter_map(Source::program).collect();
         let linux: BTreeSet<_> = sources().filter_map(Source::linux).collect();
         if components.is_empty() && guests.is_empty() && linux.is_empty() {

@@ -30,9 +30,7 @@ pub struct ImageOptions {
 pub fn execute(options: &ImageOptions) -> Result<()> {
     let mut scenario = Scenario::load(&options.scenario)?;
     options.overrides.apply(&mut scenario)?;
-    let mut purposes = vec![Purpose::Image];
-    purposes.extend(scenario.roms.values().flat_map(|rom| rom.sources()).filter_map(|source| source.needs()));
-    packages::ensure(&purposes)?;
+    packages::ensure(&std::iter::once(Purpose::Image).chain(scenario.needs()).collect::<Vec<_>>())?;
     let products = Products::build(&[&scenario])?;
     let folder = repository::target().join("image");
     let stage = Stage::prepare(&scenario, &products, &folder.join(&scenario.name))?;

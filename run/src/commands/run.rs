@@ -10,7 +10,7 @@ use crate::boot::overrides::{MachineOverrides, Overrides};
 use crate::boot::product::Products;
 use crate::boot::stage::Stage;
 use crate::error::{Error, Result};
-use crate::host::packages::{self, Purpose};
+use crate::host::packages;
 use crate::machine::terminal::Terminal;
 use crate::machine::{Firmware, Machine, qemu};
 use crate::repository;
@@ -55,7 +55,7 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
     let mut scenario = Scenario::load(name)?;
     options.overrides.apply(&mut scenario)?;
     options.machine.apply(&mut scenario);
-    packages::ensure(&needs(&scenario, options.iso))?;
+    packages::ensure(&scenario.needs_to_run(options.iso))?;
     let products = Products::build(&[&scenario])?;
     let folder = repository::target().join("run").join(&scenario.name);
     let stage = Stage::prepare(&scenario, &products, &folder)?;
@@ -63,7 +63,7 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
     let mut machine = Machine::of(&scenario, scenario.time());
     machine.debugger = options.gdb;
     machine.more = options.emulator_args.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
-    announce(&machine, &products, &scenario, &folder, options.gdb);
+    announce(&machine, &products, &scenario.name, &folder);
     let log = LogCopy::open(options.log.as_ref())?;
     let session = Session::start(&machine, &medium, &folder)?;
     tty::listen(session.event_source())?;
@@ -78,14 +78,6 @@ pub fn execute(options: &RunOptions) -> Result<i32> {
     }
 }
 
-/// What the host must have to run a scenario.
-pub fn needs(scenario: &Scenario, image: Option<Firmware>) -> Vec<Purpose> {
-    let mut purposes = scenario.machine.needs().to_vec();
-    purposes.extend(image.map(|_| Purpose::Image));
-    purposes.extend(scenario.roms.values().flat_map(|rom| rom.sources()).filter_map(|source| source.needs()));
-    purposes
-}
-
 fn list() -> Result<()> {
     println!("Scenarios, for `./x run SCENARIO`:");
     let scenarios = scenario::all()?;
@@ -96,14 +88,10 @@ fn list() -> Result<()> {
     Ok(())
 }
 
-fn announce(machine: &Machine, products: &Products, scenario: &Scenario, folder: &Path, debugger: bool) {
-    let Scenario { name, cpus, memory, .. } = scenario;
-    eprintln!(
-        "run: {name} on {} with {cpus} CPUs and {memory}; log in {}",
-        machine.platform,
-        folder.join(LOG).display()
-    );
-    if let (true, Ok(hypervisor)) = (debugger, products.hypervisor()) {
+fn announce(machine: &Machine, products: &Products, name: &str, folder: &Path) {
+    let Machine { platform, cpus, memory, .. } = machine;
+    eprintln!("run: {name} on {platform} with {cpus} CPUs and {memory}; log in {}", folder.join(LOG).display());
+    if let (true, Ok(hypervisor)) = (machine.debugger, products.hypervisor()) {
         eprintln!("run: waiting for gdb: gdb {} -ex 'target remote {}'", hypervisor.display(), qemu::DEBUGGER);
     }
     if stdin().is_terminal() {

@@ -225,12 +225,8 @@ fn parse_result(line: &str) -> Option<(usize, usize)> {
 /// Does everything that booted tests share, so that they can run side by side.
 fn prepare(tests: &[Booted]) -> Result<Products> {
     let scenarios: Vec<_> = tests.iter().map(|test| &test.scenario).collect();
-    let mut purposes = Vec::new();
-    for test in tests {
-        purposes.extend(super::run::needs(&test.scenario, test.image));
-    }
-    packages::ensure(&purposes)?;
-    for source in scenarios.iter().flat_map(|scenario| scenario.roms.values()).flat_map(|rom| rom.sources()) {
+    packages::ensure(&tests.iter().flat_map(|test| test.scenario.needs_to_run(test.image)).collect::<Vec<_>>())?;
+    for source in scenarios.iter().flat_map(|scenario| scenario.sources()) {
         if let Source::Guest { guest, .. } = source {
             guest::provide(guest)?;
         }

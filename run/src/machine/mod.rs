@@ -46,8 +46,8 @@ pub enum Platform {
 }
 
 impl Platform {
-    /// Bochs boots from media only: it has no loader for boot modules.
-    pub fn needs_image(self) -> bool {
+    /// Whether the emulator is Bochs. That boots from media only, because it has no loader for boot modules.
+    pub fn is_bochs(self) -> bool {
         match self {
             Self::QemuSvm | Self::QemuNoSvm | Self::QemuSvmIntelIommu | Self::QemuSvmAmdIommu => false,
             Self::BochsVmx | Self::BochsVmxTigerlake | Self::BochsVmxNoEpt | Self::BochsVmxRestricted => true,
@@ -57,7 +57,7 @@ impl Platform {
 
     /// The firmware that boots an image, where the machine boots one: because that is wanted, or because it can do nothing else.
     pub fn medium_firmware(self, wanted: Option<Firmware>) -> Option<Firmware> {
-        wanted.or(self.needs_image().then_some(Firmware::Bios))
+        wanted.or(self.is_bochs().then_some(Firmware::Bios))
     }
 
     /// What its firmware does before a boot loader runs and the emulator's does not, as commands of the boot loader.
@@ -71,12 +71,12 @@ impl Platform {
 
     /// Most terminals that it has. Bochs connects two serial lines, and one of them has the log.
     pub fn terminals(self) -> usize {
-        if self.needs_image() { 1 } else { Terminal::ALL.len() }
+        if self.is_bochs() { 1 } else { Terminal::ALL.len() }
     }
 
     /// What the host must have.
     pub fn needs(self) -> &'static [Purpose] {
-        if self.needs_image() { &[Purpose::Bochs, Purpose::Image] } else { &[Purpose::Qemu] }
+        if self.is_bochs() { &[Purpose::Bochs, Purpose::Image] } else { &[Purpose::Qemu] }
     }
 }
 

@@ -8,6 +8,7 @@ use regex::bytes::{Captures, Regex};
 
 use crate::machine::terminal::Terminal;
 use crate::scenario::expectation::{Pattern, Step};
+use crate::session::lines::LineSplitter;
 
 /// Terminal output that a step has not matched yet is kept up to this size.
 const UNMATCHED_LIMIT: usize = 1 << 20;
@@ -19,8 +20,7 @@ const WAITING_LINES: usize = 100_000;
 struct Stream {
     /// What no step has matched yet.
     unmatched: Vec<u8>,
-    /// The line that has not ended yet.
-    line: Vec<u8>,
+    lines: LineSplitter,
 }
 
 /// What named groups have matched.
@@ -81,7 +81,7 @@ impl Matcher {
 
     /// Takes a log line, without its line end.
     pub fn log_line(&mut self, line: &str) {
-        self.check_failure(line.as_bytes(), "log");
+        self.check_failure(line, "log");
         self.any_order.retain(|pattern| !pattern.0.is_match(line.as_bytes()));
         self.log.push_back(line.to_owned());
         if self.log.len() > WAITING_LINES {
@@ -92,18 +92,12 @@ impl Matcher {
 
     /// Takes output of a terminal. Carriage returns are dropped so that `$` matches at line ends.
     pub fn terminal(&mut self, terminal: Terminal, output: &[u8]) {
-        let mut ended = Vec::new();
-        if let Some(stream) = self.terminals.get_mut(terminal.index()) {
-            for byte in output.iter().copied().filter(|byte| *byte != b'\r') {
-                stream.unmatched.push(byte);
-                if byte == b'\n' {
-                    ended.push(std::mem::take(&mut stream.line));
-                } else if stream.line.len() < UNMATCHED_LIMIT {
-                    stream.line.push(byte);
-                }
-            }
-        }
-        for line in ended {
+        let output: Vec<_> = output.iter().copied().filter(|byte| *byte != b'\r').collect();
+        let Some(stream) = self.terminals.get_mut(terminal.index()) else {
+            return;
+        };
+        stream.unmatched.extend(&output);
+        for line in stream.lines.push(&output) {
             self.check_failure(&line, terminal.name());
         }
         self.advance();
@@ -135,9 +129,9 @@ impl Matcher {
         next.into_iter().chain(others).collect::<Vec<_>>().join(", ")
     }
 
-    fn check_failure(&mut self, line: &[u8], stream: &str) {
-        if self.failure.is_none() && self.fail.iter().any(|pattern| pattern.0.is_match(line)) {
-            self.failure = Some(format!("unwanted line on {stream}: {}", String::from_utf8_lossy(line)));
+    fn check_failure(&mut self, line: &str, stream: &str) {
+        if self.failure.is_none() && self.fail.iter().any(|pattern| pattern.0.is_match(line.as_bytes())) {
+            self.failure = Some(format!("unwanted line on {stream}: {line}"));
         }
     }
 

@@ -15,17 +15,18 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::host::packages::Purpose;
 use crate::machine::terminal::Terminal;
-use crate::machine::{Platform, Time};
+use crate::machine::{Firmware, Platform, Time};
 use crate::repository;
 use expectation::{Pattern, Steps};
-use rom::Rom;
+use rom::{Rom, Source};
 use size::Size;
 use variant::Variant;
 
 /// File name of a scenario's description.
 const DESCRIPTION: &str = "scenario.toml";
-/// File name of init's configuration, and the name of the ROM that carries it.
+/// File name of init's configuration.
 pub const CONFIG: &str = "config.xml";
 /// The root task where a scenario names no other.
 const CORE: &str = "core";
@@ -207,6 +208,22 @@ impl Scenario {
         }
         let others = self.components.iter().filter(|name| **name != self.root);
         std::iter::once(&self.root).chain(others).map(String::as_str).collect()
+    }
+
+    /// Everything that its ROMs are made of.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.roms.values().flat_map(Rom::sources)
+    }
+
+    /// What the host must have to provide its ROMs.
+    pub fn needs(&self) -> impl Iterator<Item = Purpose> {
+        self.sources().filter_map(Source::needs)
+    }
+
+    /// What the host must have to run it.
+    pub fn needs_to_run(&self, image: Option<Firmware>) -> Vec<Purpose> {
+        let image = image.map(|_| Purpose::Image);
+        self.machine.needs().iter().copied().chain(image).chain(self.needs()).collect()
     }
 
     /// What the machine's time is.

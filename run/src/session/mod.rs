@@ -99,8 +99,9 @@ impl Session {
     pub fn start(machine: &Machine, medium: &Medium, folder: &Path) -> Result<Self> {
         let sockets =
             tempfile::tempdir().map_err(|cause| Error::new(format!("cannot create a temporary folder: {cause}")))?;
-        let tcp = machine.platform.needs_image();
-        let listen = |channel| Line::listen(channel, sockets.path(), tcp);
+        let is_bochs = machine.platform.is_bochs();
+        // Bochs connects serial lines by TCP only.
+        let listen = |channel| Line::listen(channel, sockets.path(), is_bochs);
         let log = listen(Channel::Log)?;
         let mut waiting = Terminal::first(machine.terminals)
             .map(|terminal| listen(Channel::Terminal(terminal)))
@@ -111,7 +112,7 @@ impl Session {
         };
         waiting.push(log);
         let endpoints: Vec<_> = waiting.iter().map(|line| line.endpoint.clone()).collect();
-        let mut command = if tcp {
+        let mut command = if is_bochs {
             bochs::command(machine, medium, &lines, folder)?
         } else {
             qemu::command(machine, medium, &lines, folder)?

@@ -58,10 +58,15 @@ impl<P: Parking> RawLock<P> {
         // Release pairs with the acquires above. If a waiter made this word `CONTENDED` it stored `parking` before,
         // which the acquire half makes visible here.
         if self.state.swap(FREE, Ordering::AcqRel) == CONTENDED {
-            let parking = Sel(self.parking.load(Ordering::Relaxed));
-            if parking != Sel::NONE {
-                P::wake(parking);
-            }
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        let parking = Sel(self.parking.load(Ordering::Relaxed));
+        if parking != Sel::NONE {
+            P::wake(parking);
         }
     }
 

@@ -1,8 +1,13 @@
 //! What the tables say about a machine.
 
-use crate::machine::{ECAM_PER_BUS, MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
-use crate::memory::{DEVICE_HOLE, MemoryRange};
+use device_models::acpi_pm::SLEEP_TYPE_S5;
+use device_models::ioapic::IOAPIC_GPA;
 use device_models::lapic::LAPIC_GPA;
+use device_models::pci::hostbridge::ECAM_BUS_BYTES;
+use device_models::reset::{RESET_PORT, RESET_VALUE};
+
+use crate::machine::{MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
+use crate::memory::{DEVICE_HOLE, MemoryRange};
 
 /// An I/O APIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +19,9 @@ pub struct IoApicDescription {
     /// Global system interrupt of its first input.
     pub gsi_base: u32,
 }
+
+/// APIC id of the I/O APIC.
+pub const IO_APIC_ID: u8 = 0;
 
 /// Line of the SCI, that of every PC.
 pub const SCI: u8 = 9;
@@ -58,7 +66,7 @@ pub struct PciDescription {
 impl PciDescription {
     /// The configuration space of the buses that there are.
     pub fn ecam_range(&self) -> Option<MemoryRange> {
-        let of_bus = |bus: u64| self.ecam?.checked_add(bus * ECAM_PER_BUS);
+        let of_bus = |bus: u64| self.ecam?.checked_add(bus * ECAM_BUS_BYTES);
         Some(MemoryRange { start: of_bus(self.first_bus.into())?, end: of_bus(u64::from(self.last_bus) + 1)? })
     }
 }
@@ -128,9 +136,9 @@ impl MachineDescription {
                 pm1a_control: 0x604,
                 pm_timer: None,
                 sci: SCI,
-                reset_port: 0xcf9,
-                reset_value: 0x06,
-                sleep_type_s5: 5,
+                reset_port: RESET_PORT,
+                reset_value: RESET_VALUE,
+                sleep_type_s5: SLEEP_TYPE_S5 as u8,
             },
             pci: None,
             serial: Vec::new(),
@@ -141,13 +149,13 @@ impl MachineDescription {
 
     /// The machine that a configuration describes, with the fixed hardware of [`Self::bare`].
     pub fn of(config: &MachineConfig) -> Self {
-        const IO_APIC: u32 = 0xfec0_0000;
         let mut machine = Self::bare();
         machine.apic_ids = (0..config.vcpu_count().max(1) as u32).collect();
         for node in config.nodes() {
             match *node {
                 MachineNode::Ioapic => {
-                    machine.io_apic = Some(IoApicDescription { id: 0, address: IO_APIC, gsi_base: 0 });
+                    machine.io_apic =
+                        Some(IoApicDescription { id: IO_APIC_ID, address: IOAPIC_GPA.0 as u32, gsi_base: 0 });
                 }
                 MachineNode::Pic { .. } => machine.has_8259 = true,
                 MachineNode::PmTimer { io_port } => machine.fixed.pm_timer = Some(io_port),
@@ -176,7 +184,7 @@ fn pci(bridge: &PciHostBridgeConfig) -> PciDescription {
         first_bus: bridge.bus_num,
         last_bus: (u16::from(bridge.bus_num) + bridge.bus_count - 1).min(0xff) as u8,
         // The configuration has the registers of the first bus, and leaves room for those of the buses before.
-        ecam: bridge.mem_base.and_then(|first| first.checked_sub(u64::from(bridge.bus_num) * ECAM_PER_BUS)),
+        ecam: bridge.mem_base.and_then(|first| first.checked_sub(u64::from(bridge.bus_num) * ECAM_BUS_BYTES)),
         memory_window: MemoryRange { start: DEVICE_HOLE, end: below_ecam.min(WINDOW_END) },
         high_memory_window: None,
         interrupts: [16, 17, 18, 19],

@@ -6,6 +6,12 @@ use acpi_tables::aml::{
     PackageBuilder, ResourceTemplate, Scope, ZERO,
 };
 use acpi_tables::sdt::Sdt;
+use device_models::acpi_pm::{PM1_CONTROL_BYTES, PM1_EVENT_BYTES};
+use device_models::i8042;
+use device_models::pci::hostbridge::CONFIG_PORTS;
+use device_models::pmtimer::PM_TIMER_BYTES;
+use device_models::rtc::RTC_PORTS;
+use device_models::uart16550::UART_PORTS;
 
 use super::{FixedHardware, MachineDescription, OEM_ID, OEM_REVISION, OEM_TABLE_ID, PciDescription, encode};
 use crate::memory::MemoryRange;
@@ -13,9 +19,8 @@ use crate::memory::MemoryRange;
 const HEADER_BYTES: u32 = 36;
 /// Revision 2 makes AML integers 64 bits wide.
 const REVISION: u8 = 2;
-/// CONFIG_ADDRESS and CONFIG_DATA, which split the bridge's I/O window.
+/// The first of CONFIG_ADDRESS and CONFIG_DATA, which split the bridge's I/O window.
 const PCI_CONFIG_PORT: u16 = 0xcf8;
-const PCI_CONFIG_PORTS: u16 = 8;
 const PCI_DEVICES: u32 = 32;
 const PCI_PINS: u32 = 4;
 
@@ -53,9 +58,9 @@ fn processors(machine: &MachineDescription) -> Vec<u8> {
 /// What belongs to no other device: fixed hardware and ECAM, which must not be given away.
 fn motherboard(machine: &MachineDescription) -> Vec<u8> {
     let fixed = &machine.fixed;
-    let event = port_range(fixed.pm1a_event, 4);
-    let control = port_range(fixed.pm1a_control, 2);
-    let timer = fixed.pm_timer.map(|port| port_range(port, 4));
+    let event = port_range(fixed.pm1a_event, PM1_EVENT_BYTES);
+    let control = port_range(fixed.pm1a_control, PM1_CONTROL_BYTES);
+    let timer = fixed.pm_timer.map(|port| port_range(port, PM_TIMER_BYTES));
     let ecam = machine.pci.as_ref().and_then(ecam_window);
     let mut resources: Vec<&dyn Aml> = vec![&event, &control];
     resources.extend(timer.as_ref().map(|timer| timer as &dyn Aml));
@@ -71,9 +76,9 @@ fn ecam_window(pci: &PciDescription) -> Option<Memory32Fixed> {
     Some(Memory32Fixed::new(true, u32::try_from(range.start).ok()?, u32::try_from(range.size()).ok()?))
 }
 
-fn port_range(first: u16, count: u8) -> IO {
+fn port_range(first: u16, count: u16) -> IO {
     const ALIGNMENT: u8 = 1;
-    IO::new(first, first, ALIGNMENT, count)
+    IO::new(first, first, ALIGNMENT, count as u8)
 }
 
 fn host_bridge(pci: &PciDescription) -> Vec<u8> {
@@ -90,9 +95,9 @@ fn host_bridge(pci: &PciDescription) -> Vec<u8> {
 
 fn bridge_windows(pci: &PciDescription) -> Name {
     let buses = AddressSpace::new_bus_number(u16::from(pci.first_bus), u16::from(pci.last_bus));
-    let config = port_range(PCI_CONFIG_PORT, PCI_CONFIG_PORTS as u8);
+    let config = port_range(PCI_CONFIG_PORT, CONFIG_PORTS);
     let low_ports = AddressSpace::new_io(0, PCI_CONFIG_PORT - 1, None);
-    let high_ports = AddressSpace::new_io(PCI_CONFIG_PORT + PCI_CONFIG_PORTS, u16::MAX, None);
+    let high_ports = AddressSpace::new_io(PCI_CONFIG_PORT + CONFIG_PORTS, u16::MAX, None);
     let memory = memory_window(pci.memory_window);
     let high_memory = pci.high_memory_window.and_then(high_memory_window);
     let mut resources: Vec<&dyn Aml> = vec![&buses, &config, &low_ports, &high_ports];
@@ -136,17 +141,17 @@ fn legacy_devices(machine: &MachineDescription) -> Vec<u8> {
     let mut devices = Vec::new();
     for (number, serial) in (1u32..).zip(&machine.serial) {
         let path = format!("COM{number:X}");
-        let ports = [port_range(serial.io_base, 8)];
+        let ports = [port_range(serial.io_base, UART_PORTS)];
         devices.extend(isa_device(&path, "PNP0501", number, &ports, serial.irq));
     }
     if let Some(ps2) = &machine.ps2 {
-        // The command port is 4 behind the data port.
-        let ports = [port_range(ps2.io_base, 1), port_range(ps2.io_base.wrapping_add(4), 1)];
+        let command = ps2.io_base.wrapping_add(i8042::COMMAND_OFFSET);
+        let ports = [port_range(ps2.io_base, 1), port_range(command, 1)];
         devices.extend(isa_device("KBD_", "PNP0303", 0, &ports, ps2.keyboard_irq));
         devices.extend(isa_device("MOU_", "PNP0F13", 0, &[], ps2.mouse_irq));
     }
     if let Some(rtc) = &machine.rtc {
-        devices.extend(isa_device("RTC_", "PNP0B00", 0, &[port_range(rtc.io_base, 2)], rtc.irq));
+        devices.extend(isa_device("RTC_", "PNP0B00", 0, &[port_range(rtc.io_base, RTC_PORTS)], rtc.irq));
     }
     Scope::raw("_SB_".into(), devices)
 }

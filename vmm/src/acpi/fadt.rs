@@ -2,6 +2,8 @@
 
 use acpi_tables::fadt::{FADT, FADTBuilder, Flags, PmProfile};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
+use device_models::acpi_pm::{PM1_CONTROL_BYTES, PM1_EVENT_BYTES};
+use device_models::pmtimer::PM_TIMER_BYTES;
 
 use super::{MachineDescription, OEM_ID, OEM_REVISION, OEM_TABLE_ID};
 
@@ -13,9 +15,6 @@ mod boot_architecture {
     pub(super) const NO_CMOS_RTC: u16 = 1 << 5;
 }
 
-const PM1_EVENT_BYTES: u8 = 4;
-const PM1_CONTROL_BYTES: u8 = 2;
-const PM_TIMER_BYTES: u8 = 4;
 /// A latency above 100 (C2) or 1000 (C3) microseconds says that the state is not supported.
 const NO_C2: u16 = 0xfff;
 const NO_C3: u16 = 0xfff;
@@ -37,15 +36,15 @@ pub(super) fn table(machine: &MachineDescription, facs: u64, dsdt: u64) -> FADT 
     fadt.sci_int = u16::from(fixed.sci).into();
     fadt.pm1a_evt_blk = u32::from(fixed.pm1a_event).into();
     fadt.x_pm1a_evt_blk = ports(fixed.pm1a_event, PM1_EVENT_BYTES, AccessSize::WordAccess);
-    fadt.pm1_evt_len = PM1_EVENT_BYTES;
+    fadt.pm1_evt_len = PM1_EVENT_BYTES as u8;
     fadt.pm1a_cnt_blk = u32::from(fixed.pm1a_control).into();
     fadt.x_pm1a_cnt_blk = ports(fixed.pm1a_control, PM1_CONTROL_BYTES, AccessSize::WordAccess);
-    fadt.pm1_cnt_len = PM1_CONTROL_BYTES;
+    fadt.pm1_cnt_len = PM1_CONTROL_BYTES as u8;
     if let Some(port) = fixed.pm_timer {
         fadt = fadt.flag(Flags::TmrValExt);
         fadt.pm_tmr_blk = u32::from(port).into();
         fadt.x_pm_tmr_blk = ports(port, PM_TIMER_BYTES, AccessSize::DwordAccess);
-        fadt.pm_tmr_len = PM_TIMER_BYTES;
+        fadt.pm_tmr_len = PM_TIMER_BYTES as u8;
     }
     fadt.p_lvl2_lat = NO_C2.into();
     fadt.p_lvl3_lat = NO_C3.into();
@@ -71,6 +70,6 @@ fn boot_architecture(machine: &MachineDescription) -> u16 {
     flags
 }
 
-fn ports(port: u16, bytes: u8, access: AccessSize) -> GAS {
-    GAS::new(AddressSpace::SystemIo, bytes * 8, 0, access, port.into())
+fn ports(port: u16, bytes: u16, access: AccessSize) -> GAS {
+    GAS::new(AddressSpace::SystemIo, bytes as u8 * 8, 0, access, port.into())
 }

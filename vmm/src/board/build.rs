@@ -26,9 +26,9 @@ use device_models::uart16550::Uart16550;
 use super::mmio::MmioDevice;
 use super::ports::PortDevice;
 use super::{Board, Models, VcpuNews, Wires};
-use crate::acpi::FixedHardware;
+use crate::acpi::{FixedHardware, IO_APIC_ID};
 use crate::machine::{MachineConfig, MachineNode, PciHostBridgeConfig, SerialConfig};
-use crate::memory::{DEVICE_HOLE_END, MemoryLayout, MemoryRange};
+use crate::memory::{MemoryLayout, MemoryRange};
 
 /// Why a machine cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -196,9 +196,7 @@ impl Board {
     }
 
     fn add_ioapic(&mut self) -> Result<(), BoardError> {
-        /// As the MADT says.
-        const ID: u8 = 0;
-        let ioapic = IoApic::new(ID);
+        let ioapic = IoApic::new(IO_APIC_ID);
         self.claim_memory(MmioDevice::IoApic, ioapic.range())?;
         only(&mut self.models.ioapic, ioapic, "ioapic")
     }
@@ -248,8 +246,7 @@ fn overlap(error: impl std::fmt::Display) -> BoardError {
 
 /// Sizes of RAM as the CMOS memory states them.
 fn cmos_memory(memory: &MemoryLayout) -> CmosMemory {
-    let (low, high): (Vec<MemoryRange>, Vec<MemoryRange>) =
-        memory.ranges().iter().copied().partition(|range| range.start < DEVICE_HOLE_END);
+    let (low, high) = memory.parts();
     CmosMemory {
         below_4g: low.iter().map(|range| range.end).max().unwrap_or(0),
         above_4g: high.iter().map(MemoryRange::size).sum(),

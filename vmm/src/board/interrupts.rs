@@ -1,7 +1,7 @@
 //! Interrupts on their way from lines and messages to virtual CPUs, and the side of the local APICs
 //! that virtual CPUs see.
 
-use device_models::bus::apic::{ApicBus, ApicMessage, Delivery, Trigger};
+use device_models::bus::apic::{ApicMessage, Delivery, Trigger};
 use device_models::lapic::{GeneralProtection, Lapic, MSR_APIC_BASE};
 use device_models::pic::Acknowledge;
 use device_models::time::Tsc;
@@ -208,7 +208,7 @@ impl Board {
         let lapic = models.lapics.get_mut(vcpu).ok_or(GeneralProtection)?;
         let before = lapic.deadline();
         let result = match msr {
-            MSR_APIC_BASE => lapic.set_base(value).inspect(|()| wires.receptive()),
+            MSR_APIC_BASE => lapic.set_base(value, wires),
             msr => lapic.msr_write(now, msr, value, wires),
         };
         models.deadlines.replace(before, lapic.deadline());

@@ -1,5 +1,8 @@
 //! The wiring: what one model does to another.
 
+mod linux_probes;
+mod pc;
+
 use std::num::NonZeroU64;
 
 use device_models::bus::mmio::{Gpa, MmioSize};
@@ -15,8 +18,15 @@ use crate::acpi::MachineDescription;
 use crate::config::VmmConfig;
 use crate::testing::{TSC_HZ, config};
 
+/// The serial line of [`config`].
+const HOST: HostSerial = HostSerial(0x4711);
+
 fn build(config: &VmmConfig) -> Result<Board, BoardError> {
-    let environment = Environment { clock: Clock::new(NonZeroU64::new(TSC_HZ).unwrap()), wall_clock: UnixSeconds(0) };
+    build_with(config, TSC_HZ)
+}
+
+fn build_with(config: &VmmConfig, tsc_hz: u64) -> Result<Board, BoardError> {
+    let environment = Environment { clock: Clock::new(NonZeroU64::new(tsc_hz).unwrap()), wall_clock: UnixSeconds(0) };
     Board::new(&config.machine, &MachineDescription::bare().fixed, environment)
 }
 
@@ -226,7 +236,7 @@ fn serial_output_survives_a_reset() {
     new.succeed(&mut old);
     assert!(old.serial().is_empty() && !new.serial().is_empty());
     let mut output = Vec::new();
-    new.serial().take(HostSerial(0x4711), &mut output);
+    new.serial().take(HOST, &mut output);
     assert_eq!(output, b"x");
     assert!(new.serial().is_empty());
 }

@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 
+use device_models::bus::a20::A20Bus;
 use device_models::bus::apic::{ApicBus, ApicMessage, LapicId, VcpuBus, VcpuEvent};
 use device_models::bus::irq::{IrqBus, IrqLine};
 use device_models::bus::pci::{ConfigAccess, PciBus};
 use device_models::bus::power::{PowerBus, PowerEvent, PowerSource};
 use device_models::bus::ps2::{Ps2Bus, Ps2Port};
 use device_models::bus::serial::{HostSerial, SerialBus};
-use device_models::bus::sideband::SidebandBus;
+use device_models::bus::speaker::SpeakerBus;
 use device_models::pit::Pit;
 use device_models::ps2::keyboard::Keyboard;
 use device_models::ps2::mouse::Mouse;
@@ -106,6 +107,15 @@ impl PowerBus for Wires {
     }
 }
 
+impl A20Bus for Wires {
+    fn set_a20(&mut self, passed: bool) {
+        self.a20_cut = !passed;
+    }
+    fn a20(&self) -> bool {
+        !self.a20_cut
+    }
+}
+
 /// The host bridge is the only function so far.
 impl PciBus for Wires {
     fn config_read(&mut self, _: ConfigAccess) -> Option<u32> {
@@ -136,16 +146,12 @@ impl PowerBus for Ps2Wires<'_> {
     }
 }
 
-impl SidebandBus for Ps2Wires<'_> {
+impl A20Bus for Ps2Wires<'_> {
     fn set_a20(&mut self, passed: bool) {
-        self.wires.a20_cut = !passed;
+        self.wires.set_a20(passed);
     }
     fn a20(&self) -> bool {
-        !self.wires.a20_cut
-    }
-    fn speaker_gate(&mut self, _: Tsc, _: bool) {}
-    fn speaker_output(&mut self, _: Tsc) -> bool {
-        false
+        self.wires.a20()
     }
 }
 
@@ -177,13 +183,16 @@ impl PowerBus for ScpWires<'_> {
     }
 }
 
-impl SidebandBus for ScpWires<'_> {
+impl A20Bus for ScpWires<'_> {
     fn set_a20(&mut self, passed: bool) {
-        self.wires.a20_cut = !passed;
+        self.wires.set_a20(passed);
     }
     fn a20(&self) -> bool {
-        !self.wires.a20_cut
+        self.wires.a20()
     }
+}
+
+impl SpeakerBus for ScpWires<'_> {
     fn speaker_gate(&mut self, now: Tsc, level: bool) {
         if let Some(pit) = &mut self.pit {
             pit.set_speaker_gate(now, level);

@@ -9,12 +9,13 @@ use abi::session::pd::AllocError;
 use abi::session::rpc::Error as CallError;
 use abi::session::vm::{GuestAttachment, Vm, VmError};
 use abi::{LARGE_PAGE_SIZE, PAGE_SIZE};
+use device_models::reset::{RESET_PORT, RESET_VALUE};
 use runtime::capability::Cap;
 use runtime::dataspace::{Attached, Ram};
 use runtime::env::Connection;
 use runtime::{Env, Error};
 use runtime_guest_memory::{GuestRam, Region};
-use vmm::memory::{DEVICE_HOLE_END, HIGH_MEMORY, MemoryLayout, MemoryRange};
+use vmm::memory::{HIGH_MEMORY, MemoryLayout, MemoryRange};
 
 /// Dataspaces below this size are not divided further when physical memory is too fragmented for them.
 const SMALLEST_PART: u64 = 64 << 20;
@@ -25,22 +26,21 @@ const MAX_UPGRADES: u32 = 64;
 
 /// Bytes of RAM that [`allocate`] takes.
 pub fn cost(layout: &MemoryLayout) -> u64 {
-    parts(layout).iter().filter_map(|ranges| extent(ranges)).map(|extent| extent.size()).sum()
+    parts(layout).into_iter().filter_map(extent).map(|extent| extent.size()).sum()
 }
 
 /// Allocates RAM for `layout` and attaches it to the guest.
 pub fn allocate(env: &Env, session: &Connection<Vm>, layout: &MemoryLayout) -> Result<GuestRam, Error> {
     let mut regions = Vec::new();
     for part in parts(layout) {
-        regions.extend(allocate_part(env, session, &part)?);
+        regions.extend(allocate_part(env, session, part)?);
     }
     GuestRam::new(regions).map_err(Error::input)
 }
 
-/// What lies below the hole for devices, and above.
-fn parts(layout: &MemoryLayout) -> [Vec<MemoryRange>; 2] {
-    let (low, high) = layout.ranges().iter().copied().partition(|range| range.start < DEVICE_HOLE_END);
-    [low, high]
+/// Adjacent ranges, which a dataspace can be for.
+fn parts(layout: &MemoryLayout) -> [&[MemoryRange]; 2] {
+    layout.parts().into()
 }
 
 /// What of the guest's addresses a dataspace covers that is for these ranges.
@@ -104,8 +104,11 @@ const ROM: MemoryRange = MemoryRange { start: 0xc_0000, end: HIGH_MEMORY };
 
 /// Where firmware has its entry: whoever wants it to reset the machine jumps there in real mode.
 const RESET_VECTOR: usize = 0xf_fff0;
-/// `mov dx, 0xcf9; mov al, 6; out dx, al; hlt`: tells the reset control register ([`device_models::reset`]).
-const RESET_CODE: [u8; 7] = [0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xf4];
+/// `mov dx, 0xcf9; mov al, 6; out dx, al; hlt`: tells the reset control register.
+const RESET_CODE: [u8; 7] = {
+    let [low, high] = RESET_PORT.to_le_bytes();
+    [0xba, low, high, 0xb0, RESET_VALUE, 0xee, 0xf4]
+};
 
 /// Attaches the memory behind the ROM area so that reading it needs no exit. It reads as if nothing was there but what resets the
 /// machine.

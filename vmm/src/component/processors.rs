@@ -13,7 +13,7 @@ use runtime::env::Connection;
 use runtime::sys::portal::Handler;
 use runtime::{Env, Error, selector};
 use runtime_guest_memory::GuestRam;
-use vmm::cpuid::{CpuidPolicy, CpuidRegisters, GuestCpuid, HostLeaf, extended_state};
+use vmm::cpuid::{CpuidPolicy, CpuidRegisters, GuestCpuid, HostLeaf, extended_state, has_subleaves};
 use vmm::state::Xcr0;
 use vmm::vcpu::{Traits, Vcpu, events, selection};
 
@@ -116,11 +116,6 @@ fn host_leaves() -> Vec<HostLeaf> {
         }
     }
     leaves
-}
-
-/// Caches, structured features and extended state (SDM2A "CPUID", APM3 appendix E).
-fn has_subleaves(leaf: u32) -> bool {
-    matches!(leaf, 4 | 7 | 0xd | 0x8000_001d)
 }
 
 fn read_leaf(leaf: u32, subleaf: u32) -> CpuidRegisters {

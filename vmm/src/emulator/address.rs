@@ -5,7 +5,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend};
 use super::decode::Extent;
 use super::error::{Exception, ExceptionVector, Stop};
 use super::{Bus, Executor, Width};
-use crate::paging::{Access, AccessKind, PAGE_SIZE, TranslationError, translate};
+use crate::paging::{self, Access, AccessKind, PAGE_SIZE, TranslationError, translate};
 use crate::state::{CpuMode, Cr4, Gpr, Segment, SegmentAttributes, SegmentRegister, VcpuState};
 
 /// Size of effective addresses.
@@ -139,8 +139,7 @@ fn segmented_address(
 }
 
 pub(super) fn is_canonical(state: &VcpuState, linear: u64) -> bool {
-    let unused = if state.cr4.contains(Cr4::LA57) { 64 - 57 } else { 64 - 48 };
-    (((linear << unused) as i64) >> unused) as u64 == linear
+    paging::is_canonical(linear, if state.cr4.contains(Cr4::LA57) { 57 } else { 48 })
 }
 
 /// Present, and of a type that can be read or written (APM2 4.12.1).

@@ -104,7 +104,6 @@ pub(super) fn decode_raw<'m, M: GuestMemoryBackend>(
 /// Reduces an instruction to an operation of the emulated set.
 pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
     let operation = operation_of(instruction)?;
-    let extent = extent_of(instruction, operation)?;
     let operand = |index| operand_of(instruction, index);
     let optional = |index| if instruction.op_count() > index { operand(index) } else { Some(Operand::None) };
     let (destination, source, extra) = match operation {
@@ -114,10 +113,17 @@ pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
         Operation::Return => (optional(0)?, Operand::None, Operand::None),
         _ => (operand(0)?, optional(1)?, optional(2)?),
     };
+    let is_stack_alone = operation.uses_stack() && destination != Operand::Memory;
+    let extent = match operation {
+        Operation::CacheHint => Extent::Integer(Width::Byte),
+        _ if is_stack_alone => stack_extent(instruction, operation)?,
+        // Instructions without a memory operand did not exit for memory.
+        _ => Extent::from_bytes(instruction.memory_size().size())?,
+    };
     let memory = match operation {
         Operation::String(_) => string_operand(instruction),
         Operation::Translate => translation_operand(instruction),
-        _ if operation.is_of_stack() => Some(STACK),
+        _ if is_stack_alone => Some(STACK),
         _ => memory_operand(instruction),
     };
     Some(Decoded {
@@ -133,19 +139,11 @@ pub(super) fn lower(instruction: &Instruction) -> Option<Decoded> {
     })
 }
 
-/// Size of the memory operand. Instructions without one did not exit for memory and are not in
-/// the emulated set.
-fn extent_of(instruction: &Instruction, operation: Operation) -> Option<Extent> {
-    if operation == Operation::CacheHint {
-        return Some(Extent::Integer(Width::Byte));
-    }
-    if operation.is_of_stack() {
-        // RET may release more than it takes.
-        let released = if operation == Operation::Return { instruction.try_immediate(0).unwrap_or(0) } else { 0 };
-        let moved = u64::from(instruction.stack_pointer_increment().unsigned_abs());
-        return usize::try_from(moved.checked_sub(released)?).ok().and_then(Extent::from_bytes);
-    }
-    Extent::from_bytes(instruction.memory_size().size())
+/// How much is pushed or popped. RET may release more than it takes.
+fn stack_extent(instruction: &Instruction, operation: Operation) -> Option<Extent> {
+    let released = if operation == Operation::Return { instruction.try_immediate(0).unwrap_or(0) } else { 0 };
+    let moved = u64::from(instruction.stack_pointer_increment().unsigned_abs());
+    usize::try_from(moved.checked_sub(released)?).ok().and_then(Extent::from_bytes)
 }
 
 fn width_of(instruction: &Instruction, destination: Operand, extent: Extent) -> Option<Width> {

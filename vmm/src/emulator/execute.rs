@@ -5,7 +5,7 @@ use vm_memory::GuestMemoryBackend;
 use super::address::{Intent, Location};
 use super::arithmetic::{Binary, BitAction, Computed, Unary, binary, bit, unary};
 use super::decode::{Decoded, Extent, Operand};
-use super::error::{Exception, Stop};
+use super::error::{Exception, Stop, Unemulated};
 use super::operand::{read_register, write_register};
 use super::operation::Operation;
 use super::{Bus, NestedFault, Width};
@@ -48,6 +48,8 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     #[inline(never)]
     fn execute_other(&mut self, decoded: &Decoded, operation: Operation) -> Result<Progress, Stop> {
         match operation {
+            // Above.
+            Operation::Load { .. } | Operation::Store => Err(Unemulated::Instruction.into()),
             Operation::Binary(operation) => self.binary(decoded, operation),
             Operation::Unary(operation) => self.unary(decoded, operation),
             Operation::Bit(action) => self.bit(decoded, action),
@@ -55,19 +57,27 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             Operation::ExchangeAdd => self.exchange_add(decoded),
             Operation::CompareExchange => self.compare_exchange(decoded),
             Operation::CompareExchangeWide => self.compare_exchange_wide(decoded),
+            Operation::Shift(operation) => self.shift(decoded, operation),
+            Operation::DoubleShift(operation) => self.double_shift(decoded, operation),
+            Operation::MultiplyWide { signed } => self.multiply_wide(decoded, signed),
+            Operation::Multiply => self.multiply(decoded),
+            Operation::Divide { signed } => self.divide(decoded, signed),
+            Operation::Set(condition) => self.set_on(decoded, condition),
+            Operation::ConditionalMove(condition) => self.move_on(decoded, condition),
+            Operation::SwapLoad => self.swap_load(decoded),
+            Operation::SwapStore => self.swap_store(decoded),
+            Operation::Scan { backward } => self.scan(decoded, backward),
+            Operation::CountOnes => self.count_ones(decoded),
+            Operation::Translate => self.translate(decoded),
             Operation::Push => self.push(decoded),
             Operation::Pop => self.pop(decoded),
-            Operation::PushValue => self.push_value(decoded),
-            Operation::PopRegister => self.pop_register(decoded),
-            Operation::VectorMove { aligned } => self.vector_move(decoded, aligned),
-            Operation::CacheHint => Ok(()),
-            Operation::VectorHalf { high } => self.vector_half(decoded, high),
-            Operation::String(operation) => return self.string(decoded, operation),
             Operation::Call => return self.call(decoded),
             Operation::Jump => return self.jump(decoded),
-            Operation::CallTo => return self.call_to(decoded),
             Operation::Return => return self.return_near(decoded),
-            operation => self.integer(decoded, operation),
+            Operation::String(operation) => return self.string(decoded, operation),
+            Operation::VectorMove { aligned } => self.vector_move(decoded, aligned),
+            Operation::VectorHalf { high } => self.vector_half(decoded, high),
+            Operation::CacheHint => Ok(()),
         }
         .map(|()| Progress::Complete)
     }
@@ -120,13 +130,29 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         }
     }
 
-    fn unary(&mut self, decoded: &Decoded, operation: Unary) -> Result<(), Stop> {
+    /// The value of the memory operand. Out of line, so that what it calls stays inlined in the moves.
+    #[inline(never)]
+    pub(super) fn read(&mut self, decoded: &Decoded) -> Result<u64, Stop> {
+        let location = self.locate_operand(decoded, Intent::Read)?;
+        Ok(self.load(&location))
+    }
+
+    /// Reads the memory operand and writes what `compute` makes of it and of the flags.
+    pub(super) fn modify(
+        &mut self,
+        decoded: &Decoded,
+        compute: impl FnOnce(u64, Rflags) -> Computed,
+    ) -> Result<(), Stop> {
         let location = self.locate_operand(decoded, Intent::Write)?;
         let old = self.load(&location);
-        let Computed { value, rflags } = unary(operation, old, decoded.width, self.state.rflags);
+        let Computed { value, rflags } = compute(old, self.state.rflags);
         self.store(&location, value);
         self.state.rflags = rflags;
         Ok(())
+    }
+
+    fn unary(&mut self, decoded: &Decoded, operation: Unary) -> Result<(), Stop> {
+        self.modify(decoded, |old, flags| unary(operation, old, decoded.width, flags))
     }
 
     /// BT, BTS, BTR, BTC. A bit index in a register reaches beyond the operand: it selects the

@@ -3,60 +3,24 @@
 use vm_memory::GuestMemoryBackend;
 
 use super::address::Intent;
-use super::arithmetic::{Computed, result_flags};
+use super::arithmetic::result_flags;
 use super::condition::Condition;
 use super::decode::{Decoded, Operand};
-use super::error::{Exception, Stop, Unemulated};
+use super::error::{Exception, Stop};
 use super::execute::Executor;
 use super::multiply::{Quotient, divide, multiply};
 use super::operand::{read_register, write_register};
-use super::operation::Operation;
 use super::shift::{DoubleShift, Shift, double_shift, shift};
 use super::{Bus, Width};
 use crate::state::{Gpr, Rflags};
 
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
-    /// Performs one of the operations that are in no other file.
-    #[inline(never)]
-    pub(super) fn integer(&mut self, decoded: &Decoded, operation: Operation) -> Result<(), Stop> {
-        match operation {
-            Operation::Shift(operation) => self.shift(decoded, operation),
-            Operation::DoubleShift(operation) => self.double_shift(decoded, operation),
-            Operation::MultiplyWide { signed } => self.multiply_wide(decoded, signed),
-            Operation::Multiply => self.multiply(decoded),
-            Operation::Divide { signed } => self.divide(decoded, signed),
-            Operation::Set(condition) => self.set_on(decoded, condition),
-            Operation::ConditionalMove(condition) => self.move_on(decoded, condition),
-            Operation::SwapLoad => self.swap_load(decoded),
-            Operation::SwapStore => self.swap_store(decoded),
-            Operation::Scan { backward } => self.scan(decoded, backward),
-            Operation::CountOnes => self.count_ones(decoded),
-            Operation::Translate => self.translate(decoded),
-            _ => Err(Unemulated::Instruction.into()),
-        }
-    }
-
-    fn read(&mut self, decoded: &Decoded) -> Result<u64, Stop> {
-        let location = self.locate_operand(decoded, Intent::Read)?;
-        Ok(self.load(&location))
-    }
-
-    /// Reads the memory operand and writes what `compute` makes of it and of the flags.
-    fn modify(&mut self, decoded: &Decoded, compute: impl FnOnce(u64, Rflags) -> Computed) -> Result<(), Stop> {
-        let location = self.locate_operand(decoded, Intent::Write)?;
-        let old = self.load(&location);
-        let Computed { value, rflags } = compute(old, self.state.rflags);
-        self.store(&location, value);
-        self.state.rflags = rflags;
-        Ok(())
-    }
-
-    fn shift(&mut self, decoded: &Decoded, operation: Shift) -> Result<(), Stop> {
+    pub(super) fn shift(&mut self, decoded: &Decoded, operation: Shift) -> Result<(), Stop> {
         let count = self.operand_value(decoded.source, Width::Byte);
         self.modify(decoded, |old, flags| shift(operation, old, count, decoded.width, flags))
     }
 
-    fn double_shift(&mut self, decoded: &Decoded, operation: DoubleShift) -> Result<(), Stop> {
+    pub(super) fn double_shift(&mut self, decoded: &Decoded, operation: DoubleShift) -> Result<(), Stop> {
         let other = self.operand_value(decoded.source, decoded.width);
         let count = self.operand_value(decoded.extra, Width::Byte);
         self.modify(decoded, |old, flags| double_shift(operation, old, other, count, decoded.width, flags))
@@ -67,7 +31,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         if width == Width::Byte { (Gpr::Rax, true) } else { (Gpr::Rdx, false) }
     }
 
-    fn multiply_wide(&mut self, decoded: &Decoded, signed: bool) -> Result<(), Stop> {
+    pub(super) fn multiply_wide(&mut self, decoded: &Decoded, signed: bool) -> Result<(), Stop> {
         let width = decoded.width;
         let factor = self.read(decoded)?;
         let accumulator = read_register(self.state, Gpr::Rax, false, width);
@@ -79,7 +43,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         Ok(())
     }
 
-    fn multiply(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+    pub(super) fn multiply(&mut self, decoded: &Decoded) -> Result<(), Stop> {
         let width = decoded.width;
         let factor = self.read(decoded)?;
         let other = if decoded.extra == Operand::None { decoded.destination } else { decoded.extra };
@@ -89,7 +53,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         Ok(())
     }
 
-    fn divide(&mut self, decoded: &Decoded, signed: bool) -> Result<(), Stop> {
+    pub(super) fn divide(&mut self, decoded: &Decoded, signed: bool) -> Result<(), Stop> {
         let width = decoded.width;
         let divisor = self.read(decoded)?;
         let (upper, high) = Self::upper_half(width);
@@ -101,14 +65,14 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         Ok(())
     }
 
-    fn set_on(&mut self, decoded: &Decoded, condition: Condition) -> Result<(), Stop> {
+    pub(super) fn set_on(&mut self, decoded: &Decoded, condition: Condition) -> Result<(), Stop> {
         let location = self.locate_operand(decoded, Intent::Write)?;
         self.store(&location, condition.holds(self.state.rflags).into());
         Ok(())
     }
 
     /// The operand is read in any case, and 32-bit registers lose their upper half in any case (APM3, CMOVcc).
-    fn move_on(&mut self, decoded: &Decoded, condition: Condition) -> Result<(), Stop> {
+    pub(super) fn move_on(&mut self, decoded: &Decoded, condition: Condition) -> Result<(), Stop> {
         let value = self.read(decoded)?;
         let old = self.operand_value(decoded.destination, decoded.width);
         let new = if condition.holds(self.state.rflags) { value } else { old };
@@ -116,13 +80,13 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         Ok(())
     }
 
-    fn swap_load(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+    pub(super) fn swap_load(&mut self, decoded: &Decoded) -> Result<(), Stop> {
         let value = swapped(self.read(decoded)?, decoded.width);
         self.set_operand(decoded.destination, decoded.width, value);
         Ok(())
     }
 
-    fn swap_store(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+    pub(super) fn swap_store(&mut self, decoded: &Decoded) -> Result<(), Stop> {
         let location = self.locate_operand(decoded, Intent::Write)?;
         let value = swapped(self.operand_value(decoded.source, decoded.width), decoded.width);
         self.store(&location, value);
@@ -130,7 +94,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     }
 
     /// The number of the least or most significant bit that is set; without one the register is kept, as CPUs do.
-    fn scan(&mut self, decoded: &Decoded, backward: bool) -> Result<(), Stop> {
+    pub(super) fn scan(&mut self, decoded: &Decoded, backward: bool) -> Result<(), Stop> {
         let value = self.read(decoded)?;
         self.state.rflags.set(Rflags::ZF, value == 0);
         let found = if backward { value.checked_ilog2() } else { Some(value.trailing_zeros()).filter(|_| value != 0) };
@@ -140,7 +104,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     }
 
     /// All flags are cleared but ZF, which says that there are none (APM3, POPCNT).
-    fn count_ones(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+    pub(super) fn count_ones(&mut self, decoded: &Decoded) -> Result<(), Stop> {
         let value = self.read(decoded)?;
         self.set_operand(decoded.destination, decoded.width, value.count_ones().into());
         let flags = result_flags(value, decoded.width, self.state.rflags);
@@ -148,7 +112,7 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
         Ok(())
     }
 
-    fn translate(&mut self, decoded: &Decoded) -> Result<(), Stop> {
+    pub(super) fn translate(&mut self, decoded: &Decoded) -> Result<(), Stop> {
         let mut memory = decoded.memory;
         memory.displacement = read_register(self.state, Gpr::Rax, false, Width::Byte);
         let location = self.locate(&memory, decoded.extent, Intent::Read)?;

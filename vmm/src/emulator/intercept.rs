@@ -21,6 +21,20 @@ pub enum ControlRegister {
     Cr8,
 }
 
+impl ControlRegister {
+    /// The control register with this number, if there is one.
+    pub fn from_number(number: u64) -> Option<Self> {
+        Some(match number {
+            0 => Self::Cr0,
+            2 => Self::Cr2,
+            3 => Self::Cr3,
+            4 => Self::Cr4,
+            8 => Self::Cr8,
+            _ => return None,
+        })
+    }
+}
+
 /// What was intercepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "instructions without operands say all by their name")]
@@ -150,6 +164,7 @@ fn special_move(instruction: &Instruction) -> Option<InterceptedOperation> {
         return None;
     }
     let (to, from) = (instruction.op0_register(), instruction.op1_register());
+    let control_register = |register: Register| ControlRegister::from_number(register.number() as u64);
     if to.is_cr() {
         Some(O::WriteControl { control: control_register(to)?, register: gpr_of(from)? })
     } else if from.is_cr() {
@@ -161,17 +176,6 @@ fn special_move(instruction: &Instruction) -> Option<InterceptedOperation> {
     } else {
         None
     }
-}
-
-fn control_register(register: Register) -> Option<ControlRegister> {
-    Some(match register {
-        Register::CR0 => ControlRegister::Cr0,
-        Register::CR2 => ControlRegister::Cr2,
-        Register::CR3 => ControlRegister::Cr3,
-        Register::CR4 => ControlRegister::Cr4,
-        Register::CR8 => ControlRegister::Cr8,
-        _ => return None,
-    })
 }
 
 fn invalidated_address(instruction: &Instruction, state: &VcpuState) -> Option<u64> {

@@ -53,17 +53,12 @@ pub(super) enum Operation {
     CountOnes,
     /// XLAT.
     Translate,
-    /// PUSH and POP of memory.
     Push,
     Pop,
-    /// The same of a register or an immediate.
-    PushValue,
-    PopRegister,
-    /// CALL and JMP within the segment, to an address in memory.
+    /// CALL within the segment.
     Call,
+    /// JMP within the segment, to an address in memory.
     Jump,
-    /// CALL of an address in the instruction.
-    CallTo,
     /// RET within the segment.
     Return,
     String(StringOperation),
@@ -107,10 +102,9 @@ pub(super) fn operation_of(instruction: &Instruction) -> Option<Operation> {
         Mnemonic::Xadd => O::ExchangeAdd,
         Mnemonic::Cmpxchg => O::CompareExchange,
         Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b => O::CompareExchangeWide,
-        Mnemonic::Push if instruction.op0_kind() == OpKind::Memory => O::Push,
-        Mnemonic::Push => O::PushValue,
-        Mnemonic::Pop if instruction.op0_kind() == OpKind::Memory => O::Pop,
-        Mnemonic::Pop if instruction.op0_register().is_gpr() => O::PopRegister,
+        Mnemonic::Push => O::Push,
+        // A segment register would be loaded with a descriptor.
+        Mnemonic::Pop if !instruction.op0_register().is_segment_register() => O::Pop,
         _ => return integer_operation(instruction).or_else(|| rarer_operation(instruction)),
     };
     Some(operation)
@@ -139,10 +133,7 @@ fn integer_operation(instruction: &Instruction) -> Option<Operation> {
         Mnemonic::Bsr => O::Scan { backward: true },
         Mnemonic::Popcnt => O::CountOnes,
         Mnemonic::Xlatb => O::Translate,
-        Mnemonic::Call if instruction.op0_kind() == OpKind::Memory => {
-            return instruction.is_call_near_indirect().then_some(O::Call);
-        }
-        Mnemonic::Call if instruction.is_call_near() || instruction.is_call_near_indirect() => O::CallTo,
+        Mnemonic::Call if instruction.is_call_near() || instruction.is_call_near_indirect() => O::Call,
         Mnemonic::Jmp if instruction.is_jmp_near_indirect() && instruction.op0_kind() == OpKind::Memory => O::Jump,
         Mnemonic::Ret => O::Return,
         _ => return conditional_operation(instruction),
@@ -165,9 +156,9 @@ fn conditional_operation(instruction: &Instruction) -> Option<Operation> {
 }
 
 impl Operation {
-    /// Whether its only memory operand is the stack.
-    pub(super) fn is_of_stack(self) -> bool {
-        matches!(self, Operation::PushValue | Operation::PopRegister | Operation::CallTo | Operation::Return)
+    /// Whether it has the stack as a memory operand: the only one unless another is explicit.
+    pub(super) fn uses_stack(self) -> bool {
+        matches!(self, Operation::Push | Operation::Pop | Operation::Call | Operation::Return)
     }
 }
 

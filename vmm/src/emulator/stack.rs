@@ -1,28 +1,35 @@
-//! PUSH and POP (APM3), and the stack that they share with calls.
+//! PUSH and POP (APM3), and the stack that they share with calls. What lies outside RAM is their operand, or the stack.
 
 use vm_memory::GuestMemoryBackend;
 
 use super::address::{Intent, Location, linear_address};
-use super::decode::Decoded;
+use super::decode::{Decoded, Operand};
 use super::error::Stop;
 use super::execute::Executor;
 use super::operand::{read_register, write_register};
 use super::{Bus, Width};
 use crate::state::{CpuMode, Gpr, SegmentAttributes, SegmentRegister};
 
+/// An instruction that pushes, before it does.
+pub(super) struct Push {
+    /// Of its operand.
+    pub(super) value: u64,
+    /// Where something is pushed.
+    pub(super) stack: Location,
+    /// The stack pointer afterwards.
+    pub(super) pointer: u64,
+}
+
 impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
-    /// PUSH of memory.
+    /// PUSH.
     pub(super) fn push(&mut self, decoded: &Decoded) -> Result<(), Stop> {
-        let source = self.locate_walking(&decoded.memory, decoded.extent, Intent::Read)?;
-        let pointer = self.stack_pointer().wrapping_sub(u64::from(decoded.extent.bytes()));
-        let stack = self.locate_stack(pointer, decoded, Intent::Write)?;
-        let value = self.load(&source);
+        let Push { value, stack, pointer } = self.prepare_push(decoded)?;
         self.store(&stack, value);
         self.set_stack_pointer(pointer);
         Ok(())
     }
 
-    /// POP into memory.
+    /// POP into memory or a register, which may be the stack pointer itself.
     pub(super) fn pop(&mut self, decoded: &Decoded) -> Result<(), Stop> {
         let pointer = self.stack_pointer();
         let stack = self.locate_stack(pointer, decoded, Intent::Read)?;
@@ -31,31 +38,32 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             // The address is formed with the stack pointer after the pop (APM3, POP).
             memory.displacement = memory.displacement.wrapping_add(u64::from(decoded.extent.bytes()));
         }
-        let target = self.locate_walking(&memory, decoded.extent, Intent::Write)?;
+        let target = match decoded.destination {
+            Operand::Memory => Some(self.locate_walking(&memory, decoded.extent, Intent::Write)?),
+            _ => None,
+        };
         let value = self.load(&stack);
-        self.store(&target, value);
         self.set_stack_pointer(pointer.wrapping_add(u64::from(decoded.extent.bytes())));
+        match target {
+            Some(target) => self.store(&target, value),
+            None => self.set_operand(decoded.destination, decoded.width, value),
+        }
         Ok(())
     }
 
-    /// PUSH of what is not in memory: the stack is not RAM.
-    pub(super) fn push_value(&mut self, decoded: &Decoded) -> Result<(), Stop> {
-        let value = self.operand_value(decoded.destination, decoded.width);
+    /// Locates what PUSH and CALL access, and reads their operand.
+    pub(super) fn prepare_push(&mut self, decoded: &Decoded) -> Result<Push, Stop> {
+        let source = match decoded.destination {
+            Operand::Memory => Some(self.locate_walking(&decoded.memory, decoded.extent, Intent::Read)?),
+            _ => None,
+        };
         let pointer = self.stack_pointer().wrapping_sub(u64::from(decoded.extent.bytes()));
         let stack = self.locate_stack(pointer, decoded, Intent::Write)?;
-        self.store(&stack, value);
-        self.set_stack_pointer(pointer);
-        Ok(())
-    }
-
-    /// POP into a register, which may be the stack pointer itself.
-    pub(super) fn pop_register(&mut self, decoded: &Decoded) -> Result<(), Stop> {
-        let pointer = self.stack_pointer();
-        let stack = self.locate_stack(pointer, decoded, Intent::Read)?;
-        let value = self.load(&stack);
-        self.set_stack_pointer(pointer.wrapping_add(u64::from(decoded.extent.bytes())));
-        self.set_operand(decoded.destination, decoded.width, value);
-        Ok(())
+        let value = match source {
+            Some(source) => self.load(&source),
+            None => self.operand_value(decoded.destination, decoded.width),
+        };
+        Ok(Push { value, stack, pointer })
     }
 
     pub(super) fn locate_stack(&self, pointer: u64, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {

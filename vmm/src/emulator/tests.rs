@@ -14,11 +14,9 @@ use vm_memory::{Bytes, GuestMemoryMmap};
 
 use super::*;
 use crate::state::{Cr0, Cr4, Efer, Gpr, Segment, SegmentAttributes, SegmentRegister};
+use crate::testing::{self, CODE, Memory};
 
-type Memory = GuestMemoryMmap<()>;
-
-/// Where the instruction lies, and where the device.
-const CODE: u64 = 0x8000;
+/// The device that answers.
 const DEVICE: u64 = 0xfec0_0040;
 const DEVICE_FAULT: NestedFault = NestedFault { address: GuestAddress(DEVICE), write: true };
 const SCRATCH: u64 = 0x9000;
@@ -55,28 +53,12 @@ impl Bus for Device {
 }
 
 fn memory() -> Memory {
-    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10_0000)]).unwrap();
-    // One table of 1 GiB pages: linear equals physical below 4 GiB.
-    memory.write_obj(0x2003u64, GuestAddress(0x1000)).unwrap();
-    for index in 0..4u64 {
-        memory.write_obj(index << 30 | 0x83, GuestAddress(0x2000 + index * 8)).unwrap();
-    }
-    memory
+    testing::memory(0x10_0000)
 }
 
+/// RBX addresses the device.
 fn long_mode() -> VcpuState {
-    let mut state = VcpuState {
-        rip: CODE,
-        rflags: Rflags::FIXED_1,
-        cr0: Cr0::PE | Cr0::PG | Cr0::WP,
-        cr3: 0x1000,
-        cr4: Cr4::PAE,
-        efer: Efer::LME | Efer::LMA | Efer::NXE,
-        xmm: Some([0; 16]),
-        physical_address_bits: 40,
-        ..VcpuState::default()
-    };
-    state.segments[SegmentRegister::Cs as usize].attributes = SegmentAttributes::LONG;
+    let mut state = VcpuState { xmm: Some([0; 16]), ..testing::long_mode() };
     state.set_gpr(Gpr::Rbx, DEVICE);
     state
 }

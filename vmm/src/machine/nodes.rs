@@ -1,6 +1,14 @@
 //! The kinds of nodes in `<machine>` and their attributes.
 
 use device_models::bus::irq::{CASCADE_LINE, TIMER_LINE};
+use device_models::i8042;
+use device_models::ioapic::PINS;
+use device_models::pci::hostbridge::{CONFIG_PORTS, ECAM_BUS_BYTES};
+use device_models::pic::PIC_PORTS;
+use device_models::pit::PIT_PORTS;
+use device_models::pmtimer::PM_TIMER_BYTES;
+use device_models::rtc::RTC_PORTS;
+use device_models::uart16550::UART_PORTS;
 
 use crate::config::{Attributes, ConfigError};
 
@@ -14,9 +22,6 @@ pub struct SerialConfig {
     /// Id on the serial bus that a sink or terminal attaches to.
     pub host_serial: u32,
 }
-
-/// Bytes of the memory-mapped configuration space of one PCI bus (PCI Express 3.0, 7.2.2).
-pub const ECAM_PER_BUS: u64 = 1 << 20;
 
 /// `<pcihostbridge>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub enum VbiosPart {
 }
 
 impl VbiosPart {
+    const ALL: [Self; 6] = [Self::Disk, Self::Keyboard, Self::Memory, Self::Time, Self::Reset, Self::Multiboot];
+
     fn name(self) -> &'static str {
         match self {
             VbiosPart::Disk => "vbios_disk",
@@ -176,17 +183,11 @@ pub enum MachineNode {
 }
 
 /// Highest input of the interrupt controllers that a device may be wired to.
-const MAX_IRQ: u64 = 23;
+const MAX_IRQ: u64 = PINS as u64 - 1;
 /// Bus ids are arbitrary 32-bit numbers.
 const MAX_ID: u64 = u32::MAX as u64;
-/// Ports of a 16550.
-pub(super) const SERIAL_PORTS: u16 = 8;
 /// Ports of the VGA register file, 3C0h..3DFh.
 pub(super) const VGA_PORTS: u16 = 32;
-/// CONFIG_ADDRESS and CONFIG_DATA.
-pub(super) const PCI_CONFIG_PORTS: u16 = 8;
-/// Offset of the command port of the 8042.
-pub(super) const KBC_COMMAND_OFFSET: u16 = 4;
 /// Most bytes in a line of the log.
 const MAX_LINE: u64 = 4096;
 
@@ -204,7 +205,7 @@ impl MachineNode {
             },
             // The published example of a machine description spells the keyboard controller so.
             "kbc" | "kbcb" => MachineNode::Kbc {
-                io_base: attributes.port("io_base", KBC_COMMAND_OFFSET + 1)?,
+                io_base: attributes.port("io_base", i8042::COMMAND_OFFSET + 1)?,
                 irq_kbd: irq(attributes, "irq_kbd")?,
                 irq_aux: irq(attributes, "irq_aux")?,
             },
@@ -216,7 +217,7 @@ impl MachineNode {
                 ps2_port: attributes.number("ps2_port", 0, 1)? as u8,
                 host_mouse: id(attributes, "host_mouse")?,
             },
-            "rtc" => MachineNode::Rtc { io_base: attributes.port("io_base", 2)?, irq: irq(attributes, "irq")? },
+            "rtc" => MachineNode::Rtc { io_base: attributes.port("io_base", RTC_PORTS)?, irq: irq(attributes, "irq")? },
             "serial" => serial(attributes)?,
             "hostsink" => MachineNode::Hostsink {
                 host_dev: id(attributes, "host_dev")?,
@@ -224,7 +225,7 @@ impl MachineNode {
             },
             "vga" => MachineNode::Vga { io_base: attributes.port("io_base", VGA_PORTS)? },
             "pcihostbridge" => pci_host_bridge(attributes)?,
-            "pmtimer" => MachineNode::PmTimer { io_port: attributes.port("io_port", 4)? },
+            "pmtimer" => MachineNode::PmTimer { io_port: attributes.port("io_port", PM_TIMER_BYTES)? },
             _ => return Ok(without_attributes(name)),
         };
         Ok(Some(node))
@@ -245,19 +246,13 @@ impl MachineNode {
 
 fn without_attributes(name: &str) -> Option<MachineNode> {
     Some(match name {
-        "vbios_disk" => MachineNode::VbiosPart(VbiosPart::Disk),
-        "vbios_keyboard" => MachineNode::VbiosPart(VbiosPart::Keyboard),
-        "vbios_mem" => MachineNode::VbiosPart(VbiosPart::Memory),
-        "vbios_time" => MachineNode::VbiosPart(VbiosPart::Time),
-        "vbios_reset" => MachineNode::VbiosPart(VbiosPart::Reset),
-        "vbios_multiboot" => MachineNode::VbiosPart(VbiosPart::Multiboot),
         "msi" => MachineNode::Msi,
         "ioapic" => MachineNode::Ioapic,
         "vcpu" => MachineNode::Vcpu,
         "halifax" => MachineNode::Halifax,
         "vbios" => MachineNode::Vbios,
         "lapic" => MachineNode::Lapic,
-        _ => return None,
+        _ => return VbiosPart::ALL.into_iter().find(|part| part.name() == name).map(MachineNode::VbiosPart),
     })
 }
 
@@ -293,13 +288,16 @@ fn nullio(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
 /// The I/O APIC has the timer where the ACPI tables say, on the input to which no other line goes.
 fn pit(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
     let line = u64::from(TIMER_LINE.0);
-    Ok(MachineNode::Pit { io_base: attributes.port("io_base", 4)?, irq: attributes.number("irq", line, line)? as u8 })
+    Ok(MachineNode::Pit {
+        io_base: attributes.port("io_base", PIT_PORTS)?,
+        irq: attributes.number("irq", line, line)? as u8,
+    })
 }
 
 fn pic(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
     let cascade = u64::from(CASCADE_LINE.0);
     Ok(MachineNode::Pic {
-        io_base: attributes.port("io_base", 2)?,
+        io_base: attributes.port("io_base", PIC_PORTS)?,
         irq: attributes.optional_number("irq", cascade, cascade)?.map(|irq| irq as u8),
         elcr_base: attributes.port("elcr_base", 1)?,
     })
@@ -307,7 +305,7 @@ fn pic(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
 
 fn serial(attributes: &mut Attributes) -> Result<MachineNode, ConfigError> {
     Ok(MachineNode::Serial(SerialConfig {
-        io_base: attributes.port("io_base", SERIAL_PORTS)?,
+        io_base: attributes.port("io_base", UART_PORTS)?,
         irq: irq(attributes, "irq")?,
         host_serial: id(attributes, "host_serial")?,
     }))
@@ -319,7 +317,7 @@ fn pci_host_bridge(attributes: &mut Attributes) -> Result<MachineNode, ConfigErr
     const ECAM_LIMIT: u64 = 1 << 32;
     let bus_num = attributes.number("bus_num", 0, BUSES - 1)?;
     let bus_count = attributes.number("bus_count", 1, BUSES - bus_num)?;
-    let io_base = attributes.optional_number("io_base", 0, u64::from(u16::MAX - 7))?;
+    let io_base = attributes.optional_number("io_base", 0, u64::from(u16::MAX - (CONFIG_PORTS - 1)))?;
     Ok(MachineNode::PciHostBridge(PciHostBridgeConfig {
         bus_num: bus_num as u8,
         bus_count: bus_count as u16,
@@ -327,8 +325,8 @@ fn pci_host_bridge(attributes: &mut Attributes) -> Result<MachineNode, ConfigErr
         // ACPI has the address that bus 0 would have.
         mem_base: attributes.optional_number(
             "mem_base",
-            bus_num * ECAM_PER_BUS,
-            ECAM_LIMIT - bus_count * ECAM_PER_BUS,
+            bus_num * ECAM_BUS_BYTES,
+            ECAM_LIMIT - bus_count * ECAM_BUS_BYTES,
         )?,
     }))
 }

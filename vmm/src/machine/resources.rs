@@ -1,8 +1,15 @@
 //! Detection of nodes that claim the same ports or memory.
 
-use super::nodes::{ECAM_PER_BUS, KBC_COMMAND_OFFSET, MachineNode, PCI_CONFIG_PORTS, SERIAL_PORTS, VGA_PORTS};
 use device_models::bus::irq::CASCADE_LINE;
+use device_models::i8042;
+use device_models::pci::hostbridge::{CONFIG_PORTS, ECAM_BUS_BYTES};
+use device_models::pic::PIC_PORTS;
+use device_models::pit::PIT_PORTS;
+use device_models::pmtimer::PM_TIMER_BYTES;
+use device_models::rtc::RTC_PORTS;
+use device_models::uart16550::UART_PORTS;
 
+use super::nodes::{MachineNode, VGA_PORTS};
 use crate::acpi::SCI;
 use crate::config::ConfigError;
 use crate::memory::MemoryRange;
@@ -85,15 +92,15 @@ fn ports_of(node: &MachineNode) -> [Option<(u16, u16)>; 2] {
     let two = |a, b| [Some(a), Some(b)];
     match *node {
         MachineNode::Nullio { io_base, size, .. } => one(io_base, size),
-        MachineNode::Pic { io_base, elcr_base, .. } => two((io_base, 2), (elcr_base, 1)),
-        MachineNode::Pit { io_base, .. } => one(io_base, 4),
+        MachineNode::Pic { io_base, elcr_base, .. } => two((io_base, PIC_PORTS), (elcr_base, 1)),
+        MachineNode::Pit { io_base, .. } => one(io_base, PIT_PORTS),
         MachineNode::Scp { io_port_a, io_port_b } => two((io_port_a, 1), (io_port_b, 1)),
-        MachineNode::Kbc { io_base, .. } => two((io_base, 1), (io_base + KBC_COMMAND_OFFSET, 1)),
-        MachineNode::Rtc { io_base, .. } => one(io_base, 2),
-        MachineNode::Serial(serial) => one(serial.io_base, SERIAL_PORTS),
+        MachineNode::Kbc { io_base, .. } => two((io_base, 1), (io_base + i8042::COMMAND_OFFSET, 1)),
+        MachineNode::Rtc { io_base, .. } => one(io_base, RTC_PORTS),
+        MachineNode::Serial(serial) => one(serial.io_base, UART_PORTS),
         MachineNode::Vga { io_base } => one(io_base, VGA_PORTS),
-        MachineNode::PciHostBridge(bridge) => [bridge.io_base.map(|port| (port, PCI_CONFIG_PORTS)), None],
-        MachineNode::PmTimer { io_port } => one(io_port, 4),
+        MachineNode::PciHostBridge(bridge) => [bridge.io_base.map(|port| (port, CONFIG_PORTS)), None],
+        MachineNode::PmTimer { io_port } => one(io_port, PM_TIMER_BYTES),
         _ => [None, None],
     }
 }
@@ -113,9 +120,10 @@ fn memory_of(node: &MachineNode) -> Option<MemoryRange> {
         MachineNode::Mem { start, end } => Some(MemoryRange { start, end }),
         // Sizes are laid out by themselves, from 0; one such node excludes all others.
         MachineNode::MemSize { .. } => Some(MemoryRange { start: 0, end: crate::memory::DEVICE_HOLE }),
-        MachineNode::PciHostBridge(bridge) => bridge
-            .mem_base
-            .map(|start| MemoryRange { start, end: start.saturating_add(u64::from(bridge.bus_count) * ECAM_PER_BUS) }),
+        MachineNode::PciHostBridge(bridge) => bridge.mem_base.map(|start| MemoryRange {
+            start,
+            end: start.saturating_add(u64::from(bridge.bus_count) * ECAM_BUS_BYTES),
+        }),
         _ => None,
     }
 }

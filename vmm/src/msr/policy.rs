@@ -85,6 +85,9 @@ impl Valid {
     }
 }
 
+/// Reset value of the PAT (APM2 7.8.1).
+pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+
 /// Values with a reason of their own.
 mod value {
     /// Fast strings on; branch trace and PEBS unavailable (SDM4, IA32_MISC_ENABLE).
@@ -93,8 +96,6 @@ mod value {
     pub(super) const FEATURE_CONTROL: u64 = 1;
     /// 8 variable ranges, fixed ranges, write-combining.
     pub(super) const MTRR_CAP: u64 = 8 | 1 << 8 | 1 << 10;
-    /// Reset value of the PAT (APM2 7.8.1).
-    pub(super) const PAT: u64 = 0x0007_0406_0007_0406;
     /// TscFreqSel: the TSC counts at the P0 frequency. Linux calls it a firmware bug otherwise.
     pub(super) const HWCR: u64 = 1 << 24;
     /// LFENCE is serialising (DE_CFG bit 1).
@@ -119,7 +120,7 @@ pub fn policy(msr: Msr) -> MsrPolicy {
         _ if msr.is_local_apic() => MsrPolicy::Forward(Forwarded::LocalApic),
         // Guests that see it have the instructions that read it hidden, or write 0.
         Msr::TSC_AUX => stored(0, Valid::Mask(u32::MAX as u64)),
-        Msr::PAT => stored(value::PAT, Valid::PatTypes),
+        Msr::PAT => stored(PAT_RESET, Valid::PatTypes),
         Msr::MTRR_CAP => MsrPolicy::Constant(value::MTRR_CAP),
         Msr::MTRR_DEF_TYPE => stored(0, Valid::MtrrDefault),
         // No error banks: nothing to enable or report.

@@ -21,7 +21,7 @@ use abi::hip::Features;
 use device_models::bus::port::PortAccess;
 use vm_memory::GuestAddress;
 
-use crate::emulator::{ControlRegister, InterceptedOperation};
+use crate::emulator::InterceptedOperation;
 use crate::exit_stats::ExitKind;
 use crate::state::Gpr;
 
@@ -194,21 +194,9 @@ impl Vendor {
     }
 }
 
-/// A control register by its number.
-fn control_register(number: u64) -> Option<ControlRegister> {
-    Some(match number {
-        0 => ControlRegister::Cr0,
-        2 => ControlRegister::Cr2,
-        3 => ControlRegister::Cr3,
-        4 => ControlRegister::Cr4,
-        8 => ControlRegister::Cr8,
-        _ => return None,
-    })
-}
-
 /// A general-purpose register by its number, of which there are 16.
 fn general(number: u64) -> Option<Gpr> {
-    Gpr::ALL.get(number as usize & 0xf).copied()
+    Gpr::from_number(number as usize & 0xf)
 }
 
 /// First information word of a nested page fault (APM2 15.25.6); the hypervisor makes it from the exit qualification where

@@ -3,8 +3,9 @@
 use abi::state::{ArchState, Mtd, gpr, seg};
 use vm_memory::GuestMemoryBackend;
 
-use super::{Call, Inside, Kernel, Step, Trouble, Vcpu, length};
+use super::{Call, Inside, Kernel, Step, Trouble, Vcpu, length, transfer};
 use crate::msr::{Forwarded, Msr, MsrOutcome};
+use crate::paging::is_canonical;
 use crate::state::{Cr0, Efer};
 
 /// Where the state holds a register, and what selects it.
@@ -29,11 +30,8 @@ fn holds_address(msr: Msr) -> bool {
     matches!(msr, Msr::LSTAR | Msr::CSTAR | Msr::FS_BASE | Msr::GS_BASE | Msr::KERNEL_GS_BASE)
 }
 
-/// Whether the upper bits are copies of bit 47.
-fn is_canonical(address: u64) -> bool {
-    const UNUSED_BITS: u32 = 16;
-    (address as i64) << UNUSED_BITS >> UNUSED_BITS == address as i64
-}
+/// Linear addresses that registers take: guests are not offered larger ones.
+const LINEAR_ADDRESS_BITS: u32 = 48;
 
 /// All registers of the state.
 const STATE: Mtd = Mtd::SYSCALL.union(Mtd::SYSENTER).union(Mtd::FS_GS);
@@ -58,7 +56,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     #[inline]
     pub(super) fn msr_write(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
         let (number, value, rflags) =
-            self.vm.kernel.with_state(|arch| (arch.gpr[gpr::RCX] as u32, Self::edx_eax(arch), arch.rflags));
+            self.vm.kernel.with_state(|arch| (arch.gpr[gpr::RCX] as u32, transfer::edx_eax(arch), arch.rflags));
         let Some(changed) = self.write_register(Msr(number), value, call, inside)? else {
             return self.general_protection(call);
         };
@@ -125,7 +123,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             Forwarded::Efer => self.write_efer(value, call)?,
             Forwarded::VcpuState => {
                 call.require(STATE)?;
-                if holds_address(msr) && !is_canonical(value) {
+                if holds_address(msr) && !is_canonical(value, LINEAR_ADDRESS_BITS) {
                     return Ok(None);
                 }
                 self.vm.kernel.with_state(|arch| {
@@ -170,16 +168,5 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
             arch.efer = value & !lma | arch.efer & lma;
             Some(Mtd::EFER)
         }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn canonical_addresses_repeat_bit_47() {
-        assert!(is_canonical(0x7fff_ffff_ffff) && is_canonical(0xffff_8000_0000_0000));
-        assert!(!is_canonical(0x8000_0000_0000) && !is_canonical(0xffff_7fff_ffff_ffff));
     }
 }

@@ -81,8 +81,6 @@ fn real_mode(page: u8) -> VcpuState {
     const LIMIT: u32 = 0xffff;
     /// A selector counts paragraphs.
     const PARAGRAPH_SHIFT: u32 = 4;
-    /// CR0 after a reset. INIT keeps CD and NW, but they mean nothing here.
-    const CR0: u64 = 0x6000_0010;
     let base = u64::from(page) << PAGE_BITS;
     let present = SegmentAttributes::PRESENT | SegmentAttributes::ACCESSED;
     let system = |attributes| Segment { attributes, limit: LIMIT, ..Segment::default() };
@@ -90,7 +88,8 @@ fn real_mode(page: u8) -> VcpuState {
     let table = DescriptorTable { base: 0, limit: LIMIT as u16 };
     let mut state = VcpuState {
         rflags: Rflags::FIXED_1,
-        cr0: Cr0::from_bits_retain(CR0),
+        // As after a reset. INIT keeps CD and NW, but they mean nothing here.
+        cr0: Cr0::CD | Cr0::NW | Cr0::ET,
         segments: [data; 6],
         // A busy 32-bit task state segment, and a local descriptor table (types 11 and 2).
         tr: system(present | SegmentAttributes::WRITABLE_OR_READABLE | SegmentAttributes::CODE),

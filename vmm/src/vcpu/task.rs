@@ -3,16 +3,12 @@
 use abi::state::{EventKind, Injection, Interruptibility, Mtd};
 use vm_memory::GuestMemoryBackend;
 
+use super::debug::{DR6_TASK, DR7_LOCAL};
 use super::exit::{TaskSource, Vendor};
 use super::{Boundary, Call, Kernel, Step, Trouble, Vcpu, selection, transfer};
 use crate::emulator::{Cause, Exception, Switched, TaskSwitch};
 use crate::paging::page_directory_pointers;
 use crate::state::VcpuState;
-
-/// DR6: the exception comes after a switch to a task with its trap bit set (SDM3 18.2.3).
-const DR6_TASK: u64 = 1 << 15;
-/// DR7: what is on for the current task only (SDM3 18.2.4).
-const DR7_LOCAL: u64 = 0x155;
 
 impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     /// A task switch is due.

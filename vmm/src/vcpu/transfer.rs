@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use abi::state::{ArchState, Controls, Injection, Mtd, seg};
+use abi::state::{ArchState, Controls, Injection, Mtd, gpr, seg};
 
+use super::debug::{DR6_RESET, DR7_RESET};
+use crate::msr::PAT_RESET;
 use crate::state::{
     Cr0, Cr4, DescriptorTable, Efer, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState, Xcr0,
 };
@@ -75,6 +77,11 @@ pub(super) fn read_xmm(arch: &ArchState) -> [u128; 16] {
     arch.xmm.map(|[low, high]| u128::from(high) << u64::BITS | u128::from(low))
 }
 
+/// EDX:EAX, as RDMSR, WRMSR and XSETBV have it.
+pub(super) fn edx_eax(arch: &ArchState) -> u64 {
+    u64::from(arch.gpr[gpr::RDX] as u32) << u32::BITS | u64::from(arch.gpr[gpr::RAX] as u32)
+}
+
 /// The parts that the general-purpose registers are taken back in: the registers, and their bits in [`VcpuState::written`].
 const REGISTERS: [(Mtd, Range<usize>, u16); 3] =
     [(Mtd::ACDB, 0..4, 0x000f), (Mtd::BSD, 4..8, 0x00f0), (Mtd::R8_R15, 8..16, 0xff00)];
@@ -114,12 +121,6 @@ fn write_segments(arch: &mut ArchState, state: &VcpuState) {
     arch.seg[seg::LDTR] = to_abi(&state.ldtr);
 }
 
-/// Reset value of DR6, the bits that are always set (APM2 13.1.1.3).
-pub(super) const DR6_RESET: u64 = 0xffff_0ff0;
-/// Reset value of DR7, the bit that is always set (APM2 13.1.1.4).
-pub(super) const DR7_RESET: u64 = 0x400;
-/// Reset value of the PAT (APM2 7.8.1).
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 /// Stores all of the state of a virtual CPU that starts.
 ///
 /// XCR0 begins with all of `xcr0`, not with x87 alone as the manuals have it (SDM1 13.3): that is the hypervisor's own, so

@@ -201,12 +201,17 @@ impl Machine {
         self.generation += 1;
         self.reset_due = true;
         let mut errands = Errands::default();
+        self.tell(&mut errands, |vcpu, slot| vcpu != me && slot.activity == Activity::Running);
+        errands
+    }
+
+    /// Has those virtual CPUs look here for which `concerns` holds.
+    fn tell(&mut self, errands: &mut Errands, concerns: impl Fn(usize, &Slot) -> bool) {
         for (vcpu, slot) in self.slots.iter_mut().enumerate() {
-            if vcpu != me && slot.activity == Activity::Running {
+            if concerns(vcpu, slot) {
                 errands.tell(vcpu, slot);
             }
         }
-        errands
     }
 
     /// Whether a reset is due and can take place: no virtual CPU but `me` may be in the guest.
@@ -284,11 +289,7 @@ impl Machine {
     /// Everybody has to see that the machine has ended.
     #[cold]
     fn finish(&mut self, me: Option<usize>, errands: &mut Errands) {
-        for (vcpu, slot) in self.slots.iter_mut().enumerate() {
-            if Some(vcpu) != me {
-                errands.tell(vcpu, slot);
-            }
-        }
+        self.tell(errands, |vcpu, _| Some(vcpu) != me);
         self.attend(errands);
     }
 
@@ -296,11 +297,7 @@ impl Machine {
     #[cold]
     pub(super) fn waiters(&mut self) -> Errands {
         let mut errands = Errands::default();
-        for (vcpu, slot) in self.slots.iter_mut().enumerate() {
-            if matches!(slot.activity, Activity::Waiting { .. }) {
-                errands.tell(vcpu, slot);
-            }
-        }
+        self.tell(&mut errands, |_, slot| slot.activity != Activity::Running);
         errands
     }
 
@@ -308,11 +305,7 @@ impl Machine {
     #[cold]
     pub(super) fn restart(&mut self, me: usize) -> Errands {
         let mut errands = Errands::default();
-        for (vcpu, slot) in self.slots.iter_mut().enumerate() {
-            if vcpu != me {
-                errands.tell(vcpu, slot);
-            }
-        }
+        self.tell(&mut errands, |vcpu, _| vcpu != me);
         errands
     }
 

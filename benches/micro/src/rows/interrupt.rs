@@ -1,13 +1,13 @@
 //! Latencies of interrupts and timeouts, to a thread that waits.
 
 use crate::asm::{self, SUCCESS, interrupts};
-use crate::console;
 use crate::report::{self, Report, Row};
 use crate::selectors::LINE;
 use crate::thread::{Place, Thread};
 use abi::cap::root;
 use abi::hypercall::{AssignInt, CpuId, IntSource};
 use abi::status::Status;
+use runtime::console;
 
 /// Standard UARTs: base port and ISA interrupt.
 const UARTS: [(u16, u32); 2] = [(0x3f8, 4), (0x2f8, 3)];

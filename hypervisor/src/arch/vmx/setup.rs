@@ -11,6 +11,7 @@ use crate::arch::{descriptor, entry, percpu, tsc};
 use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::frame::{MSRS, MSRS_AT};
+use crate::kernel;
 use crate::mem::{PAGE, Page, Phys};
 use crate::space::{msr::MsrSpace, pio::PioSpace};
 use abi::state::{Controls, Injection};
@@ -78,7 +79,7 @@ fn areas(cpu: &'static Cpu, frame: Page) {
 fn host(cpu: &'static Cpu) {
     let tables = &Area::of(cpu).tables;
     vmcs::write(Code::HostCr0, x86::read_cr0());
-    vmcs::write(Code::HostCr3, crate::cpu::kernel_root());
+    vmcs::write(Code::HostCr3, kernel::page_table().phys().0);
     vmcs::write(Code::HostCr4, x86::read_cr4());
     vmcs::write(Code::HostEfer, x86::rdmsr(Msr::Efer));
     vmcs::write(Code::HostPat, x86::rdmsr(Msr::Pat));

@@ -1,6 +1,6 @@
 //! Capabilities: the slots of the tables of an object space.
 
-use super::{AnyObject, Header, NO_ID, Object, SLOT, typed};
+use super::{AnyObject, Header, NO_ID, Object, SLOT, id_to_keep, typed};
 use crate::mem::{PAGE, Page, direct, page::WORDS};
 use abi::cap::Perms;
 use core::sync::atomic::AtomicU64;
@@ -141,10 +141,7 @@ impl CapSlot {
     /// Overwrites the slot with a capability to an object. One that died in the meantime is never found there.
     #[inline(always)]
     pub fn store_object<T: Object>(self, object: &'static T, perms: Perms) {
-        let id = match object.id() {
-            0 => NO_ID,
-            id => id,
-        };
+        let id = id_to_keep(object);
         self.store(RawCap { word: object.addr() | u64::from(perms.bits()), id });
     }
 

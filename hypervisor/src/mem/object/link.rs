@@ -1,6 +1,6 @@
 //! References from objects to objects: [`Link`] where the referrer knows that the other lives, [`Weak`] where it does not.
 
-use super::{NO_ID, Object, Word};
+use super::{NO_ID, Object, Word, id_to_keep};
 use core::marker::PhantomData;
 use core::sync::atomic::AtomicU64;
 
@@ -73,11 +73,7 @@ impl<T: Object> Weak<T> {
     /// Sets it to an object, or to nothing. An object that died in the meantime is never found.
     #[inline(always)]
     pub fn set(&self, object: Option<&'static T>) {
-        let id = object.map_or(NO_ID, |object| match object.id() {
-            0 => NO_ID,
-            id => id,
-        });
-        self.id.set(id);
+        self.id.set(object.map_or(NO_ID, id_to_keep));
         self.link.set(object);
     }
 

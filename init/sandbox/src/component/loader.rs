@@ -14,7 +14,7 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt::Display;
 use core::ops::Range;
-use program::{Content, HEAD_SIZE, Plan, Segment};
+use program::{ADDRESSES, Content, HEAD_SIZE, Plan, Segment};
 use runtime::capability::Cap;
 use runtime::dataspace::Attached;
 use runtime::env::Env;
@@ -65,8 +65,7 @@ fn load(env: &'static Env, pd: &Client<Pd>, space: &Client<RegionMap>, image: &C
     let attached = env.attach(image, MemRights::READ).map_err(failed("binary"))?;
     let source = attached.memory();
     let head = attached.copy(0, HEAD_SIZE.min(source.size())).unwrap_or_default();
-    let bounds = initial::IMAGE_BASE..initial::ATTACH_BASE;
-    let plan = Plan::parse(&head, source.size() as u64, bounds).map_err(failed("binary"))?;
+    let plan = Plan::parse(&head, source.size() as u64, ADDRESSES).map_err(failed("binary"))?;
     for segment in &plan.segments {
         load_segment(env, pd, space, image, &attached, segment)?;
     }
@@ -81,10 +80,7 @@ fn load_segment(
     source: &Attached,
     segment: &Segment,
 ) -> Result<(), String> {
-    let mut rights = MemRights::READ;
-    rights.set(MemRights::WRITE, segment.write);
-    rights.set(MemRights::EXEC, segment.execute);
-    let at = Attachment { size: segment.size, ..Attachment::at(segment.address, rights) };
+    let at = Attachment { size: segment.size, ..Attachment::at(segment.address, segment.rights()) };
     match &segment.content {
         Content::Shared { offset } => {
             space.attach(image, Attachment { offset: *offset, ..at }).map_err(failed("segment"))?;

@@ -3,8 +3,8 @@
 use abi::event::EventWords;
 use device_models::bus::port::{PortAccess, PortSize};
 
-use super::{Exit, NextRip, control_register, general};
-use crate::emulator::InterceptedOperation;
+use super::{Exit, NextRip, general};
+use crate::emulator::{ControlRegister, InterceptedOperation};
 
 /// Exit codes (APM2 appendix C), as far as they are told apart.
 pub(super) mod code {
@@ -92,10 +92,10 @@ pub(super) fn special_move(words: &EventWords) -> Option<InterceptedOperation> {
         (code::DR_READ..=code::DR_WRITE_LAST, false) => Some(O::ReadDebug { number: number as u8, register }),
         (code::CR_READ..=code::CR_WRITE_LAST, _) if words.info1 & decoded::IS_MOVE == 0 => None,
         (code::CR_READ..=code::CR_WRITE_LAST, true) => {
-            Some(O::WriteControl { control: control_register(number)?, register })
+            Some(O::WriteControl { control: ControlRegister::from_number(number)?, register })
         }
         (code::CR_READ..=code::CR_WRITE_LAST, false) => {
-            Some(O::ReadControl { control: control_register(number)?, register })
+            Some(O::ReadControl { control: ControlRegister::from_number(number)?, register })
         }
         _ => None,
     }

@@ -3,8 +3,8 @@
 use abi::event::EventWords;
 use device_models::bus::port::{PortAccess, PortSize};
 
-use super::{EntryFailure, Exit, NextRip, TaskExit, TaskSource, control_register, general};
-use crate::emulator::InterceptedOperation;
+use super::{EntryFailure, Exit, NextRip, TaskExit, TaskSource, general};
+use crate::emulator::{ControlRegister, InterceptedOperation};
 
 /// Basic exit reasons (SDM3 appendix C), as far as they are told apart.
 pub(super) mod reason {
@@ -115,7 +115,7 @@ pub(super) fn special_move(words: &EventWords) -> Option<InterceptedOperation> {
         let is_read = words.info1 & access::FROM_DEBUG != 0;
         return Some(if is_read { O::ReadDebug { number, register } } else { O::WriteDebug { number, register } });
     }
-    let control = control_register(words.info1 & access::NUMBER)?;
+    let control = ControlRegister::from_number(words.info1 & access::NUMBER)?;
     match words.info1 >> access::TYPE_SHIFT & access::TYPE_MASK {
         access::TO => Some(O::WriteControl { control, register }),
         access::FROM => Some(O::ReadControl { control, register }),

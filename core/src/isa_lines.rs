@@ -1,4 +1,4 @@
-//! Interrupt source overrides of the ACPI MADT: where the 16 ISA interrupts arrive (ACPI 6.5, 5.2.12).
+//! Where interrupts arrive and how they signal: the 16 of ISA as the MADT's overrides say (ACPI 6.5, 5.2.12), others as PCI's do.
 
 use acpi_reader::madt::Entry;
 
