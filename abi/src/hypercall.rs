@@ -14,7 +14,7 @@ mod schedule;
 mod semaphore;
 mod space;
 
-pub use context::{CreateEc, CtrlEc, EcBody, EcKind};
+pub use context::{CreateEc, CtrlEc, EcBody};
 pub use domain::{CreatePd, CtrlPd};
 pub use interrupt::{AssignInt, IntSource};
 pub use machine::{CtrlHw, HwOp};
@@ -82,6 +82,41 @@ pub struct Args {
     pub r8: u64,
     pub r9: u64,
     pub r10: u64,
+}
+
+/// Registers after a hypercall: [`Status`](crate::status::Status), then values or a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the names are the registers'")]
+pub struct Registers {
+    pub rax: u64,
+    pub rsi: u64,
+    pub rdx: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+}
+
+/// Enters the kernel with these [`Args`], for a block of `unsafe`: [`Registers`]. Clobbers what a `sysv64` function may clobber, and
+/// does not touch the stack. What the hypercall does to memory is the caller's to know.
+#[macro_export]
+macro_rules! syscall {
+    ($args:expr) => {{
+        let args: $crate::hypercall::Args = $args;
+        let (rax, rsi, rdx, r8, r9, r10): (u64, u64, u64, u64, u64, u64);
+        core::arch::asm!(
+            "syscall",
+            inlateout("rdi") args.rdi => _,
+            inlateout("rsi") args.rsi => rsi,
+            inlateout("rdx") args.rdx => rdx,
+            inlateout("r8") args.r8 => r8,
+            inlateout("r9") args.r9 => r9,
+            inlateout("r10") args.r10 => r10,
+            lateout("rax") rax,
+            clobber_abi("sysv64"),
+            options(nostack),
+        );
+        $crate::hypercall::Registers { rax, rsi, rdx, r8, r9, r10 }
+    }};
 }
 
 /// Bits 4:0 of RDI.

@@ -10,8 +10,11 @@ use core::fmt;
 pub const ADDRESS: u64 = crate::hip::ROOT_UTCB - crate::PAGE_SIZE;
 /// Word of the page that counts the records ever written.
 pub const COUNT: usize = 0;
-/// Words of a record, and of what comes before the first one.
+/// Words from one record to the next, and before the first one.
 const STEP: usize = 8;
+/// Words of a record.
+const WORDS: usize = 6;
+const _: () = assert!(COUNT < STEP && WORDS <= STEP);
 /// Records in the page.
 pub const RECORDS: u64 = crate::PAGE_SIZE / 8 / STEP as u64 - 1;
 
@@ -39,13 +42,13 @@ pub struct Stopped {
 impl Stopped {
     /// To words of the page.
     #[must_use]
-    pub const fn words(self) -> [u64; 6] {
+    pub const fn words(self) -> [u64; WORDS] {
         [self.ec, self.event, self.reason, self.info[0], self.info[1], self.ip]
     }
 
     /// From words of the page.
     #[must_use]
-    pub const fn from_words([ec, event, reason, info1, info2, ip]: [u64; 6]) -> Self {
+    pub const fn from_words([ec, event, reason, info1, info2, ip]: [u64; WORDS]) -> Self {
         Self { ec, event, reason, info: [info1, info2], ip }
     }
 }
@@ -109,7 +112,7 @@ mod tests {
         fn tell(&self, record: Stopped) {
             let mut page = self.0.borrow_mut();
             let at = place(page[COUNT]);
-            page[at..at + 6].copy_from_slice(&record.words());
+            page[at..at + WORDS].copy_from_slice(&record.words());
             page[COUNT] += 1;
         }
         fn read(&self, index: usize) -> u64 {

@@ -154,11 +154,10 @@ impl Cpu {
         self.id.get()
     }
 
-    /// Sets up a zeroed block.
-    pub fn init(&self, id: usize, apic_id: u64) {
+    /// Sets up a zeroed block. Its APIC id is known when the CPU itself runs.
+    pub fn init(&self, id: usize) {
         self.this.set((self as *const Self).addr() as u64);
         self.id.set(id as u64);
-        self.apic_id.set(apic_id);
         self.armed.set(u64::MAX);
         self.retry.set(u64::MAX);
         self.timeouts.init();

@@ -37,6 +37,6 @@ pub fn cpu() -> &'static Cpu {
     init_pool();
     let page = pool::alloc(crate::arch::percpu::ORDER, 0).unwrap();
     let cpu = &crate::arch::percpu::Area::at(page).cpu;
-    cpu.init(0, 0);
+    cpu.init(0);
     cpu
 }

@@ -1,6 +1,6 @@
 //! MADT: the CPUs and interrupt controllers (ACPI 6.5, 5.2.12).
 
-use crate::word::{u8_at, u32_at};
+use crate::word::{u8_at, u16_at, u32_at};
 
 /// What tells it from other tables.
 pub const SIGNATURE: &[u8] = b"APIC";
@@ -59,8 +59,7 @@ fn decode(entry: &[u8]) -> Option<Entry> {
         kind::X2APIC => cpu(u32_at(entry, 4)?, u32_at(entry, 8)?),
         kind::IOAPIC => Some(Entry::IoApic { address: u32_at(entry, 4)?, first: u32_at(entry, 8)? }),
         kind::OVERRIDE => {
-            let flags = u16::from_le_bytes([u8_at(entry, 8)?, u8_at(entry, 9)?]);
-            Some(Entry::Override { source: u8_at(entry, 3)?, gsi: u32_at(entry, 4)?, flags })
+            Some(Entry::Override { source: u8_at(entry, 3)?, gsi: u32_at(entry, 4)?, flags: u16_at(entry, 8)? })
         }
         _ => None,
     }

@@ -1,6 +1,6 @@
 //! From the root pointer to the tables (ACPI 6.5, 5.2.5 to 5.2.8).
 
-use crate::word::{u8_at, u32_at, u64_at};
+use crate::word::{u8_at, u16_at, u32_at, u64_at};
 use crate::{HEADER, sum_is_zero};
 
 const SIGNATURE: &[u8] = b"RSD PTR ";
@@ -26,21 +26,21 @@ const ALIGNMENT: usize = 16;
 
 /// Looks for the root pointer where a BIOS puts it (5.2.5.1). With UEFI it is the loader that knows.
 pub fn find_root<B: AsRef<[u8]>>(read: impl Fn(u64, usize) -> Option<B>) -> Option<u64> {
-    let segment = read(EBDA_SEGMENT, 2).and_then(|bytes| Some(u16::from_le_bytes(*bytes.as_ref().first_chunk()?)));
+    let segment = read(EBDA_SEGMENT, 2).and_then(|bytes| u16_at(bytes.as_ref(), 0));
     let ebda = segment.map(|segment| u64::from(segment) << 4).map(|start| start..start + EBDA_SEARCHED);
-    ebda.into_iter().chain([BIOS_AREA]).find_map(|area| area.step_by(ALIGNMENT).find(|&at| is_root(at, &read)))
+    ebda.into_iter()
+        .chain([BIOS_AREA])
+        .find_map(|area| area.step_by(ALIGNMENT).find(|&at| first_part(at, &read).is_some()))
 }
 
-fn is_root<B: AsRef<[u8]>>(at: u64, read: &impl Fn(u64, usize) -> Option<B>) -> bool {
-    read(at, ROOT_FIRST).is_some_and(|root| root.as_ref().starts_with(SIGNATURE) && sum_is_zero(root.as_ref()))
+/// The part of the root pointer that each revision has, if there is one.
+fn first_part<B: AsRef<[u8]>>(at: u64, read: &impl Fn(u64, usize) -> Option<B>) -> Option<B> {
+    read(at, ROOT_FIRST).filter(|root| root.as_ref().starts_with(SIGNATURE) && sum_is_zero(root.as_ref()))
 }
 
 /// The tables that the root pointer at `root` leads to, but for those whose length or sum is wrong. `None` if it is no root pointer.
 pub fn tables<B: AsRef<[u8]>>(root: u64, read: impl Fn(u64, usize) -> Option<B>) -> Option<impl Iterator<Item = B>> {
-    if !is_root(root, &read) {
-        return None;
-    }
-    let first = read(root, ROOT_FIRST)?;
+    let first = first_part(root, &read)?;
     // Before revision 2 it has only one part.
     let extended =
         read(root, ROOT).filter(|whole| u8_at(whole.as_ref(), REVISION) >= Some(2) && sum_is_zero(whole.as_ref()));

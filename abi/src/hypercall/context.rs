@@ -3,17 +3,6 @@
 use super::{Args, CpuId, Number};
 use crate::cap::Sel;
 
-/// What kind of execution context to create (flags of [`Number::CreateEc`]).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EcKind {
-    /// Runs on its own once a scheduling context is bound to it.
-    Thread,
-    /// Handles calls to the portals bound to it.
-    Local,
-    /// Virtual CPU.
-    Vcpu,
-}
-
 /// Creates an execution context of `pd` on `cpu` for life, paid by `pd` (needs `PD_CREATE`; for a vCPU
 /// `PD_CREATE_SPACE`), in the object, memory and port spaces of `pd`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +19,7 @@ pub struct CreateEc {
     pub body: EcBody,
 }
 
-/// Part of [`CreateEc`] that depends on the kind.
+/// Part of [`CreateEc`] that depends on the kind, which is in the flags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EcBody {
     /// Thread: starts at `ip` with stack pointer `sp` when its scheduling context is created. RDI holds `sp`.
@@ -69,30 +58,16 @@ impl CreateEc {
     /// To registers.
     #[must_use]
     pub const fn encode(self) -> Args {
-        let kind = match self.body {
-            EcBody::Thread { .. } => Self::THREAD,
-            EcBody::Local { .. } => Self::LOCAL,
-            EcBody::Vcpu { .. } => Self::VCPU,
-        };
-        let mut args = Args::new(Number::CreateEc, kind, self.dst);
-        args.rsi = self.pd.0 << 16 | self.cpu.0 as u64;
-        args.r9 = self.event_base.0;
-        match self.body {
-            EcBody::Thread { utcb, sp, ip } => {
-                args.rdx = utcb;
-                args.r8 = sp;
-                args.r10 = ip;
-            }
-            EcBody::Local { utcb, sp } => {
-                args.rdx = utcb;
-                args.r8 = sp;
-            }
+        let (kind, rdx, r8, r10) = match self.body {
+            EcBody::Thread { utcb, sp, ip } => (Self::THREAD, utcb, sp, ip),
+            EcBody::Local { utcb, sp } => (Self::LOCAL, utcb, sp, 0),
             EcBody::Vcpu { guest, pio, msr } => {
-                args.rdx = guest.0;
-                args.r8 = (pio.0 & u32::MAX as u64) << Self::SEL_BITS | msr.0 & u32::MAX as u64;
+                let maps = (pio.0 & u32::MAX as u64) << Self::SEL_BITS | msr.0 & u32::MAX as u64;
+                (Self::VCPU, guest.0, maps, 0)
             }
-        }
-        args
+        };
+        let rsi = self.pd.0 << 16 | self.cpu.0 as u64;
+        Args { rsi, rdx, r8, r9: self.event_base.0, r10, ..Args::new(Number::CreateEc, kind, self.dst) }
     }
 
     /// From registers; `None` for an unknown kind.

@@ -45,8 +45,8 @@ const DIVIDE_BY_1: u32 = 0b1011;
 const BASE_ENABLE: u64 = 1 << 11;
 const BASE_X2: u64 = 1 << 10;
 const BASE_ADDR: u64 = 0x000f_ffff_ffff_f000;
-/// Address of interrupt messages (SDM vol. 3, 11.11.1).
-const MSI_BASE: u64 = 0xfee0_0000;
+/// Addresses of interrupt messages (SDM vol. 3, 11.11.1): the first, and how many.
+pub const MSI_RANGE: (u64, u64) = (0xfee0_0000, 0x10_0000);
 const MSI_DESTINATION_SHIFT: u32 = 12;
 /// A destination that is all CPUs (SDM vol. 3, 11.6.2.1).
 const BROADCAST: u8 = 0xff;
@@ -54,9 +54,14 @@ const BROADCAST: u8 = 0xff;
 /// Virtual address of the register page; 0 in x2APIC mode.
 static WINDOW: AtomicU64 = AtomicU64::new(0);
 
+/// The MSR that a register is in x2APIC mode.
+const fn msr(reg: u64) -> u32 {
+    Msr::X2Apic as u32 + (reg >> 4) as u32
+}
+
 fn read(reg: u64) -> u32 {
     match WINDOW.load(Relaxed) {
-        0 => x86::rdmsr_at(Msr::X2Apic as u32 + (reg >> 4) as u32) as u32,
+        0 => x86::rdmsr_at(msr(reg)) as u32,
         page => Window::from_addr(page).read(reg),
     }
 }
@@ -64,7 +69,7 @@ fn read(reg: u64) -> u32 {
 #[inline(always)]
 fn write(reg: u64, value: u32) {
     match WINDOW.load(Relaxed) {
-        0 => x86::wrmsr_at(Msr::X2Apic as u32 + (reg >> 4) as u32, u64::from(value)),
+        0 => x86::wrmsr_at(msr(reg), u64::from(value)),
         page => Window::from_addr(page).write(reg, value),
     }
 }
@@ -118,7 +123,7 @@ fn command(apic_id: u64, low: u32) {
     if is_x2apic() {
         // Whoever is interrupted must find what it is interrupted for.
         x86::fence_before_wrmsr();
-        x86::wrmsr_at(Msr::X2Apic as u32 + (reg::ICR_LOW >> 4) as u32, apic_id << 32 | u64::from(low));
+        x86::wrmsr_at(msr(reg::ICR_LOW), apic_id << 32 | u64::from(low));
         return;
     }
     while read(reg::ICR_LOW) & ICR_PENDING != 0 {
@@ -153,7 +158,7 @@ pub fn destination(apic_id: u64) -> Result<u8, Status> {
 
 /// Address and data of a message that interrupts a CPU.
 pub fn message(destination: u8, vector: u8) -> (u64, u64) {
-    (MSI_BASE | u64::from(destination) << MSI_DESTINATION_SHIFT, u64::from(vector))
+    (MSI_RANGE.0 | u64::from(destination) << MSI_DESTINATION_SHIFT, u64::from(vector))
 }
 
 /// Makes the timer one-shot, counting APIC ticks.

@@ -1,8 +1,6 @@
-//! From the loader to the first thread.
-//!
-//! The loader enters [`boot_entry`] in 32-bit mode, paging off (Multiboot 1, section 3.2; Multiboot 2, section 3.3). The
-//! boot page table maps the first 4 GiB one to one, and again where the kernel is linked and at the direct map. It lasts
-//! until the kernel's own table is complete; other CPUs come up through it too.
+//! From the first Rust code ([`start`] comes before it) to the first thread.
+
+mod start;
 
 use super::{
     acpi_pm, apic, cpuid, descriptor, entry, features, fpu, ioapic, kernel_map, log, percpu, physmem, timer, transient,
@@ -11,163 +9,21 @@ use super::{
 use crate::boot::{acpi, elf, info::BootInfo, multiboot};
 use crate::cpu;
 use crate::kernel;
-use crate::mem::{PAGE, Phys, pool, ptab};
+use crate::mem::{PAGE, Phys, pool};
 use crate::root;
 use abi::hip::RangeKind;
 use abi::status::Status;
-use core::arch::global_asm;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use start::TRAMPOLINE;
 
-/// Physical page where other CPUs start in real mode.
-const TRAMPOLINE: u64 = 0x8000;
 /// Share of RAM for the kernel: a sixteenth, inside these bounds.
 const POOL_SHARE: u64 = 16;
 const POOL_MIN: u64 = 16 << 20;
 const POOL_MAX: u64 = 512 << 20;
 const LARGE_PAGE: u64 = abi::LARGE_PAGE_SIZE;
-/// Entries of the boot page table beside addresses: present and writable; a page is large, too (SDM vol. 3, 4.5.4).
-const BOOT_TABLE: u64 = 0b11;
-const BOOT_PAGE: u64 = BOOT_TABLE | ptab::LARGE;
 /// How long to wait for a CPU to come up. Those of an emulator on a busy machine take their time.
 const AP_PATIENCE_US: u64 = 2_000_000;
-/// Address range of interrupt messages (SDM vol. 3, 11.11.1).
-const MSI_RANGE: (u64, u64) = (0xfee0_0000, 0x10_0000);
-
-global_asm!(
-    // Multiboot 1 header with address fields, because the image is an ELF64 file.
-    ".pushsection .boot.header,\"a\",@progbits",
-    ".balign 8",
-    "mb1_header:",
-    ".long 0x1badb002",
-    ".long 0x00010003",
-    ".long -(0x1badb002 + 0x00010003)",
-    ".long mb1_header",
-    ".long IMAGE_START",
-    ".long LOAD_END_PHYS",
-    ".long IMAGE_END_PHYS",
-    ".long boot_entry",
-    ".balign 8",
-    "mb2_header:",
-    ".long 0xe85250d6",
-    ".long 0",
-    ".long mb2_end - mb2_header",
-    ".long -(0xe85250d6 + (mb2_end - mb2_header))",
-    ".short 0, 0",
-    ".long 8",
-    "mb2_end:",
-    ".popsection",
-    ".pushsection .boot,\"awx\",@progbits",
-    ".code32",
-    ".global boot_entry",
-    "boot_entry:",
-    "cli",
-    "cld",
-    "mov esi, eax",
-    "mov edi, ebx",
-    "mov esp, offset boot_stack_end",
-    "call boot_long_mode",
-    "push 0x08",
-    "mov eax, offset boot_64",
-    "push eax",
-    "retf",
-    // Turns on long mode with the boot page table; expects 32-bit mode. Keeps ESI and EDI.
-    "boot_long_mode:",
-    "mov eax, offset boot_pml4",
-    "mov cr3, eax",
-    "mov eax, {cr4}",
-    "mov cr4, eax",
-    "mov ecx, 0xc0000080",
-    "rdmsr",
-    "or eax, 0x900",
-    "wrmsr",
-    "mov eax, {cr0}",
-    "mov cr0, eax",
-    "lgdt [boot_gdt_pointer]",
-    "ret",
-    ".code64",
-    "boot_64:",
-    "xor eax, eax",
-    "mov ss, eax; mov ds, eax; mov es, eax; mov fs, eax; mov gs, eax",
-    "mov rsp, offset boot_stack_end",
-    "movabs rax, offset {start}",
-    "mov edi, edi",
-    "xchg rdi, rsi",
-    "call rax",
-    "ud2",
-    // Real-mode start of the other CPUs, copied to the trampoline page.
-    ".code16",
-    ".global ap_start",
-    "ap_start:",
-    "cli",
-    "xor ax, ax",
-    "mov ds, ax",
-    ".byte 0x66, 0x0f, 0x01, 0x16", // lgdt with a 32-bit base
-    ".short {trampoline} + (ap_gdt_pointer - ap_start)",
-    "mov eax, cr0",
-    "or eax, 1",
-    "mov cr0, eax",
-    ".byte 0x66, 0xea", // far jump, 32-bit offset
-    ".long {trampoline} + (ap_32 - ap_start)",
-    ".short 0x18",
-    ".code32",
-    "ap_32:",
-    "mov ax, 0x20",
-    "mov ds, ax",
-    "mov ss, ax",
-    "mov esp, {trampoline} + 0x1000",
-    "mov eax, offset boot_long_mode",
-    "call eax",
-    "push 0x08",
-    "mov eax, offset ap_64",
-    "push eax",
-    "retf",
-    ".balign 8",
-    "ap_gdt_pointer:",
-    ".short 0x27",
-    ".long boot_gdt",
-    ".global ap_end",
-    "ap_end:",
-    ".code64",
-    "ap_64:",
-    "xor eax, eax",
-    "mov ss, eax; mov ds, eax; mov es, eax; mov fs, eax; mov gs, eax",
-    "movabs rax, offset {ap_stack}",
-    "mov rsp, [rax]",
-    "movabs rax, offset {ap_main}",
-    "call rax",
-    "ud2",
-    ".balign 8",
-    "boot_gdt:",
-    ".quad 0",
-    ".quad 0x00af9b000000ffff", // 0x08: 64-bit code
-    ".quad 0x00cf93000000ffff", // 0x10: data
-    ".quad 0x00cf9b000000ffff", // 0x18: 32-bit code
-    ".quad 0x00cf93000000ffff", // 0x20: data
-    "boot_gdt_pointer:",
-    ".short 0x27",
-    ".long boot_gdt",
-    ".long 0",
-    // The boot page table: tables are present and writable, the pages of the four directories are of 2 MiB as well.
-    ".balign 4096",
-    "boot_pml4: .quad boot_pdpt_low + {table}; .skip 255 * 8",
-    ".quad boot_pdpt_low + {table}; .skip 254 * 8",
-    ".quad boot_pdpt_high + {table}",
-    "boot_pdpt_low: .quad boot_pd + {table}, boot_pd + 0x1000 + {table}, boot_pd + 0x2000 + {table}, boot_pd + 0x3000 + {table}",
-    ".skip 508 * 8",
-    "boot_pdpt_high: .skip 510 * 8; .quad boot_pd + {table}, 0",
-    "boot_pd: .set page, 0",
-    ".rept 2048",
-    ".quad page + {page}",
-    ".set page, page + {large_page}",
-    ".endr",
-    ".skip 16384",
-    "boot_stack_end:",
-    ".popsection",
-    start = sym boot_main, ap_main = sym ap_main, ap_stack = sym AP_STACK, trampoline = const TRAMPOLINE,
-    cr0 = const features::CR0, cr4 = const features::CR4_BOOT,
-    table = const BOOT_TABLE, page = const BOOT_PAGE, large_page = const LARGE_PAGE,
-);
 
 unsafe extern "C" {
     static ap_start: u8;
@@ -228,7 +84,7 @@ extern "sysv64" fn boot_main(magic: u64, info: u64) -> ! {
     let image = load_root(&mut info);
     let quota = make_pool(&mut info);
     devices(&facts);
-    let area = new_cpu(0, apic_of_boot_cpu());
+    let area = new_cpu(0);
     area.cpu.root.set(kernel::page_table().phys().0);
     bring_up(area);
     timer::calibrate(acpi_pm::init(&facts.fixed));
@@ -294,7 +150,7 @@ fn devices(facts: &acpi::Facts) {
     kernel_map::load();
     or_fail(apic::choose(), "no memory for device mappings");
     for &(address, first) in &facts.ioapics {
-        or_fail(ioapic::add(Phys(u64::from(address)), first), "too many I/O APICs");
+        or_fail(ioapic::add(Phys(u64::from(address)), first), "no memory for device mappings");
     }
     mask_pic();
 }
@@ -307,15 +163,10 @@ fn mask_pic() {
     }
 }
 
-fn apic_of_boot_cpu() -> u64 {
-    // Initial APIC id (SDM vol. 2, CPUID leaf 1), needed before the APIC is set up.
-    u64::from(x86::cpuid(cpuid::leaf::FEATURES, 0).ebx >> 24)
-}
-
-fn new_cpu(id: usize, apic_id: u64) -> &'static percpu::Area {
+fn new_cpu(id: usize) -> &'static percpu::Area {
     let Some(page) = pool::alloc(percpu::ORDER, 0) else { fail("no memory for a CPU") };
     let area = percpu::Area::at(page);
-    area.cpu.init(id, apic_id);
+    area.cpu.init(id);
     area.cpu.stack.set(area.stack_top());
     area
 }
@@ -347,17 +198,17 @@ fn start_others(facts: &acpi::Facts) {
     }
     let own = apic::id();
     let mut id = 1;
-    for &apic_id in facts.cpus.iter().filter(|&&apic_id| u64::from(apic_id) != own) {
+    for apic_id in facts.cpus.iter().copied().map(u64::from).filter(|&apic_id| apic_id != own) {
         if id >= cpu::MAX_CPUS {
             break;
         }
-        let area = new_cpu(id, u64::from(apic_id));
+        let area = new_cpu(id);
         AP_STACK.store(area.stack_top(), Relaxed);
         // Ordering: Release pairs with the Acquire in `ap_main`.
         AP_AREA.store(area.cpu.this.get(), Release);
-        apic::send_init(u64::from(apic_id));
+        apic::send_init(apic_id);
         timer::spin(10_000);
-        apic::send_startup(u64::from(apic_id), (TRAMPOLINE >> abi::PAGE_BITS) as u8);
+        apic::send_startup(apic_id, (TRAMPOLINE >> abi::PAGE_BITS) as u8);
         let deadline = tsc::read() + tsc::from_us(AP_PATIENCE_US);
         while cpu::count() <= id && tsc::read() < deadline {
             core::hint::spin_loop();
@@ -366,7 +217,7 @@ fn start_others(facts: &acpi::Facts) {
             id += 1;
         } else {
             // Nor may it later, on the stack of the next one.
-            apic::send_init(u64::from(apic_id));
+            apic::send_init(apic_id);
             log::line(format_args!("CPU with APIC id {apic_id} does not start"));
         }
     }
@@ -401,7 +252,7 @@ fn report(info: &BootInfo) {
 fn protect(info: &BootInfo, facts: &acpi::Facts) {
     let own = info.ranges.iter().filter(|r| r.kind == RangeKind::Hypervisor as u32);
     let mut fits = own.fold(true, |fits, range| kernel::protect(range.base, range.size) && fits);
-    fits &= kernel::protect(MSI_RANGE.0, MSI_RANGE.1);
+    fits &= kernel::protect(apic::MSI_RANGE.0, apic::MSI_RANGE.1);
     for &(address, _) in &facts.ioapics {
         fits &= kernel::protect(u64::from(address) & !(PAGE - 1), PAGE);
     }

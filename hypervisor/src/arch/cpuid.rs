@@ -6,7 +6,7 @@ use super::x86;
 pub mod leaf {
     /// Who made the CPU.
     pub const VENDOR: u32 = 0;
-    /// Features and initial APIC id.
+    /// Features.
     pub const FEATURES: u32 = 1;
     /// Structured extended features.
     pub const STRUCTURED: u32 = 7;
@@ -20,6 +20,11 @@ pub mod leaf {
     pub const ADDRESSES: u32 = 0x8000_0008;
     /// SVM.
     pub const SVM: u32 = 0x8000_000a;
+}
+
+/// First four letters of the name in [`leaf::VENDOR`] or [`leaf::HYPERVISOR`].
+pub fn name(leaf: u32) -> [u8; 4] {
+    x86::cpuid(leaf, 0).ebx.to_le_bytes()
 }
 
 /// Register that holds a flag.

@@ -29,6 +29,8 @@ pub mod vector {
     pub const GENERAL_PROTECTION: u64 = 13;
     /// Page fault.
     pub const PAGE_FAULT: u64 = 14;
+    /// Alignment check.
+    pub const ALIGNMENT_CHECK: u64 = 17;
     /// Machine check.
     pub const MACHINE_CHECK: u64 = 18;
     /// Number of exception vectors.

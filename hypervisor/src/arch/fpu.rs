@@ -18,28 +18,31 @@ pub(super) static XCR0: AtomicU64 = AtomicU64::new(0);
 /// [`XCR0`], but 0 if XRSTOR does not suffice (`keeps_pointers`). With 0, `fastpath` executes FNINIT before it restores any state.
 pub(super) static PLAIN: AtomicU64 = AtomicU64::new(0);
 
-/// XSAVE header at byte 512 of the area (SDM vol. 1, 13.4.2).
-const HEADER_WORD: usize = (EXTENDED as usize + 512) / 8;
-/// FCW in the area's first bytes, and MXCSR at byte 24: values after reset (SDM vol. 1, 13.6).
-const FCW_WORD: usize = EXTENDED as usize / 8;
+/// First word of the area in the context page.
+const AT: usize = EXTENDED as usize / 8;
+/// Words of the area: FCW in its first bytes, and MXCSR at byte 24, with their values after reset (SDM vol. 1, 13.6), and the XSAVE
+/// header at byte 512 (13.4.2).
+const FCW: usize = 0;
 const FCW_INIT: u64 = 0x37f;
-const MXCSR_WORD: usize = (EXTENDED as usize + 24) / 8;
+const MXCSR: usize = 24 / 8;
 const MXCSR_INIT: u64 = 0x1f80;
+const HEADER: usize = 512 / 8;
 
 /// XMM registers in the legacy part of the extended state (SDM vol. 1, 10.5.1): first word of the context page, and how many.
-pub const XMM_AT: usize = (EXTENDED as usize + 160) / 8;
+pub const XMM_AT: usize = AT + 160 / 8;
 /// See [`XMM_AT`].
 pub const XMM_WORDS: usize = 32;
 
 /// State components that threads and guests may use: x87, SSE, AVX, AVX-512's three, and PKRU, which a guest can set in any case.
 const WANTED: u64 = 0x2e7;
+/// Those of them that fit any context page: x87, SSE, AVX.
+const SMALL: u64 = 0x7;
 
 /// Whether a restore leaves the x87 pointers (FIP, FDP, FOP) as they were unless an exception is pending in what is restored: AMD's before
 /// those that report XSaveErPtr (APM vol. 3, CPUID 8000_0008h). They tell of addresses of whoever used x87 last.
-fn keeps_pointers(vendor: Cpuid, leaf: Cpuid) -> bool {
-    const AMD: [u32; 2] = [u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"Hygo")];
+fn keeps_pointers(vendor: [u8; 4], leaf: Cpuid) -> bool {
     const XSAVE_ER_PTR: u32 = 1 << 2;
-    AMD.contains(&vendor.ebx) && leaf.ebx & XSAVE_ER_PTR == 0
+    matches!(&vendor, b"Auth" | b"Hygo") && leaf.ebx & XSAVE_ER_PTR == 0
 }
 
 /// An area in its initial state.
@@ -48,8 +51,8 @@ pub(super) struct Init([u64; 512]);
 
 pub(super) static INIT: Init = {
     let mut area = [0; 512];
-    area[0] = FCW_INIT;
-    area[3] = MXCSR_INIT;
+    area[FCW] = FCW_INIT;
+    area[MXCSR] = MXCSR_INIT;
     Init(area)
 };
 
@@ -62,13 +65,13 @@ pub fn init() {
     let mut mask = (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & WANTED;
     set_xcr0(mask);
     if u64::from(x86::cpuid(cpuid::leaf::EXTENDED_STATE, 0).ebx) > PAGE - EXTENDED {
-        mask &= 7;
+        mask &= SMALL;
         set_xcr0(mask);
     }
     XCR0.store(mask, Relaxed);
     // QEMU's code generator has no such pointers, whatever CPU it says that it is.
-    let keeps = keeps_pointers(x86::cpuid(cpuid::leaf::VENDOR, 0), x86::cpuid(cpuid::leaf::ADDRESSES, 0))
-        && !svm::is_qemu_tcg();
+    let keeps =
+        keeps_pointers(cpuid::name(cpuid::leaf::VENDOR), x86::cpuid(cpuid::leaf::ADDRESSES, 0)) && !svm::is_qemu_tcg();
     PLAIN.store(if keeps { 0 } else { mask }, Relaxed);
 }
 
@@ -151,15 +154,15 @@ pub fn save(ec: &'static Ec) {
 pub fn sse_written(ec: &'static Ec) {
     const SSE: u64 = 1 << 1;
     let page = ec.frame().0;
-    page.write(HEADER_WORD, page.read(HEADER_WORD) | SSE);
+    page.write(AT + HEADER, page.read(AT + HEADER) | SSE);
 }
 
 /// Sets the saved state of `ec` to the initial one.
 pub fn reset(ec: &'static Ec) {
     let page = ec.frame().0;
-    page.write(FCW_WORD, FCW_INIT);
-    page.write(MXCSR_WORD, MXCSR_INIT);
-    page.write(HEADER_WORD, 0);
+    page.write(AT + FCW, FCW_INIT);
+    page.write(AT + MXCSR, MXCSR_INIT);
+    page.write(AT + HEADER, 0);
 }
 
 #[cfg(test)]
@@ -169,7 +172,7 @@ mod tests {
     #[test]
     fn only_older_cpus_of_amd_keep_the_pointers() {
         let ebx = |ebx| Cpuid { eax: 0, ebx, ecx: 0, edx: 0 };
-        let [amd, hygon, intel] = [b"Auth", b"Hygo", b"Genu"].map(|name| ebx(u32::from_le_bytes(*name)));
+        let [amd, hygon, intel] = [*b"Auth", *b"Hygo", *b"Genu"];
         assert!(keeps_pointers(amd, ebx(0)) && keeps_pointers(hygon, ebx(!(1 << 2))));
         assert!(!keeps_pointers(amd, ebx(1 << 2)) && !keeps_pointers(intel, ebx(0)));
     }

@@ -41,7 +41,7 @@ impl Area {
         (&raw const self.stack).addr() as u64 + STACK_BYTES as u64
     }
 
-    /// Top of the stack for double faults.
+    /// Top of the stack for double faults and machine checks.
     pub fn fault_stack_top(&self) -> u64 {
         (&raw const self.fault_stack).addr() as u64 + FAULT_STACK_BYTES as u64
     }

@@ -1,6 +1,6 @@
 //! Weaknesses by transient execution, for the boot log: nothing is done against these (decision 0010).
 
-use super::cpuid::{Flag, leaf};
+use super::cpuid::{self, Flag};
 use super::log;
 use super::x86::{self, Msr};
 
@@ -16,7 +16,7 @@ fn exposed(intel: bool, capabilities: u64) -> impl Iterator<Item = &'static str>
 /// Tells the boot log what this CPU has.
 pub fn report() {
     let capabilities = if Flag::ARCH_CAPABILITIES.is_set() { x86::rdmsr(Msr::ArchCapabilities) } else { 0 };
-    let intel = x86::cpuid(leaf::VENDOR, 0).ebx == u32::from_le_bytes(*b"Genu");
+    let intel = cpuid::name(cpuid::leaf::VENDOR) == *b"Genu";
     for name in exposed(intel, capabilities).chain(["Spectre"]) {
         log::line(format_args!("CPU: nothing is done against {name}"));
     }

@@ -2,6 +2,7 @@
 //! Everything else is for user level.
 
 use super::multiboot::Memory;
+use crate::arch::ioapic;
 use acpi_reader::fadt::{self, Fadt};
 use acpi_reader::madt::{self, Entry};
 use arrayvec::ArrayVec;
@@ -14,7 +15,7 @@ pub struct Facts {
     /// APIC ids of usable CPUs, in table order.
     pub cpus: ArrayVec<u32, 255>,
     /// I/O APICs: address, first interrupt.
-    pub ioapics: ArrayVec<(u32, u32), 16>,
+    pub ioapics: ArrayVec<(u32, u32), { ioapic::MAX }>,
     /// Registers of the fixed hardware.
     pub fixed: Fadt,
 }

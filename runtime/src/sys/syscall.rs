@@ -7,7 +7,7 @@
 use abi::cap::Sel;
 use abi::hypercall::{
     Args, AssignInt, CreateEc, CreatePd, CreatePt, CreateSc, CreateSm, CreateSpace, CtrlHw, CtrlPd, CtrlPt, Delegate,
-    Number, SmDown, rdi,
+    Number, Registers, SmDown, rdi,
 };
 use abi::message::Tag;
 use abi::session::initial;
@@ -23,16 +23,6 @@ pub struct Values {
     pub r8: u64,
 }
 
-/// Registers after a hypercall.
-struct Registers {
-    rax: u64,
-    rsi: u64,
-    rdx: u64,
-    r8: u64,
-    r9: u64,
-    r10: u64,
-}
-
 /// Enters the kernel.
 ///
 /// # Safety
@@ -41,24 +31,8 @@ struct Registers {
 #[cfg(kilonova)]
 #[inline(always)]
 unsafe fn enter(args: Args) -> Registers {
-    let (rax, rsi, rdx, r8, r9, r10);
-    // SAFETY: SYSCALL returns to the next instruction with the registers clobbered that are listed here: those that a
-    // `sysv64` function may clobber. It does not touch the stack.
-    unsafe {
-        core::arch::asm!(
-            "syscall",
-            inlateout("rdi") args.rdi => _,
-            inlateout("rsi") args.rsi => rsi,
-            inlateout("rdx") args.rdx => rdx,
-            inlateout("r8") args.r8 => r8,
-            inlateout("r9") args.r9 => r9,
-            inlateout("r10") args.r10 => r10,
-            lateout("rax") rax,
-            clobber_abi("sysv64"),
-            options(nostack),
-        );
-    }
-    Registers { rax, rsi, rdx, r8, r9, r10 }
+    // SAFETY: passed on to the caller.
+    unsafe { abi::syscall!(args) }
 }
 
 /// There is no kernel of ours below.

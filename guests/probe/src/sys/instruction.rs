@@ -127,34 +127,32 @@ pub fn set_priority(priority: u64) -> u64 {
     value
 }
 
-/// Toggles bits of CR0 there and back, and says how it read in between, and whether it is back.
-pub fn toggle_cr0(bits: u64) -> (u64, bool) {
-    let (before, between, after): (u64, u64, u64);
-    // SAFETY: the callers' bits are those of the caches and of numeric errors, which matter to nothing here.
-    unsafe {
-        asm!(
-            "mov {before}, cr0", "mov {between}, {before}", "xor {between}, {bits}", "mov cr0, {between}",
-            "mov {between}, cr0", "mov cr0, {before}", "mov {after}, cr0",
-            before = out(reg) before, between = out(reg) between, after = out(reg) after, bits = in(reg) bits,
-            options(nostack)
-        );
-    }
-    (before ^ between, before == after)
+/// Toggles bits of a control register there and back, and says how it read in between, and whether it is back.
+macro_rules! toggle {
+    ($register:literal, $bits:expr) => {{
+        let (before, between, after): (u64, u64, u64);
+        // SAFETY: the callers' bits matter to nothing here.
+        unsafe {
+            asm!(
+                concat!("mov {before}, ", $register), "mov {between}, {before}", "xor {between}, {bits}",
+                concat!("mov ", $register, ", {between}"), concat!("mov {between}, ", $register),
+                concat!("mov ", $register, ", {before}"), concat!("mov {after}, ", $register),
+                before = out(reg) before, between = out(reg) between, after = out(reg) after, bits = in(reg) $bits,
+                options(nostack)
+            );
+        }
+        (before ^ between, before == after)
+    }};
 }
 
-/// Toggles a bit of CR4 there and back, and says how it read in between, and whether it is back.
+/// Toggles bits of CR0, see [`toggle`].
+pub fn toggle_cr0(bits: u64) -> (u64, bool) {
+    toggle!("cr0", bits)
+}
+
+/// Toggles a bit of CR4, see [`toggle`].
 pub fn toggle_cr4(bit: u64) -> (u64, bool) {
-    let (before, between, after): (u64, u64, u64);
-    // SAFETY: the callers' bits matter to nothing here.
-    unsafe {
-        asm!(
-            "mov {before}, cr4", "mov {between}, {before}", "xor {between}, {bit}", "mov cr4, {between}",
-            "mov {between}, cr4", "mov cr4, {before}", "mov {after}, cr4",
-            before = out(reg) before, between = out(reg) between, after = out(reg) after, bit = in(reg) bit,
-            options(nostack)
-        );
-    }
-    (before ^ between, before == after)
+    toggle!("cr4", bit)
 }
 
 /// Writes DR0, DR6 and DR7, and reads them again.

@@ -60,7 +60,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { domain: ROOT, cpu: 0, priority: PRIORITY, budget_us: BUDGET_US, events: Sel(abi::cap::Sel::COUNT) }
+        Self { domain: ROOT, cpu: 0, priority: PRIORITY, budget_us: BUDGET_US, events: Sel(Sel::COUNT) }
     }
 }
 
@@ -83,6 +83,13 @@ impl Setup {
     /// With these event portals.
     pub fn events(self, events: Sel) -> Self {
         Self { events, ..self }
+    }
+
+    /// A new EC.
+    fn create_ec(self, body: EcBody) -> Sel {
+        let (dst, cpu) = (object::fresh(), CpuId(self.cpu));
+        must(CreateEc { dst, pd: self.domain.pd, cpu, event_base: self.events, body }.encode());
+        dst
     }
 }
 
@@ -119,21 +126,8 @@ impl Thread {
         if foreign {
             setup.domain.grant(done, DONE, Perms::SM_UP);
         }
-        let ec = object::fresh();
-        must(
-            CreateEc {
-                dst: ec,
-                pd: setup.domain.pd,
-                cpu: CpuId(setup.cpu),
-                event_base: setup.events,
-                body: EcBody::Thread {
-                    utcb: context::utcb_at(slot.0),
-                    sp: context::stack_pointer(slot.0),
-                    ip: context::thread_entry(),
-                },
-            }
-            .encode(),
-        );
+        let (utcb, sp) = (context::utcb_at(slot.0), context::stack_pointer(slot.0));
+        let ec = setup.create_ec(EcBody::Thread { utcb, sp, ip: context::thread_entry() });
         Self { ec, sc: object::fresh(), done, slot }
     }
 
@@ -195,17 +189,8 @@ impl Handler {
         let slot = Slot::allocate();
         context::prepare_local(slot.0, body);
         setup.domain.map_stack(slot.0);
-        let ec = object::fresh();
-        must(
-            CreateEc {
-                dst: ec,
-                pd: setup.domain.pd,
-                cpu: CpuId(setup.cpu),
-                event_base: setup.events,
-                body: EcBody::Local { utcb: context::utcb_at(slot.0), sp: context::stack_pointer(slot.0) },
-            }
-            .encode(),
-        );
+        let (utcb, sp) = (context::utcb_at(slot.0), context::stack_pointer(slot.0));
+        let ec = setup.create_ec(EcBody::Local { utcb, sp });
         Self { ec, _slot: slot }
     }
 

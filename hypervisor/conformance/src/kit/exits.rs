@@ -76,6 +76,9 @@ pub fn write_msr() -> u64 {
     pick(0x7c, 32)
 }
 
+/// Length of the instruction that [`call`] is about.
+pub const CALL_BYTES: u64 = 3;
+
 /// VMMCALL or VMCALL.
 pub fn call() -> u64 {
     pick(0x81, 18)

@@ -1,43 +1,15 @@
 //! Hypercalls with any register content.
 
 use abi::cap::Sel;
-use abi::hypercall::{Args, Number, rdi};
+use abi::hypercall::{Args, Number, Registers, rdi};
 use abi::message::Tag;
 use abi::status::Status;
-
-/// Registers after a hypercall.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs, reason = "the names are the registers'")]
-pub struct Registers {
-    pub rax: u64,
-    pub rsi: u64,
-    pub rdx: u64,
-    pub r8: u64,
-    pub r9: u64,
-    pub r10: u64,
-}
 
 /// Enters the kernel.
 #[inline(always)]
 pub fn enter(args: Args) -> Registers {
-    let (rax, rsi, rdx, r8, r9, r10);
-    // SAFETY: SYSCALL returns to the next instruction with the registers clobbered that a `sysv64` function may clobber. What the
-    // hypercall does to memory is up to the callers, see the module above.
-    unsafe {
-        core::arch::asm!(
-            "syscall",
-            inlateout("rdi") args.rdi => _,
-            inlateout("rsi") args.rsi => rsi,
-            inlateout("rdx") args.rdx => rdx,
-            inlateout("r8") args.r8 => r8,
-            inlateout("r9") args.r9 => r9,
-            inlateout("r10") args.r10 => r10,
-            lateout("rax") rax,
-            clobber_abi("sysv64"),
-            options(nostack),
-        );
-    }
-    Registers { rax, rsi, rdx, r8, r9, r10 }
+    // SAFETY: what the hypercall does to memory is up to the callers, see the module above.
+    unsafe { abi::syscall!(args) }
 }
 
 /// The status in RAX; one that does not exist counts as [`Status::BadHypercall`].

@@ -1,9 +1,9 @@
 //! Events of virtual CPUs that cannot be delivered, or not at once.
 
-use crate::kit::exits;
+use crate::kit::exits::{self, CALL_BYTES};
 use crate::kit::memory::{map, pages};
-use crate::kit::vcpu::{CODE_AT, IRQ_VECTOR, Machine, Maps};
-use crate::report::{check, fatal, holds, section, skip};
+use crate::kit::vcpu::{CODE_AT, IRQ_VECTOR, Machine, Maps, has_guests_for};
+use crate::report::{check, fatal, holds, section};
 use crate::sys::guest_code::Code;
 use crate::sys::memory::{load, store};
 use abi::cap::MemRights;
@@ -14,13 +14,10 @@ use runtime::sys::physical::information_page;
 /// The page of the guest's stack.
 const STACK: u64 = 0x90000;
 const PAGE: u64 = abi::PAGE_SIZE;
-/// Length of the instruction that leaves the guest.
-const CALL_BYTES: u64 = 3;
 
 /// The topic.
 pub fn run() {
-    if !super::space::has_guests() {
-        skip("vCPUs", "the machine has neither SVM nor VMX");
+    if !has_guests_for("vCPUs") {
         return;
     }
     for cpu in 0..information_page().cpu_count as u16 {

@@ -3,8 +3,8 @@
 use crate::kit::domain::Domain;
 use crate::kit::memory::{LARGE, RW, area, delegate, map, of_kind, pages, unmap};
 use crate::kit::object::{self, copy, figures, space, try_destroy};
-use crate::report::{check, holds, skip};
-use crate::topic::space::has_guests;
+use crate::kit::vcpu::has_guests_for;
+use crate::report::{check, holds};
 use abi::PAGE_SIZE;
 use abi::cap::{MemRights, Perms, root};
 use abi::hip::RangeKind;
@@ -16,8 +16,7 @@ const LIMIT: u64 = 1 << 47;
 
 /// The topic.
 pub fn run() {
-    if !has_guests() {
-        skip("guest memory", "the machine has neither SVM nor VMX");
+    if !has_guests_for("guest memory") {
         return;
     }
     sources();

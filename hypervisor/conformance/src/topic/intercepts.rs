@@ -1,9 +1,9 @@
 //! Instructions that exit only if the handler wishes it, and WBINVD and XSETBV, which always do.
 
 use super::vcpu::event;
-use crate::kit::exits as code;
+use crate::kit::exits::{self as code, CALL_BYTES};
 use crate::kit::memory::{RW, map, pages, window};
-use crate::kit::vcpu::{Machine, Maps, is_vmx};
+use crate::kit::vcpu::{Machine, Maps, has_guests_for, is_vmx};
 use crate::report::{check, holds, section, skip};
 use crate::sys::guest_code::Code;
 use crate::sys::memory::store;
@@ -13,13 +13,9 @@ use abi::state::Controls;
 use abi::status::Status;
 use runtime::sys::physical::information_page;
 
-/// Length of the instruction that leaves the guest.
-const CALL_BYTES: u64 = 3;
-
 /// The topic.
 pub fn run() {
-    if !super::space::has_guests() {
-        skip("vCPUs", "the machine has neither SVM nor VMX");
+    if !has_guests_for("vCPUs") {
         return;
     }
     optional();

@@ -5,8 +5,8 @@ use crate::kit::domain::Domain;
 use crate::kit::memory;
 use crate::kit::object::{self, copy, figures, fresh, must, pd, try_call, try_destroy};
 use crate::kit::time;
-use crate::kit::vcpu::{Maps, guest_space, vcpu};
-use crate::report::{check, holds, skip};
+use crate::kit::vcpu::{Maps, guest_space, has_guests_for, vcpu};
+use crate::report::{check, holds};
 use crate::sys::hypercall::{Message, call, enter, invoke, simple, status};
 use crate::sys::memory::{cell, load};
 use abi::cap::{Perms, Sel, root};
@@ -224,8 +224,7 @@ extern "sysv64" fn note_and_kill(message: &mut Message) {
 
 /// A UTCB is gone on the CPU that reads it all the time, when the last one that goes with it is a vCPU, which has none.
 fn utcbs() {
-    if !super::space::has_guests() {
-        skip("UTCBs that go beside a vCPU", "the machine has neither SVM nor VMX");
+    if !has_guests_for("UTCBs that go beside a vCPU") {
         return;
     }
     let last = information_page().cpu_count as u16 - 1;

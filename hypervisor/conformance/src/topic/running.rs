@@ -6,8 +6,8 @@ use crate::kit::exits as code;
 use crate::kit::memory::fresh_cells;
 use crate::kit::object::{self, try_call};
 use crate::kit::time::{self, eventually, pause};
-use crate::kit::vcpu::{IRQ_VECTOR, Machine, Maps};
-use crate::report::{check, holds, section, skip};
+use crate::kit::vcpu::{IRQ_VECTOR, Machine, Maps, has_guests_for};
+use crate::report::{check, holds, section};
 use crate::sys::context::NEVER;
 use crate::sys::guest_code::Code;
 use crate::sys::hypercall::now;
@@ -22,8 +22,7 @@ use runtime::sys::physical::information_page;
 
 /// The topic.
 pub fn run() {
-    if !super::space::has_guests() {
-        skip("vCPUs", "the machine has neither SVM nor VMX");
+    if !has_guests_for("vCPUs") {
         return;
     }
     for cpu in 0..information_page().cpu_count as u16 {

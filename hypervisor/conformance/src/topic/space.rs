@@ -5,11 +5,11 @@ use crate::kit::domain::Domain;
 use crate::kit::memory::fresh_cells;
 use crate::kit::object::{self, figures, fresh, fresh_range, pd, space, try_call, try_destroy};
 use crate::kit::time::eventually;
+use crate::kit::vcpu::has_guests;
 use crate::report::{check, holds};
 use crate::sys::hypercall::Message;
 use crate::sys::memory::cell;
 use abi::cap::{Sel, root};
-use abi::hip::Features;
 use abi::hypercall::{CreateSpace, SpaceKind};
 use abi::status::Status;
 use core::sync::atomic::Ordering::Relaxed;
@@ -20,12 +20,6 @@ fn create(dst: Sel, pd: Sel, kind: SpaceKind) -> Result<(), Status> {
 }
 
 extern "sysv64" fn answer(_: &mut Message) {}
-
-/// Whether the machine can run virtual CPUs.
-pub fn has_guests() -> bool {
-    let features = Features::from_bits_truncate(information_page().features);
-    features.intersects(Features::SVM | Features::VMX)
-}
 
 /// The topic.
 pub fn run() {

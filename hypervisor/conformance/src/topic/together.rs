@@ -2,12 +2,12 @@
 
 use super::running::recall;
 use super::vcpu::event;
-use crate::kit::exits as code;
+use crate::kit::exits::{self as code, CALL_BYTES};
 use crate::kit::memory::{map, pages, unmap, window};
 use crate::kit::object::{self, figures, try_destroy};
 use crate::kit::time::eventually;
-use crate::kit::vcpu::{Machine, Maps};
-use crate::report::{check, holds, section, skip};
+use crate::kit::vcpu::{Machine, Maps, has_guests_for};
+use crate::report::{check, holds, section};
 use crate::sys::guest_code::Code;
 use crate::sys::memory::{load, store};
 use abi::cap::{MemRights, root};
@@ -18,13 +18,10 @@ use runtime::sys::physical::information_page;
 /// The page that the programs read.
 const SHARED: u64 = 0x90000;
 const PAGE: u64 = abi::PAGE_SIZE;
-/// Length of the instruction that leaves the guest.
-const CALL_BYTES: u64 = 3;
 
 /// The topic.
 pub fn run() {
-    if !super::space::has_guests() {
-        skip("vCPUs", "the machine has neither SVM nor VMX");
+    if !has_guests_for("vCPUs") {
         return;
     }
     let last = information_page().cpu_count as u16 - 1;

@@ -2,12 +2,12 @@
 
 use super::running::{count, recall};
 use crate::kit::context::Setup;
-use crate::kit::exits as code;
+use crate::kit::exits::{self as code, CALL_BYTES};
 use crate::kit::memory::{map, pages, unmap, window};
 use crate::kit::object::{self, copy, figures, fresh, must, pd, space, try_call, try_destroy};
 use crate::kit::time::eventually;
-use crate::kit::vcpu::{CODE_AT, CR0_REAL, Exit, IRQ_VECTOR, Machine, Maps, guest_space, is_vmx, vcpu};
-use crate::report::{check, holds, section, skip};
+use crate::kit::vcpu::{CODE_AT, CR0_REAL, Exit, IRQ_VECTOR, Machine, Maps, guest_space, has_guests_for, is_vmx, vcpu};
+use crate::report::{check, holds, section};
 use crate::sys::guest_code::Code;
 use crate::sys::memory::{load, store};
 use abi::cap::{MemRights, Perms, Sel, root};
@@ -46,8 +46,7 @@ fn rwx() -> MemRights {
 
 /// The topic.
 pub fn run() {
-    if !super::space::has_guests() {
-        skip("vCPUs", "the machine has neither SVM nor VMX");
+    if !has_guests_for("vCPUs") {
         return;
     }
     creation();
@@ -141,7 +140,7 @@ fn tour(cpu: u16, handler_cpu: u16) {
     check("VMMCALL", event(machine.exit()), Ok((code::call(), code::call())));
     check("the write is done", load(seen + 0x10), 0x1234);
     check("the register of the reply was taken", machine.rax() & 0xff, 0x77);
-    machine.skip(3);
+    machine.skip(CALL_BYTES);
     check("HLT", event(machine.exit()), Ok((code::hlt(), code::hlt())));
     machine.skip(1);
     check("another one", event(machine.exit()), Ok((code::hlt(), code::hlt())));
@@ -214,7 +213,7 @@ fn modes(cpu: u16) {
     let call = |rax| (Ok((code::call(), code::call())), rax);
     let seen = || (event(machine.exit()), machine.rax());
     check("protected mode", seen(), call(CR0_PROTECTED));
-    machine.skip(3);
+    machine.skip(CALL_BYTES);
     let exit = event(machine.exit());
     check("EFER", exit, Ok((code::write_msr(), code::write_msr())));
     machine.go_with_efer(2, EFER_LME);
@@ -232,9 +231,9 @@ fn modes(cpu: u16) {
     check("an NMI window", opened, Ok((code::nmi_window(), code::nmi_window())));
     machine.go();
     check("back from all handlers", seen(), call(4));
-    machine.skip(3);
+    machine.skip(CALL_BYTES);
     check("a single step", seen(), call(1));
-    machine.skip(3);
+    machine.skip(CALL_BYTES);
     check("is taken once", seen(), call(5));
 }
 
@@ -257,7 +256,7 @@ fn extended(cpu: u16, handler_cpu: u16) {
     for _ in 0..50 {
         let thread = crate::kit::context::on_thread(Setup::on(cpu), use_vectors, 0);
         store(machine.data + 0x600, 0);
-        machine.skip(3);
+        machine.skip(CALL_BYTES);
         let same = thread && machine.exit().is_ok() && load(machine.data + 0x600) == SECOND && clean();
         if !same {
             check("they stay", load(machine.data + 0x600), SECOND);
@@ -338,10 +337,10 @@ fn memory_removed(cpu: u16) {
     holds("it starts", machine.start_and_boot().is_ok());
     check("a guest reads", (event(machine.exit()), machine.rax()), (Ok((code::call(), code::call())), 7));
     map(machine.guest, phys + 4096, MISSING, 1, MemRights::READ);
-    machine.skip(3);
+    machine.skip(CALL_BYTES);
     check("another page", (event(machine.exit()), machine.rax()), (Ok((code::call(), code::call())), 8));
     unmap(machine.guest, MISSING, 1);
-    machine.skip(3);
+    machine.skip(CALL_BYTES);
     check("none", (event(machine.exit()).map(|e| e.0), machine.last().info2), (Ok(guest::NESTED_FAULT), MISSING));
     // While it runs: all of its memory.
     let machine = Machine::create(cpu, Code::Count, Maps::default());
@@ -386,7 +385,7 @@ fn address_space_ids() {
         for (i, machine) in (0..).zip(&machines) {
             let right = event(machine.exit()) == Ok((code::call(), code::call())) && machine.rax() == i + 100;
             good += u64::from(right);
-            machine.skip(3);
+            machine.skip(CALL_BYTES);
         }
     }
     check("each sees its own memory", good, MACHINES * ROUNDS);

@@ -46,9 +46,7 @@ pub fn detect() -> Result<Features, VcpuAbsence> {
 
 /// Whether QEMU's code generator is the CPU, which delivers interrupts in EVENTINJ twice (decision 0007).
 pub fn is_qemu_tcg() -> bool {
-    const SIGNATURE: [u8; 4] = *b"TCGT";
-    let name = x86::cpuid(cpuid::leaf::HYPERVISOR, 0).ebx;
-    cpuid::Flag::HYPERVISOR.is_set() && name == u32::from_le_bytes(SIGNATURE)
+    cpuid::Flag::HYPERVISOR.is_set() && cpuid::name(cpuid::leaf::HYPERVISOR) == *b"TCGT"
 }
 
 /// What SVM with these features and this VM_CR offers (APM vol. 2, 15.4).

@@ -1,9 +1,13 @@
+use super::features::VIRTUAL_INTERRUPTS;
 use super::vmcb::model::Processor;
+use super::world::{EXITCODE_MASK, TLB_CONTROL_SHIFT, code, enter};
 use super::*;
 use crate::arch::virt;
 use crate::ec::State;
-use crate::frame::Kind;
+use crate::frame::{Kind, RENEW};
 use crate::testing;
+use abi::state::{EventKind, Injection};
+use core::sync::atomic::Ordering::Relaxed;
 use proptest::prelude::*;
 
 const VCPUS: usize = 3;

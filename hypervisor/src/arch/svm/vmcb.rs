@@ -16,7 +16,6 @@ pub mod at {
     pub const VECTOR_4: usize = 0x010 / 8;
     pub const IOPM: usize = 0x040 / 8;
     pub const MSRPM: usize = 0x048 / 8;
-    pub const TSC_OFFSET: usize = 0x050 / 8;
     pub const ASID_TLB: usize = 0x058 / 8;
     pub const VIRTUAL_INTERRUPT: usize = 0x060 / 8;
     pub const SHADOW: usize = 0x068 / 8;
@@ -48,7 +47,7 @@ const OFFSETS: [usize; FIELDS] = [
     0x600, 0x608, 0x610, 0x618, 0x620, // STAR LSTAR CSTAR SFMASK KERNEL_GS_BASE
     0x628, 0x630, 0x638, // SYSENTER
     0x668, // PAT
-    0x088, // EXITINTINFO
+    0x050, // TSC_OFFSET
 ];
 
 /// Word of a field.
@@ -204,12 +203,12 @@ mod tests {
         assert_eq!([F::Gdtr, F::GdtrBase, F::Idtr, F::IdtrBase].map(of), [1 << 7; 4]);
         let segments = [F::Es, F::EsBase, F::Cs, F::CsBase, F::Ss, F::SsBase, F::Ds, F::DsBase];
         assert_eq!(segments.map(of), [1 << 8; 8]);
-        assert_eq!([F::Cr2, F::Pat].map(of), [1 << 9, 1 << 4]);
+        assert_eq!([F::Cr2, F::Pat, F::TscOffset].map(of), [1 << 9, 1 << 4, 1 << 0]);
         let loaded =
             [F::Rip, F::Rflags, F::Fs, F::GsBase, F::Ldtr, F::TrBase, F::Star, F::KernelGsBase, F::SysenterEip];
         assert_eq!(loaded.map(of), [0; 9]);
-        let intercepts = [at::CR_DR, at::EXCEPTIONS_3, at::VECTOR_4, at::TSC_OFFSET];
-        assert_eq!(intercepts.map(group_of), [1 << 0; 4]);
+        let intercepts = [at::CR_DR, at::EXCEPTIONS_3, at::VECTOR_4];
+        assert_eq!(intercepts.map(group_of), [1 << 0; 3]);
         assert_eq!([at::IOPM, at::MSRPM].map(group_of), [1 << 1; 2]);
         assert_eq!([at::ASID_TLB, at::VIRTUAL_INTERRUPT].map(group_of), [1 << 2, 1 << 3]);
         assert_eq!([at::NP_ENABLE, at::N_CR3].map(group_of), [1 << 4; 2]);

@@ -1,13 +1,10 @@
 //! Exceptions of guests that exit, with either vendor.
 
-pub use crate::arch::entry::vector::{DEBUG, MACHINE_CHECK};
+pub use crate::arch::entry::vector::{ALIGNMENT_CHECK, DEBUG, MACHINE_CHECK};
 /// Which guests run with whatever they set, where that can be had: a machine check without it is a shutdown.
 pub use crate::arch::features::CR4_MCE;
 use crate::arch::{machine_check as check, percpu};
 use crate::mem::Object;
-
-/// Alignment check.
-pub const ALIGNMENT_CHECK: u64 = 17;
 
 /// Those that exit, a bit each: what a guest could raise in an endless chain during delivery, so that no interrupt of the host got
 /// through, which is delivered by injection; and machine checks, which are the host's.

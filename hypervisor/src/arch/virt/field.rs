@@ -45,11 +45,11 @@ pub enum Field {
     SysenterEsp,
     SysenterEip,
     Pat,
-    Interrupted,
+    TscOffset,
 }
 
 /// Number of fields.
-pub const FIELDS: usize = Field::Interrupted as usize + 1;
+pub const FIELDS: usize = Field::TscOffset as usize + 1;
 
 const fn seg_word(index: usize) -> usize {
     word::SEG + index * 2
@@ -104,6 +104,7 @@ pub(super) const TABLE: [&[(usize, Field)]; 32] = {
         (word::SYSENTER_EIP, Field::SysenterEip),
     ];
     table[Mtd::PAT.bits().trailing_zeros() as usize] = &[(word::PAT, Field::Pat)];
+    table[Mtd::TSC.bits().trailing_zeros() as usize] = &[(word::TSC_OFFSET, Field::TscOffset)];
     table
 };
 

@@ -139,7 +139,7 @@ pub fn nested() -> Nested {
 
 /// Whether vCPUs can be created.
 pub fn available() -> bool {
-    Features::from_bits_truncate(FEATURES.load(Relaxed)).intersects(Features::SVM | Features::VMX)
+    features().intersects(Features::SVM | Features::VMX)
 }
 
 /// Features found at boot.

@@ -2,13 +2,13 @@
 
 use super::field::{EMULATE_PLAIN, EMULATE_WORDS, Field, PLAIN, TABLE};
 use super::{debug, is_vmx};
-use crate::arch::{fpu, percpu, svm, vmx};
+use crate::arch::{fpu, percpu, svm, tsc, vmx};
 use crate::ec::Ec;
 use crate::event;
 use crate::frame::{Frame, Reg};
 use crate::mem::{Object, Page};
 use crate::sched;
-use abi::state::{Injection, Mtd, word};
+use abi::state::{Controls, Injection, Mtd, word};
 
 /// A vendor's way to run vCPUs: where a vCPU's state is kept between an exit and the next entry.
 pub trait Backend: Copy {
@@ -22,6 +22,8 @@ pub trait Backend: Copy {
     fn save_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd);
     /// Delivers what comes with the instruction pointer and is not a plain word.
     fn save_instruction_length(self, utcb: Page);
+    /// Sets which instructions exit at the VMM's wish.
+    fn set_controls(self, wish: Controls);
     /// Accepts what is not a plain word, after those that are.
     fn load_special(self, ec: &'static Ec, utcb: Page, mtd: Mtd);
     /// Selection bits that lead to [`Backend::load_special`] although they are plain words.
@@ -114,7 +116,7 @@ fn save_more<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) -> u64 
         }
         bits &= bits - 1;
     }
-    if mtd.bits() & !PLAIN | mtd.bits() & (Mtd::RIP | Mtd::DR).bits() != 0 {
+    if mtd.bits() & !PLAIN | mtd.bits() & (Mtd::RIP | Mtd::DR | Mtd::TSC).bits() != 0 {
         this.save_special(ec, utcb, mtd);
         save_extended(this, ec, utcb, mtd);
     }
@@ -150,6 +152,9 @@ fn save_extended<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     }
     if mtd.contains(Mtd::DR) {
         debug::save(ec.frame(), utcb);
+    }
+    if mtd.contains(Mtd::TSC) {
+        utcb.write(word::TSC_VALUE, tsc::read().wrapping_add(this.field(Field::TscOffset)));
     }
     if mtd.contains(Mtd::XMM) {
         if percpu::current().current().is_some_and(|current| current.addr() == ec.addr()) {
@@ -223,6 +228,14 @@ fn load_deadline(ec: &'static Ec, utcb: Page) {
     sched::set_deadline(percpu::current(), ec, utcb.read(word::DEADLINE));
 }
 
+/// Apart from [`load_more`], whose frequent replies are not to pay for the registers that this needs.
+#[cold]
+#[inline(never)]
+fn load_controls<B: Backend>(this: B, utcb: Page) {
+    let wish = (utcb.read(word::ACTIVITY_CONTROLS) >> 32) as u32;
+    this.set_controls(Controls::from_bits_truncate(wish));
+}
+
 fn load_extended<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     if mtd.contains(Mtd::XCR0) {
         let (value, host) = (utcb.read(word::XCR0), fpu::host_xcr0());
@@ -232,6 +245,9 @@ fn load_extended<B: Backend>(this: B, ec: &'static Ec, utcb: Page, mtd: Mtd) {
     }
     if mtd.contains(Mtd::DR) {
         debug::load(this, ec.frame(), utcb);
+    }
+    if mtd.contains(Mtd::CTRL) {
+        load_controls(this, utcb);
     }
     if mtd.contains(Mtd::TLB_FLUSH) {
         // A new tag has no translations.

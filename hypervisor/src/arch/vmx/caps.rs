@@ -1,6 +1,7 @@
 //! What this CPU's VMX can do, and the controls that follow (SDM vol. 3, chapter 25.6 and appendix A).
 
 use super::ept::capability;
+use super::state::{CR0_PE, CR0_PG};
 use crate::arch::virt::exception::CR4_MCE;
 use crate::arch::x86::{self, Msr};
 use abi::hip::VcpuAbsence;
@@ -98,37 +99,22 @@ impl Allowed {
 }
 
 /// Basic information (SDM vol. 3, appendix A.1): revision in bits 30:0; bit 55: there are MSRs for the true controls.
-const TRUE_CONTROLS: u64 = 1 << 55;
-const REVISION: u64 = 0x7fff_ffff;
+const BASIC_TRUE_CONTROLS: u64 = 1 << 55;
+const BASIC_REVISION: u64 = 0x7fff_ffff;
 /// Miscellaneous information (appendix A.6): the preemption timer counts down when this bit of the TSC changes.
 const MISC_TIMER: u64 = 0x1f;
 
-/// Controls and capabilities of all CPUs, read on the boot CPU.
-struct Found {
-    revision: AtomicU64,
-    pin: AtomicU64,
-    primary: AtomicU64,
-    secondary: AtomicU64,
-    exit: AtomicU64,
-    entry: AtomicU64,
-    ept: AtomicU64,
-    timer: AtomicU64,
-    cr0: AtomicU64,
-    cr4: AtomicU64,
-}
-
-static FOUND: Found = Found {
-    revision: AtomicU64::new(0),
-    pin: AtomicU64::new(0),
-    primary: AtomicU64::new(0),
-    secondary: AtomicU64::new(0),
-    exit: AtomicU64::new(0),
-    entry: AtomicU64::new(0),
-    ept: AtomicU64::new(0),
-    timer: AtomicU64::new(0),
-    cr0: AtomicU64::new(0),
-    cr4: AtomicU64::new(0),
-};
+// Controls and capabilities of all CPUs, read on the boot CPU.
+static REVISION: AtomicU64 = AtomicU64::new(0);
+static PIN: AtomicU64 = AtomicU64::new(0);
+static PRIMARY: AtomicU64 = AtomicU64::new(0);
+static SECONDARY: AtomicU64 = AtomicU64::new(0);
+static EXIT: AtomicU64 = AtomicU64::new(0);
+static ENTRY: AtomicU64 = AtomicU64::new(0);
+static EPT: AtomicU64 = AtomicU64::new(0);
+static TIMER: AtomicU64 = AtomicU64::new(0);
+static CR0: AtomicU64 = AtomicU64::new(0);
+static CR4: AtomicU64 = AtomicU64::new(0);
 
 /// A set of controls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,7 +142,7 @@ fn allowed(has_true: bool, true_msr: Msr, msr: Msr) -> Allowed {
 /// What is missing.
 pub fn read() -> Result<(), VcpuAbsence> {
     let basic = x86::rdmsr(Msr::VmxBasic);
-    let has_true = basic & TRUE_CONTROLS != 0;
+    let has_true = basic & BASIC_TRUE_CONTROLS != 0;
     let primary = allowed(has_true, Msr::VmxTruePrimary, Msr::VmxPrimary);
     let secondary = if primary.has(primary::SECONDARY) { x86::rdmsr(Msr::VmxSecondary) } else { 0 };
     let has_ept = Allowed(secondary).has(secondary::EPT);
@@ -170,17 +156,16 @@ pub fn read() -> Result<(), VcpuAbsence> {
         allowed(has_true, Msr::VmxTrueEntry, Msr::VmxEntry),
         ept,
     )?;
-    FOUND.revision.store(basic & REVISION, Relaxed);
-    FOUND.pin.store(u64::from(controls.pin), Relaxed);
-    FOUND.primary.store(u64::from(controls.primary), Relaxed);
-    FOUND.secondary.store(u64::from(controls.secondary), Relaxed);
-    FOUND.exit.store(u64::from(controls.exit), Relaxed);
-    FOUND.entry.store(u64::from(controls.entry), Relaxed);
-    FOUND.ept.store(ept, Relaxed);
-    let timer = x86::rdmsr(Msr::VmxMisc) & MISC_TIMER;
-    FOUND.timer.store(timer, Relaxed);
-    FOUND.cr0.store(x86::rdmsr(Msr::VmxCr0Fixed0), Relaxed);
-    FOUND.cr4.store(x86::rdmsr(Msr::VmxCr4Fixed0) | CR4_MCE, Relaxed);
+    REVISION.store(basic & BASIC_REVISION, Relaxed);
+    PIN.store(u64::from(controls.pin), Relaxed);
+    PRIMARY.store(u64::from(controls.primary), Relaxed);
+    SECONDARY.store(u64::from(controls.secondary), Relaxed);
+    EXIT.store(u64::from(controls.exit), Relaxed);
+    ENTRY.store(u64::from(controls.entry), Relaxed);
+    EPT.store(ept, Relaxed);
+    TIMER.store(x86::rdmsr(Msr::VmxMisc) & MISC_TIMER, Relaxed);
+    CR0.store(x86::rdmsr(Msr::VmxCr0Fixed0) & !(CR0_PE | CR0_PG), Relaxed);
+    CR4.store(x86::rdmsr(Msr::VmxCr4Fixed0) | CR4_MCE, Relaxed);
     Ok(())
 }
 
@@ -222,37 +207,37 @@ fn choose(
 pub fn controls() -> Controls {
     let half = |word: &AtomicU64| word.load(Relaxed) as u32;
     Controls {
-        pin: half(&FOUND.pin),
-        primary: half(&FOUND.primary),
-        secondary: half(&FOUND.secondary),
-        exit: half(&FOUND.exit),
-        entry: half(&FOUND.entry),
+        pin: half(&PIN),
+        primary: half(&PRIMARY),
+        secondary: half(&SECONDARY),
+        exit: half(&EXIT),
+        entry: half(&ENTRY),
     }
 }
 
 /// Revision identifier: first word of VMXON region and control structures.
 pub fn revision() -> u64 {
-    FOUND.revision.load(Relaxed)
+    REVISION.load(Relaxed)
 }
 
 /// Ticks of the TSC per tick of the preemption timer, as a shift.
 pub fn preemption_timer_shift() -> u64 {
-    FOUND.timer.load(Relaxed)
+    TIMER.load(Relaxed)
 }
 
-/// Bits of CR0 that must be 1 in VMX operation (SDM vol. 3, appendix A.7).
+/// Bits of CR0 that must be 1 in VMX operation (SDM vol. 3, appendix A.7), even in unrestricted guests, which need neither PE nor PG.
 pub fn cr0_fixed() -> u64 {
-    FOUND.cr0.load(Relaxed)
+    CR0.load(Relaxed)
 }
 
 /// Bits of CR4 that must be 1, and [`CR4_MCE`].
 pub fn cr4_fixed() -> u64 {
-    FOUND.cr4.load(Relaxed)
+    CR4.load(Relaxed)
 }
 
 /// EPT and VPID capabilities ([`capability`]).
 pub fn ept() -> u64 {
-    FOUND.ept.load(Relaxed)
+    EPT.load(Relaxed)
 }
 
 /// Whether translations are tagged with a VPID.

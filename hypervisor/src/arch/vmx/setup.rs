@@ -50,7 +50,6 @@ fn controls(root: Phys, pio: &PioSpace, msr: &MsrSpace) {
     vmcs::write(Code::PageFaultMask, 0);
     vmcs::write(Code::PageFaultMatch, 0);
     vmcs::write(Code::Cr3Targets, 0);
-    vmcs::write(Code::TscOffset, 0);
     if controls.pin & pin::PREEMPTION_TIMER != 0 {
         let ticks = tsc::from_us(LONGEST_STAY_US) >> caps::preemption_timer_shift();
         vmcs::write(Code::PreemptionTimer, ticks.min(u64::from(u32::MAX)));
@@ -141,14 +140,11 @@ pub(super) fn set_controls(wish: Controls, windows: u64) {
     let (cr0, cr4) = if wish.contains(Controls::CR0_CR4_WRITE) {
         (u64::MAX, u64::MAX)
     } else {
-        (caps::cr0_fixed() & !UNRESTRICTED_CR0 | CR0_CACHE, caps::cr4_fixed())
+        (caps::cr0_fixed() | CR0_CACHE, caps::cr4_fixed())
     };
     vmcs::write(Code::Cr0Mask, cr0);
     vmcs::write(Code::Cr4Mask, cr4);
 }
-
-/// Fixed bits of CR0 that unrestricted guests need not have: PE and PG.
-const UNRESTRICTED_CR0: u64 = 1 << 0 | 1 << 31;
 
 /// Sets which windows exit.
 pub(super) fn set_windows(windows: u64) {

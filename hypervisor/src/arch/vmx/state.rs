@@ -2,8 +2,8 @@
 
 use super::vmcs::{self, Code};
 use super::{caps, event, segment, setup};
+use crate::arch::percpu;
 use crate::arch::virt::{Backend, FIELDS, Field, WINDOWS};
-use crate::arch::{percpu, tsc};
 use crate::cpu::Cpu;
 use crate::ec::Ec;
 use crate::frame::{Frame, MSRS_AT, Reg};
@@ -28,13 +28,11 @@ enum Place {
     /// In a register with mask and shadow.
     Cr0,
     Cr4,
-    /// In the vectoring information.
-    Interrupted,
 }
 
 /// Place of each field, in its order.
 const PLACES: [Place; FIELDS] = {
-    let mut places = [Place::Interrupted; FIELDS];
+    let mut places = [Place::Cr0; FIELDS];
     let plain = [
         (Field::Rip, Code::GuestRip),
         (Field::Rflags, Code::GuestRflags),
@@ -45,6 +43,7 @@ const PLACES: [Place; FIELDS] = {
         (Field::SysenterEsp, Code::GuestSysenterEsp),
         (Field::SysenterEip, Code::GuestSysenterEip),
         (Field::Pat, Code::GuestPat),
+        (Field::TscOffset, Code::TscOffset),
     ];
     let mut i = 0;
     while i < plain.len() {
@@ -79,8 +78,10 @@ const TABLE_LIMIT: u64 = 0xffff;
 
 /// Bits of CR0 that do nothing while memory is cached as EPT and PAT say, and that the processor must not have.
 pub const CR0_CACHE: u64 = 1 << 30 | 1 << 29;
-const CR0_PE: u64 = 1 << 0;
-const CR0_PG: u64 = 1 << 31;
+/// Protection and paging.
+pub const CR0_PE: u64 = 1 << 0;
+/// See [`CR0_PE`].
+pub const CR0_PG: u64 = 1 << 31;
 const RFLAGS_IF: u64 = 1 << 9;
 const EFER_LME: u64 = 1 << 8;
 const EFER_LMA: u64 = 1 << 10;
@@ -113,7 +114,7 @@ impl Vmcs {
     }
 
     fn set_cr0(value: u64) {
-        vmcs::write(Code::GuestCr0, value & !CR0_CACHE | caps::cr0_fixed() & !(CR0_PE | CR0_PG));
+        vmcs::write(Code::GuestCr0, value & !CR0_CACHE | caps::cr0_fixed());
         vmcs::write(Code::Cr0Shadow, value);
     }
 
@@ -152,6 +153,25 @@ impl Vmcs {
         if self.0.get(Reg::Windows) != windows {
             self.0.set(Reg::Windows, windows);
             setup::set_windows(windows);
+        }
+    }
+
+    /// An event that an exit interrupted and that is nobody's business but the guest's: deliver it at the next entry.
+    pub(super) fn keep_event(self) {
+        let interrupted = vmcs::read(Code::VectoringEvent);
+        if interrupted & Injection::VALID != 0 {
+            self.deliver_again(interrupted, vmcs::read(Code::VectoringError));
+        }
+    }
+
+    /// Delivers an event of the last exit, in the processor's form, at the next entry.
+    pub(super) fn deliver_again(self, info: u64, error: u64) {
+        const RESERVED: u64 = 0x7fff_f000;
+        vmcs::write(Code::EntryEvent, info & !RESERVED);
+        vmcs::write(Code::EntryError, error);
+        if event::is_software(info) {
+            let length = vmcs::read(Code::ExitInstructionLength);
+            vmcs::write(Code::EntryInstructionLength, length);
         }
     }
 
@@ -217,7 +237,6 @@ impl Backend for Vmcs {
             Place::Msr(index) => self.0.0.read(MSRS_AT + 2 * index + 1),
             Place::Cr0 => Self::visible(Code::GuestCr0, Code::Cr0Mask, Code::Cr0Shadow),
             Place::Cr4 => Self::visible(Code::GuestCr4, Code::Cr4Mask, Code::Cr4Shadow),
-            Place::Interrupted => event::to_abi(vmcs::read(Code::VectoringEvent), vmcs::read(Code::VectoringError)),
         }
     }
 
@@ -239,7 +258,6 @@ impl Backend for Vmcs {
             Place::Msr(index) => self.0.0.write(MSRS_AT + 2 * index + 1, value),
             Place::Cr0 => Self::set_cr0(value),
             Place::Cr4 => Self::set_cr4(value),
-            Place::Interrupted => {}
         }
     }
 
@@ -257,7 +275,8 @@ impl Backend for Vmcs {
         }
         if mtd.contains(Mtd::INJ) {
             let pending = event::to_abi(vmcs::read(Code::EntryEvent), vmcs::read(Code::EntryError));
-            utcb.write(word::INTERRUPTED, self.field(Field::Interrupted));
+            let interrupted = event::to_abi(vmcs::read(Code::VectoringEvent), vmcs::read(Code::VectoringError));
+            utcb.write(word::INTERRUPTED, interrupted);
             utcb.write(word::INJECTION, pending | self.0.get(Reg::Windows));
         }
         if mtd.contains(Mtd::CR) {
@@ -265,11 +284,6 @@ impl Backend for Vmcs {
         }
         if mtd.contains(Mtd::PDPTE) {
             (0..PDPTES).for_each(|i| utcb.write(word::PDPTE + i, vmcs::read_array(Code::GuestPdpte, i)));
-        }
-        if mtd.contains(Mtd::TSC) {
-            let offset = vmcs::read(Code::TscOffset);
-            utcb.write(word::TSC_OFFSET, offset);
-            utcb.write(word::TSC_VALUE, tsc::read().wrapping_add(offset));
         }
         if mtd.contains(Mtd::INST_BYTES) {
             utcb.write(word::INST_BYTES_LEN, 0);
@@ -291,16 +305,17 @@ impl Backend for Vmcs {
             vmcs::write(Code::Interruptibility, event::blocking(old, wanted, enabled));
             vmcs::write(Code::Activity, utcb.read(word::ACTIVITY_CONTROLS) & 1);
         }
-        if mtd.contains(Mtd::CTRL) {
-            let wish = (utcb.read(word::ACTIVITY_CONTROLS) >> 32) as u32;
-            self.set_controls(Controls::from_bits_truncate(wish));
-        }
         if mtd.contains(Mtd::PDPTE) {
             (0..PDPTES).for_each(|i| vmcs::write_array(Code::GuestPdpte, i, utcb.read(word::PDPTE + i)));
         }
-        if mtd.contains(Mtd::TSC) {
-            vmcs::write(Code::TscOffset, utcb.read(word::TSC_OFFSET));
-        }
+    }
+
+    fn set_controls(self, wish: Controls) {
+        // The masks change, what the guest sees does not.
+        let (cr0, cr4) = (self.field(Field::Cr0), self.field(Field::Cr4));
+        setup::set_controls(wish, self.0.get(Reg::Windows));
+        Self::set_cr0(cr0);
+        Self::set_cr4(cr4);
     }
 
     #[inline(always)]
@@ -312,34 +327,5 @@ impl Backend for Vmcs {
     #[inline(always)]
     fn may_have_set_xcr0(self) -> bool {
         false
-    }
-}
-
-impl Vmcs {
-    pub(super) fn set_controls(self, wish: Controls) {
-        // The masks change, what the guest sees does not.
-        let (cr0, cr4) = (self.field(Field::Cr0), self.field(Field::Cr4));
-        setup::set_controls(wish, self.0.get(Reg::Windows));
-        Self::set_cr0(cr0);
-        Self::set_cr4(cr4);
-    }
-
-    /// An event that an exit interrupted and that is nobody's business but the guest's: deliver it at the next entry.
-    pub(super) fn keep_event(self) {
-        let interrupted = vmcs::read(Code::VectoringEvent);
-        if interrupted & Injection::VALID != 0 {
-            self.deliver_again(interrupted, vmcs::read(Code::VectoringError));
-        }
-    }
-
-    /// Delivers an event of the last exit, in the processor's form, at the next entry.
-    pub(super) fn deliver_again(self, info: u64, error: u64) {
-        const RESERVED: u64 = 0x7fff_f000;
-        vmcs::write(Code::EntryEvent, info & !RESERVED);
-        vmcs::write(Code::EntryError, error);
-        if event::is_software(info) {
-            let length = vmcs::read(Code::ExitInstructionLength);
-            vmcs::write(Code::EntryInstructionLength, length);
-        }
     }
 }

@@ -147,7 +147,7 @@ pub fn write_segment_base(segment: usize, value: u64) {
 
 #[inline(always)]
 fn write_at(code: u64, value: u64) {
-    // SAFETY: as for `read_at`. Host fields are written by `vmx::host` only, with the kernel's own state; guest fields and
+    // SAFETY: as for `read_at`. Host fields are written by `setup::host` and `world` only, with the kernel's own state; guest fields and
     // controls are checked by the processor at entry.
     unsafe { asm!("vmwrite {}, {}", in(reg) code, in(reg) value, options(nostack)) };
 }
