@@ -7,7 +7,7 @@ use crate::kit::memory::{map, pages, unmap, window};
 use crate::kit::object::{self, copy, figures, fresh, must, pd, space, try_call, try_destroy};
 use crate::kit::time::eventually;
 use crate::kit::vcpu::{CODE_AT, CR0_REAL, Exit, IRQ_VECTOR, Machine, Maps, guest_space, has_guests_for, is_vmx, vcpu};
-use crate::report::{check, holds, section};
+use crate::report::{check, holds, is_known_to_fail, section};
 use crate::sys::guest_code::Code;
 use crate::sys::memory::{load, store};
 use abi::cap::{MemRights, Perms, Sel, root};
@@ -152,6 +152,7 @@ fn tour(cpu: u16, handler_cpu: u16) {
 }
 
 fn injection(cpu: u16) {
+    const OPEN: &str = "a window that is open";
     section("interrupts");
     let machine = Machine::create(cpu, Code::Sti, Maps::default());
     holds("it starts", machine.start_and_boot().is_ok());
@@ -159,9 +160,11 @@ fn injection(cpu: u16) {
     let window = Injection::NONE.with_interrupt_window();
     machine.go_with(2, None, Some(window.0));
     check("the window opens", event(machine.exit()), Ok((code::window(), code::window())));
-    // Behind STI and one instruction, before the next OUT.
+    // Behind STI and one instruction, before the next CLI: the first one, unless an interrupt of the host came just then and the
+    // window that is open is known to be overlooked.
     let offset = machine.last().rip.wrapping_sub(CODE_AT);
-    holds("when interrupts are on", (7..=9).contains(&offset));
+    let is_second = is_known_to_fail(OPEN) && (12..=14).contains(&offset);
+    holds("when interrupts are on", (8..=10).contains(&offset) || is_second);
     let interrupt = Injection::event(EventKind::Interrupt, IRQ_VECTOR);
     machine.go_with(0, None, Some(interrupt.0));
     check(
@@ -172,7 +175,6 @@ fn injection(cpu: u16) {
     machine.skip(2);
     check("and returns", (event(machine.exit()), machine.rax() & 0xff), (Ok((code::port(), code::port())), 2));
     // With interrupts on, a window opens at once; and not twice.
-    const OPEN: &str = "a window that is open";
     machine.go_with(2, None, Some(window.0));
     check(OPEN, event(machine.exit_of(OPEN)), Ok((code::window(), code::window())));
     machine.go();
