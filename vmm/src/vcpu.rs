@@ -233,7 +233,7 @@ impl<'vm, K: Kernel, M: GuestMemoryBackend> Vcpu<'vm, K, M> {
             Exit::Undefined => self.undefined(call),
             Exit::Startup => Err(Trouble::Restart),
             Exit::Shutdown => self.shutdown(inside),
-            Exit::TaskSwitch => self.task_switch(call),
+            Exit::TaskSwitch => self.task_switch(call, inside),
             Exit::InvalidState(why) => Err(self.unable(format_args!("state that the CPU refuses to enter ({why})"))),
             Exit::Unexpected => Err(self.unable(format_args!("unexpected exit {:#x}", call.words.reason))),
         }

@@ -5,7 +5,7 @@ use vm_memory::GuestMemoryBackend;
 
 use super::debug::{DR6_TASK, DR7_LOCAL};
 use super::exit::{TaskSource, Vendor};
-use super::{Boundary, Call, Kernel, Step, Trouble, Vcpu, selection, transfer};
+use super::{Boundary, Call, Inside, Kernel, Step, Trouble, Vcpu, selection, transfer};
 use crate::emulator::{Cause, Exception, Switched, TaskSwitch};
 use crate::paging::page_directory_pointers;
 use crate::state::VcpuState;
@@ -14,7 +14,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     /// A task switch is due.
     #[cold]
     #[inline(never)]
-    pub(super) fn task_switch(&mut self, call: &Call) -> Result<Step, Trouble> {
+    pub(super) fn task_switch(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
         call.require(selection::TASK_SWITCH)?;
         let exit = Vendor::task_switch(&call.words);
         let bits = self.traits.physical_address_bits;
@@ -35,10 +35,10 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
         let switched = self.emulator.switch_task(&mut state, request)?;
         match switched {
             Switched::Again => Ok(self.vm.kernel.with_state(|arch| Step::new(Mtd::empty(), Boundary::at_exit(arch)))),
-            Switched::Refused(exception) => self.raised_in_delivery(Mtd::empty(), event, exception),
+            Switched::Refused(exception) => self.raised_in_delivery(Mtd::empty(), event, exception, inside),
             Switched::Faulted(exception) => {
                 let changed = self.begin_task(&state, by);
-                self.raised_in_delivery(changed, event, exception)
+                self.raised_in_delivery(changed, event, exception, inside)
             }
             Switched::Done { traps } => {
                 let changed = self.begin_task(&state, by);
@@ -71,9 +71,15 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     }
 
     /// An exception of the switch, perhaps in the delivery of an event, which it takes the place of.
-    fn raised_in_delivery(&self, changed: Mtd, event: Injection, exception: Exception) -> Result<Step, Trouble> {
+    fn raised_in_delivery(
+        &self,
+        changed: Mtd,
+        event: Injection,
+        exception: Exception,
+        inside: &mut Inside<'_>,
+    ) -> Result<Step, Trouble> {
         let Some(injection) = combined(event, exception) else {
-            return Err(self.unable("triple fault in a task switch"));
+            return self.shutdown(inside);
         };
         Ok(self.vm.kernel.with_state(|arch| {
             arch.cr2 = exception.cr2.unwrap_or(arch.cr2);

@@ -113,10 +113,18 @@ fn an_exception_takes_the_place_of_an_event_whose_task_cannot_begin() {
         let expected = if code == 0 { Injection::exception(8, Some(0)) } else { Injection::exception(13, Some(code)) };
         assert_eq!((guest.state.injection, guest.state.rip), (expected, CODE), "{event:?}");
     }
-    let mut guest = started();
-    guest.state.seg[seg::GDTR].limit = 0x27;
-    guest.state.interrupted = Injection::exception(8, Some(0));
-    assert_eq!(guest.exit(exits::TASK_SWITCH, GATE | 0x28, CODE), Mtd::KILL);
+}
+
+#[test]
+fn a_double_fault_whose_task_cannot_begin_is_a_triple_fault() {
+    let without_task = |options| {
+        let mut guest = Guest::started_on(Features::VMX, options);
+        guest.state.seg[seg::GDTR].limit = 0x27;
+        guest.state.interrupted = Injection::exception(8, Some(0));
+        guest.exit(exits::TASK_SWITCH, GATE | 0x28, CODE)
+    };
+    assert_eq!(without_task(""), Mtd::KILL);
+    assert!(without_task("on_triple_fault=\"reset\"").contains(Mtd::CR));
 }
 
 /// A guest in a task of 32 bits, at selector 0x18, with another one at 0x20.
