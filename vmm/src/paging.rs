@@ -140,9 +140,13 @@ pub fn walk<'m, M: GuestMemoryBackend>(
     Walk { memory, state, format, linear, access, reserved, large_levels }.run()
 }
 
-/// The page-directory pointers that the CPU would load with CR3 (SDM3 4.4.1): all zero but with PAE paging. `None` if they are not
+/// The page-directory pointers that the CPU would load with this CR3 (SDM3 4.4.1): all zero but with PAE paging. `None` if they are not
 /// possible.
-pub fn page_directory_pointers<M: GuestMemoryBackend>(memory: &M, state: &VcpuState) -> Option<[u64; PDPTES]> {
+pub fn page_directory_pointers<M: GuestMemoryBackend>(
+    memory: &M,
+    state: &VcpuState,
+    cr3: u64,
+) -> Option<[u64; PDPTES]> {
     let mut pointers = [0; PDPTES];
     if Format::of(state) != Format::Pae {
         return Some(pointers);
@@ -158,7 +162,7 @@ pub fn page_directory_pointers<M: GuestMemoryBackend>(memory: &M, state: &VcpuSt
             reserved: always_reserved(Format::Pae, state),
             large_levels: 0,
         };
-        *pointer = walk.read_entry(Format::Pae.root(state.cr3), Format::Pae.levels()).ok()?.value();
+        *pointer = walk.read_entry(Format::Pae.root(cr3), Format::Pae.levels()).ok()?.value();
         let reserved = walk.reserved | walk.reserved_bits(Format::Pae.levels(), false);
         if *pointer & Entry::PRESENT.bits() != 0 && *pointer & reserved != 0 {
             return None;

@@ -218,19 +218,32 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
             Intent::Write => AccessKind::Write,
         };
         let access = Access { kind, user: self.state.cpl() == 3 };
-        let walk = |linear: u64| translate(self.memory, self.state, linear, access);
-        let in_page = PAGE_SIZE - linear % PAGE_SIZE;
-        let first_length = u64::from(length).min(in_page) as u8;
-        let first = Piece { address: walk(linear).map_err(stop_of)?.address, length: first_length };
-        let second = if first_length < length {
-            let mut next = linear.wrapping_add(in_page);
-            if self.state.mode() != CpuMode::Long64 {
-                next &= u64::from(u32::MAX);
-            }
-            Some(Piece { address: walk(next).map_err(stop_of)?.address, length: length - first_length })
-        } else {
-            None
-        };
+        let (first, second) = pieces(self.memory, self.state, linear, length, access)?;
         Ok(Location::Pieces { first, second })
     }
+}
+
+/// `length` bytes (at most a page) at `linear`, by a walk of the guest's tables: in two pieces where they cross the boundary of a page.
+#[inline]
+pub(super) fn pieces<M: GuestMemoryBackend>(
+    memory: &M,
+    state: &VcpuState,
+    linear: u64,
+    length: u8,
+    access: Access,
+) -> Result<(Piece, Option<Piece>), Stop> {
+    let walk = |linear: u64| translate(memory, state, linear, access);
+    let in_page = PAGE_SIZE - linear % PAGE_SIZE;
+    let first_length = u64::from(length).min(in_page) as u8;
+    let first = Piece { address: walk(linear).map_err(stop_of)?.address, length: first_length };
+    let second = if first_length < length {
+        let mut next = linear.wrapping_add(in_page);
+        if state.mode() != CpuMode::Long64 {
+            next &= u64::from(u32::MAX);
+        }
+        Some(Piece { address: walk(next).map_err(stop_of)?.address, length: length - first_length })
+    } else {
+        None
+    };
+    Ok((first, second))
 }

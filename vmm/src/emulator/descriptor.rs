@@ -136,7 +136,7 @@ impl<M: GuestMemoryBackend> System<'_, M> {
             return Ok(None);
         };
         let mut bytes = [0; Descriptor::BYTES];
-        self.locate(at, bytes.len(), AccessKind::Read)?.read(self.memory, &mut bytes);
+        self.locate(at, bytes.len() as u8, AccessKind::Read)?.read(self.memory, &mut bytes);
         Ok(Some(Descriptor(u64::from_le_bytes(bytes))))
     }
 

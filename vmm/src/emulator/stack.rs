@@ -8,7 +8,7 @@ use super::error::Stop;
 use super::execute::Executor;
 use super::operand::{read_register, write_register};
 use super::{Bus, Width};
-use crate::state::{CpuMode, Gpr, SegmentAttributes, SegmentRegister};
+use crate::state::{CpuMode, Gpr, SegmentAttributes, SegmentRegister, VcpuState};
 
 /// An instruction that pushes, before it does.
 pub(super) struct Push {
@@ -67,29 +67,36 @@ impl<M: GuestMemoryBackend, B: Bus> Executor<'_, M, B> {
     }
 
     pub(super) fn locate_stack(&self, pointer: u64, decoded: &Decoded, intent: Intent) -> Result<Location, Stop> {
-        let offset = pointer & self.stack_width().mask();
+        let offset = pointer & stack_width(self.state).mask();
         let length = decoded.extent.bytes();
         let linear = linear_address(self.state, SegmentRegister::Ss, offset, length, intent)?;
         self.locate_linear(linear, length, intent)
     }
 
-    /// Size of the stack pointer: 64 bits in 64-bit mode, else SS.B decides (APM2 4.7.3).
-    fn stack_width(&self) -> Width {
-        let stack = self.state.segment(SegmentRegister::Ss).attributes;
-        match self.state.mode() {
-            CpuMode::Long64 => Width::Qword,
-            CpuMode::Real | CpuMode::Virtual8086 => Width::Word,
-            _ if stack.contains(SegmentAttributes::DEFAULT_32) => Width::Dword,
-            _ => Width::Word,
-        }
-    }
-
     pub(super) fn stack_pointer(&self) -> u64 {
-        read_register(self.state, Gpr::Rsp, false, self.stack_width())
+        stack_pointer(self.state)
     }
 
     pub(super) fn set_stack_pointer(&mut self, pointer: u64) {
-        let width = self.stack_width();
-        write_register(self.state, Gpr::Rsp, false, width, pointer);
+        set_stack_pointer(self.state, pointer);
     }
+}
+
+/// Size of the stack pointer: 64 bits in 64-bit mode, else SS.B decides (APM2 4.7.3).
+pub(super) fn stack_width(state: &VcpuState) -> Width {
+    let stack = state.segment(SegmentRegister::Ss).attributes;
+    match state.mode() {
+        CpuMode::Long64 => Width::Qword,
+        CpuMode::Real | CpuMode::Virtual8086 => Width::Word,
+        _ if stack.contains(SegmentAttributes::DEFAULT_32) => Width::Dword,
+        _ => Width::Word,
+    }
+}
+
+pub(super) fn stack_pointer(state: &VcpuState) -> u64 {
+    read_register(state, Gpr::Rsp, false, stack_width(state))
+}
+
+pub(super) fn set_stack_pointer(state: &mut VcpuState, pointer: u64) {
+    write_register(state, Gpr::Rsp, false, stack_width(state), pointer);
 }

@@ -6,6 +6,7 @@ use vm_memory::GuestMemoryBackend;
 use super::address::{Intent, linear_address};
 use super::descriptor::{Descriptor, Kind, Loader, Selector};
 use super::error::{Exception, ExceptionVector, Stop, Unemulated};
+use super::stack::{set_stack_pointer, stack_pointer, stack_width};
 use super::system::{Span, System};
 use crate::paging::{AccessKind, page_directory_pointers};
 use crate::state::{Cr0, Gpr, Rflags, Segment, SegmentAttributes, SegmentRegister, VcpuState};
@@ -45,9 +46,14 @@ impl Cause {
         matches!(self, Cause::Call | Cause::Event { .. })
     }
 
+    /// Whether it is an event of which no instruction knows.
+    pub fn is_external(self) -> bool {
+        matches!(self, Cause::Event { is_external: true, .. })
+    }
+
     /// EXT, the lowest bit of the error codes that this may lead to (SDM3 6.13).
     fn external(self) -> u32 {
-        u32::from(matches!(self, Cause::Event { is_external: true, .. }))
+        self.is_external().into()
     }
 }
 
@@ -86,8 +92,9 @@ struct Layout {
 
 const BITS_32: Layout = Layout { word: 4, cr3: Some(0x1c), ip: 0x20, segments: 6, trap: Some(0x64), bytes: 0x68 };
 const BITS_16: Layout = Layout { word: 2, cr3: None, ip: 0x0e, segments: 4, trap: None, bytes: 0x2c };
-/// The largest one.
+/// The largest one. Lengths of accesses have eight bits.
 const MAX_BYTES: usize = BITS_32.bytes;
+const _: () = assert!(MAX_BYTES <= u8::MAX as usize);
 
 /// Words from the instruction pointer on: it, flags, general-purpose registers.
 const FLAGS_WORD: usize = 1;
@@ -232,9 +239,9 @@ impl<M: GuestMemoryBackend> Switch<'_, M> {
         }
         let base = descriptor.base();
         let mut image = [0; MAX_BYTES];
-        system.locate(base, layout.bytes, AccessKind::Read)?.read(self.memory, &mut image[..layout.bytes]);
+        system.locate(base, layout.bytes as u8, AccessKind::Read)?.read(self.memory, &mut image[..layout.bytes]);
         let (at, bytes) = old_layout.stored();
-        let write = |linear, length| system.locate(linear, length, AccessKind::Write);
+        let write = |linear, length: usize| system.locate(linear, length as u8, AccessKind::Write);
         let places = Places {
             old: write(old.base.wrapping_add(at), bytes)?,
             old_descriptor: if by.nests() {
@@ -254,8 +261,7 @@ impl<M: GuestMemoryBackend> Switch<'_, M> {
         let Some(cr3) = self.new_root(layout, image) else {
             return Ok(());
         };
-        let new = VcpuState { cr3, ..self.state.clone() };
-        page_directory_pointers(self.memory, &new).map(|_| ()).ok_or(Exception::GENERAL_PROTECTION.into())
+        page_directory_pointers(self.memory, self.state, cr3).map(|_| ()).ok_or(Exception::GENERAL_PROTECTION.into())
     }
 
     /// The new task's page-table root, if it has its own.
@@ -318,15 +324,12 @@ impl<M: GuestMemoryBackend> Switch<'_, M> {
     }
 
     fn push(&mut self, value: u32, bytes: usize) -> Result<(), Stop> {
-        let stack = self.state.segment(SegmentRegister::Ss).attributes;
-        let wide = stack.contains(SegmentAttributes::DEFAULT_32) && !self.state.rflags.contains(Rflags::VM);
-        let mask = if wide { u64::from(u32::MAX) } else { u64::from(u16::MAX) };
-        let old = self.state.gpr(Gpr::Rsp);
-        let pointer = old.wrapping_sub(bytes as u64) & mask;
-        let linear = linear_address(self.state, SegmentRegister::Ss, pointer, bytes as u8, Intent::Write)?;
-        let span = self.system().locate_as_task(linear, bytes, AccessKind::Write)?;
-        span.write(self.memory, &value.to_le_bytes()[..bytes]);
-        self.state.set_gpr(Gpr::Rsp, old & !mask | pointer);
+        let pointer = stack_pointer(self.state).wrapping_sub(bytes as u64);
+        let offset = pointer & stack_width(self.state).mask();
+        let linear = linear_address(self.state, SegmentRegister::Ss, offset, bytes as u8, Intent::Write)?;
+        let span = self.system().locate_as_task(linear, bytes as u8, AccessKind::Write)?;
+        span.write(self.memory, &value.to_le_bytes());
+        set_stack_pointer(self.state, pointer);
         Ok(())
     }
 }

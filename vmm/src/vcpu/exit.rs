@@ -18,10 +18,11 @@ use std::fmt;
 
 use abi::event::{EventWords, guest};
 use abi::hip::Features;
+use abi::state::Injection;
 use device_models::bus::port::PortAccess;
 use vm_memory::GuestAddress;
 
-use crate::emulator::InterceptedOperation;
+use crate::emulator::{InterceptedOperation, TaskSwitch};
 use crate::exit_stats::ExitKind;
 use crate::state::Gpr;
 
@@ -78,28 +79,6 @@ pub enum Exit {
     InvalidState(EntryFailure),
     /// Something that is never asked for.
     Unexpected,
-}
-
-/// A task switch that the CPU leaves undone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TaskExit {
-    /// Selector of the new task.
-    pub(super) to: u16,
-    /// What asks for it.
-    pub(super) source: TaskSource,
-}
-
-/// What asks for a task switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TaskSource {
-    /// CALL.
-    Call,
-    /// IRET.
-    Iret,
-    /// JMP.
-    Jump,
-    /// An event, by its gate in the IDT.
-    Gate,
 }
 
 /// Where the instruction behind the intercepted one is.
@@ -178,9 +157,9 @@ impl Vendor {
         }
     }
 
-    /// The task switch that an exit is about, which only VMX has.
-    pub(super) fn task_switch(words: &EventWords) -> TaskExit {
-        vmx::task_switch(words)
+    /// The task switch that an exit is about, perhaps in the delivery of an event. Only VMX has such exits.
+    pub(super) fn task_switch(words: &EventWords, event: Injection) -> TaskSwitch {
+        vmx::task_switch(words, event)
     }
 
     /// The access to a control or debug register that the exit is about, if a CPU with these features says which register and whose

@@ -4,9 +4,9 @@ use abi::state::{EventKind, Injection, Interruptibility, Mtd};
 use vm_memory::GuestMemoryBackend;
 
 use super::debug::{DR6_TASK, DR7_LOCAL};
-use super::exit::{TaskSource, Vendor};
+use super::exit::Vendor;
 use super::{Boundary, Call, Inside, Kernel, Step, Trouble, Vcpu, selection, transfer};
-use crate::emulator::{Cause, Exception, Switched, TaskSwitch};
+use crate::emulator::{Cause, Exception, Switched};
 use crate::paging::page_directory_pointers;
 use crate::state::VcpuState;
 
@@ -16,24 +16,15 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     #[inline(never)]
     pub(super) fn task_switch(&mut self, call: &Call, inside: &mut Inside<'_>) -> Result<Step, Trouble> {
         call.require(selection::TASK_SWITCH)?;
-        let exit = Vendor::task_switch(&call.words);
         let bits = self.traits.physical_address_bits;
         let (mut state, event) = self.vm.kernel.with_state(|arch| {
             let mut state = transfer::read(arch, bits);
             transfer::read_tables(&mut state, arch);
             (state, arch.interrupted)
         });
-        let is_instruction = exit.source != TaskSource::Gate || event.kind() == Some(EventKind::Software);
-        let behind = call.vendor.next_rip(&call.words).filter(|_| is_instruction);
-        let by = match exit.source {
-            TaskSource::Call => Cause::Call,
-            TaskSource::Iret => Cause::Iret,
-            TaskSource::Jump => Cause::Jump,
-            TaskSource::Gate => Cause::Event { error_code: event.error_code(), is_external: !is_instruction },
-        };
-        let request = TaskSwitch { to: exit.to, by, next: behind.map_or(state.rip, |next| next.0) };
-        let switched = self.emulator.switch_task(&mut state, request)?;
-        match switched {
+        let request = Vendor::task_switch(&call.words, event);
+        let by = request.by;
+        match self.emulator.switch_task(&mut state, request)? {
             Switched::Again => Ok(self.vm.kernel.with_state(|arch| Step::new(Mtd::empty(), Boundary::at_exit(arch)))),
             Switched::Refused(exception) => self.raised_in_delivery(Mtd::empty(), event, exception, inside),
             Switched::Faulted(exception) => {
@@ -55,7 +46,7 @@ impl<K: Kernel, M: GuestMemoryBackend> Vcpu<'_, K, M> {
     /// Puts the new task into place. Returns what has changed.
     fn begin_task(&mut self, state: &VcpuState, by: Cause) -> Mtd {
         // Impossible ones were refused with the task; those that changed since then are no worse than none.
-        let pointers = page_directory_pointers(&self.vm.memory, state).unwrap_or_default();
+        let pointers = page_directory_pointers(&self.vm.memory, state, state.cr3).unwrap_or_default();
         if by == Cause::Iret {
             self.injector.nmi_handler_ends(None);
         }

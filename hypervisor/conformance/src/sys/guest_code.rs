@@ -2,13 +2,10 @@
 
 use crate::sys::memory::{load_byte, store_byte};
 use core::arch::global_asm;
+use core::ops::Range;
 
 global_asm!(
     ".pushsection .rodata.guest,\"a\",@progbits",
-    ".irp name, tour, count, sti, irq, xmm, peek, msr, modes, stack, triple, watch, paged, pae, optional, xsetbv, user, keys",
-    ".global guest_\\name",
-    ".global guest_\\name\\()_end",
-    ".endr",
     ".code16",
     // Every kind of exit once, in a fixed order; then HLT for ever.
     "guest_tour:",
@@ -110,44 +107,25 @@ global_asm!(
     "jmp 2b",
     "guest_watch_end:",
     // Leaves by VMMCALL, and comes back with a page directory in EAX. With that, it reads the word at 0x90000 into EAX and leaves by
-    // VMMCALL, again and again. The descriptor table is where the check puts it.
-    "guest_paged:",
+    // VMMCALL, again and again. The descriptor table is where the check puts it. With PAE paging, it comes back with another
+    // page-directory-pointer table each time.
+    ".macro with_paging name, pae",
+    "\\name:",
     "vmmcall",
     "mov cr3, eax",
     "xor bx, bx",
     "mov ds, bx",
     "lgdt [0x700]",
-    "mov eax, cr0",
-    "or eax, 0x80000021",
-    "mov cr0, eax",
-    ".byte 0x66, 0xea", // far jump, 32-bit offset
-    ".long 0x1000 + (2f - guest_paged)",
-    ".short 0x08",
-    ".code32",
-    "2:",
-    "mov bx, 0x10",
-    "mov ds, bx",
-    "3:",
-    "mov eax, ds:[0x90000]",
-    "vmmcall",
-    "jmp 3b",
-    ".code16",
-    "guest_paged_end:",
-    // The same with PAE paging, and with another page-directory-pointer table each time it comes back.
-    "guest_pae:",
-    "vmmcall",
-    "mov cr3, eax",
-    "xor bx, bx",
-    "mov ds, bx",
-    "lgdt [0x700]",
+    ".if \\pae",
     "mov eax, cr4",
     "or eax, 0x20",
     "mov cr4, eax",
+    ".endif",
     "mov eax, cr0",
     "or eax, 0x80000021",
     "mov cr0, eax",
     ".byte 0x66, 0xea", // far jump, 32-bit offset
-    ".long 0x1000 + (2f - guest_pae)",
+    ".long 0x1000 + (2f - \\name)",
     ".short 0x08",
     ".code32",
     "2:",
@@ -156,10 +134,15 @@ global_asm!(
     "3:",
     "mov eax, ds:[0x90000]",
     "vmmcall",
+    ".if \\pae",
     "mov cr3, eax",
+    ".endif",
     "jmp 3b",
     ".code16",
-    "guest_pae_end:",
+    "\\name\\()_end:",
+    ".endm",
+    "with_paging guest_paged, 0",
+    "with_paging guest_pae, 1",
     // Leaves by VMMCALL, then executes WBINVD and what exits by wish only, again and again. The check knows the lengths.
     "guest_optional:",
     "xor bx, bx",
@@ -327,64 +310,50 @@ global_asm!(
     ".popsection",
 );
 
-unsafe extern "C" {
-    static guest_tour: u8;
-    static guest_tour_end: u8;
-    static guest_count: u8;
-    static guest_count_end: u8;
-    static guest_sti: u8;
-    static guest_sti_end: u8;
-    static guest_irq: u8;
-    static guest_irq_end: u8;
-    static guest_xmm: u8;
-    static guest_xmm_end: u8;
-    static guest_peek: u8;
-    static guest_peek_end: u8;
-    static guest_msr: u8;
-    static guest_msr_end: u8;
-    static guest_modes: u8;
-    static guest_modes_end: u8;
-    static guest_stack: u8;
-    static guest_stack_end: u8;
-    static guest_triple: u8;
-    static guest_triple_end: u8;
-    static guest_optional: u8;
-    static guest_optional_end: u8;
-    static guest_xsetbv: u8;
-    static guest_xsetbv_end: u8;
-    static guest_user: u8;
-    static guest_user_end: u8;
-    static guest_keys: u8;
-    static guest_keys_end: u8;
-    static guest_watch: u8;
-    static guest_watch_end: u8;
-    static guest_paged: u8;
-    static guest_paged_end: u8;
-    static guest_pae: u8;
-    static guest_pae_end: u8;
+/// Gives programs their names, and the addresses where they begin and end.
+macro_rules! programs {
+    ($($name:ident: $begin:ident .. $end:ident),* $(,)?) => {
+        global_asm!($(concat!(".global ", stringify!($begin), "\n.global ", stringify!($end))),*);
+
+        unsafe extern "C" {
+            $(static $begin: u8; static $end: u8;)*
+        }
+
+        /// A program.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[allow(missing_docs, reason = "what they do is written at the code")]
+        pub enum Code {
+            $($name,)*
+        }
+
+        impl Code {
+            fn bounds(self) -> Range<*const u8> {
+                match self {
+                    $(Self::$name => &raw const $begin..&raw const $end,)*
+                }
+            }
+        }
+    };
 }
 
-/// A program.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "what they do is written at the code")]
-pub enum Code {
-    Tour,
-    Count,
-    Sti,
-    Irq,
-    Xmm,
-    Peek,
-    Msr,
-    Modes,
-    Stack,
-    Triple,
-    Watch,
-    Paged,
-    Pae,
-    Optional,
-    Xsetbv,
-    User,
-    Keys,
+programs! {
+    Tour: guest_tour .. guest_tour_end,
+    Count: guest_count .. guest_count_end,
+    Sti: guest_sti .. guest_sti_end,
+    Irq: guest_irq .. guest_irq_end,
+    Xmm: guest_xmm .. guest_xmm_end,
+    Peek: guest_peek .. guest_peek_end,
+    Msr: guest_msr .. guest_msr_end,
+    Modes: guest_modes .. guest_modes_end,
+    Stack: guest_stack .. guest_stack_end,
+    Triple: guest_triple .. guest_triple_end,
+    Watch: guest_watch .. guest_watch_end,
+    Paged: guest_paged .. guest_paged_end,
+    Pae: guest_pae .. guest_pae_end,
+    Optional: guest_optional .. guest_optional_end,
+    Xsetbv: guest_xsetbv .. guest_xsetbv_end,
+    User: guest_user .. guest_user_end,
+    Keys: guest_keys .. guest_keys_end,
 }
 
 /// VMMCALL, and the last byte of VMCALL, which has the same others (APM vol. 3, VMMCALL; SDM vol. 3, VMCALL).
@@ -393,25 +362,7 @@ const VMCALL_END: u8 = 0xc1;
 
 /// Copies a program to a window; for VMX with VMCALL in place of VMMCALL.
 pub fn copy(code: Code, to: u64, is_vmx: bool) {
-    let (from, end) = match code {
-        Code::Tour => (&raw const guest_tour, &raw const guest_tour_end),
-        Code::Count => (&raw const guest_count, &raw const guest_count_end),
-        Code::Sti => (&raw const guest_sti, &raw const guest_sti_end),
-        Code::Irq => (&raw const guest_irq, &raw const guest_irq_end),
-        Code::Xmm => (&raw const guest_xmm, &raw const guest_xmm_end),
-        Code::Peek => (&raw const guest_peek, &raw const guest_peek_end),
-        Code::Msr => (&raw const guest_msr, &raw const guest_msr_end),
-        Code::Modes => (&raw const guest_modes, &raw const guest_modes_end),
-        Code::Stack => (&raw const guest_stack, &raw const guest_stack_end),
-        Code::Triple => (&raw const guest_triple, &raw const guest_triple_end),
-        Code::Optional => (&raw const guest_optional, &raw const guest_optional_end),
-        Code::Xsetbv => (&raw const guest_xsetbv, &raw const guest_xsetbv_end),
-        Code::User => (&raw const guest_user, &raw const guest_user_end),
-        Code::Keys => (&raw const guest_keys, &raw const guest_keys_end),
-        Code::Watch => (&raw const guest_watch, &raw const guest_watch_end),
-        Code::Paged => (&raw const guest_paged, &raw const guest_paged_end),
-        Code::Pae => (&raw const guest_pae, &raw const guest_pae_end),
-    };
+    let Range { start: from, end } = code.bounds();
     for i in 0..end.addr() - from.addr() {
         let at = (from.addr() + i) as u64;
         let ends_call = i >= 2 && [at - 2, at - 1, at].map(load_byte) == VMMCALL;

@@ -311,7 +311,7 @@ fn page_directory_pointers_are_checked_before() {
     assert_eq!(switch(&memory, &mut state, B_SELECTOR, Cause::Call), refused, "bit 1 of the second is reserved");
     put(&memory, TASK_B + 0x1c, 0x6000);
     assert_eq!(switch(&memory, &mut state, B_SELECTOR, Cause::Call), DONE);
-    assert_eq!(crate::paging::page_directory_pointers(&memory, &state), Some([0x7001, 0, 0, 0]));
+    assert_eq!(crate::paging::page_directory_pointers(&memory, &state, state.cr3), Some([0x7001, 0, 0, 0]));
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Exits of Intel VMX (SDM3 chapter 28 and appendix C).
 
 use abi::event::EventWords;
+use abi::state::{EventKind, Injection};
 use device_models::bus::port::{PortAccess, PortSize};
 
-use super::{EntryFailure, Exit, NextRip, TaskExit, TaskSource, general};
-use crate::emulator::{ControlRegister, InterceptedOperation};
+use super::{EntryFailure, Exit, NextRip, general};
+use crate::emulator::{Cause, ControlRegister, InterceptedOperation, TaskSwitch};
 
 /// Basic exit reasons (SDM3 appendix C), as far as they are told apart.
 pub(super) mod reason {
@@ -80,16 +81,20 @@ fn rare(event: u64) -> Exit {
     }
 }
 
-/// The task switch that an exit is about (SDM3 table 28-2).
-pub(super) fn task_switch(words: &EventWords) -> TaskExit {
+/// The task switch that an exit is about (SDM3 table 28-2), in whose course this event was to be delivered.
+pub(super) fn task_switch(words: &EventWords, event: Injection) -> TaskSwitch {
     const SOURCE_SHIFT: u32 = 30;
-    let source = match words.info1 >> SOURCE_SHIFT & 3 {
-        0 => TaskSource::Call,
-        1 => TaskSource::Iret,
-        2 => TaskSource::Jump,
-        _ => TaskSource::Gate,
+    let by = match words.info1 >> SOURCE_SHIFT & 3 {
+        0 => Cause::Call,
+        1 => Cause::Iret,
+        2 => Cause::Jump,
+        _ => {
+            let is_external = event.kind() != Some(EventKind::Software);
+            Cause::Event { error_code: event.error_code(), is_external }
+        }
     };
-    TaskExit { to: words.info1 as u16, source }
+    let next = if by.is_external() { words.rip } else { words.info2 };
+    TaskSwitch { to: words.info1 as u16, by, next }
 }
 
 /// Qualification of accesses to control and debug registers (SDM3 tables 28-3 and 28-4).
@@ -174,10 +179,18 @@ mod tests {
 
     #[test]
     fn task_switches_tell_where_to_and_why() {
-        let sources = [TaskSource::Call, TaskSource::Iret, TaskSource::Jump, TaskSource::Gate];
-        for (number, source) in (0..).zip(sources) {
-            assert_eq!(task_switch(&words(number << 30 | 0x28, 0)), TaskExit { to: 0x28, source });
+        const GATE: u64 = 3 << 30;
+        let words = |source| EventWords { rip: 0x1000, ..words(source | 0x28, 0x1002) };
+        for (number, by) in (0..).zip([Cause::Call, Cause::Iret, Cause::Jump]) {
+            let expected = TaskSwitch { to: 0x28, by, next: 0x1002 };
+            assert_eq!(task_switch(&words(number << 30), Injection::NONE), expected);
         }
+        let event = |error_code, is_external| Cause::Event { error_code, is_external };
+        let by_gate = |event| task_switch(&words(GATE), event);
+        let exception = by_gate(Injection::exception(13, Some(0x18)));
+        assert_eq!((exception.by, exception.next), (event(Some(0x18), true), 0x1000));
+        let instruction = by_gate(Injection::event(EventKind::Software, 0x80));
+        assert_eq!((instruction.by, instruction.next), (event(None, false), 0x1002));
     }
 
     #[test]
